@@ -1,0 +1,3 @@
+module github.com/gracefulgo/graceful
+
+go 1.25.0

@@ -1,0 +1,62 @@
+// Package quit ends a program well. It is a registry of what must be closed, a
+// counter of goroutines that must finish, and the signal that starts it all.
+//
+//	func main() {
+//		q := quit.GetQuitEvent()
+//
+//		db := open()
+//		q.RegisterCloser(db, quit.AfterDrain()) // last: workers use it
+//
+//		q.Go(func(ctx context.Context) error { return work(ctx, db) })
+//
+//		srv := &http.Server{Handler: handler(db)}
+//		q.RegisterQuitCloser(srv) // first: it lets in new work
+//		q.Go(func(context.Context) error { return srv.ListenAndServe() }, quit.Ignore(http.ErrServerClosed))
+//
+//		if err := quit.WaitSignal(); err != nil {
+//			log.Fatal(err)
+//		}
+//	}
+//
+// # What happens on SIGTERM
+//
+//  1. The event fires: Done is closed, HasFired is true, Context is cancelled.
+//  2. Delay passes, for load balancers to notice; by default there is none.
+//  3. The closers are called, the last registered first, one at a time.
+//  4. The drain waits until no counted goroutine is left.
+//  5. The AfterDrain closers are called, the last registered first.
+//  6. WaitSignal returns what failed, and main returns.
+//
+// # The rules
+//
+// Every closer that was not unregistered is called exactly once, whatever the
+// others do: hang, fail, panic or call runtime.Goexit; however many goroutines
+// shut down at once; and whenever it was registered.
+//
+// The time is bounded and fairly shared. The shutdown has [QuitEvent.Timeout], 25
+// seconds by default. A step gets 4/5 of what is left of it: its share, at the end
+// of which its context expires. A step that does not return then has another eighth
+// of its share; after that it is abandoned, which means reported, and the shutdown
+// goes on without it. So however many steps hang, each has 9/10 of what was left at
+// most, those after it are called with a live context, and the shutdown ends in time.
+// Only when nothing is left in the sense of the clock, after more than ten that hang
+// to the end, is the time exceeded, by a millisecond for each that still follows.
+//
+// A failure stops nothing and is never lost: all are in the error that the
+// shutdown returns, each in a line of its own with the name of the closer and
+// where it was registered.
+//
+// The package does nothing when it is imported, and runs no user code with a lock
+// held. It starts a goroutine for a func of Go, for a NotifySignal in effect and
+// while a shutdown runs; what can be left behind is the goroutine of a
+// closer that was abandoned, until that closer returns.
+//
+// # The limits
+//
+// SIGKILL, [os.Exit] and log.Fatal end a process without a shutdown. A closer that
+// was abandoned cannot be stopped: Go has no way to end a goroutine from outside. A
+// closer that waits for its own event's shutdown in another goroutine, without passing
+// its context on, waits until its share is over; so does a goroutine that is
+// counted and waits for the drain. [net/http.Server] does not wait for hijacked
+// connections, such as WebSockets: count them with AddGoroutine.
+package quit

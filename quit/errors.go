@@ -1,0 +1,67 @@
+package quit
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+)
+
+// PanicError is a panic in a closer or in a func started by [QuitEvent.Go].
+// It is always used as a *PanicError.
+type PanicError struct {
+	Value any    // what panic was called with
+	Stack []byte // of the goroutine at the panic, as of runtime/debug.Stack
+}
+
+// Error returns the value in one line, without the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("quit: panic: %v", e.Value) }
+
+// Unwrap returns the value if it is an error, and nil otherwise.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+var errGoexit = errors.New("called runtime.Goexit instead of returning")
+
+// caught calls f and returns its error, or its panic as a *PanicError.
+// A runtime.Goexit in f passes through: there is no way to stop it.
+func caught(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// namedError is a failure with the name of the closer or goroutine it comes from.
+type namedError struct {
+	name, site string // site is "" for what was not registered
+	err        error
+}
+
+// Error has a line for each line of the error within, each with the name. An
+// error of an event within an event so names both, in the order of nesting.
+func (e *namedError) Error() string {
+	who := "quit: " + e.name
+	if e.site != "" {
+		who += " (" + e.site + ")"
+	}
+	lines := strings.Split(strings.TrimRight(e.err.Error(), "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = who + ": " + strings.TrimPrefix(line, "quit: ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (e *namedError) Unwrap() error { return e.err }
+
+// join returns nil, the only error, or one with a line for each.
+func join(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}

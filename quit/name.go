@@ -1,0 +1,78 @@
+package quit
+
+import (
+	"path"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// caller returns the program counter of the call of the exported method that
+// calls caller.
+func caller() uintptr {
+	var pc [1]uintptr
+	runtime.Callers(3, pc[:]) // Callers, caller and the method are left out
+	return pc[0]
+}
+
+// siteName returns where pc is, as dir/file.go:line.
+func siteName(pc uintptr) string {
+	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
+	if f.File == "" {
+		return "unknown"
+	}
+	dir, file := path.Split(f.File)
+	return path.Join(path.Base(dir), file) + ":" + strconv.Itoa(f.Line)
+}
+
+// closerName returns the default name of c: that of what was registered, not of
+// what it was adapted to.
+func closerName(c QuitCloser) string {
+	switch c := c.(type) {
+	case ioCloser:
+		return typeName(c.c)
+	case stopFunc:
+		return funcName(codeOf(c))
+	case ShutdownFunc:
+		return funcName(codeOf(c))
+	case graceful:
+		return funcName(codeOf(c.stop))
+	}
+	return typeName(c)
+}
+
+func typeName(v any) string { return reflect.TypeOf(v).String() }
+
+// codeOf returns the address of the code of the func f.
+func codeOf(f any) uintptr { return reflect.ValueOf(f).Pointer() }
+
+// funcName returns the symbol of the code at pc without the path of its
+// package: "grpc.(*Server).GracefulStop", "bar/v2.Close".
+func funcName(pc uintptr) string {
+	f := runtime.FuncForPC(pc)
+	if f == nil {
+		return "func"
+	}
+	return shortSymbol(f.Name())
+}
+
+func shortSymbol(s string) string {
+	s = strings.TrimSuffix(s, "-fm") // a method value
+	path := s
+	if i := strings.IndexByte(s, '['); i >= 0 {
+		path = s[:i] // type arguments have paths of their own
+	}
+	cut := strings.LastIndexByte(path, '/') + 1
+	if last, _, _ := strings.Cut(path[cut:], "."); isVersion(last) {
+		cut = strings.LastIndexByte(path[:max(cut-1, 0)], '/') + 1
+	}
+	return strings.ReplaceAll(s[cut:], "%2e", ".") // as in gopkg.in/yaml%2ev3
+}
+
+// isVersion reports whether s is the last element of the path of a module of
+// a later major version, such as v2, which says nothing alone.
+func isVersion(s string) bool {
+	digits, ok := strings.CutPrefix(s, "v")
+	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""
+}

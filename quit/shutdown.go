@@ -1,0 +1,223 @@
+package quit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// phase is where a shutdown is. Each phase but the first and the last has a
+// queue of entries; a shutdown is over when all are empty.
+type phase int
+
+const (
+	phaseIdle       phase = iota // no shutdown has started; its queue is never used
+	phaseDelay                   // one entry: the delay
+	phaseClosers                 // the closers
+	phaseDrain                   // one entry: the drain
+	phaseAfterDrain              // the AfterDrain closers
+	phaseEnded                   // the shutdown has ended
+)
+
+// Shutdown fires the event if that has not happened, and runs the shutdown, or
+// waits for the one that runs. It returns nil, or one error with a line for each
+// failure, all of which [errors.Is] and [errors.As] reach. All callers get the
+// same, also after the end.
+//
+// The shutdown has [QuitEvent.Timeout], or until the deadline of ctx where that
+// is earlier, or until the deadline of ctx alone where Timeout is zero and ctx
+// has one. If ctx is done first, this call returns ctx.Err() and the shutdown goes
+// on. Of the contexts of several callers, that of the first is the one whose
+// deadline and values count. A nil ctx is taken as [context.Background].
+//
+// Called by a closer that this very shutdown waits for, directly or through
+// other events, it does not wait but returns nil at once. Such a call is known by
+// its goroutine or by its context: a closer that calls Shutdown in another
+// goroutine and waits for it passes its context on.
+func (q *QuitEvent) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	q.Fire()
+	q.start(ctx)
+	if q.ended.HasFired() {
+		return q.err
+	}
+	leave, ok := enterWait(ctx, q)
+	if !ok {
+		return nil
+	}
+	defer leave()
+	select {
+	case <-q.ended.Done():
+	case <-ctx.Done():
+		if !q.ended.HasFired() {
+			return ctx.Err()
+		}
+	}
+	return q.err
+}
+
+// GracefulStop is Shutdown without a context or an error, for hooks such as
+// [net/http.Server.RegisterOnShutdown]. Failures are logged in either case.
+func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
+
+// start starts the shutdown unless it has started.
+func (q *QuitEvent) start(ctx context.Context) {
+	timeout := q.timeout()
+	end, given := ctx.Deadline()
+	if given && q.Timeout == 0 {
+		timeout = 0
+	}
+	deadline := after(timeout)
+	if given && (deadline.IsZero() || end.Before(deadline)) {
+		deadline = end
+	}
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.phase != phaseIdle {
+		return
+	}
+	q.phase = phaseDelay
+	q.base = withCloserOf(context.WithoutCancel(ctx), q)
+	q.deadline = deadline
+	q.queues[phaseDelay].push(&entry{closer: ShutdownFunc(q.delay), config: config{name: "delay"}})
+	q.queues[phaseDrain].push(&entry{closer: ShutdownFunc(q.drain), config: config{name: "drain"}})
+	go q.loop() // ends when no step is left
+}
+
+// timeout returns the time of the whole shutdown; 0: no limit.
+func (q *QuitEvent) timeout() time.Duration {
+	if q.Timeout == 0 {
+		return DefaultTimeout
+	}
+	return max(q.Timeout, 0)
+}
+
+// after returns the time d from now, or none if d is zero.
+func after(d time.Duration) time.Time {
+	if d == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
+}
+
+// loop runs steps until none is left that may begin. The goroutine that ends a
+// step, or abandons it, is the one that goes on, so there is always exactly one
+// that looks for more; with Concurrent, each that finds a step sends another to look.
+func (q *QuitEvent) loop() {
+	defer enterLoop(q)()
+	for {
+		s, ended := q.next()
+		if ended {
+			q.conclude()
+		}
+		if s == nil {
+			return
+		}
+		if q.Concurrent {
+			go q.loop() // ends when no step is left
+		}
+		if !s.run(q.base) {
+			return
+		}
+	}
+}
+
+// next begins the next step: of all phases up to the present one, the last
+// registered of the first that has any, as soon as no other step is running, or
+// at once where it is Concurrent. When all of them are empty and nothing runs, the
+// next phase has come. It returns nil if no step may begin, and whether this call
+// ended the shutdown.
+func (q *QuitEvent) next() (s *step, ended bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.phase != phaseEnded {
+		if q.running > 0 && !q.Concurrent {
+			return nil, false
+		}
+		for p := phaseDelay; p <= q.phase; p++ {
+			if e := q.queues[p].last; e != nil {
+				e.remove()
+				s := newStep(q, e, p, q.deadline)
+				q.steps = append(q.steps, s)
+				q.running++
+				return s, false
+			}
+		}
+		if q.running > 0 {
+			return nil, false
+		}
+		if q.phase++; q.phase == phaseEnded {
+			q.err = join(q.failures)
+			return nil, true
+		}
+	}
+	return nil, false
+}
+
+// delay is the first step: it announces the shutdown, and waits until Delay has
+// passed since the fire.
+func (q *QuitEvent) delay(ctx context.Context) error {
+	q.pipe.hold()
+	q.log(slog.LevelInfo, "quit: fired", slog.Any("cause", q.Cause()))
+	if q.Delay <= 0 {
+		return nil
+	}
+	t := time.NewTimer(time.Until(q.event.at.Add(q.Delay)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// errNoTime is the cause of WorkContext's end.
+var errNoTime = fmt.Errorf("quit: no time left for work in flight: %w", context.DeadlineExceeded)
+
+// drain is the step that waits for the goroutines. It gives up at the end of its
+// share; those that are left have a tenth of it to notice that their
+// WorkContext is cancelled, before what they use is closed. So it ends by itself,
+// before the eighth after which it would be abandoned.
+func (q *QuitEvent) drain(ctx context.Context) error {
+	start := time.Now()
+	left := q.count.wait(ctx.Done())
+	switch {
+	case left < 0:
+		return fmt.Errorf("DoneGoroutine was called %d times more than AddGoroutine", -left)
+	case left == 0:
+		return nil
+	}
+	took := time.Since(start)
+	err := fmt.Errorf("%d goroutines left after %v: %w", left, took.Round(time.Millisecond), context.DeadlineExceeded)
+	q.work.fire(errNoTime)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), took/10)
+	defer cancel()
+	q.count.wait(last.Done())
+	return err
+}
+
+// conclude ends the shutdown for those who wait for it.
+func (q *QuitEvent) conclude() {
+	q.log(slog.LevelInfo, "quit: stopped",
+		slog.Duration("took", time.Since(q.event.at).Round(time.Microsecond)), slog.Int("failures", len(q.failures)))
+	q.work.fire(errNoTime)
+	q.ended.Fire()
+}
+
+// runLate calls a closer that was registered after the end, and waits for it.
+func (q *QuitEvent) runLate(e *entry, p phase) {
+	s := newStep(q, e, p, after(q.timeout()))
+	s.over = make(chan struct{})
+	q.mu.Lock()
+	q.running++
+	q.mu.Unlock()
+	go func() { // ends when the closer returns
+		defer enterLoop(q)()
+		s.run(q.base)
+	}()
+	<-s.over
+}

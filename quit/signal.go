@@ -1,0 +1,194 @@
+package quit
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// SignalError is the cause of a fire by a signal. It is always used as a
+// *SignalError, and is [context.Canceled] in the sense of [errors.Is]:
+// being asked to end is no failure.
+type SignalError struct{ Signal os.Signal }
+
+// Error names the signal.
+func (e *SignalError) Error() string { return fmt.Sprintf("quit: received signal: %v", e.Signal) }
+
+// Is reports whether target is [context.Canceled].
+func (e *SignalError) Is(target error) bool { return target == context.Canceled }
+
+// ExitCode returns 128 + the signal's number, the status with which shells report
+// a process that a signal ended: 130 for an interrupt, 143 for SIGTERM. It returns 1
+// for a signal without a number, as on Plan 9.
+func (e *SignalError) ExitCode() int {
+	if n, ok := signalNumber(e.Signal); ok {
+		return 128 + n
+	}
+	return 1
+}
+
+// NotifySignal handles signals from now on: the first one fires the event, with
+// a [*SignalError] as the cause. Without arguments these are [os.Interrupt] and
+// SIGTERM. A listed SIGINT or SIGHUP that the process was started to ignore, as
+// by nohup, stays ignored. SIGQUIT keeps dumping all stacks, unless it is listed.
+//
+// Of the signals after the first, [os.Interrupt] ends the process at once, if it
+// comes half a second or more after the first: what still runs goes to stderr with its
+// stacks, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
+// arrives twice, from the terminal and from a parent.) All others change nothing.
+//
+// While the shutdown runs, a write to a broken stdout or stderr fails with
+// EPIPE instead of ending the process.
+//
+// stop restores what was before, and may be called more than once. Several calls of
+// NotifySignal, on one event or many, each get every signal.
+func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
+	return q.notify(sigs).stop
+}
+
+// WaitSignal is NotifySignal, the wait for the fire, by a signal or anything
+// else, and then [QuitEvent.Shutdown] with q.Timeout, whose result it returns. It
+// never ends the process itself, but for the second interrupt; main returns after it.
+//
+// If it was a signal that fired, signals stay handled when WaitSignal has returned,
+// so one more SIGTERM does not end main before its last line. Otherwise what
+// was before is restored. Several callers get the same result.
+func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
+	h := q.notify(sigs)
+	<-q.Done()
+	err := q.Shutdown(context.Background())
+	if !h.received.Load() {
+		h.stop()
+	}
+	return err
+}
+
+// WaitSignal is [QuitEvent.WaitSignal] of [GetQuitEvent]().
+func WaitSignal(sigs ...os.Signal) error { return GetQuitEvent().WaitSignal(sigs...) }
+
+// handler is one NotifySignal in effect.
+type handler struct {
+	q        *QuitEvent
+	signals  chan os.Signal
+	once     sync.Once     // stop
+	stopped  chan struct{} // closed by stop; it ends the goroutine of handle
+	received atomic.Bool   // a signal came; for WaitSignal, which has no other news of it
+}
+
+func (q *QuitEvent) notify(sigs []os.Signal) *handler {
+	if len(sigs) == 0 {
+		sigs = []os.Signal{os.Interrupt, syscall.SIGTERM}
+	}
+	// A channel with room: os/signal drops what it cannot send.
+	h := &handler{q: q, signals: make(chan os.Signal, 16), stopped: make(chan struct{})}
+	sigs = slices.DeleteFunc(slices.Clone(sigs), func(s os.Signal) bool {
+		return s == nil || staysIgnored(s) && signal.Ignored(s)
+	})
+	if len(sigs) > 0 { // without any, Notify would take all
+		signal.Notify(h.signals, sigs...)
+	}
+	q.pipe.enter()
+	go h.handle()
+	return h
+}
+
+func (h *handler) stop() {
+	h.once.Do(func() {
+		signal.Stop(h.signals)
+		close(h.stopped)
+		h.q.pipe.leave()
+	})
+}
+
+// handle is the goroutine of the handler. It ends when stop is called.
+func (h *handler) handle() {
+	var first time.Time
+	handle := func(s os.Signal) {
+		switch {
+		case first.IsZero():
+			first = time.Now()
+			h.received.Store(true)
+			h.q.Fail(&SignalError{s})
+		case s == os.Interrupt && time.Since(first) >= 500*time.Millisecond:
+			h.q.exit(&SignalError{s})
+		}
+	}
+	for {
+		select {
+		case s := <-h.signals:
+			handle(s)
+		case <-h.stopped:
+			for { // what came before stop counts
+				select {
+				case s := <-h.signals:
+					handle(s)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// pipeHold keeps SIGPIPE away from the process: it goes to a channel that nobody
+// reads. It begins when the shutdown starts while a NotifySignal is in effect, and
+// ends when none is anymore.
+type pipeHold struct {
+	mu      sync.Mutex     // guards the fields below, and the order of calls to os/signal
+	signals int            // NotifySignal calls in effect
+	held    chan os.Signal // nil: not held
+}
+
+func (p *pipeHold) enter() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.signals++
+}
+
+func (p *pipeHold) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.signals--; p.signals == 0 && p.held != nil {
+		signal.Stop(p.held)
+		p.held = nil
+	}
+}
+
+func (p *pipeHold) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.signals > 0 && sigpipe != nil {
+		p.held = make(chan os.Signal, 1)
+		signal.Notify(p.held, sigpipe)
+	}
+}
+
+// exiting is locked by the first exit and never unlocked: all others wait for
+// the end of the process.
+var exiting sync.Mutex
+
+// exit ends the process, having said what still runs. It does not wait for a
+// stderr that takes nothing. os.Exit it is, and not the signal itself, since
+// a process that is PID 1 cannot kill itself with one.
+func (q *QuitEvent) exit(sig *SignalError) {
+	exiting.Lock()
+	if sigpipe != nil {
+		signal.Notify(make(chan os.Signal, 1), sigpipe)
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		fmt.Fprintf(os.Stderr, "%v again, ending at once\n%s", sig, q.stillRunning())
+	}()
+	select {
+	case <-written:
+	case <-time.After(time.Second):
+	}
+	os.Exit(sig.ExitCode())
+}

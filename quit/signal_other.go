@@ -1,0 +1,13 @@
+//go:build !unix && !windows
+
+package quit
+
+import "os"
+
+// sigpipe is the signal of a write to a broken pipe, or nil.
+var sigpipe os.Signal
+
+// staysIgnored reports whether s is one that a process is started to ignore.
+func staysIgnored(os.Signal) bool { return false }
+
+func signalNumber(os.Signal) (int, bool) { return 0, false }
