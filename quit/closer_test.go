@@ -1,0 +1,201 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+var lineNumber = regexp.MustCompile(`_test\.go:\d+`)
+
+func TestNilIsIgnored(t *testing.T) {
+	q, logged := loggedEvent()
+	for i, unregister := range []func() bool{
+		q.RegisterCloser(nil),
+		q.RegisterQuitCloser(nil),
+		q.RegisterQuitCloser(quit.ShutdownFunc(nil)),
+		q.RegisterQuitCloser(quit.Graceful(nil, nil)),
+		q.RegisterStopFunc(nil),
+	} {
+		if unregister() {
+			t.Errorf("%d: unregister of nil = true, want false", i)
+		}
+	}
+	if q.Go(nil) {
+		t.Error("Go(nil) = true, want false")
+	}
+	if n := strings.Count(logged(), `level=WARN msg="quit: nil ignored"`); n != 6 {
+		t.Errorf("%d warnings, want 6", n)
+	}
+	if n := strings.Count(logged(), "site=quit/closer_test.go:"); n != 6 {
+		t.Errorf("%d warnings name the call site, want 6:\n%s", n, logged())
+	}
+	if err := q.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTypedNil(t *testing.T) {
+	q := quietEvent()
+	q.RegisterCloser((*net.TCPListener)(nil))    // its Close returns an error
+	q.RegisterQuitCloser((*http.Server)(nil))    // its Shutdown panics
+	q.RegisterQuitCloser((*quit.QuitEvent)(nil)) // and so does this one
+	q.RegisterCloser(closerFunc(nil))
+	err := q.Shutdown(t.Context())
+	if err == nil {
+		t.Fatal("Shutdown() = nil")
+	}
+	got := lineNumber.ReplaceAllString(err.Error(), "_test.go:LINE")
+	for _, want := range []string{
+		"quit: *net.TCPListener (quit/closer_test.go:LINE): invalid argument",
+		"quit: *http.Server (quit/closer_test.go:LINE): panic: runtime error: invalid memory address",
+		"quit: *quit.QuitEvent (quit/closer_test.go:LINE): panic: ",
+		"quit: quit_test.closerFunc (quit/closer_test.go:LINE): panic: ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("Shutdown() does not have %q:\n%s", want, got)
+		}
+	}
+}
+
+func TestRegisterCloserWithShutdown(t *testing.T) {
+	q, logged := loggedEvent()
+	var j journal
+	q.RegisterCloser(&bothWays{
+		shutdown: func(context.Context) error { j.add("Shutdown"); return nil },
+		close:    func() error { j.add("Close"); return nil },
+	})
+	if !strings.Contains(logged(), "level=WARN") || !strings.Contains(logged(), "closer=*quit_test.bothWays") ||
+		!strings.Contains(logged(), "site=quit/closer_test.go:") {
+		t.Errorf("no warning that Close is called where there is a Shutdown:\n%s", logged())
+	}
+	q.GracefulStop()
+	j.want(t, "Close")
+}
+
+func TestOptions(t *testing.T) {
+	q := quietEvent()
+	failure := errors.New("failure")
+	shared := quit.Ignore(failure)
+	fail := closerFunc(func() error { return failure })
+	q.RegisterCloser(fail, nil, quit.Name("first"), quit.Name("last"), nil)
+	q.RegisterCloser(fail, shared, quit.Ignore(), quit.Name("ignored"))
+	q.RegisterCloser(fail, quit.Ignore(context.Canceled), quit.Name(""), quit.Timeout(-1))
+	err := q.Shutdown(t.Context())
+	got := lineNumber.ReplaceAllString(err.Error(), "_test.go:LINE")
+	want := "quit: quit_test.closerFunc (quit/closer_test.go:LINE): failure\n" +
+		"quit: last (quit/closer_test.go:LINE): failure"
+	if got != want {
+		t.Errorf("Shutdown() =\n%s\nwant\n%s", got, want)
+	}
+}
+
+type service struct{}
+
+func (*service) Stop()          {}
+func stopAll()                  {}
+func generic[T any](v T) func() { return func() {} }
+
+func TestDefaultNames(t *testing.T) {
+	s := new(service)
+	for _, test := range []struct {
+		register func(q *quit.QuitEvent)
+		want     string
+	}{
+		{func(q *quit.QuitEvent) { q.RegisterCloser(closerFunc(nil)) }, "quit_test.closerFunc"},
+		{func(q *quit.QuitEvent) { q.RegisterQuitCloser((*http.Server)(nil)) }, "*http.Server"},
+		{func(q *quit.QuitEvent) { q.RegisterStopFunc(func() { panic(1) }) }, "quit_test.TestDefaultNames.func3.1"},
+		{func(q *quit.QuitEvent) { q.RegisterStopFunc(s.Stop, quit.Timeout(-1)) }, ""},
+		{func(q *quit.QuitEvent) {
+			q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("x") }))
+		}, "quit_test.TestDefaultNames.func5.1"},
+		{func(q *quit.QuitEvent) { q.RegisterQuitCloser(quit.Graceful(func() { panic(1) }, stopAll)) }, "quit_test.TestDefaultNames.func6.1"},
+	} {
+		q := quietEvent()
+		test.register(q)
+		err := q.Shutdown(t.Context())
+		if test.want == "" {
+			continue
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), "quit: "+test.want+" (quit/closer_test.go:") {
+			t.Errorf("Shutdown() = %v, want the name %q", err, test.want)
+		}
+	}
+}
+
+func TestShortSymbol(t *testing.T) {
+	for symbol, want := range map[string]string{
+		"main.main.func1": "main.main.func1",
+		"google.golang.org/grpc.(*Server).GracefulStop-fm":        "grpc.(*Server).GracefulStop",
+		"github.com/redis/go-redis/v9.(*Client).Close-fm":         "go-redis/v9.(*Client).Close",
+		"example.com/v2.Close":                                    "example.com/v2.Close",
+		"v2.Close":                                                "v2.Close",
+		"gopkg.in/yaml%2ev3.Close":                                "yaml.v3.Close",
+		"example.com/a/b.Stop[example.com/c/d.T]":                 "b.Stop[example.com/c/d.T]",
+		"example.com/a/b.(*Pool[go.shape.struct {}]).Close.func1": "b.(*Pool[go.shape.struct {}]).Close.func1",
+		"": "",
+	} {
+		if got := quit.ShortSymbol(symbol); got != want {
+			t.Errorf("shortSymbol(%q) = %q, want %q", symbol, got, want)
+		}
+	}
+}
+
+func TestSite(t *testing.T) {
+	q, logged := loggedEvent()
+	register := q.RegisterCloser // a method value has a frame of its own, or not
+	register(nil)
+	quit.SetQuitEvent(func() *quit.QuitEvent {
+		old := quit.GetQuitEvent()
+		t.Cleanup(func() { quit.SetQuitEvent(old) })
+		return q
+	}())
+	quit.GetQuitEvent().RegisterStopFunc(nil)
+	if n := strings.Count(logged(), "site=quit/closer_test.go:"); n != 2 {
+		t.Errorf("%d of 2 sites are where Register was called:\n%s", n, logged())
+	}
+}
+
+func TestMillionClosers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long")
+	}
+	q := quietEvent()
+	n := 0
+	for range 1_000_000 {
+		q.RegisterStopFunc(func() { n++ })
+	}
+	if err := q.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n != 1_000_000 {
+		t.Errorf("%d of 1000000 closers were called", n)
+	}
+}
+
+func TestCloserRunsUserCodeUnlocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		// Each of these takes the event's lock.
+		all := func() {
+			q.RegisterStopFunc(func() {})()
+			q.AddGoroutine()
+			q.DoneGoroutine()
+			q.TryAddGoroutine()
+			q.Fail(context.Canceled)
+			q.Cause()
+			q.WaitGoroutines()
+			q.GracefulStop()
+		}
+		q.RegisterStopFunc(all)
+		q.RegisterStopFunc(all, quit.AfterDrain())
+		q.GracefulStop()
+	})
+}

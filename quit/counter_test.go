@@ -1,0 +1,309 @@
+package quit_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// TestDrainIsExact has counted goroutines come and go, each counting others, while
+// several waits and the drain itself run. A wait must not return while one of
+// those that were there before it still runs, and must return.
+func TestDrainIsExact(t *testing.T) {
+	for range 100 {
+		q := quietEvent()
+		var live atomic.Int64
+		var spawn func(depth int)
+		spawn = func(depth int) {
+			q.AddGoroutine()
+			live.Add(1)
+			go func() {
+				defer q.DoneGoroutine()
+				defer live.Add(-1)
+				if depth > 0 {
+					for range 1 + rand.IntN(2) {
+						spawn(depth - 1) // counted while this one still is
+					}
+				}
+			}()
+		}
+		for range 8 {
+			spawn(6)
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				q.WaitGoroutines()
+				if n := live.Load(); n != 0 {
+					t.Errorf("WaitGoroutines returned with %d goroutines left", n)
+				}
+			})
+		}
+		wg.Go(func() {
+			if err := q.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown() = %v", err)
+			}
+			if n := live.Load(); n != 0 {
+				t.Errorf("the drain ended with %d goroutines left", n)
+			}
+		})
+		wg.Wait()
+	}
+}
+
+// TestCountAcrossStripes counts on some goroutines and discounts on others, so
+// that single stripes go below zero while the sum does not.
+func TestCountAcrossStripes(t *testing.T) {
+	q := quietEvent()
+	const pairs, each = 16, 1000
+	var wg sync.WaitGroup
+	for range pairs {
+		counted := make(chan struct{}, 64)
+		wg.Go(func() {
+			for range each {
+				q.AddGoroutine()
+				counted <- struct{}{}
+			}
+			close(counted)
+		})
+		wg.Go(func() {
+			for range counted {
+				q.DoneGoroutine()
+			}
+		})
+	}
+	q.WaitGoroutines() // somewhere in the middle: the stripes close under way
+	wg.Wait()
+	q.AddGoroutine()
+	q.DoneGoroutine()
+	if err := q.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown() = %v, want nil", err)
+	}
+}
+
+// TestTryAddGoroutineNoWindow looks for a goroutine that was let in and not
+// awaited, or let in after the fire.
+func TestTryAddGoroutineNoWindow(t *testing.T) {
+	for range 500 {
+		q := quietEvent()
+		var live atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					fired := q.HasFired()
+					if !q.TryAddGoroutine() {
+						if !q.HasFired() {
+							t.Error("TryAddGoroutine() = false before the fire")
+						}
+						return
+					}
+					if fired {
+						t.Error("TryAddGoroutine() = true after the fire")
+					}
+					live.Add(1)
+					live.Add(-1)
+					q.DoneGoroutine()
+				}
+			})
+		}
+		wg.Go(func() {
+			// The goroutine below is let in or not; if it is, the drain waits for it.
+			if q.TryAddGoroutine() {
+				live.Add(1)
+				go func() {
+					defer q.DoneGoroutine()
+					defer live.Add(-1)
+					<-q.Done()
+				}()
+			}
+		})
+		wg.Go(func() {
+			q.GracefulStop()
+			if n := live.Load(); n != 0 {
+				t.Errorf("the shutdown ended with %d of those that were let in", n)
+			}
+		})
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestTryAddGoroutineTurnedAway has the drain end although a crowd keeps
+// knocking after the fire.
+func TestTryAddGoroutineTurnedAway(t *testing.T) {
+	q := quietEvent()
+	q.Fire()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !isClosed(stop) {
+				if q.TryAddGoroutine() {
+					t.Error("TryAddGoroutine() = true after the fire")
+					return
+				}
+			}
+		})
+	}
+	if err := q.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown() = %v, want nil", err)
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestAddGoroutineDuringDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.AddGoroutine()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			q.GracefulStop()
+		}()
+		synctest.Wait() // the drain waits for the first
+		q.AddGoroutine()
+		q.DoneGoroutine()
+		synctest.Wait()
+		if isClosed(ended) {
+			t.Fatal("the drain ended with a goroutine left")
+		}
+		q.DoneGoroutine()
+		<-ended
+	})
+}
+
+// TestWaitGoroutinesCountedAgain counts another one at the moment when the count
+// falls to zero: whoever is woken by the zero must look again. On one processor
+// nothing runs between the two calls, but where the goroutine is preempted just then.
+func TestWaitGoroutinesCountedAgain(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const rounds = 100
+	early := 0
+	for range rounds {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.AddGoroutine()
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				q.WaitGoroutines()
+			}()
+			synctest.Wait()
+			q.DoneGoroutine()
+			q.AddGoroutine()
+			synctest.Wait()
+			if isClosed(ended) {
+				early++
+			}
+			q.DoneGoroutine()
+			<-ended
+		})
+	}
+	if early > rounds/2 {
+		t.Errorf("the wait ended with a goroutine counted, %d times of %d", early, rounds)
+	}
+}
+
+func TestWaitGoroutinesBeforeFire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.WaitGoroutines() // nothing to wait for
+		for range 3 {      // and again and again
+			q.AddGoroutine()
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(q.WaitGoroutines)
+			}
+			synctest.Wait()
+			q.DoneGoroutine()
+			wg.Wait()
+		}
+		if q.HasFired() {
+			t.Error("WaitGoroutines fired the event")
+		}
+	})
+}
+
+func TestCounterBelowZero(t *testing.T) {
+	q := quietEvent()
+	q.AddGoroutine()
+	for range 3 {
+		q.DoneGoroutine()
+	}
+	q.WaitGoroutines()
+	err := q.Shutdown(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "2 times") || !strings.HasPrefix(err.Error(), "quit: drain: ") {
+		t.Errorf("Shutdown() = %v, want the drain to tell of 2 calls too many", err)
+	}
+}
+
+func TestDoneHappensBefore(t *testing.T) {
+	for range 200 {
+		q := quietEvent()
+		written := make([]int, 4)
+		for i := range written {
+			q.AddGoroutine()
+			go func() {
+				defer q.DoneGoroutine()
+				written[i] = 1
+			}()
+		}
+		q.GracefulStop()
+		for i, w := range written { // a race, if Done is not synchronized before
+			if w != 1 {
+				t.Fatalf("goroutine %d: what it wrote before DoneGoroutine is not seen after the drain", i)
+			}
+		}
+	}
+}
+
+func TestNoAllocs(t *testing.T) {
+	q := quietEvent()
+	q.AddGoroutine() // the stripes are allocated now
+	q.Done()
+	for name, f := range map[string]func(){
+		"AddGoroutine, DoneGoroutine":    func() { q.AddGoroutine(); q.DoneGoroutine() },
+		"TryAddGoroutine, DoneGoroutine": func() { q.TryAddGoroutine(); q.DoneGoroutine() },
+		"HasFired":                       func() { q.HasFired() },
+		"Done":                           func() { q.Done() },
+	} {
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", name, n)
+		}
+	}
+}
+
+func TestGoWaitsForStarted(t *testing.T) {
+	for range 100 {
+		q := quietEvent()
+		var started, ended atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for q.Go(func(context.Context) error { ended.Add(1); return nil }) {
+					started.Add(1)
+				}
+			})
+		}
+		if err := q.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if started.Load() != ended.Load() {
+			t.Fatalf("Go reported true %d times, and %d of them had ended after the shutdown", started.Load(), ended.Load())
+		}
+	}
+}
+
+var _ quit.QuitCloser = (*quit.QuitEvent)(nil)

@@ -1,0 +1,219 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func TestEventZeroValue(t *testing.T) {
+	for name, e := range map[string]*quit.Event{"zero": {}, "NewEvent": quit.NewEvent()} {
+		if e.HasFired() {
+			t.Errorf("%s: HasFired() = true before the fire", name)
+		}
+		select {
+		case <-e.Done():
+			t.Errorf("%s: Done is closed before the fire", name)
+		default:
+		}
+		if !e.Fire() {
+			t.Errorf("%s: the first Fire() = false, want true", name)
+		}
+		if e.Fire() {
+			t.Errorf("%s: the second Fire() = true, want false", name)
+		}
+		if !e.HasFired() {
+			t.Errorf("%s: HasFired() = false after the fire", name)
+		}
+		<-e.Done()
+	}
+}
+
+func TestEventFiredBeforeDoneIsAsked(t *testing.T) {
+	var e quit.Event
+	e.Fire()
+	<-e.Done()
+	if e.Done() != e.Done() {
+		t.Error("Done() is not always the same channel")
+	}
+}
+
+// fireable is what Event and QuitEvent have in common.
+type fireable interface {
+	Fire() bool
+	HasFired() bool
+	Done() <-chan struct{}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// TestFireOnce has many goroutines fire one event.
+func TestFireOnce(t *testing.T) {
+	for range 200 {
+		for _, e := range []fireable{new(quit.Event), new(quit.QuitEvent)} {
+			var fired atomic.Int32
+			var wg sync.WaitGroup
+			for range 8 {
+				wg.Go(func() {
+					if e.Fire() {
+						fired.Add(1)
+					}
+					if !e.HasFired() || !isClosed(e.Done()) {
+						t.Error("after Fire returned, HasFired is false or Done is open")
+					}
+				})
+			}
+			wg.Wait()
+			if n := fired.Load(); n != 1 {
+				t.Fatalf("%d calls of Fire returned true, want 1", n)
+			}
+		}
+	}
+}
+
+// TestFiredDoneRace looks for a goroutine that sees one sign of the fire
+// without another, as the first package of this shape showed in every seventh run.
+func TestFiredDoneRace(t *testing.T) {
+	failure := errors.New("failure")
+	rounds := 3000
+	if testing.Short() {
+		rounds = 300
+	}
+	for range rounds {
+		q := quit.NewQuitEvent()
+		e := quit.NewEvent()
+		ctx := q.Context()
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			<-start
+			q.Fail(failure)
+			e.Fire()
+		})
+		// Each observer spins until one sign shows, and then wants all the others.
+		observe := func(sign func() bool, others func()) {
+			wg.Go(func() {
+				<-start
+				for !sign() {
+					runtime.Gosched() // there may be fewer processors than observers
+				}
+				others()
+			})
+		}
+		all := func(sign string) func() {
+			return func() {
+				if !q.HasFired() {
+					t.Errorf("%s, but HasFired() = false", sign)
+				}
+				if !isClosed(q.Done()) {
+					t.Errorf("%s, but Done is open", sign)
+				}
+				if ctx.Err() == nil {
+					t.Errorf("%s, but Context().Err() = nil", sign)
+				}
+				if q.Cause() != failure {
+					t.Errorf("%s, but Cause() = %v, want %v", sign, q.Cause(), failure)
+				}
+			}
+		}
+		observe(q.HasFired, all("HasFired"))
+		observe(func() bool { return isClosed(q.Done()) }, all("Done closed"))
+		observe(func() bool { return ctx.Err() != nil }, all("Context cancelled"))
+		observe(func() bool { return q.Cause() != nil }, all("Cause set"))
+		observe(e.HasFired, func() {
+			if !isClosed(e.Done()) {
+				t.Error("Event.HasFired, but Done is open")
+			}
+		})
+		observe(func() bool { return isClosed(e.Done()) }, func() {
+			if !e.HasFired() {
+				t.Error("Event.Done is closed, but HasFired() = false")
+			}
+		})
+		close(start)
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestFireHappensBefore fails under the race detector if the fire is not
+// synchronized before what follows the observation of it.
+func TestFireHappensBefore(t *testing.T) {
+	for range 100 {
+		q := quit.NewQuitEvent()
+		var written int
+		go func() {
+			written = 1
+			q.Fire()
+		}()
+		var wg sync.WaitGroup
+		read := func() {
+			if written != 1 {
+				t.Error("what was written before Fire is not seen after it")
+			}
+		}
+		wg.Go(func() { <-q.Done(); read() })
+		wg.Go(func() { <-q.Context().Done(); read() })
+		wg.Go(func() {
+			for !q.HasFired() {
+				runtime.Gosched()
+			}
+			read()
+		})
+		wg.Wait()
+	}
+}
+
+func TestCause(t *testing.T) {
+	failure := errors.New("failure")
+	sig := &quit.SignalError{}
+	for _, test := range []struct {
+		name string
+		fire func(q *quit.QuitEvent) bool
+		want error
+	}{
+		{"Fire", (*quit.QuitEvent).Fire, context.Canceled},
+		{"Fail(nil)", func(q *quit.QuitEvent) bool { return q.Fail(nil) }, context.Canceled},
+		{"Fail(err)", func(q *quit.QuitEvent) bool { return q.Fail(failure) }, failure},
+		{"Fail(signal)", func(q *quit.QuitEvent) bool { return q.Fail(sig) }, sig},
+		{"GracefulStop", func(q *quit.QuitEvent) bool { q.GracefulStop(); return true }, context.Canceled},
+		{"Shutdown", func(q *quit.QuitEvent) bool { return q.Shutdown(t.Context()) == nil }, context.Canceled},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			q := quietEvent()
+			if err := q.Cause(); err != nil {
+				t.Errorf("Cause() = %v before the fire, want nil", err)
+			}
+			ctx := q.Context()
+			if !test.fire(q) {
+				t.Error("the call that fired reports false")
+			}
+			if q.Fail(errors.New("later")) || q.Fire() {
+				t.Error("a later fire reports true")
+			}
+			if got := q.Cause(); got != test.want {
+				t.Errorf("Cause() = %v, want %v", got, test.want)
+			}
+			if got := context.Cause(ctx); got != test.want {
+				t.Errorf("context.Cause(Context()) = %v, want %v", got, test.want)
+			}
+			if got := ctx.Err(); got != context.Canceled {
+				t.Errorf("Context().Err() = %v, want %v", got, context.Canceled)
+			}
+		})
+	}
+}

@@ -1,0 +1,7 @@
+package quit
+
+// What tests need of the inside.
+var (
+	ShortSymbol = shortSymbol
+	GoroutineID = goroutineID
+)

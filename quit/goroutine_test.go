@@ -1,0 +1,216 @@
+package quit_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func TestGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		ran := false
+		if !q.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			if context.Cause(ctx) != q.Cause() {
+				t.Errorf("context.Cause(ctx) = %v, want %v", context.Cause(ctx), q.Cause())
+			}
+			time.Sleep(time.Second)
+			ran = true
+			return ctx.Err() // context.Canceled: no failure
+		}) {
+			t.Error("Go() = false before the fire")
+		}
+		if err := q.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		if !ran {
+			t.Error("the shutdown did not wait for the goroutine")
+		}
+		if q.Go(func(context.Context) error { t.Error("started after the fire"); return nil }) {
+			t.Error("Go() = true after the fire")
+		}
+	})
+}
+
+func TestGoError(t *testing.T) {
+	failure, other, ignored := errors.New("failure"), errors.New("other"), errors.New("ignored")
+	wrapped := fmt.Errorf("wrapped: %w", failure)
+	wait := func(err error) func(context.Context) error {
+		return func(ctx context.Context) error { <-ctx.Done(); return err }
+	}
+	for _, test := range []struct {
+		name  string
+		first func(q *quit.QuitEvent) // fires
+		then  error                   // of a goroutine, after the fire
+		cause error
+		want  []error
+		not   []error
+	}{
+		{"fires", func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return failure }) }, nil, failure, []error{failure}, nil},
+		{"its own cancellation fires", func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return context.Canceled }) }, nil, context.Canceled, []error{context.Canceled}, nil},
+		{"after the fire", func(q *quit.QuitEvent) { q.Fire() }, failure, context.Canceled, []error{failure}, nil},
+		{"canceled", func(q *quit.QuitEvent) { q.Fail(failure) }, context.Canceled, failure, []error{failure}, []error{context.Canceled}},
+		{"the cause again", func(q *quit.QuitEvent) { q.Fail(failure) }, wrapped, failure, []error{failure}, []error{wrapped}},
+		{"the signal", func(q *quit.QuitEvent) { q.Fail(&quit.SignalError{}) }, fmt.Errorf("stopped: %w", &quit.SignalError{}), &quit.SignalError{}, nil, nil},
+		{"two", func(q *quit.QuitEvent) { q.Fail(failure) }, other, failure, []error{failure, other}, nil},
+		{"ignored", func(q *quit.QuitEvent) { q.Fail(failure) }, fmt.Errorf("%w", ignored), failure, []error{failure}, []error{ignored}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				q.Go(wait(test.then), quit.Name("then"), quit.Ignore(ignored))
+				test.first(q)
+				<-q.Done()
+				if q.Cause().Error() != test.cause.Error() {
+					t.Errorf("Cause() = %v, want %v", q.Cause(), test.cause)
+				}
+				err := q.Shutdown(t.Context())
+				for _, want := range test.want {
+					if !errors.Is(err, want) {
+						t.Errorf("Shutdown() = %v, want it to be %v", err, want)
+					}
+				}
+				for _, not := range test.not {
+					if errors.Is(err, not) {
+						t.Errorf("Shutdown() = %v, want it not to be %v", err, not)
+					}
+				}
+				if len(test.want) == 0 && err != nil {
+					t.Errorf("Shutdown() = %v, want nil", err)
+				}
+				if errors.Is(err, other) && !strings.Contains(err.Error(), "quit: goroutine then: other") {
+					t.Errorf("Shutdown() = %v, want the goroutine's name", err)
+				}
+			})
+		})
+	}
+	t.Run("ignored before the fire", func(t *testing.T) {
+		q := quietEvent()
+		q.Go(func(context.Context) error { return ignored }, quit.Ignore(ignored))
+		q.WaitGoroutines()
+		if q.HasFired() {
+			t.Error("an ignored error fired the event")
+		}
+	})
+}
+
+func TestGoPanic(t *testing.T) {
+	q, logged := loggedEvent()
+	q.Go(func(context.Context) error { panic("boom") }, quit.Name("worker"))
+	<-q.Done()
+	var p *quit.PanicError
+	if p, _ = q.Cause().(*quit.PanicError); p == nil || p.Value != "boom" || !strings.Contains(string(p.Stack), "TestGoPanic") {
+		t.Errorf("Cause() = %#v, want a *PanicError with the stack", q.Cause())
+	}
+	q.WaitGoroutines() // it is counted down in spite of the panic
+	if log := logged(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "boom") ||
+		!strings.Contains(log, "goroutine=worker") || !strings.Contains(log, "TestGoPanic") {
+		t.Errorf("the panic is not logged with name and stack:\n%s", log)
+	}
+	if err := q.Shutdown(t.Context()); !errors.As(err, &p) || err.Error() != "quit: goroutine worker: panic: boom" {
+		t.Errorf("Shutdown() = %v", err)
+	}
+}
+
+func TestGoGoexit(t *testing.T) {
+	q := quietEvent()
+	q.Go(func(context.Context) error { runtime.Goexit(); return nil })
+	q.WaitGoroutines()
+	if err := q.Shutdown(t.Context()); err != nil || q.Cause() != context.Canceled {
+		t.Errorf("Shutdown() = %v, Cause() = %v, want no failure", err, q.Cause())
+	}
+}
+
+func TestPanicErrorUnwrap(t *testing.T) {
+	inner := errors.New("inner")
+	if err := (&quit.PanicError{Value: inner}); !errors.Is(err, inner) || err.Error() != "quit: panic: inner" {
+		t.Errorf("PanicError of an error: %v, Unwrap %v", err, err.Unwrap())
+	}
+	if err := (&quit.PanicError{Value: 1}).Unwrap(); err != nil {
+		t.Errorf("PanicError{1}.Unwrap() = %v, want nil", err)
+	}
+}
+
+// labelsNow returns the labels of the goroutines that are in the func park.
+func labelsNow(t *testing.T) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&b, 1); err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, record := range strings.Split(b.String(), "\n\n") {
+		if strings.Contains(record, "quit_test.park") {
+			_, labels, _ := strings.Cut(record, "# labels: ")
+			labels, _, _ = strings.Cut(labels, "\n")
+			found = append(found, labels)
+		}
+	}
+	return strings.Join(found, " ")
+}
+
+//go:noinline
+func park(parked *sync.WaitGroup, c chan struct{}) {
+	parked.Done()
+	<-c
+}
+
+var closureNumber = regexp.MustCompile(`func\d+`)
+
+func TestLabels(t *testing.T) {
+	q := quietEvent()
+	release := make(chan struct{})
+	var parked sync.WaitGroup
+	check := func(what, want string) {
+		t.Helper()
+		parked.Wait()
+		if got := closureNumber.ReplaceAllString(labelsNow(t), "funcN"); got != want {
+			t.Errorf("labels of %s = %s, want %s", what, got, want)
+		}
+		close(release)
+		release = make(chan struct{})
+	}
+	begin := func() (*sync.WaitGroup, chan struct{}) { parked.Add(1); return &parked, release }
+
+	wg, c := begin()
+	q.Go(func(context.Context) error { park(wg, c); return nil }, quit.Name("named"))
+	check("Go with a name", `{"quit":"named"}`)
+	wg, c = begin()
+	q.Go(func(context.Context) error { park(wg, c); return nil })
+	check("Go", `{"quit":"quit_test.TestLabels.funcN"}`)
+	wg, c = begin()
+	q.Go(func(ctx context.Context) error {
+		pprof.Do(ctx, pprof.Labels("other", "label"), func(context.Context) { go park(wg, c) })
+		return nil
+	}, quit.Name("parent"))
+	check("what Go starts", `{"other":"label", "quit":"parent"}`)
+	wg, c = begin()
+	q.RegisterStopFunc(func() { park(wg, c) }, quit.Name("closer"))
+	go q.GracefulStop()
+	check("a closer", `{"quit":"closer"}`)
+	q.GracefulStop()
+}
+
+func TestGoroutineID(t *testing.T) {
+	id := quit.GoroutineID()
+	if id == 0 || quit.GoroutineID() != id {
+		t.Errorf("goroutineID() = %d, then %d", id, quit.GoroutineID())
+	}
+	other := make(chan uint64)
+	go func() { other <- quit.GoroutineID() }()
+	if o := <-other; o == 0 || o == id {
+		t.Errorf("goroutineID() = %d in another goroutine, %d here", o, id)
+	}
+}

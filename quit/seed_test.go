@@ -1,0 +1,80 @@
+package quit_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// What follows has the shape of programs written for the first package with
+// these names. They must go on to compile, with another import path, and to end.
+
+type seedWorker struct{ messages chan string }
+
+func (w *seedWorker) runWithChan() {
+	quit.GetQuitEvent().AddGoroutine()
+	defer func() { quit.GetQuitEvent().DoneGoroutine() }()
+	for !quit.GetQuitEvent().HasFired() {
+		select {
+		case <-quit.GetQuitEvent().Done():
+		case <-w.messages:
+		}
+	}
+}
+
+func (w *seedWorker) run() {
+	quit.GetQuitEvent().AddGoroutine()
+	defer quit.GetQuitEvent().DoneGoroutine()
+	for !quit.GetQuitEvent().HasFired() {
+	}
+}
+
+type seedService struct{ stopped chan struct{} }
+
+func (s *seedService) Close() error { close(s.stopped); return nil }
+func (s *seedService) Run()         { <-s.stopped }
+
+type framework struct{ quitter func() }
+
+func (f *framework) RegisterQuitter(q func()) { f.quitter = q }
+
+func TestSeedPrograms(t *testing.T) {
+	old := quit.GetQuitEvent()
+	defer quit.SetQuitEvent(old)
+	quit.SetQuitEvent(quietEvent())
+
+	var event quit.Event = quit.Event{}
+	if event.HasFired() || !quit.NewEvent().Fire() {
+		t.Error("an Event is not what it was")
+	}
+	<-func() <-chan struct{} { e := quit.NewEvent(); e.Fire(); return e.Done() }()
+	var qe *quit.QuitEvent = quit.NewQuitEvent()
+	var closer quit.QuitCloser = &http.Server{}
+	qe.Fire()
+	<-qe.Done()
+
+	srv := &http.Server{Addr: "127.0.0.1:0"}
+	quit.GetQuitEvent().RegisterQuitCloser(closer)
+	quit.GetQuitEvent().RegisterQuitCloser(srv)
+	srv.RegisterOnShutdown(quit.GetQuitEvent().GracefulStop)
+	served := make(chan error)
+	go func() { served <- srv.ListenAndServe() }()
+
+	service := &seedService{make(chan struct{})}
+	quit.GetQuitEvent().RegisterCloser(service)
+	quit.GetQuitEvent().RegisterStopFunc(func() {})
+	go new(seedWorker).run()
+	go new(seedWorker).runWithChan()
+
+	var f framework
+	f.RegisterQuitter(func() { quit.GetQuitEvent().GracefulStop() })
+	go f.quitter()
+
+	service.Run()
+	if err := <-served; err != http.ErrServerClosed {
+		t.Errorf("ListenAndServe() = %v, want %v", err, http.ErrServerClosed)
+	}
+	quit.WaitSignal()
+	quit.GetQuitEvent().WaitGoroutines()
+}
