@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Runs the benchmarks and writes docs/benchmarks.md: medians of COUNT runs (10 by
+# default), each beside the baseline that ran in the same minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+go test -run '^$' -bench . -count "${COUNT:-10}" ./quit | tee "$out" >&2
+
+{
+	cat <<-'TEXT'
+	# Benchmarks
+
+	Written by `docs/bench.sh`: medians of several runs, with the lowest and the highest in brackets. A shared
+	machine is noisy: compare a figure with its baseline, which ran next to it, and not with another day's.
+
+	TEXT
+	awk '
+	/^(goos|goarch|cpu):/ { system_[++lines] = $0 }
+	/^Benchmark/ {
+		name = $1; sub(/-[0-9]+$/, "", name); sub(/^Benchmark/, "", name)
+		if (!(name in runs)) order[++names] = name
+		for (i = 3; i < NF; i += 2) add(name, $(i + 1), $i)
+		runs[name]++
+	}
+	function add(n, unit, v) { values[n, unit, ++count[n, unit]] = v }
+	function sort_(n, unit,   i, j, v) {
+		for (i = 2; i <= count[n, unit]; i++) {
+			v = values[n, unit, i]
+			for (j = i - 1; j >= 1 && values[n, unit, j] + 0 > v + 0; j--) values[n, unit, j + 1] = values[n, unit, j]
+			values[n, unit, j + 1] = v
+		}
+	}
+	function median(n, unit,   c) {
+		c = count[n, unit]
+		return c % 2 ? values[n, unit, (c + 1) / 2] : (values[n, unit, c / 2] + values[n, unit, c / 2 + 1]) / 2
+	}
+	function show(ns) {
+		return ns >= 1e6 ? sprintf("%.1f ms", ns / 1e6) : ns >= 1e4 ? sprintf("%.1f µs", ns / 1e3) : sprintf("%.1f ns", ns)
+	}
+	# The baseline of A/quit and A/quit/x is A/baseline=name and A/baseline=name/x.
+	function baseline(n,   i, top, rest) {
+		top = n; sub(/\/.*/, "", top)
+		rest = n; sub(/^[^\/]*\/quit[^\/]*/, "", rest)
+		for (i = 1; i <= names; i++)
+			if (index(order[i], top "/baseline=") == 1 && substr(order[i], length(order[i]) - length(rest) + 1) == rest) return order[i]
+		return ""
+	}
+	END {
+		for (i = 1; i <= lines; i++) print "    " system_[i]
+		print "\n| benchmark | time | allocations | baseline | its time | ratio |\n| --- | --- | --- | --- | --- | --- |"
+		for (i = 1; i <= names; i++) for (u = 1; u <= 2; u++) sort_(order[i], u == 1 ? "ns/op" : "ns/closer")
+		for (i = 1; i <= names; i++) {
+			n = order[i]
+			if (n ~ /baseline=/) continue
+			unit = ((n, "ns/closer") in count) ? "ns/closer" : "ns/op"
+			c = count[n, unit]
+			t = show(median(n, unit)) " (" show(values[n, unit, 1]) "–" show(values[n, unit, c]) ")" (unit == "ns/closer" ? " a closer" : "")
+			if ((n, "B/closer") in count) { sort_(n, "B/closer"); t = median(n, "B/closer") " bytes a closer" }
+			allocs = ((n, "allocs/op") in count) ? values[n, "allocs/op", 1] : ""
+			b = baseline(n); bt = ""; ratio = ""
+			if (b != "") {
+				bt = show(median(b, "ns/op")); ratio = sprintf("%.2f", median(n, "ns/op") / median(b, "ns/op"))
+				sub(/^[^=]*=/, "", b)
+			}
+			printf "| %s | %s | %s | %s | %s | %s |\n", n, t, allocs, b, bt, ratio
+		}
+	}' "$out"
+} >docs/benchmarks.md

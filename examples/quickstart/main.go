@@ -1,0 +1,50 @@
+// Command quickstart is the program at the top of the README, with stand-ins for
+// the database and for what is done with it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func main() {
+	q := quit.GetQuitEvent()
+	db, err := openDB()
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterCloser(db, quit.AfterDrain()) // closed last: the workers use it
+
+	q.Go(func(ctx context.Context) error { return work(ctx, db) }) // awaited
+
+	srv := &http.Server{Addr: ":8080", Handler: handler(db)}
+	q.RegisterQuitCloser(srv) // shut down first: it lets in new work
+	q.Go(func(context.Context) error { return srv.ListenAndServe() }, quit.Ignore(http.ErrServerClosed))
+
+	if err := quit.WaitSignal(); err != nil { // SIGINT, SIGTERM, or a failure above
+		log.Fatal(err)
+	}
+}
+
+type database struct{}
+
+func openDB() (*database, error) { return new(database), nil }
+
+func (*database) Close() error {
+	fmt.Println("database closed")
+	return nil
+}
+
+func work(ctx context.Context, _ *database) error {
+	<-ctx.Done()
+	fmt.Println("worker ended")
+	return nil
+}
+
+func handler(*database) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+}

@@ -1,0 +1,201 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// What the recipes of the README speak of, without what would need other modules.
+var (
+	mux *http.ServeMux
+	q   = quit.NewQuitEvent()
+)
+
+type job string
+
+type grpcServer struct{}
+
+func (*grpcServer) Serve(net.Listener) error { return nil }
+func (*grpcServer) GracefulStop()            {}
+func (*grpcServer) Stop()                    {}
+
+type otherFramework struct{}
+
+func (otherFramework) OnStop(func()) {}
+func (otherFramework) Run() error    { return nil }
+
+type sqlDB struct{}
+
+func (*sqlDB) Close() error                        { return nil }
+func (*sqlDB) save(ctx context.Context, j job)     {}
+func openDB() (*sqlDB, error)                      { return nil, nil }
+func convert(ctx context.Context, to string) error { return nil }
+
+var jobs chan job
+
+func Example_httpServer() {
+	srv := &http.Server{
+		Addr:    ":8080",
+		Handler: mux,
+		// Requests in flight live on after the fire, until their time has run out.
+		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
+	}
+	q.RegisterQuitCloser(srv)                                         // Shutdown; and Close, if the time for that runs out
+	q.Go(func(context.Context) error { return srv.ListenAndServe() }, // a taken port ends the program
+		quit.Name("http"), quit.Ignore(http.ErrServerClosed))
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
+		if q.HasFired() { // the load balancer has q.Delay to notice
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+}
+
+// poller works as long as there is no reason to end.
+type poller struct{}
+
+func (p *poller) step() {}
+
+func (p *poller) run() {
+	defer q.DoneGoroutine()
+	for !q.HasFired() {
+		p.step()
+	}
+}
+
+// consumer takes jobs off a channel.
+type consumer struct{ db *sqlDB }
+
+func (c *consumer) run() {
+	defer q.DoneGoroutine()
+	for {
+		select {
+		case <-q.Done():
+			return
+		case j := <-jobs:
+			c.db.save(q.WorkContext(), j) // not cut off by the fire
+		}
+	}
+}
+
+func Example_worker() {
+	q.AddGoroutine() // before the go statement, not in the goroutine
+	go new(poller).run()
+
+	q.AddGoroutine()
+	go new(consumer).run()
+}
+
+func Example_grpcServer() {
+	var s *grpcServer
+	ln, err := net.Listen("tcp", ":9090")
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)) // Stop, if a stream does not end in time
+	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"))
+}
+
+// mailer is a service with a goroutine of its own.
+type mailer struct {
+	letters chan string
+	sent    chan struct{}
+}
+
+func newMailer() *mailer {
+	m := &mailer{letters: make(chan string), sent: make(chan struct{})}
+	go m.run()
+	return m
+}
+
+func (m *mailer) run() {
+	defer close(m.sent)
+	for range m.letters {
+		// send it
+	}
+}
+
+// Close waits until all letters are sent.
+func (m *mailer) Close() error {
+	close(m.letters)
+	<-m.sent
+	return nil
+}
+
+func Example_ioCloser() {
+	m := newMailer()
+	q.RegisterCloser(m, quit.Timeout(5*time.Second)) // at most; it is abandoned after that
+}
+
+func Example_framework() {
+	var framework otherFramework
+	framework.OnStop(q.GracefulStop)                         // it takes the signals, and calls this
+	err := framework.Run()                                   // returns when it has stopped, perhaps before we have
+	err = errors.Join(err, q.Shutdown(context.Background())) // so wait; the result is always the same
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func Example_database() {
+	db, err := openDB()
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterCloser(db, quit.AfterDrain()) // once no counted goroutine is left
+	q.Go(func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case j := <-jobs:
+				db.save(q.WorkContext(), j)
+			}
+		}
+	}, quit.Name("worker"))
+}
+
+func Example_childEvent() {
+	db, err := openDB()
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterCloser(db) // last
+
+	workers := quit.NewQuitEvent() // has its own Context, WorkContext, counter and closers
+	q.RegisterQuitCloser(workers, quit.Name("workers"))
+	workers.Go(func(ctx context.Context) error { return consume(ctx, db) })
+
+	q.RegisterQuitCloser(&http.Server{}) // first: it lets in what the workers work on
+}
+
+func consume(ctx context.Context, db io.Closer) error { <-ctx.Done(); return nil }
+
+func Example_commandLine() {
+	q := quit.GetQuitEvent()
+	dir, err := os.MkdirTemp("", "convert")
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterCloser(closerFunc(func() error { return os.RemoveAll(dir) }), quit.AfterDrain())
+	q.Go(func(ctx context.Context) error {
+		defer q.Fire() // done: there is nothing to wait for
+		return convert(ctx, dir)
+	})
+
+	err = quit.WaitSignal()
+	var sig *quit.SignalError
+	switch {
+	case err != nil:
+		log.Fatal(err)
+	case errors.As(q.Cause(), &sig):
+		os.Exit(sig.ExitCode()) // 130 after Ctrl-C
+	}
+}
