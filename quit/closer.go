@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -203,7 +204,7 @@ type config struct {
 	name       string        // "": the default name
 	timeout    time.Duration // 0: none
 	afterDrain bool
-	ignored    *[]error // rarely there: a pointer, since a million entries carry it
+	ignored    []error
 }
 
 type option func(*config)
@@ -223,19 +224,6 @@ func configOf(opts []Option) config {
 	return *c
 }
 
-// ignores reports whether err is among the ignored ones. It calls the error's
-// own methods, so no lock is held.
-func (c *config) ignores(err error) bool {
-	if c.ignored != nil {
-		for _, target := range *c.ignored {
-			if errors.Is(err, target) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // Name names a closer or a goroutine in errors, logs, reports and profiles. The
 // default is a closer's type, or a func's symbol; "" means the default.
 func Name(name string) Option { return option(func(c *config) { c.name = name }) }
@@ -251,14 +239,9 @@ func Timeout(d time.Duration) Option {
 func AfterDrain() Option { return option(func(c *config) { c.afterDrain = true }) }
 
 // Ignore says that these errors, in the sense of [errors.Is], are no failure of
-// the closer or goroutine. Several Ignore options add up.
+// the closer or goroutine. Of a joined error, the others count. Several Ignore
+// options add up. A panic, and a closer that is abandoned, count in any case.
 func Ignore(errs ...error) Option {
-	errs = append([]error(nil), errs...)
-	return option(func(c *config) {
-		all := errs
-		if c.ignored != nil {
-			all = append(append([]error(nil), *c.ignored...), errs...)
-		}
-		c.ignored = &all
-	})
+	errs = slices.Clone(errs)
+	return option(func(c *config) { c.ignored = append(c.ignored, errs...) })
 }

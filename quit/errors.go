@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -34,6 +35,24 @@ func caught(f func() error) (err error) {
 		}
 	}()
 	return f()
+}
+
+// without returns err without what is one of the targets, in the sense of
+// errors.Is: of a joined error, the others stay. It calls the errors' own methods,
+// so no lock is held.
+func without(err error, targets ...error) error {
+	if err == nil || !slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) }) {
+		return err
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var rest []error
+	for _, e := range joined.Unwrap() {
+		rest = append(rest, without(e, targets...))
+	}
+	return errors.Join(rest...)
 }
 
 // namedError is a failure with the name of the closer or goroutine it comes from.

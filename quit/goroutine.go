@@ -2,7 +2,6 @@ package quit
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"runtime/pprof"
@@ -50,7 +49,7 @@ func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 //
 // An error that f returns fires the event, as [QuitEvent.Fail] does; after
 // the fire it is added to what Shutdown returns, unless it is [context.Canceled]
-// or the cause. An error given to [Ignore] is dropped in either case. A panic in
+// or the cause. (Of a joined error, what is neither still counts.) An error given to [Ignore] is dropped in either case. A panic in
 // f is logged at once, with its stack, and is then an error like any other, a
 // [*PanicError]. Other than in [golang.org/x/sync/errgroup], every error
 // counts, not the first alone. f may call [runtime.Goexit]: that is no error.
@@ -80,23 +79,21 @@ type routine struct {
 func (r *routine) run(f func(ctx context.Context) error) {
 	defer r.q.DoneGoroutine() // after the error was recorded: the drain's end includes it
 	pprof.SetGoroutineLabels(r.ctx)
-	if err := caught(func() error { return f(r.ctx) }); err != nil {
-		r.failed(err)
+	if err := caught(func() error { return r.counts(f(r.ctx)) }); err != nil {
+		if p, ok := err.(*PanicError); ok {
+			r.q.log(slog.LevelError, "quit: panic", slog.String("goroutine", r.name),
+				slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
+		}
+		r.q.fail(&namedError{name: "goroutine " + r.name, err: err}, err)
 	}
 }
 
-// failed records the error of f.
-func (r *routine) failed(err error) {
-	if p := (*PanicError)(nil); errors.As(err, &p) {
-		r.q.log(slog.LevelError, "quit: panic", slog.String("goroutine", r.name),
-			slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
+// counts returns what of f's error counts as a failure.
+func (r *routine) counts(err error) error {
+	if err = without(err, r.ignored...); err == nil || !r.q.HasFired() {
+		return err
 	}
-	switch cause := r.q.Cause(); {
-	case r.ignores(err):
-	case cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, cause)):
-	default:
-		r.q.fail(&namedError{name: "goroutine " + r.name, err: err}, err)
-	}
+	return without(err, context.Canceled, r.q.Cause())
 }
 
 // label returns ctx with the pprof label by which the goroutines of name are found.

@@ -65,6 +65,7 @@ func TestGoError(t *testing.T) {
 		{"the cause again", func(q *quit.QuitEvent) { q.Fail(failure) }, wrapped, failure, []error{failure}, []error{wrapped}},
 		{"the signal", func(q *quit.QuitEvent) { q.Fail(&quit.SignalError{}) }, fmt.Errorf("stopped: %w", &quit.SignalError{}), &quit.SignalError{}, nil, nil},
 		{"two", func(q *quit.QuitEvent) { q.Fail(failure) }, other, failure, []error{failure, other}, nil},
+		{"joined", func(q *quit.QuitEvent) { q.Fail(failure) }, errors.Join(context.Canceled, other, ignored), failure, []error{failure, other}, []error{ignored, context.Canceled}},
 		{"ignored", func(q *quit.QuitEvent) { q.Fail(failure) }, fmt.Errorf("%w", ignored), failure, []error{failure}, []error{ignored}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -124,6 +125,16 @@ func TestGoPanic(t *testing.T) {
 	}
 }
 
+// TestGoPanicCounts has a panic with an error that would not count if it were returned.
+func TestGoPanicCounts(t *testing.T) {
+	q := quietEvent()
+	q.Go(func(ctx context.Context) error { <-ctx.Done(); panic(ctx.Err()) }, quit.Ignore(context.Canceled))
+	var p *quit.PanicError
+	if err := q.Shutdown(t.Context()); !errors.As(err, &p) {
+		t.Errorf("Shutdown() = %v, want a *PanicError", err)
+	}
+}
+
 func TestGoGoexit(t *testing.T) {
 	q := quietEvent()
 	q.Go(func(context.Context) error { runtime.Goexit(); return nil })
@@ -180,6 +191,9 @@ func TestLabels(t *testing.T) {
 			t.Errorf("labels of %s = %s, want %s", what, got, want)
 		}
 		close(release)
+		for labelsNow(t) != "" {
+			runtime.Gosched() // until it has left park
+		}
 		release = make(chan struct{})
 	}
 	begin := func() (*sync.WaitGroup, chan struct{}) { parked.Add(1); return &parked, release }

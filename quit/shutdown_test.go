@@ -684,6 +684,32 @@ func TestEscalation(t *testing.T) {
 	})
 }
 
+// TestIgnoreKeepsTheRest ignores one of several errors, and what is no error of the closer.
+func TestIgnoreKeepsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		other, closing := errors.New("other"), errors.New("closing")
+		q.RegisterCloser(closerFunc(func() error { return errors.Join(context.Canceled, other) }), quit.Ignore(context.Canceled))
+		q.RegisterQuitCloser(&bothWays{
+			func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			func() error { return closing },
+		}, quit.Ignore(context.DeadlineExceeded))
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterStopFunc(func() { <-hang }, quit.Ignore(context.DeadlineExceeded), quit.Name("hung"), quit.Timeout(1))
+		q.RegisterStopFunc(func() { panic(context.Canceled) }, quit.Ignore(context.Canceled), quit.Name("panicky"))
+		err := q.Shutdown(context.Background())
+		for _, want := range []string{": other", ": closing", "hung (", "panicky ("} {
+			if !strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("Shutdown() does not have %q: %v", want, err)
+			}
+		}
+		if n := strings.Count(fmt.Sprint(err), "\n") + 1; n != 4 {
+			t.Errorf("Shutdown() has %d lines, want 4: %v", n, err)
+		}
+	})
+}
+
 func TestGraceful(t *testing.T) {
 	t.Run("in time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -74,7 +74,11 @@ func (s *step) run(base context.Context) (goOn bool) {
 	err := errGoexit
 	defer func() {
 		// This goroutine ends here if the closer called Goexit, and cannot go on.
-		if goOn = s.finish(err, false); goOn && err == errGoexit {
+		goOn = s.finish(err, false)
+		switch {
+		case !goOn:
+			s.q.log(slog.LevelDebug, "quit: abandoned step returned", s.attrs(slog.Any("err", err))...)
+		case err == errGoexit:
 			go s.q.loop() // ends when no step is left
 		}
 	}()
@@ -82,24 +86,22 @@ func (s *step) run(base context.Context) (goOn bool) {
 	return
 }
 
-// call calls the closer, and closes one that could not shut down in its time.
+// call calls the closer, and closes one that could not shut down in its time. It
+// returns the errors that count: to ignore an error is not to ignore a panic.
 func (s *step) call(ctx context.Context) error {
 	err := s.closer.Shutdown(ctx)
-	if err != nil && ctx.Err() != nil {
-		if c, ok := s.closer.(io.Closer); ok {
-			err = errors.Join(err, caught(c.Close))
-		}
+	c, closes := s.closer.(io.Closer)
+	if err == nil || ctx.Err() == nil || !closes {
+		return without(err, s.ignored...)
 	}
-	return err
+	return errors.Join(without(err, s.ignored...), caught(func() error { return without(c.Close(), s.ignored...) }))
 }
 
 // finish ends the step: once, by its return or by being abandoned, and reports
 // whether this call did. Whoever did goes on with the shutdown.
 func (s *step) finish(err error, abandoned bool) bool {
-	if err != nil && !s.ignores(err) {
+	if err != nil {
 		err = &namedError{name: s.name, site: s.siteText(), err: err}
-	} else {
-		err = nil
 	}
 	q := s.q
 	q.mu.Lock()
@@ -114,7 +116,6 @@ func (s *step) finish(err error, abandoned bool) bool {
 	q.mu.Unlock()
 
 	if !first {
-		q.log(slog.LevelDebug, "quit: abandoned step returned", s.attrs(slog.Any("err", err))...)
 		return false
 	}
 	s.watch.Stop()
@@ -136,12 +137,13 @@ func (s *step) look() {
 		}
 		return
 	}
-	s.q.mu.Lock()
-	over := !s.end.IsZero()
-	s.q.mu.Unlock()
-	if !over {
+	if s.phase != phaseDelay { // which is meant to take its time
 		s.q.warn("quit: step still running", s.attrs(
 			slog.Duration("for", age.Round(time.Millisecond)), slog.String("left", s.left(age)))...)
+	}
+	s.q.mu.Lock()
+	defer s.q.mu.Unlock()
+	if s.end.IsZero() { // else finish has stopped the timer, or will
 		s.watch.Reset(s.nextLook(age))
 	}
 }
