@@ -15,7 +15,7 @@ type PanicError struct {
 	Stack []byte // of the goroutine at the panic, as of runtime/debug.Stack
 }
 
-// Error returns the value in one line, without the stack.
+// Error returns the value, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("quit: panic: %v", e.Value) }
 
 // Unwrap returns the value if it is an error, and nil otherwise.

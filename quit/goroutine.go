@@ -96,11 +96,6 @@ func (r *routine) counts(err error) error {
 	return without(err, context.Canceled, r.q.Cause())
 }
 
-// label returns ctx with the pprof label by which the goroutines of name are found.
-func label(ctx context.Context, name string) context.Context {
-	return pprof.WithLabels(ctx, pprof.Labels("quit", name))
-}
-
 // routineOf returns the routine of f. Without options it is made once for each
 // func of the program's text, for a label costs as much as starting a goroutine.
 func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) *routine {
@@ -114,7 +109,7 @@ func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) 
 	if r.name == "" {
 		r.name = funcName(code)
 	}
-	r.ctx = label(q.Context(), r.name)
+	r.ctx = label(q.Context(), r.name, ownerID(q))
 	if len(opts) == 0 {
 		q.remember(code, r)
 	}

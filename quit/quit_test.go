@@ -144,7 +144,7 @@ func TestWorkContext(t *testing.T) {
 				time.Sleep(100 * time.Millisecond) // it rolls back, with the database still there
 			}()
 			err := q.Shutdown(t.Context())
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "quit: drain: 1 goroutines left after 8s") {
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "quit: drain: 1 goroutine left after 8s") {
 				t.Errorf("Shutdown() = %v", err)
 			}
 			if cancelled != 8*time.Second {

@@ -83,9 +83,17 @@ func (q *QuitEvent) start(ctx context.Context) {
 	q.phase = phaseDelay
 	q.base = withCloserOf(context.WithoutCancel(ctx), q)
 	q.deadline = deadline
-	q.queues[phaseDelay].push(&entry{closer: ShutdownFunc(q.delay), config: config{name: "delay"}})
-	q.queues[phaseDrain].push(&entry{closer: ShutdownFunc(q.drain), config: config{name: "drain"}})
+	q.queues[phaseDelay].push(q.builtin(phaseDelay))
+	q.queues[phaseDrain].push(q.builtin(phaseDrain))
 	go q.loop() // ends when no step is left
+}
+
+// builtin returns the entry of a phase that has just one, which is our own.
+func (q *QuitEvent) builtin(p phase) *entry {
+	if p == phaseDelay {
+		return &entry{closer: ShutdownFunc(q.delay), config: config{name: "delay"}}
+	}
+	return &entry{closer: ShutdownFunc(q.drain), config: config{name: "drain"}}
 }
 
 // timeout returns the time of the whole shutdown; 0: no limit.
@@ -187,12 +195,13 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 	left := q.count.wait(ctx.Done())
 	switch {
 	case left < 0:
-		return fmt.Errorf("DoneGoroutine was called %d times more than AddGoroutine", -left)
+		return fmt.Errorf("DoneGoroutine was called %s more than AddGoroutine", plural(-left, "time"))
 	case left == 0:
 		return nil
 	}
 	took := time.Since(start)
-	err := fmt.Errorf("%d goroutines left after %v: %w", left, took.Round(time.Millisecond), context.DeadlineExceeded)
+	err := &heldUp{fmt.Errorf("%s left after %v: %w", plural(left, "goroutine"), took.Round(time.Millisecond),
+		context.DeadlineExceeded), stacks()[ownerID(q)]}
 	q.work.fire(errNoTime)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), took/10)
 	defer cancel()

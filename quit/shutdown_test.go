@@ -602,7 +602,7 @@ func TestErrors(t *testing.T) {
 			"quit: panicky (quit/shutdown_test.go:LINE): panic: in a panic",
 			"quit: hung (quit/shutdown_test.go:LINE): abandoned after 22.5s: context deadline exceeded",
 			"quit: quit_test.closerFunc (quit/shutdown_test.go:LINE): it failed",
-			"quit: drain: 1 goroutines left after 2s: context deadline exceeded",
+			"quit: drain: 1 goroutine left after 2s: context deadline exceeded",
 		}
 		got := lineNumber.ReplaceAllString(err.Error(), "_test.go:LINE")
 		if want := strings.Join(wantLines, "\n"); got != want {
@@ -827,7 +827,7 @@ func TestCompositionTime(t *testing.T) {
 		}
 		text := fmt.Sprint(err)
 		if !strings.Contains(text, "*quit.QuitEvent (") || !strings.Contains(text, ": hung (") ||
-			!strings.Contains(text, "1 goroutines left") || strings.Contains(text, "*quit.QuitEvent (quit/shutdown_test.go:1): abandoned") {
+			!strings.Contains(text, "1 goroutine left") || strings.Contains(text, "*quit.QuitEvent (quit/shutdown_test.go:1): abandoned") {
 			t.Errorf("Shutdown() = %v", err)
 		}
 	})

@@ -184,7 +184,8 @@ func (q *QuitEvent) exit(sig *SignalError) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		fmt.Fprintf(os.Stderr, "%v again, ending at once\n%s", sig, q.stillRunning())
+		report := q.report(make(map[*QuitEvent]bool), stacks())
+		fmt.Fprintf(os.Stderr, "%v again, ending at once\n%v", sig, report)
 	}()
 	select {
 	case <-written:

@@ -16,7 +16,6 @@ type step struct {
 	q *QuitEvent
 	*entry
 	phase phase
-	name  string
 
 	start time.Time
 	share time.Duration // the step's context expires at its end; 0: no limit
@@ -25,7 +24,8 @@ type step struct {
 	// Guarded by q.mu:
 	end       time.Time // zero while the step runs
 	abandoned bool
-	err       error // as it counts; nil if ignored
+	err       error  // as it counts; nil if ignored
+	stacks    string // of the goroutines that held it up
 
 	over chan struct{} // closed at the end, for one who waits; or nil
 }
@@ -37,10 +37,7 @@ type step struct {
 // each that follows still gets a moment to show that it does not hang.
 func newStep(q *QuitEvent, e *entry, p phase, deadline time.Time) *step {
 	const moment = time.Millisecond
-	s := &step{q: q, entry: e, phase: p, name: e.name, start: time.Now()}
-	if s.name == "" {
-		s.name = closerName(e.closer)
-	}
+	s := &step{q: q, entry: e, phase: p, start: time.Now()}
 	if !deadline.IsZero() {
 		if s.share = deadline.Sub(s.start) / 5 * 4; s.share <= 0 {
 			s.share = moment
@@ -58,7 +55,7 @@ func (s *step) abandonAfter() time.Duration { return s.share + s.share/8 }
 // run calls the closer and reports whether the caller is to go on with the next
 // step: false if the step was abandoned, since then another goroutine has.
 func (s *step) run(base context.Context) (goOn bool) {
-	ctx, cancel := label(base, s.name), context.CancelFunc(func() {})
+	ctx, cancel := label(base, s.title(), ownerID(s)), context.CancelFunc(func() {})
 	pprof.SetGoroutineLabels(ctx)
 	if s.share > 0 {
 		ctx, cancel = context.WithDeadline(ctx, s.start.Add(s.share))
@@ -100,14 +97,18 @@ func (s *step) call(ctx context.Context) error {
 // finish ends the step: once, by its return or by being abandoned, and reports
 // whether this call did. Whoever did goes on with the shutdown.
 func (s *step) finish(err error, abandoned bool) bool {
+	var stacks string
+	if held, ok := err.(*heldUp); ok {
+		stacks, err = held.stacks, held.err
+	}
 	if err != nil {
-		err = &namedError{name: s.name, site: s.siteText(), err: err}
+		err = &namedError{name: s.title(), site: s.siteText(), err: err}
 	}
 	q := s.q
 	q.mu.Lock()
 	first := s.end.IsZero()
 	if first {
-		s.end, s.abandoned, s.err = time.Now(), abandoned, err
+		s.end, s.abandoned, s.err, s.stacks = time.Now(), abandoned, err, stacks
 		q.running--
 		if err != nil && q.phase != phaseEnded {
 			q.failures = append(q.failures, err)
@@ -126,13 +127,22 @@ func (s *step) finish(err error, abandoned bool) bool {
 	return true
 }
 
+// heldUp is the error of a step that did not end in time, with the stacks of the
+// goroutines that it waited for.
+type heldUp struct {
+	err    error
+	stacks string
+}
+
+func (h *heldUp) Error() string { return h.err.Error() }
+
 // look is called while the step runs: it warns when the step takes long, ever
 // rarer, and abandons it when its time is over.
 func (s *step) look() {
 	age := time.Since(s.start)
 	if max := s.abandonAfter(); max > 0 && age >= max {
-		err := fmt.Errorf("abandoned after %v: %w", max, context.DeadlineExceeded)
-		if s.finish(err, true) {
+		err := fmt.Errorf("abandoned after %v: %w", max.Round(time.Millisecond), context.DeadlineExceeded)
+		if s.finish(&heldUp{err, stacks()[ownerID(s)]}, true) {
 			s.q.loop()
 		}
 		return
@@ -168,16 +178,24 @@ func (s *step) left(age time.Duration) string {
 	return (s.abandonAfter() - age).Round(time.Millisecond).String()
 }
 
+// title returns the step's name: the one it was given, or the default.
+func (e *entry) title() string {
+	if e.name != "" {
+		return e.name
+	}
+	return closerName(e.closer)
+}
+
 // siteText returns where the closer was registered; "" if the step is not a closer's.
-func (s *step) siteText() string {
-	if s.site == 0 {
+func (e *entry) siteText() string {
+	if e.site == 0 {
 		return ""
 	}
-	return siteName(s.site)
+	return siteName(e.site)
 }
 
 func (s *step) attrs(more ...slog.Attr) []slog.Attr {
-	attrs := []slog.Attr{slog.String("step", s.name)}
+	attrs := []slog.Attr{slog.String("step", s.title())}
 	if s.site != 0 {
 		attrs = append(attrs, slog.String("site", s.siteText()))
 	}
@@ -208,6 +226,9 @@ func (s *step) logEnd() {
 	}
 	if p := (*PanicError)(nil); errors.As(s.err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.Stack)))
+	}
+	if s.stacks != "" {
+		attrs = append(attrs, slog.String("stacks", s.stacks))
 	}
 	s.q.log(level, msg, attrs...)
 }
