@@ -152,7 +152,7 @@ func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister
 	if f, ok := c.(ShutdownFunc); ok && f == nil {
 		return q.ignore("RegisterQuitCloser", caller())
 	}
-	return q.register(&entry{closer: c, site: caller(), config: configOf(opts)})
+	return q.register(&entry{closer: c, site: callerOutside(), config: configOf(opts)})
 }
 
 // RegisterStopFunc is [QuitEvent.RegisterCloser] for a func without an error.

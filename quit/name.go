@@ -16,6 +16,20 @@ func caller() uintptr {
 	return pc[0]
 }
 
+// callerOutside is caller, but for a method that quithttp calls too, for the
+// program: the call of quithttp is then the one that counts.
+func callerOutside() uintptr {
+	var pcs [8]uintptr
+	n := runtime.Callers(3, pcs[:])
+	own := reflect.TypeFor[QuitEvent]().PkgPath() + "/quithttp."
+	for _, pc := range pcs[:n] {
+		if f := runtime.FuncForPC(pc); f == nil || !strings.HasPrefix(f.Name(), own) {
+			return pc
+		}
+	}
+	return pcs[0]
+}
+
 // siteName returns where pc is, as dir/file.go:line.
 func siteName(pc uintptr) string {
 	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()

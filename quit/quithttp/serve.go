@@ -1,0 +1,110 @@
+// Package quithttp serves HTTP in a program that ends with package quit: servers
+// that start and stop with an event, a probe for load balancers, requests that are
+// counted, and a page that shows a shutdown.
+//
+// It is a package of its own so that programs without HTTP do not pay for net/http.
+package quithttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// ListenAndServe listens on srv.Addr (":http" if that is empty) and then does
+// what [Serve] does. It returns the address, which has the port that the system
+// picked for ":0". It does not block: the program goes on to [quit.WaitSignal].
+//
+// If the address is taken, or q has fired already, it returns the error, and
+// nothing was started or registered.
+func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (net.Addr, error) {
+	addr := srv.Addr
+	if addr == "" {
+		addr = ":http"
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("quit: %w", err)
+	}
+	if !serve(q, srv, ln, opts) {
+		return nil, fmt.Errorf("quit: not listening on %s: %w", ln.Addr(), http.ErrServerClosed)
+	}
+	return ln.Addr(), nil
+}
+
+// Serve serves srv on ln, in a goroutine of q, and registers srv with q: at its
+// turn in the shutdown, its Shutdown is called, and Close if the time for that runs out.
+// An error other than [http.ErrServerClosed] ends the program, as in [quit.QuitEvent.Go].
+// The options are those of Go and of a Register method; a [quit.Name] is for both.
+//
+// Unless srv has a BaseContext, requests get [quit.QuitEvent.WorkContext]:
+// theirs is not cancelled by the fire, lives through the drain, and is cancelled, with the cause,
+// when its time has run out. Serve sets that field, and so is not called again with srv.
+//
+// Serve does not block. After q has fired, it closes ln, and does nothing else.
+func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
+	serve(q, srv, ln, opts)
+}
+
+// serve reports whether it did; if not, ln is closed.
+func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Option) bool {
+	if srv.BaseContext == nil {
+		srv.BaseContext = func(net.Listener) context.Context { return q.WorkContext() }
+	}
+	// Registered first: there is no moment at which it serves and would not be shut down.
+	unregister := q.RegisterQuitCloser(srv, opts...)
+	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
+	if !q.Go(func(context.Context) error { return serveUntilClosed(srv, ln) }, named...) {
+		unregister()
+		ln.Close()
+		return false
+	}
+	return true
+}
+
+func serveUntilClosed(srv *http.Server, ln net.Listener) error {
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Ready returns a handler for readiness probes: it answers 200 before the fire,
+// and 503 from then on. The answer is never cached. [quit.QuitEvent.Delay] is the time
+// that load balancers have to ask.
+func Ready(q *quit.QuitEvent) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if q.HasFired() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, "quitting\n")
+			return
+		}
+		io.WriteString(w, "ready\n")
+	})
+}
+
+// Track returns a handler that calls h and counts each request as a goroutine of
+// q while h runs. So the drain waits also for WebSockets and other hijacked
+// connections, for which [http.Server.Shutdown] does not wait; a handler that has
+// hijacked its connection returns when it is done with it.
+//
+// After the fire it still serves, since a load balancer may still send, and
+// answers with "Connection: close". So its requests are never refused; but
+// those that come after the end of the drain are not awaited.
+func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q.AddGoroutine()
+		defer q.DoneGoroutine()
+		if q.HasFired() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
