@@ -1,7 +1,26 @@
 package quit
 
+import "time"
+
 // What tests need of the inside.
 var (
 	ShortSymbol = shortSymbol
 	GoroutineID = goroutineID
+	Short       = short
+	OneLine     = oneLine
+	Width       = width
 )
+
+// Taken returns r as a snapshot taken at that time, with err as what failed so far.
+func (r Report) Taken(at time.Time, err error) Report {
+	r.taken, r.err = at, err
+	return r
+}
+
+// NamedError returns the error of a step.
+func NamedError(name, site string, err error) error { return &namedError{name, site, err} }
+
+// ReportWithStacks is what a forced end writes.
+func ReportWithStacks(q *QuitEvent) string {
+	return q.report(make(map[*QuitEvent]bool), stacks()).String()
+}

@@ -143,7 +143,7 @@ func (q *QuitEvent) Context() context.Context { return q.event.context() }
 // the fire but when time for such work has run out: at the end of the drain's
 // share of the time, or when the shutdown has ended. Its cause then says so, and
 // is [context.DeadlineExceeded]. Counted goroutines that end once it is cancelled
-// are still awaited for a moment, a tenth of the drain's share, before the
+// are still awaited for a while, an eighth of the drain's share, before the
 // AfterDrain closers are called.
 func (q *QuitEvent) WorkContext() context.Context { return q.work.context() }
 

@@ -187,9 +187,8 @@ func (q *QuitEvent) delay(ctx context.Context) error {
 var errNoTime = fmt.Errorf("quit: no time left for work in flight: %w", context.DeadlineExceeded)
 
 // drain is the step that waits for the goroutines. It gives up at the end of its
-// share; those that are left have a tenth of it to notice that their
-// WorkContext is cancelled, before what they use is closed. So it ends by itself,
-// before the eighth after which it would be abandoned.
+// share; those that are left have an eighth of it to notice that their
+// WorkContext is cancelled, before what they use is closed.
 func (q *QuitEvent) drain(ctx context.Context) error {
 	start := time.Now()
 	left := q.count.wait(ctx.Done())
@@ -203,7 +202,7 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 	err := &heldUp{fmt.Errorf("%s left after %v: %w", plural(left, "goroutine"), took.Round(time.Millisecond),
 		context.DeadlineExceeded), stacks()[ownerID(q)]}
 	q.work.fire(errNoTime)
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), took/10)
+	last, cancel := context.WithDeadline(context.WithoutCancel(ctx), start.Add(took+took/8))
 	defer cancel()
 	q.count.wait(last.Done())
 	return err

@@ -36,8 +36,9 @@ func stacks() map[string]string {
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
 		return nil
 	}
+	_, records, _ := strings.Cut(profile.String(), "\n") // the first line is the profile's own
 	byOwner := make(map[string]string)
-	for record := range strings.SplitSeq(profile.String(), "\n\n") {
+	for record := range strings.SplitSeq(records, "\n\n") {
 		if owner, ok := labelIn(record, ownerLabel); ok {
 			byOwner[owner] += drawStack(record)
 		}

@@ -50,7 +50,13 @@ func newStep(q *QuitEvent, e *entry, p phase, deadline time.Time) *step {
 }
 
 // abandonAfter returns how long after its start the step is abandoned; 0: never.
-func (s *step) abandonAfter() time.Duration { return s.share + s.share/8 }
+// The drain is not: it gives up by itself, and knows better than a timer why.
+func (s *step) abandonAfter() time.Duration {
+	if s.phase == phaseDrain {
+		return 0
+	}
+	return s.share + s.share/8
+}
 
 // run calls the closer and reports whether the caller is to go on with the next
 // step: false if the step was abandoned, since then another goroutine has.
@@ -175,7 +181,7 @@ func (s *step) left(age time.Duration) string {
 	if s.share == 0 {
 		return "no limit"
 	}
-	return (s.abandonAfter() - age).Round(time.Millisecond).String()
+	return (s.share + s.share/8 - age).Round(time.Millisecond).String()
 }
 
 // title returns the step's name: the one it was given, or the default.

@@ -19,8 +19,8 @@ func (r Report) String() string {
 	}
 	t.rows = t.rowsOf(r.Steps, 0, nil)
 	for _, w := range t.rows {
-		t.nameWidth = max(t.nameWidth, min(width(w.name), 28))
-		t.siteWidth = max(t.siteWidth, min(width(w.site), 26))
+		t.nameWidth = max(t.nameWidth, min(width(w.name)+width(w.times()), 26))
+		t.siteWidth = max(t.siteWidth, min(width(w.site), maxSite))
 	}
 	// Marker, name, site, time, bar and outcome, with a space between each two.
 	t.barWidth = 80 - 2 - t.nameWidth - 1 - t.siteWidth - 1 - 7 - 1 - 1 - 9
@@ -87,6 +87,14 @@ func (w *row) alike(o row) bool {
 	return w.name == o.name && w.site == o.site && w.Phase == o.Phase && w.Start.IsZero() == o.Start.IsZero()
 }
 
+// times says how many steps the row stands for, if not one.
+func (w *row) times() string {
+	if w.folded == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" ×%d", w.folded)
+}
+
 // outcome returns the marker and the word for what became of the step.
 func (w *row) outcome() (marker, word string) {
 	switch {
@@ -103,20 +111,21 @@ func (w *row) outcome() (marker, word string) {
 }
 
 func (t *timeline) headline() string {
-	within := "without a limit"
-	if from := t.from(); !t.Deadline.IsZero() {
-		within = "of " + short(t.Deadline.Sub(from))
+	limit, within := "no limit", ", without a limit"
+	if !t.Deadline.IsZero() {
+		limit = short(t.Deadline.Sub(t.from()))
+		within = " of " + limit
 	}
 	var parts []string
 	switch {
 	case t.Fired.IsZero():
-		parts = append(parts, "not fired; a shutdown would have "+strings.TrimPrefix(within, "of "))
+		parts = append(parts, "not fired; a shutdown would have "+limit)
 	case t.Ended.IsZero() && !t.started():
 		parts = append(parts, "fired "+short(t.taken.Sub(t.Fired))+" ago, not shut down")
 	case t.Ended.IsZero():
-		parts = append(parts, "shutting down for "+short(t.taken.Sub(t.Fired))+" "+within)
+		parts = append(parts, "shutting down for "+short(t.taken.Sub(t.Fired))+within)
 	default:
-		parts = append(parts, "stopped after "+short(t.Ended.Sub(t.Fired))+" "+within)
+		parts = append(parts, "stopped after "+short(t.Ended.Sub(t.Fired))+within)
 	}
 	if t.Cause != nil {
 		parts = append(parts, "cause: "+clip(oneLine(strings.TrimPrefix(t.Cause.Error(), "quit: ")), 40))
@@ -161,11 +170,7 @@ func (t *timeline) row(b *strings.Builder, w row) {
 		}
 		took = short(end.Sub(w.start))
 	}
-	name := w.name
-	if w.folded > 1 {
-		times := fmt.Sprintf(" ×%d", w.folded)
-		name = clip(name, t.nameWidth-width(times)) + times
-	}
+	name := clip(w.name, t.nameWidth-width(w.times())) + w.times()
 	line := fmt.Sprintf("%s %s %s %s %s %s", marker, fit(name, t.nameWidth), fit(w.site, t.siteWidth),
 		strings.Repeat(" ", max(7-width(took), 0))+took, fit(t.bar(w), t.barWidth), word)
 	b.WriteString(strings.TrimRight(line, " ") + "\n")
@@ -225,7 +230,7 @@ func (t *timeline) details(b *strings.Builder) {
 			fmt.Fprintf(b, "\n✗ %s\n", oneLine(line))
 		}
 		if len(lines) == 0 && w.Stacks != "" {
-			fmt.Fprintf(b, "\n▸ %s\n", oneLine(title))
+			fmt.Fprintf(b, "\n▸ %s: running for %s\n", oneLine(title), short(t.taken.Sub(w.Start)))
 		}
 		for line := range strings.SplitSeq(strings.TrimRight(w.Stacks, "\n"), "\n") {
 			if line != "" {
@@ -357,11 +362,13 @@ func fit(s string, n int) string {
 	return s + strings.Repeat(" ", max(n-width(s), 0))
 }
 
+// maxSite is the most that a site takes of the table, in columns.
+const maxSite = 22
+
 // siteTail keeps the end of a long site, which has the line.
 func siteTail(s string) string {
-	const most = 26
-	if n := utf8.RuneCountInString(s); n > most {
-		return "…" + string([]rune(s)[n-most+1:])
+	if n := utf8.RuneCountInString(s); n > maxSite {
+		return "…" + string([]rune(s)[n-maxSite+1:])
 	}
 	return s
 }

@@ -1,0 +1,448 @@
+package quit_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// at returns a time on the axis of the reports below.
+func at(d time.Duration) time.Time {
+	return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Add(d)
+}
+
+// step returns one that ran.
+func ran(phase quit.Phase, name, site string, start, end time.Duration) quit.Step {
+	return quit.Step{Name: name, Site: site, Phase: phase, Start: at(start), End: at(end)}
+}
+
+func failed(s quit.Step, err error) quit.Step { s.Err = err; return s }
+
+func abandoned(s quit.Step, stacks string) quit.Step {
+	s.Abandoned, s.Stacks = true, stacks
+	s.Err = fmt.Errorf("abandoned after %v: %w", s.End.Sub(s.Start), context.DeadlineExceeded)
+	return s
+}
+
+const (
+	sec = time.Second
+	ms  = time.Millisecond
+	us  = time.Microsecond
+)
+
+// reports are what the golden files show.
+func reports() map[string]quit.Report {
+	stack := "1 goroutine of *kafka.Reader:\n\tsync.(*WaitGroup).Wait\n\t\t/usr/local/go/src/sync/waitgroup.go:118\n" +
+		"\texample.com/shop/kafka.(*Reader).Close\n\t\t/src/shop/kafka/reader.go:214\n"
+	sigterm := errors.New("quit: received signal: terminated")
+	reader := abandoned(ran(quit.PhaseClosers, "*kafka.Reader", "shop/main.go:58", 3050*ms, 3050*ms+19755*ms), stack)
+	refused := errors.New("write tcp 10.0.0.7:5432: broken pipe")
+
+	stuck := quit.Report{
+		Cause: sigterm, Fired: at(0), Deadline: at(25 * sec), Ended: at(24800 * ms), Goroutines: 2,
+		Steps: []quit.Step{
+			ran(quit.PhaseDelay, "delay", "", 0, 3*sec),
+			ran(quit.PhaseClosers, "*http.Server", "shop/main.go:71", 3*sec, 3050*ms),
+			reader,
+			{Name: "workers", Site: "shop/main.go:49", Phase: quit.PhaseClosers, Start: at(22805 * ms), End: at(22900 * ms),
+				Steps: []quit.Step{
+					ran(quit.PhaseClosers, "pool", "worker/pool.go:31", 22806*ms, 22850*ms),
+					ran(quit.PhaseDrain, "drain", "", 22850*ms, 22899*ms),
+				}},
+			failed(ran(quit.PhaseDrain, "drain", "", 22900*ms, 24600*ms), errors.New("2 goroutines left after 1.7s: context deadline exceeded")),
+			failed(ran(quit.PhaseAfterDrain, "*sql.DB", "shop/main.go:44", 24600*ms, 24800*ms), refused),
+		},
+	}.Taken(at(30*sec), errors.Join(
+		quit.NamedError(reader.Name, reader.Site, reader.Err),
+		quit.NamedError("drain", "", errors.New("2 goroutines left after 1.7s: context deadline exceeded")),
+		quit.NamedError("*sql.DB", "shop/main.go:44", refused),
+		quit.NamedError("goroutine shop.(*mailer).run", "", errors.New("smtp: no such host"))))
+
+	running := quit.Report{
+		Cause: sigterm, Fired: at(0), Deadline: at(25 * sec), Goroutines: 14,
+		Steps: []quit.Step{
+			ran(quit.PhaseClosers, "*http.Server", "shop/main.go:71", 0, 900*ms),
+			{Name: "*kafka.Reader", Site: "shop/main.go:58", Phase: quit.PhaseClosers, Start: at(900 * ms), Stacks: stack},
+			{Name: "cache", Site: "shop/main.go:40", Phase: quit.PhaseClosers},
+			{Name: "drain", Phase: quit.PhaseDrain},
+			{Name: "*sql.DB", Site: "shop/main.go:44", Phase: quit.PhaseAfterDrain},
+		},
+	}.Taken(at(7*sec), nil)
+
+	plan := quit.Report{
+		Deadline: at(25 * sec), Goroutines: 1,
+		Steps: []quit.Step{
+			{Name: "*http.Server", Site: "shop/main.go:71", Phase: quit.PhaseClosers},
+			{Name: "drain", Phase: quit.PhaseDrain},
+			{Name: "*sql.DB", Site: "shop/main.go:44", Phase: quit.PhaseAfterDrain},
+		},
+	}.Taken(at(0), nil)
+
+	odd := quit.Report{Cause: context.Canceled, Fired: at(0), Ended: at(125 * sec)}
+	for i, name := range []string{
+		"<b onclick='x'>&amp;</b>", "two\nlines\tand a tab", "right-to-left \u202egnp.exe", "数据库连接池", "一个名字非常非常非常长的消息队列消费者",
+		"nul\x00 esc\x1b[31m bad\xff", strings.Repeat("long ", 2000), "", "é́́ combining", "🚀 rocket",
+	} {
+		start := time.Duration(i) * 12 * sec
+		odd.Steps = append(odd.Steps, ran(quit.PhaseClosers, name, "a/very/long/directory/name/of_a_file_that_goes_on.go:12345", start, start+12*sec))
+	}
+	odd.Steps = append(odd.Steps, failed(ran(quit.PhaseClosers, "last\nname", "x/y.go:1", 124*sec, 125*sec), errors.New("a\x1b[2Jb\nsecond line")))
+	odd = odd.Taken(at(200*sec), nil)
+
+	many := quit.Report{Cause: context.Canceled, Fired: at(0), Deadline: at(10 * sec), Ended: at(400 * ms)}
+	for i := range 300 {
+		s := ran(quit.PhaseClosers, "*net.TCPConn", "proxy/conn.go:88", time.Duration(i)*ms, time.Duration(i+1)*ms)
+		if i == 120 {
+			s = failed(s, errors.New("connection reset"))
+		}
+		many.Steps = append(many.Steps, s)
+	}
+	many.Steps = append(many.Steps, ran(quit.PhaseDrain, "drain", "", 300*ms, 300*ms+12*us))
+	many = many.Taken(at(sec), nil)
+
+	return map[string]quit.Report{
+		"plan": plan, "running": running, "stuck": stuck, "odd": odd, "many": many,
+		"nothing":   quit.Report{}.Taken(at(0), nil),
+		"instant":   quit.Report{Cause: context.Canceled, Fired: at(0), Deadline: at(sec), Ended: at(0), Steps: []quit.Step{ran(quit.PhaseDrain, "drain", "", 0, 0)}}.Taken(at(0), nil),
+		"fired":     quit.Report{Cause: sigterm, Fired: at(0), Deadline: at(30 * sec), Steps: []quit.Step{{Name: "drain", Phase: quit.PhaseDrain}}}.Taken(at(5*sec), nil),
+		"fast":      quit.Report{Cause: sigterm, Fired: at(0), Deadline: at(25 * sec), Ended: at(431 * us), Steps: []quit.Step{ran(quit.PhaseClosers, "*http.Server", "server/main.go:71", 12*us, 300*us), ran(quit.PhaseDrain, "drain", "", 301*us, 301*us+700), ran(quit.PhaseAfterDrain, "journal", "server/main.go:40", 302*us, 431*us)}}.Taken(at(sec), nil),
+		"unlimited": quit.Report{Cause: context.Canceled, Fired: at(0), Ended: at(3 * time.Hour), Steps: []quit.Step{ran(quit.PhaseClosers, "backup", "tool/main.go:9", 0, 2*time.Hour), ran(quit.PhaseDrain, "drain", "", 2*time.Hour, 3*time.Hour)}}.Taken(at(4*time.Hour), nil),
+	}
+}
+
+func TestReportString(t *testing.T) {
+	for name, report := range reports() {
+		t.Run(name, func(t *testing.T) {
+			got := report.String()
+			file := filepath.Join("testdata", "report", name+".txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != strings.ReplaceAll(string(want), "\r\n", "\n") {
+				t.Errorf("String() =\n%s\nwant\n%s", got, want)
+			}
+			table, _, _ := strings.Cut(got, "\n\n")
+			for _, line := range strings.Split(table, "\n")[1:] {
+				if w := quit.Width(line); w > 80 {
+					t.Errorf("a line of the table has %d columns, want 80 at most: %q", w, line)
+				}
+			}
+			for _, r := range got {
+				if r != '\n' && (r < ' ' || r == 0x7f || r == 0x202e) {
+					t.Errorf("String() has %U", r)
+				}
+			}
+			if !utf8.ValidString(got) {
+				t.Error("String() is not UTF-8")
+			}
+		})
+	}
+}
+
+func TestShortDuration(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", -1: "0s", 1: "1ns", 999: "999ns", us: "1µs", 1500: "1.5µs", 35400: "35.4µs", 999499: "999µs", 999500: "1ms",
+		ms: "1ms", 123456 * us: "123ms", 999499 * us: "999ms", 999500 * us: "1s", 1234 * ms: "1.23s", 22500 * ms: "22.5s",
+		59949 * ms: "59.9s", 59950 * ms: "1m00s", 123 * sec: "2m03s", time.Hour - 1: "1h00m", 62 * time.Minute: "1h02m",
+		999 * time.Hour: "999h00m", 5000 * time.Hour: "5000h",
+	} {
+		if got := quit.Short(d); got != want {
+			t.Errorf("short(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestReportJSON(t *testing.T) {
+	report := reports()["stuck"]
+	text, err := json.Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Cause                  string
+		Fired, Deadline, Ended time.Time
+		Goroutines             int
+		Failures               []string
+		Steps                  []struct {
+			Name, Site, Phase string
+			Start, End        time.Time
+			Err, Stacks       string
+			Abandoned         bool
+			Steps             []struct{ Name string }
+		}
+	}
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Cause != report.Cause.Error() || !got.Fired.Equal(report.Fired) || !got.Deadline.Equal(report.Deadline) ||
+		!got.Ended.Equal(report.Ended) || got.Goroutines != report.Goroutines || len(got.Steps) != len(report.Steps) || len(got.Failures) != 4 {
+		t.Errorf("MarshalJSON() = %s", text)
+	}
+	for i, s := range report.Steps {
+		g := got.Steps[i]
+		errText := ""
+		if s.Err != nil {
+			errText = s.Err.Error()
+		}
+		if g.Name != s.Name || g.Site != s.Site || g.Phase != s.Phase.String() || !g.Start.Equal(s.Start) || !g.End.Equal(s.End) ||
+			g.Err != errText || g.Abandoned != s.Abandoned || g.Stacks != s.Stacks || len(g.Steps) != len(s.Steps) {
+			t.Errorf("step %d of MarshalJSON() = %+v, want %+v", i, g, s)
+		}
+	}
+	plan, err := json.Marshal(reports()["plan"])
+	if err != nil || bytes.Contains(plan, []byte("0001-01-01")) {
+		t.Errorf("MarshalJSON() of a plan = %s, %v, want no zero times", plan, err)
+	}
+}
+
+// TestReportLife takes a report of one event before, during and after.
+func TestReportLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child := quietEvent(), quietEvent()
+		q.Delay = time.Second
+		failure := errors.New("failure")
+		q.RegisterCloser(closerFunc(func() error { return failure }), quit.Name("db"), quit.AfterDrain())
+		child.RegisterStopFunc(func() { time.Sleep(time.Second) }, quit.Name("inner"))
+		q.RegisterQuitCloser(child, quit.Name("child"))
+		q.RegisterStopFunc(func() {}, quit.Name("first"))
+		q.AddGoroutine()
+
+		names := func(steps []quit.Step) string {
+			var list []string
+			for _, s := range steps {
+				state := "planned"
+				switch {
+				case s.Err != nil:
+					state = "failed"
+				case !s.End.IsZero():
+					state = "ok"
+				case !s.Start.IsZero():
+					state = "running"
+				}
+				list = append(list, s.Name+" "+state)
+			}
+			return strings.Join(list, ", ")
+		}
+		check := func(when, want, wantInner string) quit.Report {
+			t.Helper()
+			r := q.Report()
+			if got := names(r.Steps); got != want {
+				t.Errorf("%s: steps = %s, want %s", when, got, want)
+			}
+			for _, s := range r.Steps {
+				if s.Name == "child" && names(s.Steps) != wantInner {
+					t.Errorf("%s: inner steps = %s, want %s", when, names(s.Steps), wantInner)
+				}
+			}
+			return r
+		}
+		r := check("before", "delay planned, first planned, child planned, drain planned, db planned", "inner planned, drain planned")
+		if !r.Fired.IsZero() || r.Cause != nil || r.Err() != nil || r.Goroutines != 1 || time.Until(r.Deadline) != quit.DefaultTimeout {
+			t.Errorf("before: %+v", r)
+		}
+
+		go q.GracefulStop()
+		time.Sleep(1500 * time.Millisecond)
+		r = check("during", "delay ok, first ok, child running, drain planned, db planned", "inner running, drain planned")
+		if r.Fired.IsZero() || r.Cause != context.Canceled || !r.Ended.IsZero() || r.Err() != nil {
+			t.Errorf("during: %+v", r)
+		}
+		time.Sleep(time.Second)
+		check("in the drain", "delay ok, first ok, child ok, drain running, db planned", "inner ok, drain ok")
+		q.DoneGoroutine()
+		err := q.Shutdown(context.Background())
+		r = check("after", "delay ok, first ok, child ok, drain ok, db failed", "inner ok, drain ok")
+		if r.Err() != err || !errors.Is(r.Err(), failure) || r.Ended.Sub(r.Fired) != 2500*time.Millisecond || r.Goroutines != 0 {
+			t.Errorf("after: Err() = %v, want %v; %+v", r.Err(), err, r)
+		}
+		if db := r.Steps[4]; db.Err != failure || db.Phase != quit.PhaseAfterDrain || !strings.HasPrefix(db.Site, "quit/report_test.go:") {
+			t.Errorf("the step of db = %+v", db)
+		}
+	})
+}
+
+// TestReportAnytime takes reports at every moment, for the race detector.
+func TestReportAnytime(t *testing.T) {
+	for range 20 {
+		q, child := quietEvent(), quietEvent()
+		q.Concurrent = true
+		q.RegisterQuitCloser(child)
+		child.RegisterQuitCloser(q) // a ring: each is shown once
+		hang := make(chan struct{})
+		for i := range 20 {
+			q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }))
+			child.RegisterStopFunc(func() {
+				q.RegisterStopFunc(func() {})
+				if i == 0 {
+					<-hang
+				}
+			}, quit.Timeout(time.Millisecond))
+		}
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				for !isClosed(stop) {
+					for _, r := range []quit.Report{q.Report(), child.Report()} {
+						_ = r.String()
+						if _, err := json.Marshal(r); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+			})
+		}
+		q.Go(func(ctx context.Context) error { <-ctx.Done(); return errors.New("failed too") })
+		q.GracefulStop()
+		close(stop)
+		wg.Wait()
+		close(hang)
+	}
+}
+
+//go:noinline
+func hangHere(c chan struct{}) { <-c }
+
+// TestStacks has a closer hang among a crowd of goroutines: its stack is found,
+// and only its own.
+func TestStacks(t *testing.T) {
+	crowd := 100_000
+	if testing.Short() {
+		crowd = 1000
+	}
+	hang := make(chan struct{})
+	var parked, left sync.WaitGroup
+	parked.Add(crowd)
+	for range crowd {
+		left.Go(func() { parked.Done(); <-hang })
+	}
+	parked.Wait()
+
+	q, logged := loggedEvent()
+	q.RegisterStopFunc(func() {}, quit.Name("stuck")) // of the same name, but innocent
+	q.RegisterStopFunc(func() {
+		inner := make(chan struct{})
+		go func() { hangHere(hang); close(inner) }() // what a closer starts is its own
+		<-inner
+	}, quit.Name("stuck"), quit.Timeout(10*time.Millisecond))
+	q.Go(func(context.Context) error { <-hang; return nil }, quit.Name("innocent"))
+	go func() {
+		// Its goroutine is not in the way once the closer was abandoned.
+		for !strings.Contains(logged(), "step abandoned") {
+			runtime.Gosched()
+		}
+		close(hang)
+	}()
+	q.GracefulStop()
+	left.Wait()
+
+	r := q.Report()
+	text := r.String()
+	for _, want := range []string{"✗ stuck", "ABANDONED", "1 goroutine of stuck:", "quit_test.hangHere", "quit/report_test.go:"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report does not have %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "innocent") || strings.Count(text, "goroutine of") != 2 {
+		t.Errorf("the report has stacks of others:\n%s", text)
+	}
+	if len(text) > 4096 {
+		t.Errorf("the report has %d bytes, want 4096 at most", len(text))
+	}
+	if !strings.Contains(logged(), "quit_test.hangHere") {
+		t.Error("the stack is not in the log")
+	}
+	for _, s := range r.Steps {
+		if (s.Stacks != "") != s.Abandoned {
+			t.Errorf("step %s: stacks %q", s.Name, s.Stacks)
+		}
+	}
+}
+
+// TestStacksOfDrain has counted goroutines that do not end: those of the event,
+// folded, and not of another.
+func TestStacksOfDrain(t *testing.T) {
+	q, other := quietEvent(), quietEvent()
+	q.Timeout = 50 * time.Millisecond
+	hang := make(chan struct{})
+	for range 50 {
+		q.Go(func(context.Context) error { hangHere(hang); return nil }, quit.Name("worker"))
+	}
+	other.Go(func(context.Context) error { hangHere(hang); return nil }, quit.Name("of another"))
+	err := q.Shutdown(context.Background())
+	text := q.Report().String()
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(text, "50 goroutines of worker:") ||
+		!strings.Contains(text, "hangHere") || strings.Contains(text, "of another") {
+		t.Errorf("Shutdown() = %v, report:\n%s", err, text)
+	}
+	close(hang)
+	other.GracefulStop()
+}
+
+// TestReportOutlives keeps a report when its event is gone.
+func TestReportOutlives(t *testing.T) {
+	gone := make(chan struct{})
+	report := func() quit.Report {
+		q := quietEvent()
+		q.RegisterStopFunc(func() {}, quit.Name("closer"))
+		q.GracefulStop()
+		runtime.AddCleanup(q, func(struct{}) { close(gone) }, struct{}{})
+		return q.Report()
+	}()
+	for !isClosed(gone) {
+		runtime.GC()
+	}
+	if text, err := json.Marshal(report); err != nil || !strings.Contains(string(text), "closer") || !strings.Contains(report.String(), "closer") {
+		t.Errorf("MarshalJSON() = %s, %v; String() = %s", text, err, report)
+	}
+}
+
+func TestReportIsNoError(t *testing.T) {
+	if _, ok := any(quit.Report{}).(error); ok {
+		t.Error("Report implements error")
+	}
+}
+
+func BenchmarkReport(b *testing.B) {
+	for _, crowd := range []int{0, 100_000} {
+		b.Run(fmt.Sprintf("stuck/goroutines=%d", crowd), func(b *testing.B) {
+			hang := make(chan struct{})
+			defer close(hang)
+			for range crowd {
+				go hangHere(hang)
+			}
+			q := quietEvent()
+			q.Timeout = -1
+			q.RegisterStopFunc(func() { hangHere(hang) })
+			go q.GracefulStop()
+			for len(q.Report().Steps) > 0 && q.Report().Steps[0].Start.IsZero() {
+				runtime.Gosched()
+			}
+			for b.Loop() {
+				quit.ReportWithStacks(q)
+			}
+		})
+	}
+}
