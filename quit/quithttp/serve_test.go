@@ -1,0 +1,275 @@
+package quithttp_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
+)
+
+func quietEvent() *quit.QuitEvent {
+	return &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)}
+}
+
+// listen serves h for q, and returns the base URL.
+func listen(t *testing.T, q *quit.QuitEvent, h http.Handler, opts ...quit.Option) string {
+	t.Helper()
+	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: "127.0.0.1:0", Handler: h}, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + addr.String()
+}
+
+func get(t *testing.T, url string) (*http.Response, string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(body)
+}
+
+func TestListenAndServe(t *testing.T) {
+	q := quietEvent()
+	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
+	if _, body := get(t, url); body != "hello" {
+		t.Errorf("GET = %q, want hello", body)
+	}
+	steps := q.Report().Steps
+	if s := steps[0]; s.Name != "*http.Server" || !strings.HasPrefix(s.Site, "quithttp/serve_test.go:") {
+		t.Errorf("the server is registered as %s at %s, want the call of ListenAndServe", s.Name, s.Site)
+	}
+	if err := q.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown() = %v, want nil: ErrServerClosed is no failure", err)
+	}
+	if _, err := http.Get(url); err == nil {
+		t.Error("the server still answers after the shutdown")
+	}
+}
+
+func TestListenAndServeTakenPort(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	q := quietEvent()
+	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: ln.Addr().String()})
+	if err == nil || addr != nil || !strings.Contains(err.Error(), ln.Addr().String()) || !strings.HasPrefix(err.Error(), "quit: ") {
+		t.Errorf("ListenAndServe on a taken port = %v, %v", addr, err)
+	}
+	if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() {
+		t.Errorf("something was started or registered:\n%v", r)
+	}
+}
+
+func TestServeAfterFire(t *testing.T) {
+	q := quietEvent()
+	q.Fire()
+	if addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: "127.0.0.1:0"}); !errors.Is(err, http.ErrServerClosed) || addr != nil {
+		t.Errorf("ListenAndServe after the fire = %v, %v, want ErrServerClosed", addr, err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quithttp.Serve(q, &http.Server{}, ln)
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept() after Serve after the fire = %v, want it closed", err)
+	}
+	if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 {
+		t.Errorf("something was started or registered:\n%v", r)
+	}
+}
+
+// brokenListener fails at once.
+type brokenListener struct{ net.Listener }
+
+func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("accept is broken") }
+
+func TestServeErrorEndsIt(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := quietEvent()
+	quithttp.Serve(q, &http.Server{}, brokenListener{ln}, quit.Name("api"))
+	<-q.Done()
+	if err := q.Shutdown(t.Context()); err == nil || err.Error() != "quit: goroutine api: accept is broken" {
+		t.Errorf("Shutdown() = %v", err)
+	}
+}
+
+func TestRequestContext(t *testing.T) {
+	q := quietEvent()
+	q.Timeout = 2 * time.Second
+	began := make(chan context.Context, 1)
+	release := make(chan struct{})
+	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began <- r.Context()
+		<-release
+		io.WriteString(w, "answered")
+	}))
+	answer := make(chan string)
+	go func() {
+		res, err := http.Get(url)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		answer <- string(body)
+	}()
+	ctx := <-began
+	q.Fire()
+	if ctx.Err() != nil {
+		t.Errorf("r.Context().Err() = %v after the fire, want nil", ctx.Err())
+	}
+	ended := make(chan error)
+	go func() { ended <- q.Shutdown(context.Background()) }()
+	close(release)
+	if got := <-answer; got != "answered" {
+		t.Errorf("the request in flight got %q", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+
+	srv := &http.Server{Addr: "127.0.0.1:0", BaseContext: func(net.Listener) context.Context {
+		return context.WithValue(context.Background(), http.ServerContextKey, "own")
+	}}
+	q = quietEvent()
+	if _, err := quithttp.ListenAndServe(q, srv); err != nil {
+		t.Fatal(err)
+	}
+	if srv.BaseContext(nil).Value(http.ServerContextKey) != "own" {
+		t.Error("the server's own BaseContext was replaced")
+	}
+	q.GracefulStop()
+}
+
+// TestRequestOutOfTime has a request that does not end: its context is cancelled,
+// at the latest when the server is closed, and the shutdown says so.
+func TestRequestOutOfTime(t *testing.T) {
+	q := quietEvent()
+	q.Timeout = 100 * time.Millisecond
+	began := make(chan struct{})
+	cause := make(chan error, 1)
+	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-r.Context().Done()
+		cause <- context.Cause(r.Context())
+	}))
+	go http.Get(url)
+	<-began
+	err := q.Shutdown(context.Background())
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown() = %v, want the server's time to have run out", err)
+	}
+	if <-cause == nil {
+		t.Error("the request's context has no cause")
+	}
+}
+
+func TestReady(t *testing.T) {
+	q := quietEvent()
+	for _, want := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		w := httptest.NewRecorder()
+		quithttp.Ready(q).ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+		if w.Code != want || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("Ready: %d, Cache-Control %q, want %d, no-store", w.Code, w.Header().Get("Cache-Control"), want)
+		}
+		q.Fire()
+	}
+}
+
+// TestTrack hijacks a connection, as a WebSocket does: http.Server does not wait
+// for it, and the drain does.
+func TestTrack(t *testing.T) {
+	q := quietEvent()
+	release := make(chan struct{})
+	hijacked := make(chan struct{})
+	url := listen(t, q, quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		close(hijacked)
+		<-release
+		rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbye")
+		rw.Flush()
+	})))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-hijacked
+	if n := q.Report().Goroutines; n != 2 { // the server's own, and the request
+		t.Errorf("%d goroutines are counted, want 2", n)
+	}
+	ended := make(chan error)
+	go func() { ended <- q.Shutdown(context.Background()) }()
+	for q.Report().Goroutines != 1 || q.Report().Steps[0].End.IsZero() {
+		time.Sleep(time.Millisecond) // until the server has been shut down
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("the shutdown ended with a hijacked connection open: %v", err)
+	default:
+	}
+	close(release)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(res.Body); string(body) != "bye" {
+		t.Errorf("the hijacked connection got %q, want bye", body)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTrackAfterFire(t *testing.T) {
+	q := quietEvent()
+	h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "served") }))
+	for _, want := range []string{"", "close"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		if w.Body.String() != "served" || w.Header().Get("Connection") != want {
+			t.Errorf("fired %v: %q with Connection: %q, want served, %q", q.HasFired(), w.Body, w.Header().Get("Connection"), want)
+		}
+		q.Fire()
+	}
+	// A panic in the handler, which net/http recovers, is counted down too.
+	func() {
+		defer func() { recover() }()
+		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })).
+			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}()
+	if n := q.Report().Goroutines; n != 0 {
+		t.Errorf("%d goroutines are counted, want 0", n)
+	}
+}
