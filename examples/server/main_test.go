@@ -1,0 +1,839 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// The tests run the program as a process: this test binary again, with the
+// variable set, so that what -race or -cover adds is in it too.
+const asProgram = "EXAMPLE_SERVER_AS_PROGRAM"
+
+// With this variable the program can write no file longer than fullAt bytes: a
+// disk that gets full.
+const (
+	smallDisk = "EXAMPLE_SERVER_SMALL_DISK"
+	fullAt    = 1005
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		if os.Getenv(smallDisk) != "" {
+			limitFiles()
+		}
+		go answerProbes(os.Stdin, os.NewFile(3, "probe"))
+		main()
+		os.Exit(0)
+	}
+	// A test that runs in the background of a shell ignores interrupts, and then
+	// so do the processes it starts; but not if it handles them.
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
+	os.Exit(m.Run())
+}
+
+func limitFiles() {
+	signal.Ignore(syscall.SIGXFSZ) // a write then fails with EFBIG
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit)
+	limit.Cur = fullAt
+	if err := errors.Join(err, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)); err != nil {
+		panic(err)
+	}
+}
+
+// answerProbes answers each line with the number of requests that are in work:
+// a client cannot tell when the server has taken in what it sent.
+func answerProbes(in io.Reader, out io.Writer) {
+	stacks := make([]byte, 16<<20)
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		n := runtime.Stack(stacks, true)
+		fmt.Fprintln(out, bytes.Count(stacks[:n], []byte("examples/server.work(")))
+	}
+}
+
+// command returns the program with args, as it would be run by a user. It is
+// killed after a while, with its stacks on stderr.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// server is the program running, ready to serve.
+type server struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	url     string
+	journal string // path
+	probe   io.Writer
+	inWork  *bufio.Reader
+	stdout  *bufio.Reader
+	stderr  lockedBuffer
+	waited  bool
+}
+
+// start starts the program with a port and a journal of its own.
+func start(t *testing.T, args ...string) *server {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "journal")
+	return startCommand(t, command(t, append([]string{"-addr=127.0.0.1:0", "-journal=" + path}, args...)...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *server {
+	t.Helper()
+	s := &server{t: t, cmd: cmd}
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	s.stdout = bufio.NewReader(stdout)
+	s.probe, err = cmd.StdinPipe()
+	must(t, err)
+	r, w, err := os.Pipe()
+	must(t, err)
+	s.inWork = bufio.NewReader(r)
+	cmd.ExtraFiles = append([]*os.File{w}, cmd.ExtraFiles...) // it is number 3
+	cmd.Stderr = &s.stderr
+	must(t, cmd.Start())
+	w.Close()
+	t.Cleanup(func() {
+		if !s.waited {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+		r.Close()
+		if t.Failed() {
+			t.Logf("stderr of the program:\n%s", s.stderr.String())
+		}
+	})
+	s.url = s.line("listening on ")
+	s.journal = s.line("journal: ")
+	return s
+}
+
+// line reads the next line of stdout, and returns it without its prefix.
+func (s *server) line(prefix string) string {
+	s.t.Helper()
+	line, err := s.stdout.ReadString('\n')
+	rest, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), prefix)
+	if err != nil || !ok {
+		s.t.Fatalf("line of stdout = %q, %v, want one with %q", line, err, prefix)
+	}
+	return rest
+}
+
+func (s *server) signal(sig os.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Errorf("sending %v: %v", sig, err)
+	}
+}
+
+// wantEnd waits for the end of the process, and returns the lines of the
+// journal, of which it wants as many as the program says.
+func (s *server) wantEnd(status int) []string {
+	s.t.Helper()
+	printed := s.wait(status)
+	content, err := os.ReadFile(s.journal)
+	must(s.t, err)
+	lines := strings.Split(string(content), "\n")
+	lines = lines[:len(lines)-1] // what follows the last newline is no line
+	s.wantJournalled(printed, len(lines))
+	return lines
+}
+
+// wantExit is wantEnd for a journal that is not there to be read.
+func (s *server) wantExit(status, journalled int) {
+	s.t.Helper()
+	s.wantJournalled(s.wait(status), journalled)
+}
+
+func (s *server) wantJournalled(printed string, jobs int) {
+	s.t.Helper()
+	if want := fmt.Sprintf("journalled %d jobs\n", jobs); printed != want {
+		s.t.Errorf("stdout ends with %q, want %q", printed, want)
+	}
+}
+
+// wait waits for the end of the process, and returns the rest of its stdout.
+func (s *server) wait(status int) string {
+	s.t.Helper()
+	printed, err := io.ReadAll(s.stdout)
+	s.cmd.Wait() // its error is the status
+	s.waited = true
+	if got := s.cmd.ProcessState.ExitCode(); got != status || err != nil {
+		s.t.Errorf("exit status %d, %v, want %d", got, err, status)
+	}
+	return string(printed)
+}
+
+// waitFired waits until the program says that it quits.
+func (s *server) waitFired() {
+	s.t.Helper()
+	s.waitUntil("it has fired", func() bool { return strings.Contains(s.stderr.String(), "quit: fired") })
+}
+
+func (s *server) waitPortClosed() {
+	s.t.Helper()
+	s.waitUntil("the port is closed", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err == nil {
+			conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+}
+
+func (s *server) waitInWork(n int) {
+	s.t.Helper()
+	s.waitUntil(fmt.Sprint(n, " requests are in work"), func() bool {
+		fmt.Fprintln(s.probe)
+		answer, err := s.inWork.ReadString('\n')
+		must(s.t, err)
+		return answer == fmt.Sprintln(n)
+	})
+}
+
+func (s *server) waitUntil(what string, ok func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("waited too long until %s", what)
+		}
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newClient returns a client for one request at a time. Shared by several, it might
+// leave a connection on which nothing was ever sent, for which a server that
+// is shut down waits five seconds.
+func newClient(t *testing.T) *http.Client {
+	transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: time.Minute}
+}
+
+// post posts a job, and returns the status of the answer.
+func post(c *http.Client, url, job string) (int, error) {
+	resp, err := c.Post(url+"/jobs", "text/plain", strings.NewReader(job))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, nil
+}
+
+// get returns the status, the body and the header of the answer.
+func get(c *http.Client, url string) (int, string, http.Header, error) {
+	resp, err := c.Get(url)
+	if err != nil {
+		return 0, "", nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), resp.Header, err
+}
+
+func wantPost(t *testing.T, s *server, job string) {
+	t.Helper()
+	if status, err := post(newClient(t), s.url, job); status != http.StatusAccepted || err != nil {
+		t.Errorf("POST %q: status %d, %v, want 202", job, status, err)
+	}
+}
+
+// TestStopUnderLoad stops the program while clients post jobs and have it work,
+// after a number of jobs was accepted. Then every job that was answered with
+// 202 is in the journal, once, and no other: one that is there without an answer to
+// the client would be a request that was taken in and not answered.
+func TestStopUnderLoad(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		sig   os.Signal
+		after int64 // jobs
+		delay time.Duration
+	}{
+		{"at once", syscall.SIGTERM, 0, 0},
+		{"first job", syscall.SIGTERM, 1, 0},
+		{"interrupt", os.Interrupt, 100, 0},
+		{"500 jobs", syscall.SIGTERM, 500, 0},
+		{"2000 jobs", syscall.SIGTERM, 2000, 0},
+		{"delay", syscall.SIGTERM, 300, 300 * time.Millisecond},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, "-delay="+test.delay.String())
+			var signalled atomic.Bool
+			stop := sync.OnceFunc(func() {
+				signalled.Store(true)
+				s.signal(test.sig)
+			})
+			if test.after == 0 {
+				stop()
+			}
+			// failed reports an error that the stop does not explain: a client whose
+			// request was not taken in finds its connection closed, or the port.
+			failed := func(what string, err error) {
+				if !signalled.Load() {
+					t.Errorf("%s: %v, before the signal", what, err)
+				}
+			}
+
+			var mu sync.Mutex // guards answers
+			answers := make(map[string]int)
+			var accepted atomic.Int64
+			var clients sync.WaitGroup
+			for i := range 12 {
+				c := newClient(t)
+				c.Transport.(*http.Transport).DisableKeepAlives = i%3 == 0 // a new connection each
+				clients.Go(func() {
+					for n := range 5000 {
+						job := fmt.Sprintf("client %d, job %d", i, n)
+						status, err := post(c, s.url, job)
+						if err != nil {
+							failed(job, err)
+							return
+						}
+						mu.Lock()
+						answers[job] = status
+						mu.Unlock()
+						if status == http.StatusAccepted && accepted.Add(1) == test.after {
+							stop()
+						}
+					}
+				})
+			}
+			for range 4 {
+				c := newClient(t)
+				clients.Go(func() {
+					for range 1000 {
+						status, body, _, err := get(c, s.url+"/work?d=20ms")
+						if err != nil {
+							failed("work", err)
+							return
+						}
+						if status != http.StatusOK || body != "worked for 20ms\n" {
+							t.Errorf("work: status %d, body %q", status, body)
+						}
+					}
+				})
+			}
+			lines := s.wantEnd(0)
+			clients.Wait()
+
+			journalled := make(map[string]int)
+			for _, line := range lines {
+				journalled[line]++
+				if status := answers[line]; status != http.StatusAccepted {
+					t.Errorf("%q is in the journal, and the answer was %d", line, status)
+				}
+			}
+			for job, status := range answers {
+				switch {
+				case status != http.StatusAccepted && status != http.StatusServiceUnavailable:
+					t.Errorf("%q: status %d", job, status)
+				case status == http.StatusAccepted && journalled[job] != 1:
+					t.Errorf("%q was accepted and is %d times in the journal", job, journalled[job])
+				}
+			}
+			if n := accepted.Load(); n < test.after {
+				t.Errorf("%d jobs accepted, want %d at least", n, test.after)
+			}
+		})
+	}
+}
+
+// heldBody is the body of a request with "Expect: 100-continue". It is read
+// once the server's handler has asked for it, and then waits for release.
+type heldBody struct {
+	io.Reader
+	asked   func()
+	release <-chan struct{}
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	b.asked()
+	<-b.release
+	return b.Reader.Read(p)
+}
+
+// TestInFlight stops the program while handlers wait for the bodies of their
+// jobs, and others work. All of them have been taken in for certain, so all are
+// to be answered, long after the port was closed.
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	const jobs, works = 8, 8
+	s := start(t)
+	var clients, asked sync.WaitGroup
+	release := make(chan struct{})
+	asked.Add(jobs)
+	for i := range jobs {
+		c := newClient(t)
+		clients.Go(func() {
+			body := &heldBody{strings.NewReader(fmt.Sprintln("job", i)), sync.OnceFunc(asked.Done), release}
+			req, err := http.NewRequest("POST", s.url+"/jobs", body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Expect", "100-continue")
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Errorf("job %d was not answered: %v", i, err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusAccepted {
+				t.Errorf("job %d: status %d, want 202", i, resp.StatusCode)
+			}
+		})
+	}
+	for range works {
+		c := newClient(t)
+		clients.Go(func() {
+			if status, body, _, err := get(c, s.url+"/work?d=2s"); status != http.StatusOK || err != nil {
+				t.Errorf("work was not answered with 200: %d, %q, %v", status, body, err)
+			}
+		})
+	}
+	asked.Wait()
+	s.waitInWork(works)
+	s.signal(syscall.SIGTERM)
+	s.waitPortClosed()
+	close(release)
+	clients.Wait()
+	if lines := s.wantEnd(0); len(lines) != jobs {
+		t.Errorf("journal = %q, want %d lines", lines, jobs)
+	}
+}
+
+func TestDelay(t *testing.T) {
+	t.Parallel()
+	s := start(t, "-delay=2s")
+	c := newClient(t)
+	ready := func(want int) bool {
+		t.Helper()
+		status, body, header, err := get(c, s.url+"/readyz")
+		must(t, err)
+		if got := header.Get("Cache-Control"); got != "no-store" {
+			t.Errorf("readyz %d: Cache-Control = %q, want no-store", status, got)
+		}
+		return status == want && body != ""
+	}
+	if !ready(http.StatusOK) {
+		t.Error("readyz is not 200 before the signal")
+	}
+	s.signal(syscall.SIGTERM)
+	s.waitUntil("readyz is 503", func() bool { return ready(http.StatusServiceUnavailable) })
+	wantPost(t, s, "in the delay")
+	if lines := s.wantEnd(0); len(lines) != 1 || lines[0] != "in the delay" {
+		t.Errorf("journal = %q, want the job of the delay", lines)
+	}
+}
+
+// TestOutOfTime has a request take longer than the stop may.
+func TestOutOfTime(t *testing.T) {
+	t.Parallel()
+	s := start(t, "-timeout=3s") // of which a part is left for the journal
+	wantPost(t, s, "job")
+	go get(newClient(t), s.url+"/work?d=1m")
+	s.waitInWork(1)
+	s.signal(syscall.SIGTERM)
+	if lines := s.wantEnd(1); len(lines) != 1 {
+		t.Errorf("journal = %q, want one job", lines)
+	}
+	want := regexp.MustCompile(`(?m)^server: .*\*http\.Server.* context deadline exceeded\n\z`)
+	if got := s.stderr.String(); !want.MatchString(got) {
+		t.Errorf("stderr = %q, want %v", got, want)
+	}
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	go get(newClient(t), s.url+"/work?d=1m")
+	s.waitInWork(1)
+	s.signal(os.Interrupt)
+	s.waitFired()
+	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
+	s.signal(os.Interrupt)
+	s.wait(130)
+	if got := s.stderr.String(); !strings.Contains(got, "*http.Server") {
+		t.Errorf("stderr = %q, want it to name what still ran", got)
+	}
+}
+
+// TestClientGone wants the work to end when nobody waits for it anymore.
+func TestClientGone(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/work?d=1m", nil)
+	must(t, err)
+	go newClient(t).Do(req)
+	s.waitInWork(1)
+	cancel()
+	s.waitInWork(0)
+	s.signal(syscall.SIGTERM)
+	s.wantEnd(0)
+}
+
+// TestJournalFull has a write fail in the middle of a line, after others were done.
+func TestJournalFull(t *testing.T) {
+	t.Parallel()
+	const job, fit = "some job.", fullAt / len("some job.\n")
+	path := filepath.Join(t.TempDir(), "journal")
+	cmd := command(t, "-addr=127.0.0.1:0", "-journal="+path)
+	cmd.Env = append(cmd.Env, smallDisk+"=1")
+	s := startCommand(t, cmd)
+	var accepted atomic.Int64
+	var clients sync.WaitGroup
+	for range 8 {
+		c := newClient(t)
+		clients.Go(func() {
+			for range 5000 {
+				status, err := post(c, s.url, job)
+				if err != nil {
+					return // the program has ended
+				}
+				if status == http.StatusAccepted {
+					accepted.Add(1)
+				}
+			}
+		})
+	}
+	lines := s.wantEnd(1)
+	clients.Wait()
+	lost := int(accepted.Load()) - len(lines)
+	if len(lines) != fit || lost < 1 {
+		t.Errorf("%d lines in the journal, want %d; %d jobs lost, want some", len(lines), fit, lost)
+	}
+	want := regexp.MustCompile(`(?m)^server: .*worker: write ` + regexp.QuoteMeta(path) + `: file too large\n` +
+		strconv.Itoa(lost) + ` jobs were accepted and could not be journalled\n\z`)
+	if got := s.stderr.String(); !want.MatchString(got) {
+		t.Errorf("stderr = %q, want %v", got, want)
+	}
+}
+
+// TestJournalOnFullDevice has the first write fail. No job is promised after it,
+// though the port is open for a while.
+func TestJournalOnFullDevice(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no /dev/full")
+	}
+	s := startCommand(t, command(t, "-addr=127.0.0.1:0", "-journal=/dev/full", "-delay=2s"))
+	wantPost(t, s, "job")
+	s.waitFired()
+	if status, err := post(newClient(t), s.url, "one more"); status != http.StatusServiceUnavailable || err != nil {
+		t.Errorf("POST after the failure: status %d, %v, want 503", status, err)
+	}
+	s.wantExit(1, 0)
+	want := regexp.MustCompile(`(?m)^server: .*worker: write /dev/full: no space left on device\n` +
+		`1 jobs were accepted and could not be journalled\n\z`)
+	if got := s.stderr.String(); !want.MatchString(got) {
+		t.Errorf("stderr = %q, want %v", got, want)
+	}
+}
+
+// TestSlowJournal stops the program while the journal is so far behind that the
+// queue is full. The journal is a pipe, which nobody reads at first.
+func TestSlowJournal(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("it is not known that /dev/fd opens a pipe anew")
+	}
+	cmd := command(t, "-addr=127.0.0.1:0", "-journal=/dev/fd/4")
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	cmd.ExtraFiles = []*os.File{w}
+	s := startCommand(t, cmd)
+	w.Close()
+
+	job := strings.Repeat("x", 8<<10)
+	accepted, c := 0, newClient(t)
+	for status := 0; status != http.StatusServiceUnavailable; accepted++ {
+		if accepted > 2*maxQueue {
+			t.Fatalf("%d jobs accepted, and the queue is not full", accepted)
+		}
+		status, err = post(c, s.url, job)
+		must(t, err)
+	}
+	accepted-- // the last one was not
+	if accepted < maxQueue {
+		t.Errorf("%d jobs accepted until the queue was full, want %d at least", accepted, maxQueue)
+	}
+	s.signal(syscall.SIGTERM)
+	s.waitPortClosed()
+	lines := 0
+	for content := bufio.NewReader(r); lines < accepted; lines++ {
+		line, err := content.ReadString('\n')
+		if err != nil || line != job+"\n" {
+			t.Errorf("line %d of the journal has %d bytes, %v", lines, len(line), err)
+			break
+		}
+	}
+	s.wantExit(0, accepted)
+}
+
+// TestBadStart wants a start that fails to say why in one line, and to leave
+// nothing behind.
+func TestBadStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer taken.Close()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "journal")
+	for _, test := range []struct {
+		args   []string
+		status int
+		stderr string
+	}{
+		{[]string{"-addr=" + taken.Addr().String()}, 1, "address already in use"},
+		{[]string{"-addr=" + taken.Addr().String(), "-journal=" + path}, 1, "address already in use"},
+		{[]string{"-addr=127.0.0.1", "-journal=" + path}, 1, "missing port"},
+		{[]string{"-addr=127.0.0.1:0", "-journal=" + filepath.Join(dir, "none", "journal")}, 1, "no such file"},
+		{[]string{"-addr=127.0.0.1:0", "-journal=" + dir}, 1, "is a directory"},
+		{[]string{"-timeout=fast", "-journal=" + path}, 2, `invalid value "fast"`},
+		{[]string{"-delay", "-journal=" + path}, 2, "invalid value"},
+		{[]string{"-journal"}, 2, "needs an argument"},
+		{[]string{"-port=80"}, 2, "not defined: -port"},
+		{[]string{"-journal=" + path, "serve"}, 2, `unexpected argument "serve"`},
+	} {
+		cmd := command(t, test.args...)
+		cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		cmd.Run()
+		if got := cmd.ProcessState.ExitCode(); got != test.status {
+			t.Errorf("%q: exit status %d, want %d", test.args, got, test.status)
+		}
+		if stdout.Len() > 0 {
+			t.Errorf("%q: stdout = %q, want none", test.args, stdout.String())
+		}
+		got := stderr.String()
+		if !strings.HasPrefix(got, "server: ") || !strings.Contains(got, test.stderr) ||
+			strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\n") {
+			t.Errorf("%q: stderr = %q, want one line with %q", test.args, got, test.stderr)
+		}
+	}
+	left, err := os.ReadDir(dir)
+	if len(left) > 0 || err != nil {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var stderr bytes.Buffer
+	cmd := command(t, "-h")
+	cmd.Stderr = &stderr
+	stdout, err := cmd.Output()
+	if err != nil || stderr.Len() > 0 || !strings.HasPrefix(string(stdout), "usage: server") {
+		t.Errorf("-h: %v, stdout %q, stderr %q", err, stdout, stderr.String())
+	}
+}
+
+func TestDefaultJournal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cmd := command(t, "-addr=127.0.0.1:0")
+	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+	s := startCommand(t, cmd)
+	if filepath.Dir(s.journal) != dir {
+		t.Errorf("journal: %s, want it in %s", s.journal, dir)
+	}
+	s.signal(syscall.SIGTERM)
+	s.wantEnd(0)
+}
+
+// TestJournalGoesOn runs the program twice with one journal.
+func TestJournalGoesOn(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	must(t, os.WriteFile(path, []byte("earlier\n"), 0o600))
+	s := start(t, "-journal="+path)
+	wantPost(t, s, "later")
+	s.signal(syscall.SIGTERM)
+	s.wantExit(0, 1)
+	content, err := os.ReadFile(path)
+	if string(content) != "earlier\nlater\n" || err != nil {
+		t.Errorf("journal = %q, %v", content, err)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	jobs := &queue{c: make(chan string, 10)}
+	h := newHandler(quit.NewQuitEvent(), jobs)
+	for _, test := range []struct {
+		method, target, body string
+		want                 int
+	}{
+		{"POST", "/jobs", "job", 202},
+		{"POST", "/jobs", "job\n", 202},
+		{"POST", "/jobs", "job\r\n", 202},
+		{"POST", "/jobs", strings.Repeat("x", maxJob-1) + "\n", 202},
+		{"POST", "/jobs", strings.Repeat("x", maxJob+1), 413},
+		{"POST", "/jobs", "", 400},
+		{"POST", "/jobs", "\n", 400},
+		{"POST", "/jobs", " \t", 400},
+		{"POST", "/jobs", "job\n\n", 400},
+		{"POST", "/jobs", "job 1\njob 2\n", 400},
+		{"POST", "/jobs", "job 1\rjob 2", 400},
+		{"GET", "/jobs", "", 405},
+		{"GET", "/work?d=0s", "", 200},
+		{"GET", "/work?d=1ms", "", 200},
+		{"GET", "/work", "", 400},
+		{"GET", "/work?d=soon", "", 400},
+		{"GET", "/work?d=10", "", 400},
+		{"GET", "/work?d=-1s", "", 400},
+		{"GET", "/work?d=61s", "", 400},
+		{"GET", "/work?d=9999999h", "", 400},
+		{"POST", "/work?d=1s", "", 405},
+		{"GET", "/readyz", "", 200},
+		{"GET", "/", "", 404},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(test.method, test.target, strings.NewReader(test.body)))
+		if w.Code != test.want {
+			t.Errorf("%s %s %.20q: status %d, want %d", test.method, test.target, test.body, w.Code, test.want)
+		}
+		if w.Code >= 400 && (w.Body.Len() == 0 || strings.Count(w.Body.String(), "\n") != 1) {
+			t.Errorf("%s %s %.20q: body %q, want a line", test.method, test.target, test.body, w.Body)
+		}
+	}
+	jobs.close()
+	for job := range jobs.c {
+		if job != "job" && len(job) != maxJob-1 {
+			t.Errorf("job %q in the queue", job)
+		}
+	}
+}
+
+// TestNoRoom wants no promise for a job that is not in the queue.
+func TestNoRoom(t *testing.T) {
+	jobs := &queue{c: make(chan string, 1)}
+	h := newHandler(quit.NewQuitEvent(), jobs)
+	wantRefused := func() {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("POST", "/jobs", strings.NewReader("one more")))
+		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+			t.Errorf("status %d, header %v, want 503 with Retry-After", w.Code, w.Header())
+		}
+	}
+	jobs.add("job")
+	wantRefused()
+	<-jobs.c
+	jobs.close()
+	jobs.close()
+	wantRefused()
+	if jobs.accepted != 1 {
+		t.Errorf("%d jobs accepted, want 1", jobs.accepted)
+	}
+}
+
+// TestAddWhileClosing has handlers add while the queue is closed, as after a
+// shutdown of the server that was given up.
+func TestAddWhileClosing(t *testing.T) {
+	for range 200 {
+		jobs := &queue{c: make(chan string, 8)}
+		var added, taken int64
+		var handlers, worker sync.WaitGroup
+		worker.Go(func() {
+			for range jobs.c {
+				taken++
+			}
+		})
+		for range 4 {
+			handlers.Go(func() {
+				for range 50 {
+					if jobs.add("job") {
+						atomic.AddInt64(&added, 1)
+					}
+				}
+			})
+		}
+		jobs.close()
+		worker.Wait()
+		if jobs.accepted != taken {
+			t.Fatalf("%d jobs accepted, %d taken", jobs.accepted, taken)
+		}
+		handlers.Wait()
+		if added != taken {
+			t.Fatalf("%d jobs added, %d taken", added, taken)
+		}
+	}
+}
+
+func TestWorkOutOfTime(t *testing.T) {
+	noTime := errors.New("no time left")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(noTime)
+	w := httptest.NewRecorder()
+	work(w, httptest.NewRequestWithContext(ctx, "GET", "/work?d=1m", nil))
+	if w.Code != http.StatusServiceUnavailable || w.Body.String() != noTime.Error()+"\n" {
+		t.Errorf("status %d, body %q, want 503 with the cause", w.Code, w.Body)
+	}
+}
