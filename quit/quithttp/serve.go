@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/gracefulgo/graceful/quit"
 )
@@ -42,9 +43,11 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 // An error other than [http.ErrServerClosed] ends the program, as in [quit.QuitEvent.Go].
 // The options are those of Go and of a Register method; a [quit.Name] is for both.
 //
-// Unless srv has a BaseContext, requests get [quit.QuitEvent.WorkContext]:
-// theirs is not cancelled by the fire, lives through the drain, and is cancelled, with the cause,
-// when its time has run out. Serve sets that field, and so is not called again with srv.
+// Unless srv has a BaseContext, requests get one that is derived from
+// [quit.QuitEvent.WorkContext]: it is not cancelled by the fire, but when time for the
+// request has run out, with that as the cause. The request can still be answered then,
+// for a moment: half of what is left until the step would be abandoned. Serve sets
+// that field, and so is not called again with srv.
 //
 // Serve does not block. After q has fired, it closes ln, and does nothing else.
 func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
@@ -53,15 +56,17 @@ func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Op
 
 // serve reports whether it did; if not, ln is closed.
 func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Option) bool {
+	requests, cancel := context.WithCancelCause(q.WorkContext())
 	if srv.BaseContext == nil {
-		srv.BaseContext = func(net.Listener) context.Context { return q.WorkContext() }
+		srv.BaseContext = func(net.Listener) context.Context { return requests }
 	}
 	// Registered first: there is no moment at which it serves and would not be shut down.
-	unregister := q.RegisterQuitCloser(srv, opts...)
+	unregister := q.RegisterQuitCloser(&server{srv, cancel}, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
 	if !q.Go(func(context.Context) error { return serveUntilClosed(srv, ln) }, named...) {
 		unregister()
 		ln.Close()
+		cancel(nil)
 		return false
 	}
 	return true
@@ -72,6 +77,29 @@ func serveUntilClosed(srv *http.Server, ln net.Listener) error {
 		return err
 	}
 	return nil
+}
+
+// server is an http.Server whose requests hear of the end of their time before
+// their connections are closed.
+type server struct {
+	*http.Server
+	cancel context.CancelCauseFunc // of the requests' context
+}
+
+// errNoTime is the cause with which the context of a request is cancelled.
+var errNoTime = fmt.Errorf("quit: no time left for the request: %w", context.DeadlineExceeded)
+
+func (s *server) Shutdown(ctx context.Context) error {
+	start := time.Now()
+	err := s.Server.Shutdown(ctx)
+	s.cancel(errNoTime)
+	if err != nil && ctx.Err() != nil {
+		// An eighth of our share is left before we are abandoned: half of it is theirs.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Since(start)/16)
+		defer cancel()
+		s.Server.Shutdown(last) // the first error is the one that counts
+	}
+	return err
 }
 
 // Ready returns a handler for readiness probes: it answers 200 before the fire,

@@ -166,27 +166,55 @@ func TestRequestContext(t *testing.T) {
 	q.GracefulStop()
 }
 
-// TestRequestOutOfTime has a request that does not end: its context is cancelled,
-// at the latest when the server is closed, and the shutdown says so.
+// TestRequestOutOfTime has a request that ends when its context is cancelled, and
+// one that does not: the first is answered, the second cut off.
 func TestRequestOutOfTime(t *testing.T) {
 	q := quietEvent()
-	q.Timeout = 100 * time.Millisecond
-	began := make(chan struct{})
-	cause := make(chan error, 1)
-	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		close(began)
+	q.Timeout = 2 * time.Second
+	began := make(chan struct{}, 2)
+	hang := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
 		<-r.Context().Done()
-		cause <- context.Cause(r.Context())
-	}))
-	go http.Get(url)
-	<-began
+		http.Error(w, context.Cause(r.Context()).Error(), http.StatusServiceUnavailable)
+	})
+	mux.HandleFunc("/hang", func(w http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
+		<-hang
+	})
+	url := listen(t, q, mux)
+	type result struct {
+		body string
+		err  error
+	}
+	ask := func(path string) chan result {
+		c := make(chan result, 1)
+		go func() {
+			res, err := http.Get(url + path)
+			if err != nil {
+				c <- result{err: err}
+				return
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			c <- result{string(body), err}
+		}()
+		<-began
+		return c
+	}
+	answered, cut := ask("/"), ask("/hang")
 	err := q.Shutdown(context.Background())
-	if !errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "abandoned") {
 		t.Errorf("Shutdown() = %v, want the server's time to have run out", err)
 	}
-	if <-cause == nil {
-		t.Error("the request's context has no cause")
+	if r := <-answered; r.err != nil || !strings.Contains(r.body, "no time left") {
+		t.Errorf("the request that ends with its context got %+v", r)
 	}
+	if r := <-cut; r.err == nil {
+		t.Errorf("the request that hangs got %+v", r)
+	}
+	close(hang)
 }
 
 func TestReady(t *testing.T) {
