@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/pprof"
 	"slices"
 	"time"
 )
@@ -42,12 +43,15 @@ type graceful struct{ stop, force func() }
 
 func (g graceful) Shutdown(ctx context.Context) error {
 	if g.force == nil {
-		g.stop()
-		return nil
+		return caught(func() error { g.stop(); return nil })
 	}
 	forced := make(chan error, 1)
 	// The goroutine that this starts ends when force returns.
 	cancel := context.AfterFunc(ctx, func() {
+		if q, ok := ctx.Value(closerOf{}).(*QuitEvent); ok {
+			defer enterLoop(q)()
+		}
+		pprof.SetGoroutineLabels(ctx)
 		err := errGoexit
 		defer func() { forced <- err }()
 		err = caught(func() error { g.force(); return nil })

@@ -27,6 +27,9 @@
 //  5. The AfterDrain closers are called, the last registered first.
 //  6. WaitSignal returns what failed, and main returns.
 //
+// Signals are taken from the call of WaitSignal on, or of [QuitEvent.NotifySignal],
+// which a program that takes its time to start calls first.
+//
 // # The rules
 //
 // Every closer that was not unregistered is called exactly once, whatever the
@@ -37,10 +40,10 @@
 // seconds by default. A step gets 4/5 of what is left of it: its share, at the end
 // of which its context expires. A step that does not return then has another eighth
 // of its share; after that it is abandoned, which means reported, and the shutdown
-// goes on without it. So however many steps hang, each has 9/10 of what was left at
-// most, those after it are called with a live context, and the shutdown ends in time.
-// Only when nothing is left in the sense of the clock, after more than ten that hang
-// to the end, is the time exceeded, by a millisecond for each that still follows.
+// goes on without it. So each step has 9/10 of what was left at most, and those after
+// it are called in time, with a live context. What is left shrinks to a tenth with each
+// that hangs: after four, of 25 seconds, to milliseconds, where timers and the
+// scheduler count. Once nothing is left, each that follows still gets a millisecond.
 //
 // A failure stops nothing and is never lost: all are in the error that the
 // shutdown returns, each in a line of its own with the name of the closer and
@@ -49,7 +52,7 @@
 // The package does nothing when it is imported, and runs no user code with a lock
 // held. It starts a goroutine for a func of Go, for a NotifySignal in effect and
 // while a shutdown runs; what can be left behind is the goroutine of a
-// closer that was abandoned, until that closer returns.
+// closer that was abandoned, or of a force func of Graceful, until that returns.
 //
 // # The limits
 //

@@ -38,21 +38,31 @@ func caught(f func() error) (err error) {
 }
 
 // without returns err without what is one of the targets, in the sense of
-// errors.Is: of a joined error, the others stay. It calls the errors' own methods,
-// so no lock is held.
+// errors.Is: of a joined error, also a wrapped one, the others stay. It calls the
+// errors' own methods, so no lock is held.
 func without(err error, targets ...error) error {
 	if err == nil || !slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) }) {
 		return err
 	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return nil
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		joined, ok := e.(interface{ Unwrap() []error })
+		if !ok {
+			continue
+		}
+		var rest []error
+		for _, e := range joined.Unwrap() {
+			rest = append(rest, without(e, targets...))
+		}
+		remains := errors.Join(rest...)
+		if named, ok := err.(*namedError); ok && remains != nil {
+			return &namedError{named.name, named.site, remains}
+		}
+		if remains != nil && e != err {
+			return err // what wraps it cannot be taken apart
+		}
+		return remains
 	}
-	var rest []error
-	for _, e := range joined.Unwrap() {
-		rest = append(rest, without(e, targets...))
-	}
-	return errors.Join(rest...)
+	return nil
 }
 
 // namedError is a failure with the name of the closer or goroutine it comes from.
@@ -64,11 +74,11 @@ type namedError struct {
 // Error has a line for each line of the error within, each with the name. An
 // error of an event within an event so names both, in the order of nesting.
 func (e *namedError) Error() string {
-	who := "quit: " + e.name
+	who := "quit: " + oneLine(e.name)
 	if e.site != "" {
 		who += " (" + e.site + ")"
 	}
-	lines := strings.Split(strings.TrimRight(e.err.Error(), "\n"), "\n")
+	lines := strings.Split(strings.TrimRight(errorText(e.err), "\n"), "\n")
 	for i, line := range lines {
 		lines[i] = who + ": " + strings.TrimPrefix(line, "quit: ")
 	}
@@ -78,7 +88,8 @@ func (e *namedError) Error() string {
 func (e *namedError) Unwrap() error { return e.err }
 
 // join returns nil, the only error, or one with a line for each.
-func join(errs []error) error {
+func join(errs ...error) error {
+	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
 	if len(errs) == 1 {
 		return errs[0]
 	}

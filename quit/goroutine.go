@@ -81,11 +81,16 @@ func (r *routine) run(f func(ctx context.Context) error) {
 	pprof.SetGoroutineLabels(r.ctx)
 	if err := caught(func() error { return r.counts(f(r.ctx)) }); err != nil {
 		if p, ok := err.(*PanicError); ok {
-			r.q.log(slog.LevelError, "quit: panic", slog.String("goroutine", r.name),
-				slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
+			r.logPanic(p)
 		}
 		r.q.fail(&namedError{name: "goroutine " + r.name, err: err}, err)
 	}
+}
+
+func (r *routine) logPanic(p *PanicError) {
+	defer enterLoop(r.q)() // the handler is user code, and may call the shutdown
+	r.q.log(slog.LevelError, "quit: panic", slog.String("goroutine", r.name),
+		slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
 }
 
 // counts returns what of f's error counts as a failure.

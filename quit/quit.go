@@ -2,7 +2,6 @@ package quit
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -90,25 +89,33 @@ func NewQuitEvent() *QuitEvent { return new(QuitEvent) }
 // Fire fires the event, with [context.Canceled] as the cause, and reports
 // whether this call did so. It never blocks and never calls a closer: it only
 // announces. See [Event] for what is synchronized with what.
-func (q *QuitEvent) Fire() bool { return q.event.Fire() }
+func (q *QuitEvent) Fire() bool { return q.fire(context.Canceled) }
+
+func (q *QuitEvent) fire(cause error) bool {
+	if !q.event.fired.Load() { // else it is held, or will be by the fire under way
+		q.pipe.fire()
+	}
+	return q.event.fire(cause)
+}
 
 // Fail fires the event with err as the cause and reports whether this call did
 // so. err is in what Shutdown returns, also where the event had fired before; only
 // after the shutdown has ended is it merely logged.
 //
-// Fail(nil) is Fire. A [*SignalError] is a signal and not a failure, for tests.
+// Fail(nil) is Fire. A [*SignalError], alone or wrapped, is a signal and not a
+// failure, for tests.
 func (q *QuitEvent) Fail(err error) bool {
 	if err == nil {
 		return q.Fire()
 	}
-	if sig := (*SignalError)(nil); errors.As(err, &sig) {
-		return q.event.fire(err)
-	}
 	return q.fail(err, err)
 }
 
-// fail records failure, and fires with cause.
+// fail records failure, unless the cause is a signal, and fires with the cause.
 func (q *QuitEvent) fail(failure, cause error) bool {
+	if isSignal(cause) {
+		return q.fire(cause)
+	}
 	q.mu.Lock()
 	late := q.phase == phaseEnded
 	if !late {
@@ -118,7 +125,7 @@ func (q *QuitEvent) fail(failure, cause error) bool {
 	if late {
 		q.log(slog.LevelError, "quit: failure after the shutdown", slog.Any("err", failure))
 	}
-	return q.event.fire(cause)
+	return q.fire(cause)
 }
 
 // HasFired reports whether the event has fired. When it is true, Done is

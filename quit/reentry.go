@@ -12,18 +12,18 @@ import (
 // A closer may call the shutdown that waits for it, also through other events
 // that it is registered with or closes. Such a call must not wait. So that is
 // who waits for whom, for all events of the process: a graph, whose edges are
-// the closers that wait for another event's shutdown. A wait that would close a
-// circle in it does not happen, so it never has one.
+// the closers that wait for another event.
 var waits struct {
 	mu    sync.Mutex            // guards the fields below; no lock is taken under it
-	loops map[uint64]*QuitEvent // by goroutine: whose closers it calls
+	loops map[uint64]*QuitEvent // by goroutine: whose closers, or log handler, it calls
 	edges []edge
 }
 
-// edge says that a closer of from waits for the shutdown of to.
+// edge says that a closer of from waits for the shutdown, or a late closer, of to.
 type edge struct{ from, to *QuitEvent }
 
-// enterLoop notes that the calling goroutine calls q's closers until leave is called.
+// enterLoop notes that the calling goroutine calls q's closers, or its log
+// handler, until leave is called. It is called first in a goroutine of ours.
 func enterLoop(q *QuitEvent) (leave func()) {
 	id := goroutineID()
 	if id == 0 {
@@ -49,41 +49,63 @@ func withCloserOf(ctx context.Context, q *QuitEvent) context.Context {
 	return context.WithValue(ctx, closerOf{}, q)
 }
 
-// enterWait notes that the caller waits for q's shutdown until leave is called,
-// or reports false if that shutdown waits for the caller.
-func enterWait(ctx context.Context, q *QuitEvent) (leave func(), ok bool) {
-	byContext, _ := ctx.Value(closerOf{}).(*QuitEvent)
+// callersOf returns the events whose closers make the call: the one whose
+// closer got ctx, and the one whose closer runs on this goroutine.
+func callersOf(ctx context.Context) []*QuitEvent {
+	var callers []*QuitEvent
+	if q, ok := ctx.Value(closerOf{}).(*QuitEvent); ok {
+		callers = append(callers, q)
+	}
 	id := goroutineID()
-
 	waits.mu.Lock()
 	defer waits.mu.Unlock()
-	var added []edge
-	for _, from := range []*QuitEvent{byContext, waits.loops[id]} {
-		if from == nil {
-			continue
-		}
-		if waitsFor(q, from) {
-			return nil, false
-		}
-		added = append(added, edge{from, q})
+	if q := waits.loops[id]; q != nil {
+		callers = append(callers, q)
 	}
-	waits.edges = append(waits.edges, added...)
+	return callers
+}
+
+// enterWait notes that callers wait for q until leave is called.
+func enterWait(callers []*QuitEvent, q *QuitEvent) (leave func()) {
+	waits.mu.Lock()
+	defer waits.mu.Unlock()
+	return enterWaitLocked(callers, q)
+}
+
+// tryWait is enterWait, unless q is one of the callers or waits for one: then it
+// reports false.
+func tryWait(callers []*QuitEvent, q *QuitEvent) (leave func(), ok bool) {
+	waits.mu.Lock()
+	defer waits.mu.Unlock()
+	seen := make(map[*QuitEvent]bool)
+	var waitsForCaller func(q *QuitEvent) bool
+	waitsForCaller = func(q *QuitEvent) bool {
+		if seen[q] {
+			return false
+		}
+		seen[q] = true
+		return slices.Contains(callers, q) || slices.ContainsFunc(waits.edges, func(e edge) bool {
+			return e.from == q && waitsForCaller(e.to)
+		})
+	}
+	if waitsForCaller(q) {
+		return nil, false
+	}
+	return enterWaitLocked(callers, q), true
+}
+
+func enterWaitLocked(callers []*QuitEvent, q *QuitEvent) (leave func()) {
+	for _, c := range callers {
+		waits.edges = append(waits.edges, edge{c, q})
+	}
 	return func() {
 		waits.mu.Lock()
 		defer waits.mu.Unlock()
-		for _, e := range added {
-			i := slices.Index(waits.edges, e)
+		for _, c := range callers {
+			i := slices.Index(waits.edges, edge{c, q})
 			waits.edges = slices.Delete(waits.edges, i, i+1)
 		}
-	}, true
-}
-
-// waitsFor reports whether q is p, or waits for it, directly or not. It comes to
-// an end since the graph has no circle. Called with waits.mu held.
-func waitsFor(q, p *QuitEvent) bool {
-	return q == p || slices.ContainsFunc(waits.edges, func(e edge) bool {
-		return e.from == q && waitsFor(e.to, p)
-	})
+	}
 }
 
 // goroutineID returns the number of the calling goroutine, or 0 if it cannot be

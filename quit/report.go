@@ -2,6 +2,7 @@ package quit
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -98,11 +99,13 @@ func (s Step) MarshalJSON() ([]byte, error) {
 	}{s.Name, s.Site, s.Phase, s.Start, s.End, errorText(s.Err), s.Abandoned, s.Stacks, s.Steps})
 }
 
+// errorText returns the text of err, or "" for nil. It is fmt's, which survives
+// an Error method that panics, as that of a typed nil does.
 func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return fmt.Sprint(err)
 }
 
 // failureLines returns the lines of what Shutdown returns.
@@ -110,7 +113,7 @@ func failureLines(err error) []string {
 	if err == nil {
 		return nil
 	}
-	return strings.Split(err.Error(), "\n")
+	return strings.Split(errorText(err), "\n")
 }
 
 // Report returns a snapshot, at any time, with the steps of the events that are
@@ -136,7 +139,7 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, stacks map[string]string) R
 	if q.phase == phaseIdle {
 		r.Deadline = after(q.timeout())
 	}
-	r.err = join(q.failures)
+	r.err = join(q.failures...)
 	type raw struct { // a step whose name, site and inner steps are looked up once the lock is free
 		*entry
 		Step

@@ -44,7 +44,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	if q.ended.HasFired() {
 		return q.err
 	}
-	leave, ok := enterWait(ctx, q)
+	leave, ok := tryWait(callersOf(ctx), q)
 	if !ok {
 		return nil
 	}
@@ -67,6 +67,9 @@ func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
 func (q *QuitEvent) start(ctx context.Context) {
 	timeout := q.timeout()
 	end, given := ctx.Deadline()
+	if end.IsZero() {
+		end = time.Unix(0, 0) // as long ago as it gets: no time at all means none here
+	}
 	if given && q.Timeout == 0 {
 		timeout = 0
 	}
@@ -159,7 +162,7 @@ func (q *QuitEvent) next() (s *step, ended bool) {
 			return nil, false
 		}
 		if q.phase++; q.phase == phaseEnded {
-			q.err = join(q.failures)
+			q.err = join(q.failures...)
 			return nil, true
 		}
 	}
@@ -169,7 +172,6 @@ func (q *QuitEvent) next() (s *step, ended bool) {
 // delay is the first step: it announces the shutdown, and waits until Delay has
 // passed since the fire.
 func (q *QuitEvent) delay(ctx context.Context) error {
-	q.pipe.hold()
 	q.log(slog.LevelInfo, "quit: fired", slog.Any("cause", q.Cause()))
 	if q.Delay <= 0 {
 		return nil
@@ -227,5 +229,6 @@ func (q *QuitEvent) runLate(e *entry, p phase) {
 		defer enterLoop(q)()
 		s.run(q.base)
 	}()
+	defer enterWait(callersOf(context.Background()), q)()
 	<-s.over
 }

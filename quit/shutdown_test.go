@@ -1003,3 +1003,174 @@ func TestLogHandlerMayCall(t *testing.T) {
 		}
 	})
 }
+
+// TestLogHandlerMayShutDown has a log handler call the shutdown at every message:
+// it must not wait for a step that waits for it.
+func TestLogHandlerMayShutDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quit.NewQuitEvent()
+		h := callingHandler{slog.DiscardHandler, new(atomic.Int32), q.GracefulStop}
+		q.Logger = slog.New(h)
+		hang := make(chan struct{})
+		defer close(hang)
+		called := false
+		q.RegisterStopFunc(func() { called = true })
+		q.RegisterStopFunc(func() { <-hang })
+		q.Go(func(ctx context.Context) error { <-ctx.Done(); panic("boom") })
+		start := time.Now()
+		q.GracefulStop()
+		if took := time.Since(start); took != 22500*time.Millisecond || !called {
+			t.Errorf("the shutdown took %v, want 22.5s; the last closer was called: %v", took, called)
+		}
+	})
+}
+
+// brokenError has an Error and an Unwrap method that panic if it is nil.
+type brokenError struct{ text string }
+
+func (e *brokenError) Error() string { return e.text }
+func (e *brokenError) Unwrap() error { return errors.New(e.text) }
+
+// TestBrokenError has a closer return a typed nil, the classic.
+func TestBrokenError(t *testing.T) {
+	q, _ := loggedEvent()
+	called := false
+	q.RegisterStopFunc(func() { called = true })
+	q.RegisterCloser(closerFunc(func() error { var e *brokenError; return e }), quit.Name("broken"))
+	err := q.Shutdown(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "quit: broken (") || !called {
+		t.Errorf("Shutdown() = %v; the next closer was called: %v", err, called)
+	}
+	if text := q.Report().String(); !strings.Contains(text, "broken") {
+		t.Errorf("the report does not tell:\n%s", text)
+	}
+}
+
+// TestIgnoreOfNestedJoin ignores one of the errors of an event within an event.
+func TestIgnoreOfNestedJoin(t *testing.T) {
+	q, child, inner := quietEvent(), quietEvent(), quietEvent()
+	kept, ignored := errors.New("kept"), errors.New("ignored")
+	inner.RegisterCloser(closerFunc(func() error { return kept }))
+	inner.RegisterCloser(closerFunc(func() error { return ignored }))
+	child.RegisterQuitCloser(inner)
+	q.RegisterQuitCloser(child, quit.Ignore(ignored))
+	q.RegisterCloser(closerFunc(func() error { return fmt.Errorf("wrapped: %w", errors.Join(ignored, kept)) }), quit.Ignore(ignored))
+	q.RegisterCloser(closerFunc(func() error { return fmt.Errorf("wrapped: %w", errors.Join(ignored, ignored)) }), quit.Ignore(ignored))
+	err := q.Shutdown(t.Context())
+	if n := strings.Count(fmt.Sprint(err), "kept"); n != 2 {
+		t.Errorf("Shutdown() = %v, want both that are kept", err)
+	}
+	if n := len(strings.Split(fmt.Sprint(err), "\n")); n != 3 { // what wraps a join cannot be taken apart
+		t.Errorf("Shutdown() has %d lines, want 3: %v", n, err)
+	}
+}
+
+func TestSignalAmongFailures(t *testing.T) {
+	failure := errors.New("failure")
+	for _, test := range []struct {
+		name string
+		fire func(q *quit.QuitEvent)
+		want error
+	}{
+		{"wrapped", func(q *quit.QuitEvent) { q.Fail(fmt.Errorf("stopped: %w", &quit.SignalError{})) }, nil},
+		{"joined", func(q *quit.QuitEvent) { q.Fail(errors.Join(failure, &quit.SignalError{})) }, failure},
+		{"of Go", func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return &quit.SignalError{} }) }, nil},
+	} {
+		q := quietEvent()
+		test.fire(q)
+		<-q.Done()
+		if err := q.Shutdown(t.Context()); !errors.Is(err, test.want) || (test.want == nil) != (err == nil) {
+			t.Errorf("%s: Shutdown() = %v, want %v", test.name, err, test.want)
+		}
+	}
+}
+
+// TestLateRing closes a ring by a registration after the end.
+func TestLateRing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ended := quietEvent(), quietEvent()
+		start := time.Now()
+		ended.GracefulStop()
+		q.RegisterStopFunc(func() { ended.RegisterQuitCloser(q) })
+		q.RegisterStopFunc(func() {
+			ended.RegisterStopFunc(func() {
+				ended.RegisterStopFunc(q.GracefulStop) // late in a late one
+			})
+		})
+		q.RegisterQuitCloser(quit.Graceful(func() { time.Sleep(1100 * time.Millisecond) }, q.GracefulStop), quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		if took := time.Since(start); took != 1100*time.Millisecond || strings.Contains(fmt.Sprint(err), "abandoned") {
+			t.Errorf("the shutdown took %v, want the 1.1s of one closer: %v", took, err)
+		}
+	})
+}
+
+// TestCloseHangs has the Close after a failed Shutdown hang: the first error counts still.
+func TestCloseHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failure := errors.New("failure")
+		hang := make(chan struct{})
+		defer close(hang)
+		q := quietEvent()
+		shutdown := func(ctx context.Context) error { <-ctx.Done(); return failure }
+		q.RegisterQuitCloser(&bothWays{shutdown, func() error { <-hang; return nil }}, quit.Name("hangs"))
+		q.RegisterQuitCloser(&bothWays{shutdown, func() error { runtime.Goexit(); return nil }}, quit.Name("exits"))
+		q.RegisterQuitCloser(&bothWays{shutdown, func() error { panic("boom") }}, quit.Name("panics"))
+		err := q.Shutdown(context.Background())
+		got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
+		for _, name := range []string{"hangs", "exits", "panics"} {
+			if want := "quit: " + name + " (quit/shutdown_test.go:LINE): failure\n"; !strings.Contains(got, want) {
+				t.Errorf("Shutdown() does not have %q:\n%s", want, got)
+			}
+		}
+		if n := strings.Count(got, "\n") + 1; n != 6 {
+			t.Errorf("Shutdown() has %d lines, want 6:\n%s", n, got)
+		}
+	})
+}
+
+// TestAbandonedFailsLate has a closer panic after it was abandoned, while the
+// shutdown still runs.
+func TestAbandonedFailsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		q.RegisterStopFunc(func() { time.Sleep(5 * time.Second); panic("late") }, quit.Name("slow"), quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		var p *quit.PanicError
+		if !errors.As(err, &p) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() = %v, want both that it was abandoned and its panic", err)
+		}
+		if log := logged(); !strings.Contains(log, `level=ERROR msg="quit: abandoned step failed" step=slow`) || !strings.Contains(log, "runtime/panic.go") {
+			t.Errorf("the late panic is not logged with its stack:\n%s", log)
+		}
+	})
+}
+
+// zeroDeadline has a deadline that is the zero time.
+type zeroDeadline struct{ context.Context }
+
+func (zeroDeadline) Deadline() (time.Time, bool) { return time.Time{}, true }
+
+func TestZeroDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterStopFunc(func() { <-hang })
+		start := time.Now()
+		q.Shutdown(zeroDeadline{context.Background()})
+		if took := time.Since(start); took > 10*time.Millisecond {
+			t.Errorf("a deadline in the year 1 gave the shutdown %v", took)
+		}
+	})
+}
+
+// TestNameInOneLine has a name that would break the line of its error.
+func TestNameInOneLine(t *testing.T) {
+	q := quietEvent()
+	q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }), quit.Name("two\nlines\x1b[2J"))
+	if err := q.Shutdown(t.Context()); strings.ContainsAny(err.Error(), "\n\x1b") {
+		t.Errorf("Shutdown() = %q, want one line", err)
+	}
+}

@@ -2,6 +2,7 @@ package quit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,6 +24,17 @@ func (e *SignalError) Error() string { return fmt.Sprintf("quit: received signal
 // Is reports whether target is [context.Canceled].
 func (e *SignalError) Is(target error) bool { return target == context.Canceled }
 
+// isSignal reports whether err is a signal, perhaps wrapped, and nothing else: not
+// one of several errors.
+func isSignal(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if _, ok := err.(*SignalError); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // ExitCode returns 128 + the signal's number, the status with which shells report
 // a process that a signal ended: 130 for an interrupt, 143 for SIGTERM. It returns 1
 // for a signal without a number, as on Plan 9.
@@ -43,8 +55,8 @@ func (e *SignalError) ExitCode() int {
 // stacks, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
 // arrives twice, from the terminal and from a parent.) All others change nothing.
 //
-// While the shutdown runs, a write to a broken stdout or stderr fails with
-// EPIPE instead of ending the process.
+// From the fire on, a write to a broken stdout or stderr fails with EPIPE instead
+// of ending the process.
 //
 // stop restores what was before, and may be called more than once. Several calls of
 // NotifySignal, on one event or many, each get every signal.
@@ -56,9 +68,9 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 // else, and then [QuitEvent.Shutdown] with q.Timeout, whose result it returns. It
 // never ends the process itself, but for the second interrupt; main returns after it.
 //
-// If it was a signal that fired, signals stay handled when WaitSignal has returned,
-// so one more SIGTERM does not end main before its last line. Otherwise what
-// was before is restored. Several callers get the same result.
+// If a signal came, signals stay handled when WaitSignal has returned, so one more
+// SIGTERM does not end main before its last line. Otherwise what was before is
+// restored. Several callers get the same result.
 func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 	h := q.notify(sigs)
 	<-q.Done()
@@ -137,35 +149,33 @@ func (h *handler) handle() {
 }
 
 // pipeHold keeps SIGPIPE away from the process: it goes to a channel that nobody
-// reads. It begins when the shutdown starts while a NotifySignal is in effect, and
-// ends when none is anymore.
+// reads. It is held from the fire on, while a NotifySignal is in effect.
 type pipeHold struct {
 	mu      sync.Mutex     // guards the fields below, and the order of calls to os/signal
 	signals int            // NotifySignal calls in effect
+	fired   bool           // the event fires, or has
 	held    chan os.Signal // nil: not held
 }
 
-func (p *pipeHold) enter() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.signals++
-}
+// fire is called before the event fires, so that nobody writes after the fire
+// and before the hold.
+func (p *pipeHold) fire() { p.change(0, true) }
 
-func (p *pipeHold) leave() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.signals--; p.signals == 0 && p.held != nil {
-		signal.Stop(p.held)
-		p.held = nil
-	}
-}
+func (p *pipeHold) enter() { p.change(1, false) }
+func (p *pipeHold) leave() { p.change(-1, false) }
 
-func (p *pipeHold) hold() {
+func (p *pipeHold) change(signals int, fired bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.signals > 0 && sigpipe != nil {
+	p.signals += signals
+	p.fired = p.fired || fired
+	switch hold := p.fired && p.signals > 0 && sigpipe != nil; {
+	case hold && p.held == nil:
 		p.held = make(chan os.Signal, 1)
 		signal.Notify(p.held, sigpipe)
+	case !hold && p.held != nil:
+		signal.Stop(p.held)
+		p.held = nil
 	}
 }
 

@@ -2,7 +2,6 @@ package quit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,8 +23,10 @@ type step struct {
 	// Guarded by q.mu:
 	end       time.Time // zero while the step runs
 	abandoned bool
-	err       error  // as it counts; nil if ignored
-	stacks    string // of the goroutines that held it up
+	cut       error  // what Shutdown returned before Close was called, as it counts
+	err       error  // as it counts
+	held      bool   // the stacks of what holds it up are taken, or being taken
+	stacks    string // those
 
 	over chan struct{} // closed at the end, for one who waits; or nil
 }
@@ -50,9 +51,9 @@ func newStep(q *QuitEvent, e *entry, p phase, deadline time.Time) *step {
 }
 
 // abandonAfter returns how long after its start the step is abandoned; 0: never.
-// The drain is not: it gives up by itself, and knows better than a timer why.
+// The delay and the drain, which are nobody's closers, end by themselves.
 func (s *step) abandonAfter() time.Duration {
-	if s.phase == phaseDrain {
+	if s.site == 0 {
 		return 0
 	}
 	return s.share + s.share/8
@@ -77,11 +78,7 @@ func (s *step) run(base context.Context) (goOn bool) {
 	err := errGoexit
 	defer func() {
 		// This goroutine ends here if the closer called Goexit, and cannot go on.
-		goOn = s.finish(err, false)
-		switch {
-		case !goOn:
-			s.q.log(slog.LevelDebug, "quit: abandoned step returned", s.attrs(slog.Any("err", err))...)
-		case err == errGoexit:
+		if goOn = s.finish(err, false); goOn && err == errGoexit {
 			go s.q.loop() // ends when no step is left
 		}
 	}()
@@ -90,14 +87,24 @@ func (s *step) run(base context.Context) (goOn bool) {
 }
 
 // call calls the closer, and closes one that could not shut down in its time. It
-// returns the errors that count: to ignore an error is not to ignore a panic.
+// returns the error that counts: to ignore an error is not to ignore a panic.
 func (s *step) call(ctx context.Context) error {
 	err := s.closer.Shutdown(ctx)
 	c, closes := s.closer.(io.Closer)
 	if err == nil || ctx.Err() == nil || !closes {
 		return without(err, s.ignored...)
 	}
-	return errors.Join(without(err, s.ignored...), caught(func() error { return without(c.Close(), s.ignored...) }))
+	err = without(err, s.ignored...)
+	s.q.mu.Lock()
+	s.cut = err // it counts even if Close never returns
+	s.q.mu.Unlock()
+	return without(c.Close(), s.ignored...)
+}
+
+// heldUp is the error of a step that knows which goroutines it waited for.
+type heldUp struct {
+	error
+	stacks string
 }
 
 // finish ends the step: once, by its return or by being abandoned, and reports
@@ -105,74 +112,113 @@ func (s *step) call(ctx context.Context) error {
 func (s *step) finish(err error, abandoned bool) bool {
 	var stacks string
 	if held, ok := err.(*heldUp); ok {
-		stacks, err = held.stacks, held.err
+		err, stacks = held.error, held.stacks
 	}
-	if err != nil {
-		err = &namedError{name: s.title(), site: s.siteText(), err: err}
-	}
+	panicked, _ := err.(*PanicError)
+
 	q := s.q
 	q.mu.Lock()
 	first := s.end.IsZero()
 	if first {
-		s.end, s.abandoned, s.err, s.stacks = time.Now(), abandoned, err, stacks
-		q.running--
-		if err != nil && q.phase != phaseEnded {
+		err = join(s.cut, err)
+	}
+	if err != nil {
+		err = &namedError{name: s.title(), site: s.siteText(), err: err}
+		if q.phase != phaseEnded {
 			q.failures = append(q.failures, err)
 		}
 	}
+	if first {
+		s.end, s.abandoned, s.err = time.Now(), abandoned, err
+		if !abandoned {
+			s.stacks = stacks // and not those of one that did return after its share
+		}
+		stacks = s.stacks
+		q.running--
+	}
 	q.mu.Unlock()
 
-	if !first {
-		return false
+	if first {
+		s.watch.Stop()
 	}
-	s.watch.Stop()
-	s.logEnd()
-	if s.over != nil {
+	s.logEnd(first, abandoned, err, panicked, stacks)
+	if first && s.over != nil {
 		close(s.over)
 	}
-	return true
+	return first
 }
-
-// heldUp is the error of a step that did not end in time, with the stacks of the
-// goroutines that it waited for.
-type heldUp struct {
-	err    error
-	stacks string
-}
-
-func (h *heldUp) Error() string { return h.err.Error() }
 
 // look is called while the step runs: it warns when the step takes long, ever
-// rarer, and abandons it when its time is over.
+// rarer; takes the stacks of what holds it up when its share is over; and
+// abandons it an eighth later.
 func (s *step) look() {
-	age := time.Since(s.start)
-	if max := s.abandonAfter(); max > 0 && age >= max {
-		err := fmt.Errorf("abandoned after %v: %w", max.Round(time.Millisecond), context.DeadlineExceeded)
-		if s.finish(&heldUp{err, stacks()[ownerID(s)]}, true) {
-			s.q.loop()
+	defer enterLoop(s.q)() // a log handler is user code, and may call the shutdown
+	age, last := time.Since(s.start), s.abandonAfter()
+	if last > 0 && age >= last {
+		if s.finish(fmt.Errorf("abandoned after %v: %w", last.Round(time.Millisecond), context.DeadlineExceeded), true) {
+			go s.q.loop() // ends when no step is left
+			s.holdup()    // if this look is the first to come after the share
 		}
 		return
 	}
-	if s.phase != phaseDelay { // which is meant to take its time
-		s.q.warn("quit: step still running", s.attrs(
-			slog.Duration("for", age.Round(time.Millisecond)), slog.String("left", s.left(age)))...)
-	}
+
+	// The next look comes on time, also if this one takes long.
 	s.q.mu.Lock()
-	defer s.q.mu.Unlock()
-	if s.end.IsZero() { // else finish has stopped the timer, or will
+	over := !s.end.IsZero()
+	if !over { // else finish has stopped the timer, or will
 		s.watch.Reset(s.nextLook(age))
+	}
+	s.q.mu.Unlock()
+	if over || s.phase == phaseDelay { // which is meant to take its time
+		return
+	}
+	var stacks []slog.Attr
+	if last > 0 && age >= s.share {
+		stacks = s.holdup()
+	}
+	if age >= 5*time.Second {
+		s.q.warn("quit: step still running", s.attrs(append(stacks,
+			slog.Duration("for", age.Round(time.Millisecond)), slog.String("left", s.left(age)))...)...)
 	}
 }
 
+// holdup takes the stacks of the goroutines that hold up the step, once. In a
+// crowd of goroutines that may take until after the step was abandoned.
+func (s *step) holdup() []slog.Attr {
+	s.q.mu.Lock()
+	taken := s.held
+	s.held = true
+	s.q.mu.Unlock()
+	if taken {
+		return nil
+	}
+	text := stacks()[ownerID(s)]
+	attr := slog.String("stacks", text)
+	s.q.mu.Lock()
+	late := s.abandoned
+	if late || s.end.IsZero() {
+		s.stacks = text
+	}
+	s.q.mu.Unlock()
+	if late {
+		s.q.log(slog.LevelError, "quit: stacks of abandoned step", s.attrs(attr)...)
+	}
+	return []slog.Attr{attr}
+}
+
 // nextLook returns the time from age, which is zero or when look was called, to
-// the next look: at 5 s, 10 s, 20 s and so on, and when the step is to be abandoned.
+// the next look: at 5 s, 10 s, 20 s and so on, at the end of the share, and when
+// the step is to be abandoned.
 func (s *step) nextLook(age time.Duration) time.Duration {
 	next := 5 * time.Second
 	for next <= age {
 		next *= 2
 	}
-	if max := s.abandonAfter(); max > 0 {
-		next = min(next, max)
+	if last := s.abandonAfter(); last > 0 {
+		if age < s.share {
+			next = min(next, s.share)
+		}
+		next = min(next, last)
 	}
 	return next - age
 }
@@ -192,7 +238,7 @@ func (e *entry) title() string {
 	return closerName(e.closer)
 }
 
-// siteText returns where the closer was registered; "" if the step is not a closer's.
+// siteText returns where the closer was registered; "" if it is not a closer's.
 func (e *entry) siteText() string {
 	if e.site == 0 {
 		return ""
@@ -214,27 +260,32 @@ func (s *step) logBegin() {
 	}
 }
 
-// logEnd is called once the step has ended, when its fields do not change anymore.
-func (s *step) logEnd() {
+// logEnd logs the end of the step, or the return of one that was abandoned.
+func (s *step) logEnd(first, abandoned bool, err error, panicked *PanicError, stacks string) {
 	level, msg := slog.LevelDebug, "quit: step ended"
-	switch {
-	case s.abandoned:
-		level, msg = slog.LevelError, "quit: step abandoned"
-	case s.err != nil:
+	if err != nil {
 		level, msg = slog.LevelError, "quit: step failed"
+	}
+	switch {
+	case abandoned && first:
+		msg = "quit: step abandoned"
+	case !first && err != nil:
+		msg = "quit: abandoned step failed"
+	case !first:
+		msg = "quit: abandoned step returned"
 	}
 	if !s.q.logs(level) {
 		return
 	}
-	attrs := s.attrs(slog.Duration("took", s.end.Sub(s.start).Round(time.Microsecond)))
-	if s.err != nil {
-		attrs = append(attrs, slog.Any("err", s.err))
+	attrs := s.attrs(slog.Duration("took", time.Since(s.start).Round(time.Microsecond)))
+	if err != nil {
+		attrs = append(attrs, slog.Any("err", err))
 	}
-	if p := (*PanicError)(nil); errors.As(s.err, &p) {
-		attrs = append(attrs, slog.String("stack", string(p.Stack)))
+	if panicked != nil {
+		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
 	}
-	if s.stacks != "" {
-		attrs = append(attrs, slog.String("stacks", s.stacks))
+	if stacks != "" {
+		attrs = append(attrs, slog.String("stacks", stacks))
 	}
 	s.q.log(level, msg, attrs...)
 }

@@ -128,7 +128,7 @@ func (t *timeline) headline() string {
 		parts = append(parts, "stopped after "+short(t.Ended.Sub(t.Fired))+within)
 	}
 	if t.Cause != nil {
-		parts = append(parts, "cause: "+clip(oneLine(strings.TrimPrefix(t.Cause.Error(), "quit: ")), 40))
+		parts = append(parts, "cause: "+clip(oneLine(strings.TrimPrefix(errorText(t.Cause), "quit: ")), 40))
 	}
 	if t.Goroutines > 0 {
 		parts = append(parts, plural(t.Goroutines, "goroutine")+" counted")
