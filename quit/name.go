@@ -22,8 +22,8 @@ func callerOutside() uintptr {
 	var pcs [8]uintptr
 	n := runtime.Callers(3, pcs[:])
 	own := reflect.TypeFor[QuitEvent]().PkgPath() + "/quithttp."
-	for _, pc := range pcs[:n] {
-		if f := runtime.FuncForPC(pc); f == nil || !strings.HasPrefix(f.Name(), own) {
+	for _, pc := range pcs[:n] { // return addresses: the call is before
+		if f := runtime.FuncForPC(pc - 1); f == nil || !strings.HasPrefix(f.Name(), own) {
 			return pc
 		}
 	}

@@ -42,6 +42,9 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 // turn in the shutdown, its Shutdown is called, and Close if the time for that runs out.
 // An error other than [http.ErrServerClosed] ends the program, as in [quit.QuitEvent.Go].
 // The options are those of Go and of a Register method; a [quit.Name] is for both.
+// [quit.AfterDrain] is not for here, since the drain waits for the goroutine: a server
+// that is to be closed last, for admins, is served with an event of its own, and
+// that one is registered with q, AfterDrain.
 //
 // Unless srv has a BaseContext, requests get one that is derived from
 // [quit.QuitEvent.WorkContext]: it is not cancelled by the fire, but when time for the
