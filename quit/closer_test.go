@@ -99,9 +99,8 @@ func TestOptions(t *testing.T) {
 
 type service struct{}
 
-func (*service) Stop()          {}
-func stopAll()                  {}
-func generic[T any](v T) func() { return func() {} }
+func (*service) Stop() {}
+func stopAll()         {}
 
 func TestDefaultNames(t *testing.T) {
 	s := new(service)

@@ -38,7 +38,7 @@ func TestEventFiredBeforeDoneIsAsked(t *testing.T) {
 	var e quit.Event
 	e.Fire()
 	<-e.Done()
-	if e.Done() != e.Done() {
+	if done := e.Done(); e.Done() != done {
 		t.Error("Done() is not always the same channel")
 	}
 }
