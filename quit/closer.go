@@ -68,7 +68,7 @@ func (g graceful) Shutdown(ctx context.Context) error {
 // then its Close would be promoted, and called once more by the escalation.
 type ioCloser struct{ c io.Closer }
 
-func (c ioCloser) Shutdown(context.Context) error { return c.c.Close() }
+func (c *ioCloser) Shutdown(context.Context) error { return c.c.Close() }
 
 // stopFunc is a stop func as a QuitCloser.
 type stopFunc func()
@@ -81,9 +81,16 @@ type entry struct {
 	prev, next *entry // in its queue
 	queue      *queue // nil once it was taken out
 
+	q      *QuitEvent
 	closer QuitCloser
 	site   uintptr // where Register was called
 	config
+}
+
+// ioEntry is the entry of an io.Closer with its adapter, in one piece of memory.
+type ioEntry struct {
+	entry
+	ioCloser
 }
 
 // queue holds the entries of one phase, in the order of their registration.
@@ -141,7 +148,9 @@ func (q *QuitEvent) RegisterCloser(c io.Closer, opts ...Option) (unregister func
 		q.warn("quit: closer has Shutdown too, RegisterCloser calls Close",
 			slog.String("closer", typeName(c)), slog.String("site", siteName(caller())))
 	}
-	return q.register(&entry{closer: ioCloser{c}, site: caller(), config: configOf(opts)})
+	e := &ioEntry{entry{q: q, site: caller(), config: configOf(opts)}, ioCloser{c}}
+	e.closer = &e.ioCloser
+	return e.register()
 }
 
 // RegisterQuitCloser is [QuitEvent.RegisterCloser] for a QuitCloser. Its
@@ -156,7 +165,8 @@ func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister
 	if f, ok := c.(ShutdownFunc); ok && f == nil {
 		return q.ignore("RegisterQuitCloser", caller())
 	}
-	return q.register(&entry{closer: c, site: callerOutside(), config: configOf(opts)})
+	e := &entry{q: q, closer: c, site: callerOutside(), config: configOf(opts)}
+	return e.register()
 }
 
 // RegisterStopFunc is [QuitEvent.RegisterCloser] for a func without an error.
@@ -164,11 +174,12 @@ func (q *QuitEvent) RegisterStopFunc(stop func(), opts ...Option) (unregister fu
 	if stop == nil {
 		return q.ignore("RegisterStopFunc", caller())
 	}
-	return q.register(&entry{closer: stopFunc(stop), site: caller(), config: configOf(opts)})
+	e := &entry{q: q, closer: stopFunc(stop), site: caller(), config: configOf(opts)}
+	return e.register()
 }
 
-func (q *QuitEvent) register(e *entry) (unregister func() bool) {
-	phase := phaseClosers
+func (e *entry) register() (unregister func() bool) {
+	q, phase := e.q, phaseClosers
 	if e.afterDrain {
 		phase = phaseAfterDrain
 	}
@@ -186,11 +197,13 @@ func (q *QuitEvent) register(e *entry) (unregister func() bool) {
 	case now != phaseIdle && q.Concurrent:
 		go q.loop() // ends with the steps it finds; in sequence, the running loop finds e itself
 	}
-	return func() bool {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		return e.remove()
-	}
+	return e.unregister
+}
+
+func (e *entry) unregister() bool {
+	e.q.mu.Lock()
+	defer e.q.mu.Unlock()
+	return e.remove()
 }
 
 // ignore warns of a nil given to the method what.

@@ -44,7 +44,7 @@ func siteName(pc uintptr) string {
 // what it was adapted to.
 func closerName(c QuitCloser) string {
 	switch c := c.(type) {
-	case ioCloser:
+	case *ioCloser:
 		return typeName(c.c)
 	case stopFunc:
 		return funcName(codeOf(c))

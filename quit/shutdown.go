@@ -94,9 +94,9 @@ func (q *QuitEvent) start(ctx context.Context) {
 // builtin returns the entry of a phase that has just one, which is our own.
 func (q *QuitEvent) builtin(p phase) *entry {
 	if p == phaseDelay {
-		return &entry{closer: ShutdownFunc(q.delay), config: config{name: "delay"}}
+		return &entry{q: q, closer: ShutdownFunc(q.delay), config: config{name: "delay"}}
 	}
-	return &entry{closer: ShutdownFunc(q.drain), config: config{name: "drain"}}
+	return &entry{q: q, closer: ShutdownFunc(q.drain), config: config{name: "drain"}}
 }
 
 // timeout returns the time of the whole shutdown; 0: no limit.
@@ -152,7 +152,7 @@ func (q *QuitEvent) next() (s *step, ended bool) {
 		for p := phaseDelay; p <= q.phase; p++ {
 			if e := q.queues[p].last; e != nil {
 				e.remove()
-				s := newStep(q, e, p, q.deadline)
+				s := newStep(e, p, q.deadline)
 				q.steps = append(q.steps, s)
 				q.running++
 				return s, false
@@ -220,7 +220,7 @@ func (q *QuitEvent) conclude() {
 
 // runLate calls a closer that was registered after the end, and waits for it.
 func (q *QuitEvent) runLate(e *entry, p phase) {
-	s := newStep(q, e, p, after(q.timeout()))
+	s := newStep(e, p, after(q.timeout()))
 	s.over = make(chan struct{})
 	q.mu.Lock()
 	q.running++

@@ -12,7 +12,6 @@ import (
 // step is the record of one step of a shutdown: what runs, since when, for how
 // long it may, and what became of it. Errors, logs and reports are made of it.
 type step struct {
-	q *QuitEvent
 	*entry
 	phase phase
 
@@ -36,9 +35,9 @@ type step struct {
 // share and an eighth, none takes more than 9/10 of what was left, and something
 // is left for all that follow: until the deadline itself has passed, and then
 // each that follows still gets a moment to show that it does not hang.
-func newStep(q *QuitEvent, e *entry, p phase, deadline time.Time) *step {
+func newStep(e *entry, p phase, deadline time.Time) *step {
 	const moment = time.Millisecond
-	s := &step{q: q, entry: e, phase: p, start: time.Now()}
+	s := &step{entry: e, phase: p, start: time.Now()}
 	if !deadline.IsZero() {
 		if s.share = deadline.Sub(s.start) / 5 * 4; s.share <= 0 {
 			s.share = moment
