@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
 // What the recipes of the README speak of, without what would need other modules.
@@ -56,6 +57,17 @@ func Example_httpServer() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
+}
+
+func Example_quithttp() {
+	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: ":8080", Handler: mux})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Print("listening on ", addr)
+	admin := http.NewServeMux()
+	admin.Handle("/readyz", quithttp.Ready(q))
+	admin.Handle("/debug/quit", quithttp.Status(q))
 }
 
 // poller works as long as there is no reason to end.

@@ -364,7 +364,7 @@ func TestChildInterruptEndsIt(t *testing.T) {
 		{syscall.SIGTERM, closer, "read", []string{"quit_test.hangInCloser"}},
 		{syscall.SIGINT, closer, "full", nil},
 		{syscall.SIGINT, closer, "broken", nil},
-		{syscall.SIGINT, main, "broken", nil}, // no shutdown, which would keep SIGPIPE away
+		{syscall.SIGINT, main, "broken", nil},
 		{syscall.SIGTERM, goroutine, "read", []string{"drain", "1 goroutine of hung goroutine", "quit_test.hangInGoroutine"}},
 	} {
 		t.Run(fmt.Sprintf("%v, hangs %s, stderr is %s", test.first, test.hangs, test.stderr), func(t *testing.T) {
@@ -493,6 +493,20 @@ var writing = program("writing", func(args []string) {
 	if when == "before" {
 		write()
 	}
+	if when == "at the fire" {
+		go q.Fire()
+		<-q.Done()
+		write() // no shutdown has begun yet
+	}
+	if when == "during one that began without signals" {
+		stop()
+		q.Logger = slog.New(slog.DiscardHandler)
+		q.RegisterStopFunc(func() {
+			q.NotifySignal()
+			write()
+		})
+		q.GracefulStop()
+	}
 	if when == "during" {
 		closing := make(chan struct{})
 		q.RegisterStopFunc(func() { write(); close(closing) })
@@ -520,6 +534,8 @@ func TestChildBrokenPipe(t *testing.T) {
 	}{
 		{"before", nil, "signal: broken pipe"},
 		{"during", []string{"written", "written", "written", "returned <nil>"}, "exit status 0"},
+		{"at the fire", []string{"written", "returned <nil>"}, "exit status 0"},
+		{"during one that began without signals", []string{"written", "returned <nil>"}, "exit status 0"},
 		{"after stop", []string{"returned <nil>"}, "signal: broken pipe"},
 	} {
 		for _, file := range []string{"stdout", "stderr"} {

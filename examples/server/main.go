@@ -7,6 +7,9 @@
 //	GET /work?d=700ms  works for that long: 200
 //	GET /readyz        200, and 503 once the server is quitting
 //
+// Another port, of -admin, has /readyz too, and /debug/quit, a page that shows what
+// would be stopped, or is being stopped, or was.
+//
 // It is there to be copied. All that is about stopping is in main.
 package main
 
@@ -26,6 +29,7 @@ import (
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
 const (
@@ -36,15 +40,19 @@ const (
 
 func main() {
 	q := quit.GetQuitEvent()
-	addr, path := parseFlags(q)
+	addr, admin, path := parseFlags(q)
 
 	// As early as this, so that no signal ends the program halfway: one that comes
 	// while it starts lets it start, and then stops it at once.
 	q.NotifySignal()
 
-	// What can fail comes before what needs undoing, and the port before the
+	// What can fail comes before what needs undoing, and the ports before the
 	// journal: a start that fails leaves no file behind.
 	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		exit(1, err)
+	}
+	adminLn, err := listenAdmin(admin)
 	if err != nil {
 		exit(1, err)
 	}
@@ -55,7 +63,18 @@ func main() {
 
 	// Each part is registered after what it needs, and so is stopped before it.
 
-	// Stopped last: the journal. It is closed after the drain, when the worker that
+	// Stopped last: the admin server, which so can show how all others stop. It has
+	// an event of its own, since the drain of q would wait for its goroutine.
+	if adminLn != nil {
+		mux := http.NewServeMux()
+		mux.Handle("/readyz", quithttp.Ready(q))
+		mux.Handle("/debug/quit", quithttp.Status(q))
+		last := quit.NewQuitEvent()
+		quithttp.Serve(last, &http.Server{Handler: mux}, adminLn)
+		q.RegisterQuitCloser(last, quit.AfterDrain(), quit.Name("admin"))
+	}
+
+	// Stopped third: the journal. It is closed after the drain, when the worker that
 	// writes to it has ended.
 	q.RegisterCloser(journal, quit.AfterDrain(), quit.Name("journal"))
 
@@ -66,23 +85,23 @@ func main() {
 	q.RegisterStopFunc(jobs.close, quit.Name("queue"))
 
 	// Stopped first: the server. Its Shutdown closes the port and waits for the
-	// requests in flight, so then nobody is left who could add a job.
-	srv := &http.Server{
+	// requests in flight, so then nobody is left who could add a job. Their context
+	// is cancelled when their time has run out, and not by the signal.
+	quithttp.Serve(q, &http.Server{
 		Handler: newHandler(q, jobs),
-		// Requests in flight go on after the signal. Their context is cancelled when
-		// their time has run out, and not before.
-		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 		// A client that is slow to send must not hold up the stop.
 		ReadTimeout: 10 * time.Second,
-	}
-	q.RegisterQuitCloser(srv)
-	q.Go(func(context.Context) error { return srv.Serve(ln) }, quit.Name("serve"), quit.Ignore(http.ErrServerClosed))
+	}, ln)
 
 	fmt.Printf("listening on http://%v\njournal: %v\n", ln.Addr(), journal.file.Name())
+	if adminLn != nil {
+		fmt.Printf("admin: http://%v/debug/quit\n", adminLn.Addr())
+	}
 
 	// It returns when all of the above has been stopped: main must not end before.
 	err = q.WaitSignal()
 
+	fmt.Print(q.Report())
 	journalled := journal.jobs.Load()
 	fmt.Printf("journalled %d jobs\n", journalled)
 	if lost := jobs.accepted - journalled; lost > 0 {
@@ -95,10 +114,11 @@ func main() {
 
 // parseFlags sets the fields of q and returns the other flags. It ends the
 // program where there is nothing to start.
-func parseFlags(q *quit.QuitEvent) (addr, journal string) {
+func parseFlags(q *quit.QuitEvent) (addr, admin, journal string) {
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
 	flags.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
+	flags.StringVar(&admin, "admin", "127.0.0.1:6060", "serve /readyz and /debug/quit on `address`; empty for none")
 	flags.StringVar(&journal, "journal", "", "append the jobs to `file` (default a new one in the temporary directory)")
 	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
 	flags.DurationVar(&q.Delay, "delay", 0, "time between the signal and the closing of the port, for load balancers to notice")
@@ -116,7 +136,19 @@ func parseFlags(q *quit.QuitEvent) (addr, journal string) {
 	if err != nil {
 		exit(2, err)
 	}
-	return addr, journal
+	return addr, admin, journal
+}
+
+// listenAdmin returns nil if there is to be no admin server.
+func listenAdmin(addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return ln, nil
 }
 
 func exit(status int, err error) {
@@ -128,14 +160,7 @@ func newHandler(q *quit.QuitEvent, jobs *queue) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /jobs", func(w http.ResponseWriter, r *http.Request) { addJob(w, r, jobs) })
 	mux.HandleFunc("GET /work", work)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		if q.HasFired() {
-			http.Error(w, "quitting", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
+	mux.Handle("GET /readyz", quithttp.Ready(q))
 	return mux
 }
 

@@ -77,8 +77,9 @@ func answerProbes(in io.Reader, out io.Writer) {
 	}
 }
 
-// command returns the program with args, as it would be run by a user. It is
-// killed after a while, with its stacks on stderr.
+// command returns the program with args, as it would be run by a user, but without
+// an admin port where args do not have one: many run at once. It is killed after
+// a while, with its stacks on stderr.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -87,7 +88,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, self, args...)
+	cmd := exec.CommandContext(ctx, self, append([]string{"-admin="}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
@@ -183,8 +184,14 @@ func (s *server) wantExit(status, journalled int) {
 
 func (s *server) wantJournalled(printed string, jobs int) {
 	s.t.Helper()
-	if want := fmt.Sprintf("journalled %d jobs\n", jobs); printed != want {
-		s.t.Errorf("stdout ends with %q, want %q", printed, want)
+	timeline, rest, _ := strings.Cut(printed, "journalled ")
+	if want := fmt.Sprintf("%d jobs\n", jobs); rest != want {
+		s.t.Errorf("stdout ends with %q, want %q after %q", rest, want, "journalled ")
+	}
+	for _, want := range []string{"quit: stopped after", "*http.Server", "queue", "drain", "journal"} {
+		if !strings.Contains(timeline, want) {
+			s.t.Errorf("the timeline does not have %q:\n%s", want, timeline)
+		}
 	}
 }
 
@@ -652,6 +659,7 @@ func TestBadStart(t *testing.T) {
 		{[]string{"-addr=" + taken.Addr().String()}, 1, "address already in use"},
 		{[]string{"-addr=" + taken.Addr().String(), "-journal=" + path}, 1, "address already in use"},
 		{[]string{"-addr=127.0.0.1", "-journal=" + path}, 1, "missing port"},
+		{[]string{"-addr=127.0.0.1:0", "-admin=" + taken.Addr().String(), "-journal=" + path}, 1, "admin: listen tcp"},
 		{[]string{"-addr=127.0.0.1:0", "-journal=" + filepath.Join(dir, "none", "journal")}, 1, "no such file"},
 		{[]string{"-addr=127.0.0.1:0", "-journal=" + dir}, 1, "is a directory"},
 		{[]string{"-timeout=fast", "-journal=" + path}, 2, `invalid value "fast"`},
@@ -681,6 +689,35 @@ func TestBadStart(t *testing.T) {
 	if len(left) > 0 || err != nil {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+}
+
+// TestAdmin asks the admin server, also while the others stop: it is closed last.
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	s := start(t, "-admin=127.0.0.1:0")
+	page := s.line("admin: ")
+	ready := strings.TrimSuffix(page, "/debug/quit") + "/readyz"
+	client := newClient(t)
+	want := func(url string, status int, body string) {
+		t.Helper()
+		res, err := client.Get(url)
+		must(t, err)
+		defer res.Body.Close()
+		got, err := io.ReadAll(res.Body)
+		must(t, err)
+		if res.StatusCode != status || !strings.Contains(string(got), body) {
+			t.Errorf("GET %s = %d, %q, want %d with %q", url, res.StatusCode, got, status, body)
+		}
+	}
+	want(ready, http.StatusOK, "ready")
+	want(page, http.StatusOK, "not fired")
+	go get(newClient(t), s.url+"/work?d=2s")
+	s.waitInWork(1)
+	s.signal(syscall.SIGTERM)
+	s.waitFired()
+	want(ready, http.StatusServiceUnavailable, "quitting")
+	want(page, http.StatusOK, "shutting down")
+	s.wantEnd(0)
 }
 
 func TestHelp(t *testing.T) {

@@ -1,0 +1,812 @@
+package quithttp_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+
+	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
+)
+
+const asBrowser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+
+// ask returns what h answers, without a server.
+func ask(h http.Handler, method string, accept ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "/", nil)
+	r.Header["Accept"] = accept
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func page(h http.Handler) string { return ask(h, "GET", asBrowser).Body.String() }
+
+func TestStatusKinds(t *testing.T) {
+	q := quietEvent()
+	q.RegisterStopFunc(func() {}, quit.Name("one"))
+	h := quithttp.Status(q)
+	for _, test := range []struct {
+		accept []string
+		want   string
+	}{
+		{nil, "text/plain; charset=utf-8"},
+		{[]string{"*/*"}, "text/plain; charset=utf-8"},
+		{[]string{"text/plain"}, "text/plain; charset=utf-8"},
+		{[]string{"image/png, nonsense/;;, "}, "text/plain; charset=utf-8"},
+		{[]string{asBrowser}, "text/html; charset=utf-8"},
+		{[]string{"application/json"}, "application/json"},
+		{[]string{"Application/JSON"}, "application/json"},
+		{[]string{"text/html;q=0.5, application/json"}, "application/json"},
+		{[]string{"text/html;q=0.5", "application/json;q=0.6"}, "application/json"},
+		{[]string{"application/json;q=0"}, "text/plain; charset=utf-8"},
+		{[]string{"text/event-stream"}, "text/event-stream"},
+	} {
+		w := ask(h, "GET", test.accept...)
+		if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != test.want {
+			t.Errorf("Accept %q: %d %q, want 200 %q", test.accept, w.Code, got, test.want)
+		}
+		if !strings.Contains(w.Body.String(), "one") {
+			t.Errorf("Accept %q: the step is missing in\n%s", test.accept, w.Body)
+		}
+	}
+
+	if got, want := ask(h, "GET").Body.String(), "quit: not fired"; !strings.HasPrefix(got, want) {
+		t.Errorf("as text:\n%swant %s and so on", got, want)
+	}
+	var report struct {
+		Steps []struct{ Name, Phase string }
+	}
+	if err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report); err != nil || report.Steps[0].Name != "one" {
+		t.Errorf("as JSON: %+v, %v", report, err)
+	}
+}
+
+func TestStatusMethods(t *testing.T) {
+	h := quithttp.Status(quietEvent())
+	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"} {
+		w := ask(h, method, asBrowser)
+		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code, w.Header().Get("Allow"))
+		}
+	}
+	q := quietEvent()
+	url := serveStatus(t, &http.Server{Handler: quithttp.Status(q)})
+	for _, accept := range []string{"", asBrowser, "application/json", "text/event-stream"} {
+		r, _ := http.NewRequestWithContext(t.Context(), "HEAD", url, nil)
+		r.Header.Set("Accept", accept)
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK || len(body) > 0 || err != nil {
+			t.Errorf("HEAD with Accept %q: %d, %q, %v, want 200 and nothing", accept, res.StatusCode, body, err)
+		}
+		get := ask(quithttp.Status(q), "GET", accept)
+		if got, want := res.Header.Get("Content-Type"), get.Header().Get("Content-Type"); got != want {
+			t.Errorf("HEAD with Accept %q: Content-Type %q, want %q", accept, got, want)
+		}
+		if accept == "" && res.ContentLength != int64(get.Body.Len()) {
+			t.Errorf("HEAD: Content-Length %d, want %d", res.ContentLength, get.Body.Len())
+		}
+	}
+}
+
+func TestStatusHeaders(t *testing.T) {
+	h := quithttp.Status(quietEvent())
+	for _, accept := range []string{"", asBrowser, "application/json", "text/event-stream"} {
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			got := ask(h, method, accept).Header()
+			for name, want := range map[string]string{
+				"Vary": "Accept", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+			} {
+				if got.Get(name) != want {
+					t.Errorf("%s with Accept %q: %s = %q, want %q", method, accept, name, got.Get(name), want)
+				}
+			}
+		}
+	}
+
+	w := ask(h, "GET", asBrowser)
+	hashOf := func(element string) string {
+		all := regexp.MustCompile(`(?s)<`+element+`>(.*?)</`+element+`>`).FindAllStringSubmatch(w.Body.String(), -1)
+		if len(all) != 1 {
+			t.Fatalf("%d elements %s, want 1", len(all), element)
+		}
+		sum := sha256.Sum256([]byte(all[0][1]))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	want := []string{"default-src 'none'", "style-src " + hashOf("style"), "script-src " + hashOf("script"), "connect-src 'self'",
+		"img-src data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"}
+	if got := strings.Split(w.Header().Get("Content-Security-Policy"), "; "); !slices.Equal(got, want) {
+		t.Errorf("policy = %q, want %q", got, want)
+	}
+}
+
+// The page is a plan, a progress and a result.
+func TestStatusStates(t *testing.T) {
+	q := quietEvent()
+	q.Timeout = 4 * time.Second
+	h := quithttp.Status(q)
+	inner := quietEvent()
+	inner.RegisterStopFunc(func() {}, quit.Name("innermost"))
+	running, goOn, stuck := make(chan int), make(chan int), make(chan int)
+	defer close(stuck)
+	q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"), quit.Timeout(50*time.Millisecond))
+	q.RegisterQuitCloser(inner, quit.Name("group"))
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") }), quit.Name("mail"))
+	q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"))
+	contains := func(state string, wants ...string) {
+		t.Helper()
+		got := page(h)
+		for _, want := range wants {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: the page does not have %q:\n%s", state, want, got)
+			}
+		}
+	}
+	contains("before", "Not fired", "a shutdown would have 4s", `x="16" dx="18">innermost<`, ">planned<", "quithttp/status_test.go:")
+	q.Fire()
+	contains("fired", ">Fired\n", "ago, not shut down")
+	go q.Shutdown(context.Background())
+	<-running
+	contains("during", ">Shutting down\n", `<g class="running"><title>web (`, `<g class="planned"><title>mail (`, "</span> of 4", `data-since="`)
+	close(goOn)
+	q.Shutdown(t.Context())
+	contains("after", "Stopped with 2 failures", `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
+		`<g class="abandoned"><title>stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
+	if got := fragment(h); strings.Contains(got, "data-since") {
+		t.Errorf("something still grows:\n%s", got)
+	}
+}
+
+// Failures that are of no step, and those of an event within, are told once.
+func TestStatusFailures(t *testing.T) {
+	q, inner := quietEvent(), quietEvent()
+	q.RegisterQuitCloser(inner, quit.Name("outer"))
+	inner.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("of the step") }), quit.Name("new\nline"))
+	inner.Fail(errors.New("of the inner event"))
+	q.Fail(errors.New("of the event"))
+	q.Shutdown(t.Context())
+	got := page(quithttp.Status(q))
+	_, got, _ = strings.Cut(got, "<h2>Failures</h2>")
+	for _, want := range []string{"of the step", "of the inner event", "of the event"} {
+		if n := strings.Count(got, want); n != 1 {
+			t.Errorf("%q is told %d times, want once:\n%s", want, n, got)
+		}
+	}
+}
+
+// Names are whatever a program has, and errors too.
+func TestStatusHostileTexts(t *testing.T) {
+	shown := map[string]string{ // what is escaped, and how; by hand, since it must not be what the code makes of it
+		"line\nfeed\r\ndata: x\n\nevent: end\rreturn": `line\nfeed\r\ndata: x\n\nevent: end\rreturn`,
+		"bell\a null\x00 escape\x1b[31m delete\x7f":   `bell\a null\x00 escape\x1b[31m delete\x7f`,
+		"c1 \u0085 \u009b31m":                         `c1 \u0085 \u009b31m`,
+		"\u202etxet detrevni\u2066\u200f\u061c":       `\u202etxet detrevni\u2066\u200f\u061c`,
+		"\u2028\u2029\ufeff\u200b\U000e0041":          `\u2028\u2029\ufeff\u200b\U000e0041`,
+		"not utf-8 \xff\xc0\xaf":                      `not utf-8 \xff\xc0\xaf`,
+	}
+	for _, text := range []string{
+		`</title></svg></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>`,
+		`"'><a href="javascript:alert(1)">&amp;&lt;`, "{{.Cause}}${x}`\\", "]]>--><!--",
+		"\uFFFD", "שלום 世界 \u0301\u0301", strings.Repeat("ten kilobytes ", 740),
+	} {
+		shown[text] = text
+	}
+	q := quietEvent()
+	for text := range shown {
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New(text) }), quit.Name(text))
+	}
+	h := quithttp.Status(q)
+	check := func() {
+		t.Helper()
+		html := page(h)
+		report := fragment(h)
+		names := textsOf(t, report, "title")
+		for _, want := range shown {
+			if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, want+" (") }) {
+				t.Errorf("no title is %.100q", want)
+			}
+		}
+		for _, name := range append(textsOf(t, report, "tspan"), textsOf(t, report, "dd")...) {
+			if len(name) > 1000 {
+				t.Errorf("a text in the picture has %d bytes, want it clipped", len(name))
+			}
+		}
+		for kind, body := range map[string]string{"page": html, "stream": ask(h, "GET", "text/event-stream").Body.String(), "text": ask(h, "GET").Body.String()} {
+			if i := strings.IndexFunc(body, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+				t.Errorf("%s: %q is not to be printed", kind, body[max(i-20, 0):min(i+20, len(body))])
+			}
+		}
+		if !json.Valid(ask(h, "GET", "application/json").Body.Bytes()) {
+			t.Error("the JSON is not valid")
+		}
+	}
+	check()
+	q.Fail(errors.New(`<script>alert(1)</script>`))
+	q.Shutdown(t.Context())
+	check()
+	if events := eventsOf(t, ask(h, "GET", "text/event-stream").Body); len(events) != 3 {
+		t.Errorf("%d events, want a report, a clock and an end", len(events))
+	}
+}
+
+// textsOf returns the texts of all elements of that name, and fails where there are
+// elements or attributes that the page does not use: they can only be of a name.
+func textsOf(t *testing.T, html, element string) (texts []string) {
+	t.Helper()
+	known := strings.Fields(`html header h1 h2 h3 span small svg rect dl div dt dd defs pattern line text tspan g title p section article
+		pre details summary ol li b br code class width height data-span data-since role aria-label x y x1 x2 y1 y2 dx rx id
+		patternUnits patternTransform xmlns`)
+	d := xml.NewDecoder(strings.NewReader("<html>" + html + "</html>"))
+	d.Strict, d.AutoClose, d.Entity = false, []string{"br"}, xml.HTMLEntity
+	within := false
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return texts
+		}
+		if err != nil {
+			t.Fatalf("the page is not well-formed: %v", err)
+		}
+		switch e := token.(type) {
+		case xml.StartElement:
+			if e.Name.Local == element {
+				texts, within = append(texts, ""), true
+			}
+			if !slices.Contains(known, e.Name.Local) {
+				t.Fatalf("element %s", e.Name.Local)
+			}
+			for _, a := range e.Attr {
+				if !slices.Contains(known, a.Name.Local) {
+					t.Fatalf("attribute %s of %s", a.Name.Local, e.Name.Local)
+				}
+			}
+		case xml.EndElement:
+			if e.Name.Local == element {
+				within = false
+			}
+		case xml.CharData:
+			if within {
+				texts[len(texts)-1] += string(e)
+			}
+		case xml.Comment, xml.Directive, xml.ProcInst:
+			t.Fatalf("%T in the page", e)
+		}
+	}
+}
+
+// Steps that are alike are one row, unless they fail; and a page has an end.
+func TestStatusManySteps(t *testing.T) {
+	q := quietEvent()
+	for i := range 600 {
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+			if i == 300 {
+				return errors.New("the one that failed")
+			}
+			return nil
+		}), quit.Name("connection"))
+	}
+	h := quithttp.Status(q)
+	if n := len(textsOf(t, fragment(h), "title")); n != 2 {
+		t.Errorf("%d rows in the plan, want 2: the connections and the drain", n)
+	}
+	q.Shutdown(t.Context())
+	got := fragment(h)
+	if n := len(textsOf(t, got, "title")); n != 4 {
+		t.Errorf("%d rows, want 4", n)
+	}
+	for _, want := range []string{"×299", "×300", "the one that failed"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the page does not have %q", want)
+		}
+	}
+
+	q = quietEvent()
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("the last one failed") }))
+	for i := range 5000 {
+		q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint("connection ", i)))
+	}
+	q.Shutdown(t.Context())
+	got = fragment(quithttp.Status(q))
+	if n := len(textsOf(t, got, "title")); n > 1100 {
+		t.Errorf("%d rows, want about a thousand at most", n)
+	}
+	for _, want := range []string{"the last one failed", "4001 more steps"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the page does not have %q", want)
+		}
+	}
+}
+
+func fragment(h http.Handler) string {
+	_, report, _ := strings.Cut(page(h), `<main id="report">`)
+	report, _, _ = strings.Cut(report, "</main>")
+	return report
+}
+
+// A report is shown and marshalled when its event is long gone.
+func TestReportOutlivesEvent(t *testing.T) {
+	collected := make(chan int)
+	report := func() quit.Report {
+		q := quietEvent()
+		runtime.AddCleanup(q, func(int) { close(collected) }, 0)
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("broken") }), quit.Name("mail"))
+		q.Shutdown(t.Context())
+		return q.Report()
+	}()
+	for done := false; !done; {
+		runtime.GC()
+		select {
+		case <-collected:
+			done = true
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if b, err := json.Marshal(report); err != nil || !bytes.Contains(b, []byte(`"err":"broken"`)) {
+		t.Errorf("Marshal() = %s, %v", b, err)
+	}
+	if got := report.String(); !strings.Contains(got, "mail") || !strings.Contains(got, "broken") {
+		t.Errorf("String() = %s", got)
+	}
+}
+
+// An error's text is not our code. The page is drawn for all in a goroutine of its own, where nobody else
+// would recover from a panic.
+func TestStatusErrorPanics(t *testing.T) {
+	q := quietEvent()
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return nil }))
+	q.Fail(panickingError{})
+	if got := fragment(quithttp.Status(q)); !strings.Contains(got, "panickingError: panic in Error") {
+		t.Errorf("the page does not tell the panic:\n%s", got)
+	}
+}
+
+type panickingError struct{}
+
+func (panickingError) Error() string { panic("no text") }
+
+// event is one of a stream.
+type event struct{ name, data string }
+
+// readEvent returns the next event of a stream.
+func readEvent(r *bufio.Reader) (e event, err error) {
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return e, err
+		}
+		switch line = strings.TrimSuffix(line, "\n"); {
+		case line == "":
+			return e, nil
+		case strings.HasPrefix(line, "event: "):
+			e.name = line[len("event: "):]
+		case strings.HasPrefix(line, "data: "):
+			e.data += line[len("data: "):] + "\n"
+		}
+	}
+}
+
+func eventsOf(t *testing.T, body io.Reader) (events []event) {
+	t.Helper()
+	for r := bufio.NewReader(body); ; {
+		e, err := readEvent(r)
+		if err == io.EOF {
+			return events
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+}
+
+// serveStatus serves on loopback, and returns the URL.
+func serveStatus(t *testing.T, srv *http.Server) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan int)
+	go func() {
+		srv.Serve(ln)
+		close(served)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-served
+	})
+	return "http://" + ln.Addr().String()
+}
+
+// openStream opens a stream with a connection of its own.
+func openStream(t *testing.T, url string) *bufio.Reader {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	res, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	return bufio.NewReader(res.Body)
+}
+
+// until reads events until one has the text.
+func until(t *testing.T, r *bufio.Reader, text string) (got event) {
+	t.Helper()
+	for {
+		e, err := readEvent(r)
+		if err != nil {
+			t.Fatalf("the stream ended with %v before %q", err, text)
+		}
+		if strings.Contains(e.data, text) {
+			return e
+		}
+	}
+}
+
+func TestStatusStream(t *testing.T) {
+	q := quietEvent()
+	goOn := make(chan int)
+	q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
+	r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
+	if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
+		t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
+	}
+	q.AddGoroutine() // any change of the plan is shown
+	until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>")
+	q.DoneGoroutine()
+	go q.Shutdown(context.Background())
+	until(t, r, `<g class="running"><title>web (`)
+	close(goOn)
+	until(t, r, ">Stopped\n")
+	if e := until(t, r, "ended"); e.name != "end" {
+		t.Errorf("event = %q, want end", e.name)
+	}
+	if _, err := readEvent(r); err != io.EOF {
+		t.Errorf("after the end: %v, want io.EOF", err)
+	}
+}
+
+// A thousand pages that are open do not hold up the shutdown of the server that
+// shows them, and see it to their end. Nothing is left of them.
+func TestStatusOpenPages(t *testing.T) {
+	const pages = 1000
+	before := runtime.NumGoroutine()
+	q := quietEvent()
+	srv := &http.Server{Handler: quithttp.Status(q)}
+	url := serveStatus(t, srv)
+	q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
+	q.RegisterStopFunc(func() {}, quit.Name("web"))
+
+	var opened, over sync.WaitGroup
+	var shown atomic.Int32
+	for range pages {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+		opened.Add(1)
+		over.Go(func() {
+			defer conn.Close()
+			first := true
+			all := ""
+			for r := bufio.NewReader(conn); ; {
+				line, err := r.ReadString('\n')
+				if strings.HasPrefix(line, "event: clock") && first {
+					first = false
+					opened.Done()
+				}
+				if all += line; err != nil {
+					break
+				}
+			}
+			if strings.Contains(all, `<g class="ok"><title>web (`) && strings.Contains(all, "event: end\ndata: This page") {
+				shown.Add(1)
+			}
+		})
+	}
+	opened.Wait()
+	if err := q.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown() = %v, want nil", err)
+	}
+	over.Wait()
+	if n := shown.Load(); n != pages {
+		t.Errorf("%d of %d pages saw the shutdown to their end", n, pages)
+	}
+	// A connection's goroutine ends a moment after the connection.
+	for range 500 {
+		if runtime.NumGoroutine() <= before {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	stacks := make([]byte, 1<<20)
+	t.Errorf("%d goroutines are left, of %d before:\n%.4000s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+}
+
+// A client that never reads holds up nothing, whatever it has asked for: not the
+// other clients, and not the shutdown of the server.
+func TestStatusClientNeverReads(t *testing.T) {
+	for _, accept := range []string{"text/event-stream", "text/html", "application/json"} {
+		t.Run(accept, func(t *testing.T) {
+			t.Parallel()
+			q := quietEvent()
+			q.Timeout = 6 * time.Second
+			name := strings.Repeat("x", 10_000)
+			for i := range 40 { // more than the buffers hold
+				q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint(name, i)))
+			}
+			arrived := make(chan int)
+			status := quithttp.Status(q)
+			srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/never" {
+					close(arrived)
+				}
+				status.ServeHTTP(w, r)
+			})}
+			srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+				c.(*net.TCPConn).SetWriteBuffer(4096)
+				return ctx
+			}
+			url := serveStatus(t, srv)
+			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.(*net.TCPConn).SetReadBuffer(4096)
+			fmt.Fprintf(conn, "GET /never HTTP/1.1\r\nHost: x\r\nAccept: %s\r\n\r\n", accept)
+			<-arrived
+
+			r := openStream(t, url)
+			until(t, r, "Not fired")
+			q.AddGoroutine()
+			until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>") // two frames: the other client cannot have taken them
+			q.DoneGoroutine()
+			go io.Copy(io.Discard, r)
+			q.RegisterQuitCloser(srv, quit.Name("admin"))
+			if err := q.Shutdown(t.Context()); err != nil {
+				t.Errorf("Shutdown() = %.300v, want nil", err)
+			}
+		})
+	}
+}
+
+// A server that is being shut down before the handler has ever seen it would never tell.
+func TestStatusFirstSeenInShutdown(t *testing.T) {
+	closing := make(chan int)
+	status := quithttp.Status(quietEvent())
+	arrived := make(chan int)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-closing
+		status.ServeHTTP(w, r)
+	})}
+	srv.RegisterOnShutdown(func() { close(closing) })
+	url := serveStatus(t, srv)
+	got := make(chan []byte)
+	go func() {
+		r, _ := http.NewRequest("GET", url, nil)
+		r.Header.Set("Accept", "text/event-stream")
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Error(err)
+			close(got)
+			return
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		got <- body
+	}()
+	<-arrived
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		srv.Close()
+		t.Errorf("Shutdown() = %v, want nil", err)
+	}
+	if body := <-got; !bytes.Contains(body, []byte("Not fired")) || !bytes.Contains(body, []byte("event: end")) {
+		t.Errorf("stream = %s, want a report and an end", body)
+	}
+}
+
+// Behind what cannot stream, a stream is one report, for which the client comes again.
+func TestStatusWithoutFlush(t *testing.T) {
+	status := quithttp.Status(quietEvent())
+	url := serveStatus(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
+	})})
+	events := eventsOf(t, openStream(t, url))
+	if len(events) != 2 || events[0].name != "report" || events[1].name != "clock" {
+		t.Errorf("events = %v, want a report and a clock", events)
+	}
+}
+
+// pipes is a listener whose connections are in memory, for tests in which time is not real.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error { close(p); return nil }
+
+func (p pipes) Addr() net.Addr { return new(net.TCPAddr) }
+
+// open opens a stream of a server in the bubble.
+func (p pipes) open() (net.Conn, *bufio.Reader) {
+	client, server := net.Pipe()
+	p <- server
+	io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+	return client, bufio.NewReader(client)
+}
+
+// countReports reads until the end, and counts.
+func countReports(r *bufio.Reader, n *atomic.Int32) {
+	for {
+		e, err := readEvent(r)
+		if err != nil {
+			return
+		}
+		if e.name == "report" {
+			n.Add(1)
+		}
+	}
+}
+
+// What does not change is not sent again, and what does is drawn once for all.
+func TestStatusStreamsShareFrames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		release := make(chan int)
+		q.RegisterStopFunc(func() { <-release }, quit.Name("web"), quit.Timeout(time.Hour))
+		q.Timeout = -1
+		var texts atomic.Int64
+		q.Fail(&countedError{&texts})
+		ln := make(pipes)
+		srv := &http.Server{Handler: quithttp.Status(q)}
+		go srv.Serve(ln)
+		const pages = 50
+		var reports [pages]atomic.Int32
+		for i := range pages {
+			_, r := ln.open()
+			go countReports(r, &reports[i])
+		}
+		go q.Shutdown(context.Background())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		// The axis grows too, but in steps: 100ms, 500ms, 1s and so on to 1m.
+		for i := range reports {
+			if n := reports[i].Load(); n < 5 || n > 14 {
+				t.Fatalf("%d reports in a minute with nothing but the clock, want about 10", n)
+			}
+		}
+		const looks = 60 * 4
+		if n := texts.Load(); n > 6*looks {
+			t.Errorf("%d times drawn in %d looks, want a few times each", n, looks)
+		}
+		close(release)
+		time.Sleep(time.Second)
+		synctest.Wait() // and all goroutines have to end, or the bubble fails
+		srv.Close()
+	})
+}
+
+// countedError counts how often its text is asked for.
+type countedError struct{ n *atomic.Int64 }
+
+func (e *countedError) Error() string {
+	e.n.Add(1)
+	return "counted"
+}
+
+// A client that is slow misses what it was too slow for. One that does not read is cut off.
+func TestStatusSlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		ln := make(pipes)
+		srv := &http.Server{Handler: quithttp.Status(q)}
+		go srv.Serve(ln)
+		never, _ := ln.open()
+		slow, r := ln.open()
+		until(t, r, "Not fired")
+		for range 4 {
+			time.Sleep(2 * time.Second)
+			q.AddGoroutine()
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		var n atomic.Int32
+		go countReports(r, &n)
+		synctest.Wait()
+		if got := n.Load(); got < 1 || got > 2 {
+			t.Errorf("%d reports after the pause, want the one it was in and the latest", got)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if _, err := io.ReadAll(never); err != nil { // what is left in the buffer, and the end
+			t.Errorf("the connection that is never read: %v, want it closed", err)
+		}
+		slow.Close()
+		time.Sleep(time.Second)
+		srv.Close()
+	})
+}
+
+// The page is seen on when the time for work in flight is over, which is the base context of its server.
+func TestStatusOutlivesWorkContext(t *testing.T) {
+	q := quietEvent()
+	q.Timeout = 2 * time.Second
+	srv := &http.Server{Handler: quithttp.Status(q), BaseContext: func(net.Listener) context.Context { return q.WorkContext() }}
+	url := serveStatus(t, srv)
+	q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
+	q.RegisterStopFunc(func() {}, quit.Name("database"), quit.AfterDrain())
+	q.AddGoroutine() // never done
+	r := openStream(t, url)
+	until(t, r, "Not fired")
+	go q.Shutdown(context.Background())
+	until(t, r, `<g class="ok"><title>database (`)
+	until(t, r, "shutting down")
+	q.Shutdown(t.Context())
+	for _, s := range q.Report().Steps {
+		if s.Name == "admin" && s.Err != nil {
+			t.Errorf("the page held up its server: %v", s.Err)
+		}
+	}
+}
+
+// A handler that outlives its servers does not keep them.
+func TestStatusForgetsServers(t *testing.T) {
+	status := quithttp.Status(quietEvent())
+	collected := make(chan int)
+	func() {
+		srv := httptest.NewServer(status)
+		runtime.AddCleanup(srv.Config, func(int) { close(collected) }, 0)
+		get(t, srv.URL)
+		srv.Close()
+	}()
+	for range 500 {
+		runtime.GC()
+		select {
+		case <-collected:
+			runtime.KeepAlive(status)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Error("the server is still there")
+}
