@@ -225,10 +225,10 @@ func (q *QuitEvent) runLate(e *entry, p phase) {
 	q.mu.Lock()
 	q.running++
 	q.mu.Unlock()
+	defer enterWait(callersOf(context.Background()), q)() // before the closer can ask who waits
 	go func() { // ends when the closer returns
 		defer enterLoop(q)()
 		s.run(q.base)
 	}()
-	defer enterWait(callersOf(context.Background()), q)()
 	<-s.over
 }

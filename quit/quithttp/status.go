@@ -58,8 +58,8 @@ const (
 // their contexts. So the first stream on a server registers a func with it,
 // by RegisterOnShutdown, which has all streams on it send a last frame and end: at
 // the last moment at which they can still show something, and not earlier, such as at the
-// fire. Where the server is not known, or the writer cannot flush or be interrupted, there
-// are no streams: the client gets a frame, and comes back for more.
+// fire. Where the server is not known, or the writer cannot flush or has no deadlines, a
+// stream is a single frame, and the client comes back for more.
 type status struct {
 	q *quit.QuitEvent
 
@@ -149,7 +149,7 @@ func (s *status) reply(w http.ResponseWriter, r *http.Request, kind string, body
 func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 	c := s.connect(w, r)
 	defer c.leave()
-	if c.server == nil || c.deadline(patience) != nil || c.rc.Flush() != nil {
+	if c.server == nil {
 		f := newFrame(take(s.q))
 		c.send(f.event, f.clock(), f.last)
 		return
