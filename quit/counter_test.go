@@ -91,7 +91,7 @@ func TestCountAcrossStripes(t *testing.T) {
 // TestTryAddGoroutineNoWindow looks for a goroutine that was let in and not
 // awaited, or let in after the fire.
 func TestTryAddGoroutineNoWindow(t *testing.T) {
-	for range 500 {
+	for range 100 {
 		q := quietEvent()
 		var live atomic.Int64
 		var wg sync.WaitGroup

@@ -78,7 +78,7 @@ const (
 // shutdown, and of closers of every behaviour, and compares what was called in
 // which order with the model. The seed is the input: a failure prints it.
 func FuzzAgainstModel(f *testing.F) {
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {

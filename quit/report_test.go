@@ -285,7 +285,7 @@ func TestReportLife(t *testing.T) {
 
 // TestReportAnytime takes reports at every moment, for the race detector.
 func TestReportAnytime(t *testing.T) {
-	for range 20 {
+	for range 8 {
 		q, child := quietEvent(), quietEvent()
 		q.Concurrent = true
 		q.RegisterQuitCloser(child)
@@ -328,10 +328,7 @@ func hangHere(c chan struct{}) { <-c }
 // TestStacks has a closer hang among a crowd of goroutines: its stack is found,
 // and only its own.
 func TestStacks(t *testing.T) {
-	crowd := 100_000
-	if testing.Short() {
-		crowd = 1000
-	}
+	const crowd = 10_000 // BenchmarkReport has ten times as many
 	hang := make(chan struct{})
 	var parked, left sync.WaitGroup
 	parked.Add(crowd)

@@ -226,7 +226,7 @@ func (q *QuitEvent) runLate(e *entry, p phase) {
 	q.running++
 	q.mu.Unlock()
 	defer enterWait(callersOf(context.Background()), q)() // before the closer can ask who waits
-	go func() { // ends when the closer returns
+	go func() {                                           // ends when the closer returns
 		defer enterLoop(q)()
 		s.run(q.base)
 	}()

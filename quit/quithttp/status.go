@@ -65,7 +65,7 @@ type status struct {
 
 	drawing sync.Mutex // held while a frame is made and published, so that none replaces a newer one
 
-	mu      sync.Mutex // guards the fields below
+	mu      sync.Mutex // guards the fields below, and keeps writers of clients from being used once their handlers have returned
 	servers map[weak.Pointer[http.Server]]*pageServer
 	streams int
 	latest  *frame

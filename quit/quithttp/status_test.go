@@ -506,6 +506,34 @@ func TestStatusStream(t *testing.T) {
 	}
 }
 
+// HTTP/2 has streams of its own, and a deadline there is one of the stream.
+func TestStatusHTTP2(t *testing.T) {
+	q := quietEvent()
+	srv := httptest.NewUnstartedServer(quithttp.Status(q))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	r, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
+	r.Header.Set("Accept", "text/event-stream")
+	res, err := srv.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	events := bufio.NewReader(res.Body)
+	if until(t, events, "Not fired"); res.ProtoMajor != 2 {
+		t.Errorf("protocol = %s, want HTTP/2", res.Proto)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := srv.Config.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown() = %v, want nil", err)
+	}
+	if e := until(t, events, "shutting down"); e.name != "end" {
+		t.Errorf("event = %q, want end", e.name)
+	}
+}
+
 // A thousand pages that are open do not hold up the shutdown of the server that
 // shows them, and see it to their end. Nothing is left of them.
 func TestStatusOpenPages(t *testing.T) {
