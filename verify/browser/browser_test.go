@@ -268,8 +268,9 @@ func TestOwnServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
-	go srv.Serve(ln)
+	last := &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)}
+	quithttp.Serve(last, srv, ln)
+	q.RegisterQuitCloser(last, quit.AfterDrain(), quit.Name("admin"))
 	addr := ln.Addr()
 	q.RegisterStopFunc(func() {}, quit.Name("worker"))
 	p := newTab(t, "http://"+addr.String())
