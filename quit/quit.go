@@ -41,11 +41,13 @@ type QuitEvent struct {
 	// waits for its handler, so one that blocks holds it up.
 	Logger *slog.Logger
 
-	event    Event                                // the fire; its context is Context
-	work     Event                                // fires when there is no time left for work in flight; its context is WorkContext
-	ended    Event                                // fires when the shutdown has ended
-	count    counter                              // of goroutines
-	pipe     pipeHold                             // keeps SIGPIPE away
+	event     Event                     // the fire; its context is Context
+	work      Event                     // fires when there is no time left for work in flight; its context is WorkContext
+	ended     Event                     // fires when the shutdown has ended
+	count     counter                   // of goroutines
+	pipe      pipeHold                  // keeps SIGPIPE away
+	signalled atomic.Pointer[time.Time] // when the first signal came; set once
+
 	routines atomic.Pointer[map[uintptr]*routine] // by the code of their func; a map is never changed, only replaced
 
 	mu       sync.Mutex // guards the fields below; no user code runs and no lock is taken under it

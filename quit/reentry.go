@@ -3,6 +3,7 @@ package quit
 import (
 	"bytes"
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"strconv"
@@ -40,6 +41,13 @@ func enterLoop(q *QuitEvent) (leave func()) {
 		defer waits.mu.Unlock()
 		delete(waits.loops, id)
 	}
+}
+
+// eventsRunning returns the events of the process that call closers now.
+func eventsRunning() []*QuitEvent {
+	waits.mu.Lock()
+	defer waits.mu.Unlock()
+	return slices.Collect(maps.Values(waits.loops))
 }
 
 // closerOf is the key of the event whose closer got the context.

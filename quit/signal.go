@@ -120,14 +120,13 @@ func (h *handler) stop() {
 
 // handle is the goroutine of the handler. It ends when stop is called.
 func (h *handler) handle() {
-	var first time.Time
 	handle := func(s os.Signal) {
+		now := time.Now()
+		h.received.Store(true)
 		switch {
-		case first.IsZero():
-			first = time.Now()
-			h.received.Store(true)
+		case h.q.signalled.CompareAndSwap(nil, &now):
 			h.q.Fail(&SignalError{s})
-		case s == os.Interrupt && time.Since(first) >= 500*time.Millisecond:
+		case s == os.Interrupt && now.Sub(*h.q.signalled.Load()) >= 500*time.Millisecond:
 			h.q.exit(&SignalError{s})
 		}
 	}
@@ -183,7 +182,7 @@ func (p *pipeHold) change(signals int, fired bool) {
 // the end of the process.
 var exiting sync.Mutex
 
-// exit ends the process, having said what still runs. It does not wait for a
+// exit ends the process, having said what still runs, also of other events. It does not wait for a
 // stderr that takes nothing. os.Exit it is, and not the signal itself, since
 // a process that is PID 1 cannot kill itself with one.
 func (q *QuitEvent) exit(sig *SignalError) {
@@ -194,8 +193,13 @@ func (q *QuitEvent) exit(sig *SignalError) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		report := q.report(make(map[*QuitEvent]bool), stacks())
-		fmt.Fprintf(os.Stderr, "%v again, ending at once\n%v", sig, report)
+		fmt.Fprintf(os.Stderr, "%v, ending at once\n", sig)
+		seen, stacks := make(map[*QuitEvent]bool), stacks()
+		for _, e := range append([]*QuitEvent{q}, eventsRunning()...) {
+			if !seen[e] && !e.ended.HasFired() {
+				fmt.Fprint(os.Stderr, e.report(seen, stacks))
+			}
+		}
 	}()
 	select {
 	case <-written:

@@ -696,3 +696,51 @@ func TestChildWaitSignalInCloser(t *testing.T) {
 	c.expect("broken pipe true", "in main: <nil>", "again: <nil>")
 	c.wantEnd("exit status 0")
 }
+
+// twoLists has one handler for SIGTERM and another for interrupts.
+var twoLists = program("two handlers", func([]string) {
+	q := quit.GetQuitEvent()
+	q.RegisterStopFunc(func() { say("hanging"); hang() })
+	q.NotifySignal(syscall.SIGTERM)
+	sayReady(1)
+	quit.WaitSignal(os.Interrupt)
+})
+
+// TestChildFirstSignalOfEvent counts the half second from the first signal of the
+// event, whichever handler had it.
+func TestChildFirstSignalOfEvent(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, twoLists)
+	c.expect("ready")
+	c.signal(syscall.SIGTERM)
+	c.expect("hanging")
+	time.Sleep(windowOver)
+	c.signal(syscall.SIGINT)
+	c.wantEnd("exit status 130")
+}
+
+// oneHangs has two events that handle signals, of which one has nothing to close.
+var oneHangs = program("two events, one hangs", func([]string) {
+	hangs, ends := quit.NewQuitEvent(), quit.NewQuitEvent()
+	hangs.RegisterStopFunc(func() { say("hanging"); hang() }, quit.Name("hung closer"))
+	go ends.WaitSignal()
+	go hangs.WaitSignal()
+	sayReady(2)
+	hang()
+})
+
+// TestChildForcedEndOfOther ends the process by the handler of either event: what
+// hangs is told in any case.
+func TestChildForcedEndOfOther(t *testing.T) {
+	t.Parallel()
+	for range 4 { // which of the two handlers comes first is chance
+		c := startChild(t, oneHangs)
+		c.expect("ready")
+		c.signal(syscall.SIGTERM)
+		c.expect("hanging")
+		time.Sleep(windowOver)
+		c.signal(syscall.SIGINT)
+		c.wantEnd("exit status 130")
+		c.wantOutput("▸ hung closer")
+	}
+}

@@ -46,7 +46,6 @@ const (
 	busyTick   = 250 * time.Millisecond // between two looks at a shutdown
 	pingEvery  = 15 * time.Second       // for proxies, and to notice clients that have vanished
 	patience   = 10 * time.Second       // with a client that does not read
-	lastWords  = 500 * time.Millisecond // the same, once its server is being shut down
 	retryAfter = 2 * time.Second        // by a client that has lost its stream
 )
 
@@ -360,9 +359,15 @@ func (s *status) closing(v *pageServer) {
 		}
 		close(v.closing)
 		for rc := range v.clients {
-			rc.SetWriteDeadline(time.Now().Add(lastWords))
+			rc.SetWriteDeadline(time.Now().Add(v.lastWords()))
 		}
 	})
+}
+
+// lastWords is the patience with a client whose server is being shut down: short, but
+// the more there are, the longer a busy machine takes to come to each.
+func (v *pageServer) lastWords() time.Duration {
+	return 500*time.Millisecond + time.Duration(len(v.clients))*2*time.Millisecond
 }
 
 func (v *pageServer) isClosing() bool {
@@ -394,7 +399,7 @@ func (c *client) deadline(d time.Duration) error {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()
 	if c.server != nil && c.server.isClosing() {
-		d = lastWords
+		d = c.server.lastWords()
 	}
 	if d == 0 {
 		return c.rc.SetWriteDeadline(time.Time{})

@@ -558,18 +558,18 @@ func TestStatusOpenPages(t *testing.T) {
 		over.Go(func() {
 			defer conn.Close()
 			first := true
-			all := ""
+			var all strings.Builder
 			for r := bufio.NewReader(conn); ; {
 				line, err := r.ReadString('\n')
 				if strings.HasPrefix(line, "event: clock") && first {
 					first = false
 					opened.Done()
 				}
-				if all += line; err != nil {
+				if all.WriteString(line); err != nil {
 					break
 				}
 			}
-			if strings.Contains(all, `<g class="ok"><title>web (`) && strings.Contains(all, "event: end\ndata: This page") {
+			if got := all.String(); strings.Contains(got, `<g class="ok"><title>web (`) && strings.Contains(got, "event: end\ndata: This page") {
 				shown.Add(1)
 			}
 		})
