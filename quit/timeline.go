@@ -133,10 +133,21 @@ func (t *timeline) headline() string {
 	if t.Goroutines > 0 {
 		parts = append(parts, plural(t.Goroutines, "goroutine")+" counted")
 	}
-	if n := len(failureLines(t.err)); n > 0 {
+	if n := failureCount(t.err); n > 0 {
 		parts = append(parts, plural(n, "failure"))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// failureCount returns how many errors err is made of. Each may have several lines.
+func failureCount(err error) int {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return len(joined.Unwrap())
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
 }
 
 func (t *timeline) started() bool { return len(t.Steps) > 0 && !t.Steps[0].Start.IsZero() }
