@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # Runs the benchmarks and writes docs/benchmarks.md: medians of COUNT runs (10 by
-# default), each beside the baseline that ran in the same minutes.
+# default), each beside the baseline that ran in the same minutes. With a file as
+# the argument, it takes the output of go test from there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
-go test -run '^$' -bench . -count "${COUNT:-10}" ./quit | tee "$out" >&2
+if [ $# -gt 0 ]; then
+	out=$1
+else
+	out=$(mktemp)
+	trap 'rm -f "$out"' EXIT
+	go test -run '^$' -bench . -count "${COUNT:-10}" ./quit | tee "$out" >&2
+fi
 
 {
 	cat <<-'TEXT'
@@ -53,11 +58,11 @@ go test -run '^$' -bench . -count "${COUNT:-10}" ./quit | tee "$out" >&2
 		for (i = 1; i <= names; i++) {
 			n = order[i]
 			if (n ~ /baseline=/) continue
-			unit = ((n, "ns/closer") in count) ? "ns/closer" : "ns/op"
+			unit = count[n, "ns/closer"] ? "ns/closer" : "ns/op"
 			c = count[n, unit]
-			t = show(median(n, unit)) " (" show(values[n, unit, 1]) "–" show(values[n, unit, c]) ")" (unit == "ns/closer" ? " a closer" : "")
-			if ((n, "B/closer") in count) { sort_(n, "B/closer"); t = median(n, "B/closer") " bytes a closer" }
-			allocs = ((n, "allocs/op") in count) ? values[n, "allocs/op", 1] : ""
+			t = show(median(n, unit)) " (" show(values[n, unit, 1]) "–" show(values[n, unit, c]) ")" (unit == "ns/closer" && n !~ /=0$/ ? " a closer" : "")
+			if (count[n, "B/closer"]) { sort_(n, "B/closer"); t = median(n, "B/closer") " bytes a closer" }
+			allocs = count[n, "allocs/op"] ? values[n, "allocs/op", 1] : ""
 			b = baseline(n); bt = ""; ratio = ""
 			if (b != "") {
 				bt = show(median(b, "ns/op")); ratio = sprintf("%.2f", median(n, "ns/op") / median(b, "ns/op"))
