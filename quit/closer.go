@@ -157,7 +157,8 @@ func (q *QuitEvent) RegisterCloser(c io.Closer, opts ...Option) (unregister func
 // Shutdown gets a context that expires at the end of its share and carries the
 // values of the context given to [QuitEvent.Shutdown], but not its cancellation.
 // If Shutdown returns an error after its context was done, and c is an
-// [io.Closer] too, c is closed at once; both errors count.
+// [io.Closer] too, c is closed at once; both errors count. A ShutdownFunc that is nil
+// is ignored like a nil c.
 func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister func() bool) {
 	if c == nil {
 		return q.ignore("RegisterQuitCloser", caller())
@@ -245,8 +246,9 @@ func configOf(opts []Option) config {
 // default is a closer's type, or a func's symbol; "" means the default.
 func Name(name string) Option { return option(func(c *config) { c.name = name }) }
 
-// Timeout lets a closer have at most d, and less if its share of the time is
-// smaller. Zero or less means no limit of its own. It means nothing to Go.
+// Timeout makes d the share of a closer, if its share of the time left is not
+// smaller: its context expires after d, and it is abandoned an eighth of d later.
+// Zero or less means no limit of its own. It means nothing to Go.
 func Timeout(d time.Duration) Option {
 	return option(func(c *config) { c.timeout = max(d, 0) })
 }

@@ -22,8 +22,8 @@ const DefaultTimeout = 25 * time.Second
 // fire only announces. The one shutdown that follows belongs to the first of
 // Shutdown, GracefulStop and WaitSignal to be called; all others wait for it. It goes
 // through the phases delay, closers, drain and after drain, which are queues of
-// steps: see loop, which is all of it. Once it has ended, nothing changes
-// anymore, and what is registered still is called at once.
+// steps. Once it has ended, nothing changes anymore, and what is registered still
+// is called at once.
 type QuitEvent struct {
 	// Timeout is the time of a whole shutdown, Delay included.
 	// Zero means DefaultTimeout, negative no limit.
@@ -76,7 +76,8 @@ func GetQuitEvent() *QuitEvent {
 }
 
 // SetQuitEvent makes q the process's own event, as [slog.SetDefault] does with a
-// logger. What was registered with the old one stays there. It panics if q is nil.
+// logger. What was registered with the old one stays there. It may be called at any
+// time, from any goroutine; it panics if q is nil.
 func SetQuitEvent(q *QuitEvent) {
 	if q == nil {
 		panic("quit: SetQuitEvent(nil)")
@@ -150,8 +151,8 @@ func (q *QuitEvent) Context() context.Context { return q.event.context() }
 
 // WorkContext returns the context for work in flight, which is cancelled not by
 // the fire but when time for such work has run out: at the end of the drain's
-// share of the time, or when the shutdown has ended. Its cause then says so, and
-// is [context.DeadlineExceeded]. Counted goroutines that end once it is cancelled
+// share of the time, or when the shutdown has ended, also if that was in time. Its
+// cause then says so, and is [context.DeadlineExceeded]. Counted goroutines that end once it is cancelled
 // are still awaited for a while, an eighth of the drain's share, before the
 // AfterDrain closers are called.
 func (q *QuitEvent) WorkContext() context.Context { return q.work.context() }

@@ -143,7 +143,8 @@ func (m *mailer) Close() error {
 
 func Example_ioCloser() {
 	m := newMailer()
-	q.RegisterCloser(m, quit.Timeout(5*time.Second)) // at most; it is abandoned after that
+	// AfterDrain, since goroutines send it letters; abandoned if that takes much longer than 5 s.
+	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
 }
 
 func Example_framework() {
@@ -196,7 +197,7 @@ func Example_commandLine() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterCloser(closerFunc(func() error { return os.RemoveAll(dir) }), quit.AfterDrain())
+	q.RegisterStopFunc(func() { os.RemoveAll(dir) }, quit.AfterDrain())
 	q.Go(func(ctx context.Context) error {
 		defer q.Fire() // done: there is nothing to wait for
 		return convert(ctx, dir)

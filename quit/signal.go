@@ -47,10 +47,10 @@ func (e *SignalError) ExitCode() int {
 
 // NotifySignal handles signals from now on: the first one fires the event, with
 // a [*SignalError] as the cause. Without arguments these are [os.Interrupt] and
-// SIGTERM. A listed SIGINT or SIGHUP that the process was started to ignore, as
+// SIGTERM; nil ones are left out. A listed SIGINT or SIGHUP that the process was started to ignore, as
 // by nohup, stays ignored. SIGQUIT keeps dumping all stacks, unless it is listed.
 //
-// Of the signals after the first, [os.Interrupt] ends the process at once, if it
+// Of the signals after the first, whatever that was, [os.Interrupt] ends the process at once, if it
 // comes half a second or more after the first: what still runs goes to stderr with its
 // stacks, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
 // arrives twice, from the terminal and from a parent.) All others change nothing.
@@ -70,7 +70,7 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 //
 // If a signal came, signals stay handled when WaitSignal has returned, so one more
 // SIGTERM does not end main before its last line. Otherwise what was before is
-// restored. Several callers get the same result.
+// restored. Several callers get the same result, also after the end.
 func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 	h := q.notify(sigs)
 	<-q.Done()

@@ -50,9 +50,10 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 // [quit.QuitEvent.WorkContext]: it is not cancelled by the fire, but when time for the
 // request has run out, with that as the cause. The request can still be answered then,
 // for a moment: half of what is left until the step would be abandoned. Serve sets
-// that field, and so is not called again with srv.
+// that field: do not serve the same srv twice.
 //
 // Serve does not block. After q has fired, it closes ln, and does nothing else.
+// None of the arguments may be nil; this goes for all of the package.
 func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
 	serve(q, srv, ln, opts)
 }
