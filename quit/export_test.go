@@ -14,6 +14,9 @@ var (
 // Taken returns r as a snapshot taken at that time, with err as what failed so far.
 func (r Report) Taken(at time.Time, err error) Report {
 	r.taken, r.err = at, err
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		r.failures = len(joined.Unwrap())
+	}
 	return r
 }
 

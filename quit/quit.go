@@ -59,7 +59,7 @@ type QuitEvent struct {
 	base     context.Context // of all steps; set when the shutdown starts, as is deadline
 	deadline time.Time       // zero: none
 
-	err error // of the shutdown; written before ended fires, read after
+	err error // of the shutdown; written, with mu held, before ended fires, and read after that or with mu held
 }
 
 var (

@@ -20,6 +20,8 @@ type Report struct {
 
 	taken time.Time // when the snapshot was taken
 	err   error     // what failed so far
+
+	failures int // in err
 }
 
 // Step is one step of a shutdown: a closer, the delay or the drain.
@@ -113,7 +115,7 @@ func failureLines(err error) []string {
 	if err == nil {
 		return nil
 	}
-	return strings.Split(errorText(err), "\n")
+	return strings.Split(strings.TrimRight(errorText(err), "\n"), "\n")
 }
 
 // Report returns a snapshot, at any time, with the steps of the events that are
@@ -139,7 +141,10 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, stacks map[string]string) R
 	if q.phase == phaseIdle {
 		r.Deadline = after(q.timeout())
 	}
-	r.err = join(q.failures...)
+	r.failures = len(q.failures)
+	if r.err = q.err; q.phase != phaseEnded {
+		r.err = join(q.failures...)
+	}
 	type raw struct { // a step whose name, site and inner steps are looked up once the lock is free
 		*entry
 		Step

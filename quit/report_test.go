@@ -416,6 +416,18 @@ func TestReportOutlives(t *testing.T) {
 	}
 }
 
+// TestReportTellsOnce has names and errors that are not told as they are: each
+// failure is there once.
+func TestReportTellsOnce(t *testing.T) {
+	q, child := quietEvent(), quietEvent()
+	child.RegisterCloser(closerFunc(func() error { return errors.New("boom\n") }), quit.Name("a\nb"))
+	q.RegisterQuitCloser(child, quit.Name("c\td"))
+	q.GracefulStop()
+	if text := q.Report().String(); strings.Count(text, "boom") != 1 || strings.Count(text, "\n✗ ") != 3 {
+		t.Errorf("a failure in a child is not told once, with its two steps:\n%s", text)
+	}
+}
+
 func TestReportIsNoError(t *testing.T) {
 	if _, ok := any(quit.Report{}).(error); ok {
 		t.Error("Report implements error")

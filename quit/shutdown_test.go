@@ -1188,3 +1188,28 @@ func TestNameInOneLine(t *testing.T) {
 		t.Errorf("Shutdown() = %q, want one line", err)
 	}
 }
+
+// TestReturnsAtTheLast has a closer return at the very moment at which it would be
+// abandoned: it is the one or the other, and not both.
+func TestReturnsAtTheLast(t *testing.T) {
+	for range 500 {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.RegisterStopFunc(func() { time.Sleep(900 * time.Millisecond) }, quit.Timeout(800*time.Millisecond))
+			err := q.Shutdown(context.Background())
+			if s := q.Report().Steps[0]; s.Abandoned != (err != nil) {
+				t.Errorf("abandoned: %v, Shutdown() = %v", s.Abandoned, err)
+			}
+		})
+	}
+}
+
+func TestReportErrIsTheSame(t *testing.T) {
+	q := quietEvent()
+	for range 2 {
+		q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }))
+	}
+	if err := q.Shutdown(t.Context()); q.Report().Err() != err {
+		t.Errorf("Report().Err() is another error than Shutdown's %v", err)
+	}
+}

@@ -118,6 +118,10 @@ func (s *step) finish(err error, abandoned bool) bool {
 	q := s.q
 	q.mu.Lock()
 	first := s.end.IsZero()
+	if abandoned && !first { // it returned just in time
+		q.mu.Unlock()
+		return false
+	}
 	if first {
 		err = join(s.cut, err)
 	}

@@ -133,21 +133,10 @@ func (t *timeline) headline() string {
 	if t.Goroutines > 0 {
 		parts = append(parts, plural(t.Goroutines, "goroutine")+" counted")
 	}
-	if n := failureCount(t.err); n > 0 {
+	if n := t.failures; n > 0 {
 		parts = append(parts, plural(n, "failure"))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// failureCount returns how many errors err is made of. Each may have several lines.
-func failureCount(err error) int {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return len(joined.Unwrap())
-	}
-	if err != nil {
-		return 1
-	}
-	return 0
 }
 
 func (t *timeline) started() bool { return len(t.Steps) > 0 && !t.Steps[0].Start.IsZero() }
@@ -240,7 +229,12 @@ func (t *timeline) details(b *strings.Builder) {
 			told["quit: "+line] = true
 			fmt.Fprintf(b, "\n✗ %s\n", oneLine(line))
 		}
-		if len(lines) == 0 && w.Stacks != "" {
+		switch {
+		case len(lines) > 0 || w.Stacks == "":
+		case !w.End.IsZero():
+			fmt.Fprintf(b, "\n✗ %s\n", oneLine(title+": "+errorText(w.Err)))
+			told["quit: "+title+": "+errorText(w.Err)] = true
+		default:
 			fmt.Fprintf(b, "\n▸ %s: running for %s\n", oneLine(title), short(t.taken.Sub(w.Start)))
 		}
 		for line := range strings.SplitSeq(strings.TrimRight(w.Stacks, "\n"), "\n") {
@@ -259,9 +253,9 @@ func (t *timeline) details(b *strings.Builder) {
 // stepTitle names a step with its site, as errors do.
 func stepTitle(s *Step) string {
 	if s.Site == "" {
-		return s.Name
+		return oneLine(s.Name)
 	}
-	return s.Name + " (" + s.Site + ")"
+	return oneLine(s.Name) + " (" + s.Site + ")"
 }
 
 // plural returns n with the noun, which is regular.

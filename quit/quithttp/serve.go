@@ -60,6 +60,10 @@ func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Op
 
 // serve reports whether it did; if not, ln is closed.
 func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Option) bool {
+	if q.HasFired() {
+		ln.Close()
+		return false
+	}
 	requests, cancel := context.WithCancelCause(q.WorkContext())
 	if srv.BaseContext == nil {
 		srv.BaseContext = func(net.Listener) context.Context { return requests }
@@ -96,8 +100,8 @@ var errNoTime = fmt.Errorf("quit: no time left for the request: %w", context.Dea
 func (s *server) Shutdown(ctx context.Context) error {
 	start := time.Now()
 	err := s.Server.Shutdown(ctx)
-	s.cancel(errNoTime)
 	if err != nil && ctx.Err() != nil {
+		s.cancel(errNoTime)
 		// An eighth of our share is left before we are abandoned: half of it is theirs.
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Since(start)/16)
 		defer cancel()

@@ -235,6 +235,7 @@ func TestTrack(t *testing.T) {
 	q := quietEvent()
 	release := make(chan struct{})
 	hijacked := make(chan struct{})
+	var requestContext context.Context
 	url := listen(t, q, quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -242,6 +243,7 @@ func TestTrack(t *testing.T) {
 			return
 		}
 		defer conn.Close()
+		requestContext = r.Context()
 		close(hijacked)
 		<-release
 		rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbye")
@@ -266,6 +268,9 @@ func TestTrack(t *testing.T) {
 	case err := <-ended:
 		t.Fatalf("the shutdown ended with a hijacked connection open: %v", err)
 	default:
+	}
+	if err := requestContext.Err(); err != nil {
+		t.Errorf("the context of a hijacked request in the drain: %v, want it alive", err)
 	}
 	close(release)
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
