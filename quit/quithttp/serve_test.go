@@ -99,6 +99,23 @@ func TestServeAfterFire(t *testing.T) {
 	}
 }
 
+// TestServeAfterEnd leaves the server as it is: it was not served, and is not closed.
+func TestServeAfterEnd(t *testing.T) {
+	q := quietEvent()
+	q.GracefulStop()
+	srv := &http.Server{Addr: "127.0.0.1:0"}
+	if _, err := quithttp.ListenAndServe(q, srv); !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("ListenAndServe after the end = %v, want ErrServerClosed", err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Serve(brokenListener{ln}); errors.Is(err, http.ErrServerClosed) || srv.BaseContext != nil {
+		t.Errorf("the server was changed or shut down: Serve() = %v", err)
+	}
+}
+
 // brokenListener fails at once.
 type brokenListener struct{ net.Listener }
 
