@@ -1,0 +1,251 @@
+//go:build unix
+
+// Package process runs a program under test the way a shell or a container
+// does: as a process, with real signals, pipes and an exit status.
+//
+// The process is the test binary itself, run again as the program, so that what
+// -race or -cover adds is in it too:
+//
+//	func TestMain(m *testing.M) { process.Main(m, main) }
+//
+//	func TestStop(t *testing.T) {
+//		p := process.Start(t, "-addr=127.0.0.1:0")
+//		url := p.Line("listening on ")
+//		…
+//		p.Signal(syscall.SIGTERM)
+//		p.WantExit(0)
+//	}
+package process
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// With this variable the test binary is the program.
+const asProgram = "QUIT_TEST_AS_PROGRAM"
+
+// limit is how long a process may live, and how long a test waits for something
+// to happen that is expected at once: far more than a slow machine needs.
+const limit = time.Minute
+
+// Main runs the tests, or main where the binary was started by Start or Command.
+func Main(m *testing.M, main func()) {
+	if os.Getenv(asProgram) != "" {
+		os.Unsetenv(asProgram)
+		main()
+		os.Exit(0)
+	}
+	// A test that runs in the background of a shell ignores interrupts, and then
+	// so do the processes it starts; but not if it handles them.
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
+	os.Exit(m.Run())
+}
+
+// Command returns the program with args, not started yet. At the end of the test,
+// or if it lives too long, it is ended by SIGQUIT, with its stacks on stderr.
+func Command(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := Other(t, self, args...)
+	cmd.Env = append(cmd.Env, asProgram+"=1")
+	return cmd
+}
+
+// Other is Command for another program than the one that is tested.
+func Other(t testing.TB, name string, args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// Process is a program that runs, or has ended. Its methods are for the test's
+// own goroutine.
+type Process struct {
+	*exec.Cmd
+	t              testing.TB
+	stdout, stderr output
+	read           int // of stdout, by Line
+	exited         chan struct{}
+}
+
+// Start starts the program with args.
+func Start(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return StartCommand(t, Command(t, args...))
+}
+
+// StartCommand starts cmd, whose Stdout and Stderr it takes for itself.
+func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{Cmd: cmd, t: t, exited: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the process, which the end of the test kills
+		cmd.Wait() // its error is in the status
+		p.stdout.close()
+		p.stderr.close()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-p.exited
+		if t.Failed() {
+			t.Logf("stdout of %v:\n%s\nstderr:\n%s", cmd, p.Stdout(), p.Stderr())
+		}
+	})
+	return p
+}
+
+// Line returns the rest of the next line of stdout that begins with prefix. It
+// skips others.
+func (p *Process) Line(prefix string) string {
+	p.t.Helper()
+	for {
+		from := p.read
+		text, ok := p.stdout.await(func(s string) bool { return strings.Contains(s[from:], "\n") })
+		if !ok {
+			p.t.Fatalf("stdout has no line with %q", prefix)
+		}
+		line, _, _ := strings.Cut(text[from:], "\n")
+		p.read += len(line) + 1
+		if rest, found := strings.CutPrefix(line, prefix); found {
+			return rest
+		}
+	}
+}
+
+// Signal sends sig.
+func (p *Process) Signal(sig os.Signal) {
+	p.t.Helper()
+	if err := p.Process.Signal(sig); err != nil {
+		p.t.Errorf("sending %v: %v", sig, err)
+	}
+}
+
+// AwaitStdout waits until stdout has text, and AwaitStderr until stderr has.
+func (p *Process) AwaitStdout(text string) { p.t.Helper(); p.await(&p.stdout, "stdout", text) }
+func (p *Process) AwaitStderr(text string) { p.t.Helper(); p.await(&p.stderr, "stderr", text) }
+
+func (p *Process) await(o *output, name, text string) {
+	p.t.Helper()
+	if _, ok := o.await(func(s string) bool { return strings.Contains(s, text) }); !ok {
+		p.t.Fatalf("%s has no %q", name, text)
+	}
+}
+
+// AwaitFired waits until the program's log says that it quits.
+func (p *Process) AwaitFired() { p.t.Helper(); p.AwaitStderr("quit: fired") }
+
+// AwaitPortClosed waits until nothing listens on addr any longer.
+func (p *Process) AwaitPortClosed(addr string) {
+	p.t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return
+		}
+		conn.Close()
+		if time.Now().After(end) {
+			p.t.Fatalf("%s is open still", addr)
+		}
+	}
+}
+
+// Stdout and Stderr return what there is so far; all there was, after the end.
+func (p *Process) Stdout() string { return p.stdout.String() }
+func (p *Process) Stderr() string { return p.stderr.String() }
+
+// WantExit waits for the end of the process, which should have that status: of
+// one that a signal ended it is -1.
+func (p *Process) WantExit(status int) {
+	p.t.Helper()
+	<-p.exited
+	if got := p.ProcessState.ExitCode(); got != status {
+		p.t.Errorf("%v, want exit status %d", p.ProcessState, status)
+	}
+}
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// output is what a process has written so far.
+type output struct {
+	mu      sync.Mutex // guards the fields below
+	text    []byte
+	ended   bool
+	changed chan struct{} // closed by the next change; nil if nobody waits
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text = append(o.text, p...)
+	o.tell()
+	return len(p), nil
+}
+
+func (o *output) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	o.tell()
+}
+
+// tell is called with mu held.
+func (o *output) tell() {
+	if o.changed != nil {
+		close(o.changed)
+		o.changed = nil
+	}
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text)
+}
+
+// await waits until the text fulfils is, and reports false once it never will.
+func (o *output) await(is func(text string) bool) (text string, ok bool) {
+	timeout := time.After(limit)
+	for {
+		o.mu.Lock()
+		text, ended := string(o.text), o.ended
+		if o.changed == nil {
+			o.changed = make(chan struct{})
+		}
+		changed := o.changed
+		o.mu.Unlock()
+		if is(text) {
+			return text, true
+		}
+		if ended {
+			return text, false
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return text, false
+		}
+	}
+}
