@@ -26,12 +26,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gracefulgo/graceful/internal/process"
 	"github.com/gracefulgo/graceful/quit"
 )
-
-// The tests run the program as a process: this test binary again, with the
-// variable set, so that what -race or -cover adds is in it too.
-const asProgram = "EXAMPLE_SERVER_AS_PROGRAM"
 
 // With this variable the program can write no file longer than fullAt bytes: a
 // disk that gets full.
@@ -41,20 +38,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	process.Main(m, func() {
 		if os.Getenv(smallDisk) != "" {
 			limitFiles()
 		}
 		go answerProbes(os.Stdin, os.NewFile(3, "probe"))
 		main()
-		os.Exit(0)
-	}
-	// A test that runs in the background of a shell ignores interrupts, and then
-	// so do the processes it starts; but not if it handles them.
-	if signal.Ignored(os.Interrupt) {
-		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
-	}
-	os.Exit(m.Run())
+	})
 }
 
 func limitFiles() {
@@ -78,34 +68,20 @@ func answerProbes(in io.Reader, out io.Writer) {
 }
 
 // command returns the program with args, as it would be run by a user, but without
-// an admin port where args do not have one: many run at once. It is killed after
-// a while, with its stacks on stderr.
+// an admin port where args do not have one: many run at once.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, self, append([]string{"-admin="}, args...)...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
-	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
-	return cmd
+	return process.Command(t, append([]string{"-admin="}, args...)...)
 }
 
 // server is the program running, ready to serve.
 type server struct {
+	*process.Process
 	t       *testing.T
-	cmd     *exec.Cmd
 	url     string
 	journal string // path
 	probe   io.Writer
 	inWork  *bufio.Reader
-	stdout  *bufio.Reader
-	stderr  lockedBuffer
-	waited  bool
 }
 
 // start starts the program with a port and a journal of its own.
@@ -117,74 +93,42 @@ func start(t *testing.T, args ...string) *server {
 
 func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 	t.Helper()
-	s := &server{t: t, cmd: cmd}
-	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	s.stdout = bufio.NewReader(stdout)
-	s.probe, err = cmd.StdinPipe()
+	probe, err := cmd.StdinPipe()
 	must(t, err)
 	r, w, err := os.Pipe()
 	must(t, err)
-	s.inWork = bufio.NewReader(r)
+	t.Cleanup(func() { r.Close() })
 	cmd.ExtraFiles = append([]*os.File{w}, cmd.ExtraFiles...) // it is number 3
-	cmd.Stderr = &s.stderr
-	must(t, cmd.Start())
+	s := &server{t: t, Process: process.StartCommand(t, cmd), probe: probe, inWork: bufio.NewReader(r)}
 	w.Close()
-	t.Cleanup(func() {
-		if !s.waited {
-			cmd.Process.Kill()
-			cmd.Wait()
-		}
-		r.Close()
-		if t.Failed() {
-			t.Logf("stderr of the program:\n%s", s.stderr.String())
-		}
-	})
-	s.url = s.line("listening on ")
-	s.journal = s.line("journal: ")
+	s.url = s.Line("listening on ")
+	s.journal = s.Line("journal: ")
 	return s
-}
-
-// line reads the next line of stdout, and returns it without its prefix.
-func (s *server) line(prefix string) string {
-	s.t.Helper()
-	line, err := s.stdout.ReadString('\n')
-	rest, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), prefix)
-	if err != nil || !ok {
-		s.t.Fatalf("line of stdout = %q, %v, want one with %q", line, err, prefix)
-	}
-	return rest
-}
-
-func (s *server) signal(sig os.Signal) {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Errorf("sending %v: %v", sig, err)
-	}
 }
 
 // wantEnd waits for the end of the process, and returns the lines of the
 // journal, of which it wants as many as the program says.
 func (s *server) wantEnd(status int) []string {
 	s.t.Helper()
-	printed := s.wait(status)
+	s.WantExit(status)
 	content, err := os.ReadFile(s.journal)
 	must(s.t, err)
 	lines := strings.Split(string(content), "\n")
 	lines = lines[:len(lines)-1] // what follows the last newline is no line
-	s.wantJournalled(printed, len(lines))
+	s.wantJournalled(len(lines))
 	return lines
 }
 
 // wantExit is wantEnd for a journal that is not there to be read.
 func (s *server) wantExit(status, journalled int) {
 	s.t.Helper()
-	s.wantJournalled(s.wait(status), journalled)
+	s.WantExit(status)
+	s.wantJournalled(journalled)
 }
 
-func (s *server) wantJournalled(printed string, jobs int) {
+func (s *server) wantJournalled(jobs int) {
 	s.t.Helper()
-	timeline, rest, _ := strings.Cut(printed, "journalled ")
+	timeline, rest, _ := strings.Cut(s.Stdout(), "journalled ")
 	if want := fmt.Sprintf("%d jobs\n", jobs); rest != want {
 		s.t.Errorf("stdout ends with %q, want %q after %q", rest, want, "journalled ")
 	}
@@ -193,35 +137,6 @@ func (s *server) wantJournalled(printed string, jobs int) {
 			s.t.Errorf("the timeline does not have %q:\n%s", want, timeline)
 		}
 	}
-}
-
-// wait waits for the end of the process, and returns the rest of its stdout.
-func (s *server) wait(status int) string {
-	s.t.Helper()
-	printed, err := io.ReadAll(s.stdout)
-	s.cmd.Wait() // its error is the status
-	s.waited = true
-	if got := s.cmd.ProcessState.ExitCode(); got != status || err != nil {
-		s.t.Errorf("exit status %d, %v, want %d", got, err, status)
-	}
-	return string(printed)
-}
-
-// waitFired waits until the program says that it quits.
-func (s *server) waitFired() {
-	s.t.Helper()
-	s.waitUntil("it has fired", func() bool { return strings.Contains(s.stderr.String(), "quit: fired") })
-}
-
-func (s *server) waitPortClosed() {
-	s.t.Helper()
-	s.waitUntil("the port is closed", func() bool {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		if err == nil {
-			conn.Close()
-		}
-		return errors.Is(err, syscall.ECONNREFUSED)
-	})
 }
 
 func (s *server) waitInWork(n int) {
@@ -241,23 +156,6 @@ func (s *server) waitUntil(what string, ok func() bool) {
 			s.t.Fatalf("waited too long until %s", what)
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func must(t *testing.T, err error) {
@@ -330,7 +228,7 @@ func TestStopUnderLoad(t *testing.T) {
 			var signalled atomic.Bool
 			stop := sync.OnceFunc(func() {
 				signalled.Store(true)
-				s.signal(test.sig)
+				s.Signal(test.sig)
 			})
 			if test.after == 0 {
 				stop()
@@ -462,8 +360,8 @@ func TestInFlight(t *testing.T) {
 	}
 	asked.Wait()
 	s.waitInWork(works)
-	s.signal(syscall.SIGTERM)
-	s.waitPortClosed()
+	s.Signal(syscall.SIGTERM)
+	s.AwaitPortClosed(strings.TrimPrefix(s.url, "http://"))
 	close(release)
 	clients.Wait()
 	if lines := s.wantEnd(0); len(lines) != jobs {
@@ -487,7 +385,7 @@ func TestDelay(t *testing.T) {
 	if !ready(http.StatusOK) {
 		t.Error("readyz is not 200 before the signal")
 	}
-	s.signal(syscall.SIGTERM)
+	s.Signal(syscall.SIGTERM)
 	s.waitUntil("readyz is 503", func() bool { return ready(http.StatusServiceUnavailable) })
 	wantPost(t, s, "in the delay")
 	if lines := s.wantEnd(0); len(lines) != 1 || lines[0] != "in the delay" {
@@ -502,12 +400,12 @@ func TestOutOfTime(t *testing.T) {
 	wantPost(t, s, "job")
 	go get(newClient(t), s.url+"/work?d=1m")
 	s.waitInWork(1)
-	s.signal(syscall.SIGTERM)
+	s.Signal(syscall.SIGTERM)
 	if lines := s.wantEnd(1); len(lines) != 1 {
 		t.Errorf("journal = %q, want one job", lines)
 	}
 	want := regexp.MustCompile(`(?m)^server: .*\*http\.Server.* context deadline exceeded\n\z`)
-	if got := s.stderr.String(); !want.MatchString(got) {
+	if got := s.Stderr(); !want.MatchString(got) {
 		t.Errorf("stderr = %q, want %v", got, want)
 	}
 }
@@ -517,12 +415,12 @@ func TestSecondInterrupt(t *testing.T) {
 	s := start(t)
 	go get(newClient(t), s.url+"/work?d=1m")
 	s.waitInWork(1)
-	s.signal(os.Interrupt)
-	s.waitFired()
+	s.Signal(os.Interrupt)
+	s.AwaitFired()
 	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	s.signal(os.Interrupt)
-	s.wait(130)
-	if got := s.stderr.String(); !strings.Contains(got, "*http.Server") {
+	s.Signal(os.Interrupt)
+	s.WantExit(130)
+	if got := s.Stderr(); !strings.Contains(got, "*http.Server") {
 		t.Errorf("stderr = %q, want it to name what still ran", got)
 	}
 }
@@ -539,7 +437,7 @@ func TestClientGone(t *testing.T) {
 	s.waitInWork(1)
 	cancel()
 	s.waitInWork(0)
-	s.signal(syscall.SIGTERM)
+	s.Signal(syscall.SIGTERM)
 	s.wantEnd(0)
 }
 
@@ -575,7 +473,7 @@ func TestJournalFull(t *testing.T) {
 	}
 	want := regexp.MustCompile(`(?m)^server: .*worker: write ` + regexp.QuoteMeta(path) + `: file too large\n` +
 		strconv.Itoa(lost) + ` jobs were accepted and could not be journalled\n\z`)
-	if got := s.stderr.String(); !want.MatchString(got) {
+	if got := s.Stderr(); !want.MatchString(got) {
 		t.Errorf("stderr = %q, want %v", got, want)
 	}
 }
@@ -589,14 +487,14 @@ func TestJournalOnFullDevice(t *testing.T) {
 	}
 	s := startCommand(t, command(t, "-addr=127.0.0.1:0", "-journal=/dev/full", "-delay=2s"))
 	wantPost(t, s, "job")
-	s.waitFired()
+	s.AwaitFired()
 	if status, err := post(newClient(t), s.url, "one more"); status != http.StatusServiceUnavailable || err != nil {
 		t.Errorf("POST after the failure: status %d, %v, want 503", status, err)
 	}
 	s.wantExit(1, 0)
 	want := regexp.MustCompile(`(?m)^server: .*worker: write /dev/full: no space left on device\n` +
 		`1 jobs were accepted and could not be journalled\n\z`)
-	if got := s.stderr.String(); !want.MatchString(got) {
+	if got := s.Stderr(); !want.MatchString(got) {
 		t.Errorf("stderr = %q, want %v", got, want)
 	}
 }
@@ -629,8 +527,8 @@ func TestSlowJournal(t *testing.T) {
 	if accepted < maxQueue {
 		t.Errorf("%d jobs accepted until the queue was full, want %d at least", accepted, maxQueue)
 	}
-	s.signal(syscall.SIGTERM)
-	s.waitPortClosed()
+	s.Signal(syscall.SIGTERM)
+	s.AwaitPortClosed(strings.TrimPrefix(s.url, "http://"))
 	lines := 0
 	for content := bufio.NewReader(r); lines < accepted; lines++ {
 		line, err := content.ReadString('\n')
@@ -695,7 +593,7 @@ func TestBadStart(t *testing.T) {
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	s := start(t, "-admin=127.0.0.1:0")
-	page := s.line("admin: ")
+	page := s.Line("admin: ")
 	ready := strings.TrimSuffix(page, "/debug/quit") + "/readyz"
 	client := newClient(t)
 	want := func(url string, status int, body string) {
@@ -713,8 +611,8 @@ func TestAdmin(t *testing.T) {
 	want(page, http.StatusOK, "not fired")
 	go get(newClient(t), s.url+"/work?d=2s")
 	s.waitInWork(1)
-	s.signal(syscall.SIGTERM)
-	s.waitFired()
+	s.Signal(syscall.SIGTERM)
+	s.AwaitFired()
 	want(ready, http.StatusServiceUnavailable, "quitting")
 	want(page, http.StatusOK, "shutting down")
 	s.wantEnd(0)
@@ -740,7 +638,7 @@ func TestDefaultJournal(t *testing.T) {
 	if filepath.Dir(s.journal) != dir {
 		t.Errorf("journal: %s, want it in %s", s.journal, dir)
 	}
-	s.signal(syscall.SIGTERM)
+	s.Signal(syscall.SIGTERM)
 	s.wantEnd(0)
 }
 
@@ -751,7 +649,7 @@ func TestJournalGoesOn(t *testing.T) {
 	must(t, os.WriteFile(path, []byte("earlier\n"), 0o600))
 	s := start(t, "-journal="+path)
 	wantPost(t, s, "later")
-	s.signal(syscall.SIGTERM)
+	s.Signal(syscall.SIGTERM)
 	s.wantExit(0, 1)
 	content, err := os.ReadFile(path)
 	if string(content) != "earlier\nlater\n" || err != nil {

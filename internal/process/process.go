@@ -19,6 +19,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -52,8 +53,8 @@ func Main(m *testing.M, main func()) {
 	os.Exit(m.Run())
 }
 
-// Command returns the program with args, not started yet. At the end of the test,
-// or if it lives too long, it is ended by SIGQUIT, with its stacks on stderr.
+// Command returns the program with args, not started yet. If it lives longer than
+// a minute, SIGQUIT ends it, with its stacks on stderr.
 func Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -92,7 +93,8 @@ func Start(t testing.TB, args ...string) *Process {
 	return StartCommand(t, Command(t, args...))
 }
 
-// StartCommand starts cmd, whose Stdout and Stderr it takes for itself.
+// StartCommand starts cmd, whose Stdout and Stderr it takes for itself. At the end
+// of the test the process is killed, if it is still there.
 func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{Cmd: cmd, t: t, exited: make(chan struct{})}
@@ -161,10 +163,12 @@ func (p *Process) AwaitPortClosed(addr string) {
 	p.t.Helper()
 	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := net.Dial("tcp", addr)
-		if err != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) {
 			return
 		}
-		conn.Close()
+		if err == nil {
+			conn.Close()
+		}
 		if time.Now().After(end) {
 			p.t.Fatalf("%s is open still", addr)
 		}
