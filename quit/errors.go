@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"github.com/gracefulgo/graceful/internal/text"
 )
 
 // PanicError is a panic in a closer or in a func started by [QuitEvent.Go].
@@ -74,7 +76,7 @@ type namedError struct {
 // Error has a line for each line of the error within, each with the name. An
 // error of an event within an event so names both, in the order of nesting.
 func (e *namedError) Error() string {
-	who := "quit: " + oneLine(e.name)
+	who := "quit: " + text.OneLine(e.name)
 	if e.site != "" {
 		who += " (" + e.site + ")"
 	}

@@ -1,14 +1,16 @@
 package quit
 
-import "time"
+import (
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
+)
 
 // What tests need of the inside.
 var (
 	ShortSymbol = shortSymbol
 	GoroutineID = goroutineID
 	Short       = short
-	OneLine     = oneLine
-	Width       = width
 )
 
 // Taken returns r as a snapshot taken at that time, with err as what failed so far.
@@ -25,5 +27,5 @@ func NamedError(name, site string, err error) error { return &namedError{name, s
 
 // ReportWithStacks is what a forced end writes.
 func ReportWithStacks(q *QuitEvent) string {
-	return q.report(make(map[*QuitEvent]bool), stacks()).String()
+	return q.report(make(map[*QuitEvent]bool), stacks.All()).String()
 }

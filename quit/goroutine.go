@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"maps"
 	"runtime/pprof"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // AddGoroutine counts one more goroutine, which the drain will wait for. Call it
@@ -114,7 +116,7 @@ func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) 
 	if r.name == "" {
 		r.name = funcName(code)
 	}
-	r.ctx = label(q.Context(), r.name, ownerID(q))
+	r.ctx = stacks.Label(q.Context(), r.name, stacks.ID(q))
 	if len(opts) == 0 {
 		q.remember(code, r)
 	}

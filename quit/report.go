@@ -124,8 +124,8 @@ func failureLines(err error) []string {
 func (q *QuitEvent) Report() Report { return q.report(make(map[*QuitEvent]bool), nil) }
 
 // report is Report without the steps of events that were seen before, and with
-// the given stacks for the steps that still run.
-func (q *QuitEvent) report(seen map[*QuitEvent]bool, stacks map[string]string) Report {
+// their stacks, of all, for the steps that still run.
+func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Report {
 	seen[q] = true
 	r := Report{Cause: q.Cause(), Goroutines: int(max(q.count.count(), 0))}
 	if r.Cause != nil {
@@ -148,11 +148,14 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, stacks map[string]string) R
 	type raw struct { // a step whose name, site and inner steps are looked up once the lock is free
 		*entry
 		Step
-		owner string
+		running *step // or nil
 	}
 	var raws []raw
 	for _, s := range q.steps {
-		r := raw{s.entry, Step{Phase: Phase(s.phase), Start: s.start, End: s.end, Abandoned: s.abandoned, Stacks: s.stacks}, ownerID(s)}
+		r := raw{entry: s.entry, Step: Step{Phase: Phase(s.phase), Start: s.start, End: s.end, Abandoned: s.abandoned, Stacks: s.stacks}}
+		if s.end.IsZero() {
+			r.running = s
+		}
 		if named, ok := s.err.(*namedError); ok {
 			r.Err = named.err
 		}
@@ -174,12 +177,10 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, stacks map[string]string) R
 		}
 		w.Name, w.Site = w.title(), w.siteText()
 		if child, ok := w.closer.(*QuitEvent); ok && child != nil && !seen[child] {
-			w.Steps = child.report(seen, stacks).Steps
+			w.Steps = child.report(seen, all).Steps
 		}
-		if running := !w.Start.IsZero() && w.End.IsZero(); running && w.Phase == PhaseDrain {
-			w.Stacks = stacks[ownerID(q)]
-		} else if running {
-			w.Stacks = stacks[w.owner]
+		if w.running != nil {
+			w.Stacks = w.running.heldUpBy(all)
 		}
 		r.Steps = append(r.Steps, w.Step)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gracefulgo/graceful/internal/stacks"
+	"github.com/gracefulgo/graceful/internal/text"
 	"github.com/gracefulgo/graceful/quit"
 )
 
@@ -145,7 +148,7 @@ func TestReportString(t *testing.T) {
 			}
 			table, _, _ := strings.Cut(got, "\n\n")
 			for _, line := range strings.Split(table, "\n")[1:] {
-				if w := quit.Width(line); w > 80 {
+				if w := text.Width(line); w > 80 {
 					t.Errorf("a line of the table has %d columns, want 80 at most: %q", w, line)
 				}
 			}
@@ -396,6 +399,63 @@ func TestStacksOfDrain(t *testing.T) {
 	}
 	close(hang)
 	other.GracefulStop()
+}
+
+// owner is a closer that waits for a goroutine of its own, also in Close.
+type owner struct{ hang chan struct{} }
+
+func (o *owner) Owner() string { return stacks.ID(o) }
+
+func (o *owner) Shutdown(ctx context.Context) error {
+	labels := stacks.Label(ctx, "owned", o.Owner())
+	go func() {
+		pprof.SetGoroutineLabels(labels)
+		hangHere(o.hang)
+	}()
+	<-ctx.Done()
+	return &stacks.Error{Err: ctx.Err(), Stacks: "told"}
+}
+
+func (o *owner) Close() error { <-o.hang; return nil }
+
+// TestStacksOfOwner has a closer that knows whom it waits for: those are named
+// while it runs, as in a forced end, and when it is abandoned after it told whom.
+func TestStacksOfOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		o := &owner{make(chan struct{})}
+		q.RegisterQuitCloser(o)
+		go q.GracefulStop()
+		time.Sleep(time.Second)
+		check := func(when, text, at string) {
+			t.Helper()
+			if !strings.Contains(text, "1 goroutine of owned:") || !strings.Contains(text, "quit_test.hangHere\n") ||
+				!strings.Contains(text, "1 goroutine of *quit_test.owner:") || !strings.Contains(text, at) || strings.Count(text, " of owned") != 1 {
+				t.Errorf("%s:\n%s", when, text)
+			}
+		}
+		check("while it runs", quit.ReportWithStacks(q), "quit_test.(*owner).Shutdown\n")
+		time.Sleep(time.Minute)
+		check("when it was abandoned", q.Report().String(), "quit_test.(*owner).Close\n")
+		close(o.hang)
+		synctest.Wait()
+		if text := logged(); !q.Report().Steps[0].Abandoned || strings.Count(text, "stacks=") != 1 || strings.Contains(text, "told") {
+			t.Errorf("the log:\n%s", text)
+		}
+	})
+}
+
+// TestStacksOfReturned has a closer return after its share: it does not hang, though
+// its stacks were taken.
+func TestStacksOfReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.RegisterCloser(closerFunc(func() error { time.Sleep(1100 * time.Millisecond); return errors.New("late") }), quit.Timeout(time.Second))
+		q.GracefulStop()
+		if s := q.Report().Steps[0]; s.Abandoned || s.Err == nil || s.Stacks != "" {
+			t.Errorf("the step: %+v", s)
+		}
+	})
 }
 
 // TestReportOutlives keeps a report when its event is gone.

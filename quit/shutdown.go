@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // phase is where a shutdown is. Each phase but the first and the last has a
@@ -201,8 +203,8 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 		return nil
 	}
 	took := time.Since(start)
-	err := &heldUp{fmt.Errorf("%s left after %v: %w", plural(left, "goroutine"), took.Round(time.Millisecond),
-		context.DeadlineExceeded), stacks()[ownerID(q)]}
+	err := &stacks.Error{Err: fmt.Errorf("%s left after %v: %w", plural(left, "goroutine"), took.Round(time.Millisecond),
+		context.DeadlineExceeded), Stacks: stacks.All()[stacks.ID(q)]}
 	q.work.fire(errNoTime)
 	last, cancel := context.WithDeadline(context.WithoutCancel(ctx), start.Add(took+took/8))
 	defer cancel()

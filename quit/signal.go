@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // SignalError is the cause of a fire by a signal. It is always used as a
@@ -194,10 +196,10 @@ func (q *QuitEvent) exit(sig *SignalError) {
 	go func() {
 		defer close(written)
 		fmt.Fprintf(os.Stderr, "%v, ending at once\n", sig)
-		seen, stacks := make(map[*QuitEvent]bool), stacks()
+		seen, all := make(map[*QuitEvent]bool), stacks.All()
 		for _, e := range append([]*QuitEvent{q}, eventsRunning()...) {
 			if !seen[e] && !e.ended.HasFired() {
-				fmt.Fprint(os.Stderr, e.report(seen, stacks))
+				fmt.Fprint(os.Stderr, e.report(seen, all))
 			}
 		}
 	}()

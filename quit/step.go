@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"runtime/pprof"
 	"time"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // step is the record of one step of a shutdown: what runs, since when, for how
@@ -24,8 +26,9 @@ type step struct {
 	abandoned bool
 	cut       error  // what Shutdown returned before Close was called, as it counts
 	err       error  // as it counts
+	told      string // the stacks that came with the error of Shutdown
 	held      bool   // the stacks of what holds it up are taken, or being taken
-	stacks    string // those
+	stacks    string // those, or what was told
 
 	over chan struct{} // closed at the end, for one who waits; or nil
 }
@@ -61,7 +64,7 @@ func (s *step) abandonAfter() time.Duration {
 // run calls the closer and reports whether the caller is to go on with the next
 // step: false if the step was abandoned, since then another goroutine has.
 func (s *step) run(base context.Context) (goOn bool) {
-	ctx, cancel := label(base, s.title(), ownerID(s)), context.CancelFunc(func() {})
+	ctx, cancel := stacks.Label(base, s.title(), stacks.ID(s)), context.CancelFunc(func() {})
 	pprof.SetGoroutineLabels(ctx)
 	if s.share > 0 {
 		ctx, cancel = context.WithDeadline(ctx, s.start.Add(s.share))
@@ -89,6 +92,12 @@ func (s *step) run(base context.Context) (goOn bool) {
 // returns the error that counts: to ignore an error is not to ignore a panic.
 func (s *step) call(ctx context.Context) error {
 	err := s.closer.Shutdown(ctx)
+	if e, ok := err.(*stacks.Error); ok {
+		err = e.Err
+		s.q.mu.Lock()
+		s.told = e.Stacks
+		s.q.mu.Unlock()
+	}
 	c, closes := s.closer.(io.Closer)
 	if err == nil || ctx.Err() == nil || !closes {
 		return without(err, s.ignored...)
@@ -100,19 +109,9 @@ func (s *step) call(ctx context.Context) error {
 	return without(c.Close(), s.ignored...)
 }
 
-// heldUp is the error of a step that knows which goroutines it waited for.
-type heldUp struct {
-	error
-	stacks string
-}
-
 // finish ends the step: once, by its return or by being abandoned, and reports
 // whether this call did. Whoever did goes on with the shutdown.
 func (s *step) finish(err error, abandoned bool) bool {
-	var stacks string
-	if held, ok := err.(*heldUp); ok {
-		err, stacks = held.error, held.stacks
-	}
 	panicked, _ := err.(*PanicError)
 
 	q := s.q
@@ -125,7 +124,9 @@ func (s *step) finish(err error, abandoned bool) bool {
 	if first {
 		err = join(s.cut, err)
 	}
+	held := ""
 	if err != nil {
+		held = s.told
 		err = &namedError{name: s.title(), site: s.siteText(), err: err}
 		if q.phase != phaseEnded {
 			q.failures = append(q.failures, err)
@@ -134,9 +135,9 @@ func (s *step) finish(err error, abandoned bool) bool {
 	if first {
 		s.end, s.abandoned, s.err = time.Now(), abandoned, err
 		if !abandoned {
-			s.stacks = stacks // and not those of one that did return after its share
+			s.stacks = held // and not those of one that did return after its share
 		}
-		stacks = s.stacks
+		held = s.stacks
 		q.running--
 	}
 	q.mu.Unlock()
@@ -144,7 +145,7 @@ func (s *step) finish(err error, abandoned bool) bool {
 	if first {
 		s.watch.Stop()
 	}
-	s.logEnd(first, abandoned, err, panicked, stacks)
+	s.logEnd(first, abandoned, err, panicked, held)
 	if first && s.over != nil {
 		close(s.over)
 	}
@@ -152,8 +153,8 @@ func (s *step) finish(err error, abandoned bool) bool {
 }
 
 // look is called while the step runs: it warns when the step takes long, ever
-// rarer; takes the stacks of what holds it up when its share is over; and
-// abandons it an eighth later.
+// rarer; takes the stacks of what holds it up when its share is over, unless the closer
+// tells them with its error; and abandons it an eighth later.
 func (s *step) look() {
 	defer enterLoop(s.q)() // a log handler is user code, and may call the shutdown
 	age, last := time.Since(s.start), s.abandonAfter()
@@ -175,12 +176,12 @@ func (s *step) look() {
 	if over || s.phase == phaseDelay { // which is meant to take its time
 		return
 	}
-	var stacks []slog.Attr
-	if last > 0 && age >= s.share {
-		stacks = s.holdup()
+	var holdup []slog.Attr
+	if _, tells := s.closer.(stacks.Owner); !tells && last > 0 && age >= s.share {
+		holdup = s.holdup()
 	}
 	if age >= 5*time.Second {
-		s.q.warn("quit: step still running", s.attrs(append(stacks,
+		s.q.warn("quit: step still running", s.attrs(append(holdup,
 			slog.Duration("for", age.Round(time.Millisecond)), slog.String("left", s.left(age)))...)...)
 	}
 }
@@ -195,7 +196,7 @@ func (s *step) holdup() []slog.Attr {
 	if taken {
 		return nil
 	}
-	text := stacks()[ownerID(s)]
+	text := s.heldUpBy(stacks.All())
 	attr := slog.String("stacks", text)
 	s.q.mu.Lock()
 	late := s.abandoned
@@ -207,6 +208,19 @@ func (s *step) holdup() []slog.Attr {
 		s.q.log(slog.LevelError, "quit: stacks of abandoned step", s.attrs(attr)...)
 	}
 	return []slog.Attr{attr}
+}
+
+// heldUpBy returns, of all stacks, those of the goroutines that hold up the step: its
+// own, which are in the closer, and those that the closer waits for.
+func (s *step) heldUpBy(all map[string]string) string {
+	if s.phase == phaseDrain {
+		return all[stacks.ID(s.q)]
+	}
+	text := all[stacks.ID(s)]
+	if c, ok := s.closer.(stacks.Owner); ok {
+		text = all[c.Owner()] + text
+	}
+	return text
 }
 
 // nextLook returns the time from age, which is zero or when look was called, to
@@ -264,7 +278,7 @@ func (s *step) logBegin() {
 }
 
 // logEnd logs the end of the step, or the return of one that was abandoned.
-func (s *step) logEnd(first, abandoned bool, err error, panicked *PanicError, stacks string) {
+func (s *step) logEnd(first, abandoned bool, err error, panicked *PanicError, held string) {
 	level, msg := slog.LevelDebug, "quit: step ended"
 	if err != nil {
 		level, msg = slog.LevelError, "quit: step failed"
@@ -287,8 +301,8 @@ func (s *step) logEnd(first, abandoned bool, err error, panicked *PanicError, st
 	if panicked != nil {
 		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
 	}
-	if stacks != "" {
-		attrs = append(attrs, slog.String("stacks", stacks))
+	if held != "" {
+		attrs = append(attrs, slog.String("stacks", held))
 	}
 	s.q.log(level, msg, attrs...)
 }

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/gracefulgo/graceful/internal/text"
 )
 
 // String draws the report as a timeline for a terminal of 80 columns: a line a
@@ -19,8 +20,8 @@ func (r Report) String() string {
 	}
 	t.rows = t.rowsOf(r.Steps, 0, nil)
 	for _, w := range t.rows {
-		t.nameWidth = max(t.nameWidth, min(width(w.name)+width(w.times()), 26))
-		t.siteWidth = max(t.siteWidth, min(width(w.site), maxSite))
+		t.nameWidth = max(t.nameWidth, min(text.Width(w.name)+text.Width(w.times()), 26))
+		t.siteWidth = max(t.siteWidth, min(text.Width(w.site), maxSite))
 	}
 	// Marker, name, site, time, bar and outcome, with a space between each two.
 	t.barWidth = 80 - 2 - t.nameWidth - 1 - t.siteWidth - 1 - 7 - 1 - 1 - 9
@@ -59,7 +60,7 @@ func (t *timeline) rowsOf(steps []Step, depth int, path []string) []row {
 	foldable := -1 // index of the row that the next step may be folded into
 	for i := range steps {
 		s := &steps[i]
-		w := row{Step: s, name: strings.Repeat("  ", depth) + oneLine(s.Name), site: siteTail(oneLine(s.Site)),
+		w := row{Step: s, name: strings.Repeat("  ", depth) + text.OneLine(s.Name), site: siteTail(text.OneLine(s.Site)),
 			path: path, folded: 1, start: s.Start, end: s.End}
 		plain := s.Err == nil && !s.Abandoned && len(s.Steps) == 0 && s.Start.IsZero() == s.End.IsZero()
 		if plain && foldable >= 0 && rows[foldable].alike(w) {
@@ -128,7 +129,7 @@ func (t *timeline) headline() string {
 		parts = append(parts, "stopped after "+short(t.Ended.Sub(t.Fired))+within)
 	}
 	if t.Cause != nil {
-		parts = append(parts, "cause: "+clip(oneLine(strings.TrimPrefix(errorText(t.Cause), "quit: ")), 40))
+		parts = append(parts, "cause: "+text.Clip(text.OneLine(strings.TrimPrefix(errorText(t.Cause), "quit: ")), 40))
 	}
 	if t.Goroutines > 0 {
 		parts = append(parts, plural(t.Goroutines, "goroutine")+" counted")
@@ -157,7 +158,7 @@ func (t *timeline) axis(b *strings.Builder) {
 	label := short(t.end.Sub(t.from()))
 	pad := 2 + t.nameWidth + 1 + t.siteWidth + 1 + 7 + 1
 	fmt.Fprintf(b, "%s0%s%s\n", strings.Repeat(" ", pad),
-		strings.Repeat("─", max(t.barWidth-1-width(label), 1)), label)
+		strings.Repeat("─", max(t.barWidth-1-text.Width(label), 1)), label)
 }
 
 func (t *timeline) row(b *strings.Builder, w row) {
@@ -170,9 +171,9 @@ func (t *timeline) row(b *strings.Builder, w row) {
 		}
 		took = short(end.Sub(w.start))
 	}
-	name := clip(w.name, t.nameWidth-width(w.times())) + w.times()
+	name := text.Clip(w.name, t.nameWidth-text.Width(w.times())) + w.times()
 	line := fmt.Sprintf("%s %s %s %s %s %s", marker, fit(name, t.nameWidth), fit(w.site, t.siteWidth),
-		strings.Repeat(" ", max(7-width(took), 0))+took, fit(t.bar(w), t.barWidth), word)
+		strings.Repeat(" ", max(7-text.Width(took), 0))+took, fit(t.bar(w), t.barWidth), word)
 	b.WriteString(strings.TrimRight(line, " ") + "\n")
 }
 
@@ -227,15 +228,15 @@ func (t *timeline) details(b *strings.Builder) {
 		for _, line := range lines {
 			line = title + ": " + strings.TrimPrefix(line, "quit: ")
 			told["quit: "+line] = true
-			fmt.Fprintf(b, "\n✗ %s\n", oneLine(line))
+			fmt.Fprintf(b, "\n✗ %s\n", text.OneLine(line))
 		}
 		switch {
 		case len(lines) > 0 || w.Stacks == "":
 		case !w.End.IsZero():
-			fmt.Fprintf(b, "\n✗ %s\n", oneLine(title+": "+errorText(w.Err)))
+			fmt.Fprintf(b, "\n✗ %s\n", text.OneLine(title+": "+errorText(w.Err)))
 			told["quit: "+title+": "+errorText(w.Err)] = true
 		default:
-			fmt.Fprintf(b, "\n▸ %s: running for %s\n", oneLine(title), short(t.taken.Sub(w.Start)))
+			fmt.Fprintf(b, "\n▸ %s: running for %s\n", text.OneLine(title), short(t.taken.Sub(w.Start)))
 		}
 		for line := range strings.SplitSeq(strings.TrimRight(w.Stacks, "\n"), "\n") {
 			if line != "" {
@@ -245,7 +246,7 @@ func (t *timeline) details(b *strings.Builder) {
 	}
 	for _, line := range failureLines(t.err) {
 		if !told[line] {
-			fmt.Fprintf(b, "\n✗ %s\n", oneLine(strings.TrimPrefix(line, "quit: ")))
+			fmt.Fprintf(b, "\n✗ %s\n", text.OneLine(strings.TrimPrefix(line, "quit: ")))
 		}
 	}
 }
@@ -253,9 +254,9 @@ func (t *timeline) details(b *strings.Builder) {
 // stepTitle names a step with its site, as errors do.
 func stepTitle(s *Step) string {
 	if s.Site == "" {
-		return oneLine(s.Name)
+		return text.OneLine(s.Name)
 	}
-	return oneLine(s.Name) + " (" + s.Site + ")"
+	return text.OneLine(s.Name) + " (" + s.Site + ")"
 }
 
 // plural returns n with the noun, which is regular.
@@ -301,70 +302,10 @@ func short(d time.Duration) string {
 
 func trimZeros(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"), ".") }
 
-// oneLine returns s with everything escaped that would not stay in its place on a
-// terminal: control characters, marks that change the direction, and what is not
-// UTF-8.
-func oneLine(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case r == ' ' || unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r == '\n':
-			b.WriteString(`\n`)
-		case r == '\t':
-			b.WriteString(`\t`)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
-}
-
-// width returns the number of columns of s on a terminal.
-func width(s string) int {
-	n := 0
-	for _, r := range s {
-		n += runeWidth(r)
-	}
-	return n
-}
-
-// runeWidth returns 0 for marks on the rune before, 2 for the scripts and symbols
-// that terminals draw wide, and 1 for the rest.
-func runeWidth(r rune) int {
-	switch {
-	case unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Me, r):
-		return 0
-	case r >= 0x1100 && (r <= 0x115F || r >= 0x2E80 && r <= 0xA4CF || r >= 0xAC00 && r <= 0xD7A3 ||
-		r >= 0xF900 && r <= 0xFAFF || r >= 0xFE30 && r <= 0xFE6F || r >= 0xFF00 && r <= 0xFF60 ||
-		r >= 0xFFE0 && r <= 0xFFE6 || r >= 0x1F300 && r <= 0x1FAFF || r >= 0x20000 && r <= 0x3FFFD):
-		return 2
-	}
-	return 1
-}
-
-// clip cuts s to n columns, with an ellipsis where something is missing.
-func clip(s string, n int) string {
-	if width(s) <= n {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if n -= runeWidth(r); n < 1 {
-			break
-		}
-		b.WriteRune(r)
-	}
-	return b.String() + "…"
-}
-
-// fit is clip, and fills up to n columns.
+// fit is text.Clip, and fills up to n columns.
 func fit(s string, n int) string {
-	s = clip(s, n)
-	return s + strings.Repeat(" ", max(n-width(s), 0))
+	s = text.Clip(s, n)
+	return s + strings.Repeat(" ", max(n-text.Width(s), 0))
 }
 
 // maxSite is the most that a site takes of the table, in columns.

@@ -12,8 +12,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/pprof"
 	"time"
 
+	"github.com/gracefulgo/graceful/internal/stacks"
 	"github.com/gracefulgo/graceful/quit"
 )
 
@@ -52,6 +54,11 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 // for a moment: half of what is left until the step would be abandoned. Serve sets
 // that field: do not serve the same srv twice.
 //
+// If requests hold up the shutdown until their time has run out, the stacks of the
+// handlers at that moment are in [quit.Step.Stacks] and in the log. They are found by the
+// pprof labels that what srv starts inherits, so that a request pays nothing for it.
+// Handlers that have hijacked their connections, for which nothing waits, are among them.
+//
 // Serve does not block. After q has fired, it closes ln, and does nothing else.
 // None of the arguments may be nil; this goes for all of the package.
 func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
@@ -65,13 +72,19 @@ func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Opt
 		return false
 	}
 	requests, cancel := context.WithCancelCause(q.WorkContext())
+	s := &server{srv, cancel}
 	if srv.BaseContext == nil {
 		srv.BaseContext = func(net.Listener) context.Context { return requests }
 	}
 	// Registered first: there is no moment at which it serves and would not be shut down.
-	unregister := q.RegisterQuitCloser(&server{srv, cancel}, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
+	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
-	if !q.Go(func(context.Context) error { return serveUntilClosed(srv, ln) }, named...) {
+	if !q.Go(func(ctx context.Context) error {
+		// The labels are in the requests' context too, for handlers that add their own with pprof.Do.
+		requests = stacks.LabelAs(ctx, requests, s.Owner())
+		pprof.SetGoroutineLabels(requests)
+		return serveUntilClosed(srv, ln)
+	}, named...) {
 		unregister()
 		ln.Close()
 		cancel(nil)
@@ -94,6 +107,9 @@ type server struct {
 	cancel context.CancelCauseFunc // of the requests' context
 }
 
+// Owner returns whose the goroutines are that the serving one has started.
+func (s *server) Owner() string { return stacks.ID(s) }
+
 // errNoTime is the cause with which the context of a request is cancelled.
 var errNoTime = fmt.Errorf("quit: no time left for the request: %w", context.DeadlineExceeded)
 
@@ -101,11 +117,13 @@ func (s *server) Shutdown(ctx context.Context) error {
 	start := time.Now()
 	err := s.Server.Shutdown(ctx)
 	if err != nil && ctx.Err() != nil {
-		s.cancel(errNoTime)
 		// An eighth of our share is left before we are abandoned: half of it is theirs.
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Since(start)/16)
+		took := time.Since(start)
+		last, cancel := context.WithDeadline(context.WithoutCancel(ctx), start.Add(took+took/16))
 		defer cancel()
-		s.Server.Shutdown(last) // the first error is the one that counts
+		err = &stacks.Error{Err: err, Stacks: stacks.All()[s.Owner()]} // the first error is the one that counts
+		s.cancel(errNoTime)
+		s.Server.Shutdown(last)
 	}
 	return err
 }

@@ -14,9 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/gracefulgo/graceful/internal/text"
 	"github.com/gracefulgo/graceful/quit"
 )
 
@@ -218,7 +217,7 @@ func (p *picture) addHead() {
 		}
 	}
 	if s.Cause != nil {
-		p.Facts = append(p.Facts, fact{"Cause", clip(oneLine(strings.TrimPrefix(textOf(s.Cause), "quit: ")), 200)},
+		p.Facts = append(p.Facts, fact{"Cause", text.Clip(text.OneLine(strings.TrimPrefix(textOf(s.Cause), "quit: ")), 200)},
 			fact{"Fired", s.Fired.Format("2006-01-02 15:04:05.000 MST")})
 	}
 	p.Facts = append(p.Facts, fact{"Goroutines counted", strconv.Itoa(s.Goroutines)})
@@ -279,14 +278,14 @@ func (p *picture) addRows(steps []quit.Step, path []string) {
 
 // place gives the row its texts and its place in the picture.
 func (p *picture) place(w *row) {
-	w.Full, w.FullSite, w.Phase = oneLine(w.step.Name), oneLine(w.step.Site), w.step.Phase.String()
+	w.Full, w.FullSite, w.Phase = text.OneLine(w.step.Name), text.OneLine(w.step.Site), w.step.Phase.String()
 	w.In = strings.Join(w.path, ": ")
 	most := 32
 	if w.folded > 1 {
 		w.Times = fmt.Sprintf("×%d", w.folded)
 		most -= len(w.Times)
 	}
-	w.Name, w.Site = clip(w.Full, most), w.FullSite
+	w.Name, w.Site = text.Clip(w.Full, most), w.FullSite
 	if r := []rune(w.Site); len(r) > 28 {
 		w.Site = "…" + string(r[len(r)-27:]) // the end has the line
 	}
@@ -344,7 +343,7 @@ func (p *picture) addFailures() {
 	}
 	for _, line := range tell("", textOf(p.shot.Err())) {
 		if line != "" {
-			p.Failures = append(p.Failures, failure{Marker: "✗", Title: oneLine(line)})
+			p.Failures = append(p.Failures, failure{Marker: "✗", Title: text.OneLine(line)})
 		}
 	}
 }
@@ -356,9 +355,9 @@ func (w *row) title() string {
 
 func title(s *quit.Step) string {
 	if s.Site == "" {
-		return oneLine(s.Name)
+		return text.OneLine(s.Name)
 	}
-	return oneLine(s.Name) + " (" + s.Site + ")"
+	return text.OneLine(s.Name) + " (" + s.Site + ")"
 }
 
 // textOf returns the text of err, whose method is not ours: the streams outlive its panic.
@@ -382,43 +381,13 @@ func panicStack(err error) (stack string) {
 	return ""
 }
 
-// oneLine returns s with everything escaped that would not stay in its place:
-// control characters, marks that change the direction, and what is not UTF-8.
-func oneLine(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-	}
-	return b.String()
-}
-
-// lines is oneLine for each line of s.
+// lines is text.OneLine for each line of s.
 func lines(s string) string {
 	var b strings.Builder
 	for line := range strings.SplitSeq(strings.TrimRight(strings.ReplaceAll(s, "\t", "    "), "\n"), "\n") {
-		b.WriteString(oneLine(line) + "\n")
+		b.WriteString(text.OneLine(line) + "\n")
 	}
 	return strings.TrimRight(b.String(), "\n")
-}
-
-// clip cuts s to about n columns, with an ellipsis where something is missing.
-func clip(s string, n int) string {
-	for i, r := range s {
-		if r >= 0x1100 { // most of what comes from there on is wide
-			n--
-		}
-		if n--; n < 0 {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }
 
 // length returns d with three digits: 12.3µs, 1.23s, 2m3s.

@@ -1,0 +1,155 @@
+// Package stacks finds the goroutines that hold something up. They are labelled, for
+// the profiler, with their name and with the ids of their owners: those that wait
+// for them. What a goroutine starts inherits its labels.
+package stacks
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"reflect"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/gracefulgo/graceful/internal/text"
+)
+
+const (
+	nameLabel  = "quit"
+	ownerLabel = "quit.id" // since names need not be unique; several have spaces between
+)
+
+// Label returns ctx with the labels of the goroutines of owner.
+func Label(ctx context.Context, name, owner string) context.Context {
+	return pprof.WithLabels(ctx, pprof.Labels(nameLabel, name, ownerLabel, owner))
+}
+
+// LabelAs returns ctx with our labels of like, and one more owner.
+func LabelAs(like, ctx context.Context, owner string) context.Context {
+	name, _ := pprof.Label(like, nameLabel)
+	owners, _ := pprof.Label(like, ownerLabel)
+	return Label(ctx, name, owners+" "+owner)
+}
+
+// ID returns what identifies *p, as an owner, among all that live on the heap.
+func ID[T any](p *T) string {
+	return strconv.FormatUint(uint64(uintptr(unsafe.Pointer(p))), 16)
+}
+
+// Owner is a closer that waits for goroutines of its own.
+type Owner interface {
+	Owner() string // the id
+}
+
+// Error is the error of a closer that gave up, with the stacks of what it
+// waited for then.
+type Error struct {
+	Err    error
+	Stacks string
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// All returns the stacks of all labelled goroutines by the ids of their owners. It is
+// made of the goroutine profile, which folds identical ones into one with a count: so
+// it is small also where there are many goroutines, and these are not stopped one by one.
+func All() map[string]string {
+	var profile bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
+		return nil
+	}
+	_, records, _ := strings.Cut(profile.String(), "\n") // the first line is the profile's own
+	byOwner := make(map[string]string)
+	for record := range strings.SplitSeq(records, "\n\n") {
+		if owners, ok := labelIn(record, ownerLabel); ok {
+			drawn := draw(record)
+			for owner := range strings.FieldsSeq(owners) {
+				byOwner[owner] += drawn
+			}
+		}
+	}
+	return byOwner
+}
+
+// labelIn returns a label of a record of the profile, whose second line is
+//
+//	# labels: {"quit":"the name", "quit.id":"c000012345"}
+func labelIn(record, key string) (value string, ok bool) {
+	_, labels, _ := strings.Cut(record, "\n# labels: {")
+	labels, _, _ = strings.Cut(labels, "\n")
+	_, quoted, ok := strings.Cut(" "+labels, ` "`+key+`":`)
+	if !ok {
+		return "", false
+	}
+	quoted, err := strconv.QuotedPrefix(quoted)
+	if err != nil {
+		return "", false
+	}
+	value, err = strconv.Unquote(quoted)
+	return value, err == nil
+}
+
+// draw draws a record of the profile like the stacks of a panic:
+//
+//	2 goroutines of consumer:
+//		main.(*consumer).read
+//			/src/consumer/main.go:42
+//
+// The record has lines of "#", an address, the func and its file, with tabs
+// between. Frames that call the closer or handler, at the end, are left out, and so
+// are goroutines that net/http has for the connection of one that is drawn.
+func draw(record string) string {
+	const maxFrames = 24
+	var frames []string
+	last := 0 // the frames up to the last that is no caller
+	for line := range strings.SplitSeq(record, "\n") {
+		fields := strings.FieldsFunc(line, func(r rune) bool { return r == '\t' })
+		if len(fields) != 4 || fields[0] != "#" {
+			continue
+		}
+		name, _, _ := strings.Cut(fields[2], "+0x")
+		if isOfNetHTTP(name, ").backgroundRead", ").readLoop", ").writeLoop", ").readFrames", "erverConn).serve") {
+			return ""
+		}
+		frames = append(frames, "\t"+name+"\n\t\t"+fields[3]+"\n")
+		if !isOurs(name) && !isOfNetHTTP(name, "(*conn).serve", ").runHandler", ".ServeHTTP") {
+			last = len(frames)
+		}
+	}
+	if last > 0 {
+		frames = frames[:last]
+	}
+	more := ""
+	if n := len(frames) - maxFrames; n > 0 {
+		frames, more = frames[:maxFrames], fmt.Sprintf("\t… %d more frames\n", n)
+	}
+	count, _, _ := strings.Cut(strings.TrimSpace(record), " ")
+	noun := " goroutines of "
+	if count == "1" {
+		noun = " goroutine of "
+	}
+	name, _ := labelIn(record, nameLabel)
+	return count + noun + text.OneLine(name) + ":\n" + strings.Join(frames, "") + more
+}
+
+// isOfNetHTTP reports whether a func is one of net/http, or of a package within, and its name ends so.
+func isOfNetHTTP(name string, ends ...string) bool {
+	if !strings.HasPrefix(name, "net/http.") && !strings.HasPrefix(name, "net/http/internal/") {
+		return false
+	}
+	for _, end := range ends {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return false
+}
+
+var module = strings.TrimSuffix(reflect.TypeFor[Error]().PkgPath(), "internal/stacks")
+
+func isOurs(name string) bool {
+	return strings.HasPrefix(name, module+"quit.") || strings.HasPrefix(name, module+"quit/quithttp.")
+}

@@ -1,0 +1,105 @@
+package stacks
+
+import (
+	"context"
+	"fmt"
+	"runtime/pprof"
+	"strings"
+	"testing"
+)
+
+//go:noinline
+func park(parked chan<- struct{}, release <-chan struct{}) {
+	parked <- struct{}{}
+	<-release
+}
+
+var one, two, none int
+
+// TestAll has goroutines of one owner, of two and of none.
+func TestAll(t *testing.T) {
+	parked, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	name := "a \"name\", \"quit.id\":\"0\"\nof two lines"
+	labels := Label(context.Background(), name, ID(&one))
+	both := pprof.WithLabels(LabelAs(labels, context.Background(), ID(&two)), pprof.Labels("a", "b", "z", "\n\n"))
+	for _, ctx := range []context.Context{labels, both, both, context.Background()} {
+		go func() {
+			pprof.SetGoroutineLabels(ctx)
+			park(parked, release)
+		}()
+		<-parked
+	}
+	all := All()
+	for owner, want := range map[string][]string{
+		ID(&one):  {"2 goroutines of ", "1 goroutine of "},
+		ID(&two):  {"2 goroutines of "},
+		ID(&none): nil,
+	} {
+		text := all[owner]
+		if n := strings.Count(text, "stacks.park\n"); n != len(want) {
+			t.Errorf("%d stacks, want %d:\n%s", n, len(want), text)
+		}
+		for _, want := range want {
+			if want += `a "name", "quit.id":"0"\nof two lines:` + "\n\t"; !strings.Contains(text, want) {
+				t.Errorf("%q does not have %q", text, want)
+			}
+		}
+	}
+	if len(all) != 2 {
+		t.Errorf("All() = %v, want two owners", all)
+	}
+}
+
+// record returns one of the profile.
+func record(count int, frames ...string) string {
+	text := fmt.Sprintf("%d @ 0x1 0x2\n# labels: {\"quit\":\"api\", \"quit.id\":\"1\"}\n", count)
+	for i, f := range frames {
+		text += fmt.Sprintf("#\t0x47e03d\t%s+0x1d\t\t/src/%d.go:%d\n", f, i, i)
+	}
+	return text
+}
+
+func TestDraw(t *testing.T) {
+	quit := module + "quit."
+	for name, c := range map[string]struct {
+		frames []string
+		want   int // frames; 0: nothing at all
+	}{
+		"closer":        {[]string{"main.close", "main.Close", quit + "(*step).call", quit + "caught"}, 2},
+		"ours only":     {[]string{quit + "(*QuitEvent).Shutdown", quit + "(*step).call"}, 2},
+		"ours between":  {[]string{quit + "(*QuitEvent).Shutdown", "main.Close", quit + "(*step).call"}, 2},
+		"of like names": {[]string{"main.close", module + "quit_test.f", module + "quit/quithttp_test.f", module + "quitting.f"}, 4},
+		"HTTP/1":        {[]string{"main.handler", "net/http.HandlerFunc.ServeHTTP", "net/http.(*ServeMux).ServeHTTP", "net/http.serverHandler.ServeHTTP", "net/http.(*conn).serve"}, 1},
+		"HTTP/2":        {[]string{"main.handler", module + "quit/quithttp.Track.func1", "net/http.HandlerFunc.ServeHTTP", "net/http.initALPNRequest.ServeHTTP", "net/http.(*http2serverConn).runHandler"}, 1},
+		"HTTP/2, moved": {[]string{"main.handler", "net/http.serverHandler.ServeHTTP", "net/http/internal/http2.(*serverConn).runHandler"}, 1},
+		"own ServeHTTP": {[]string{"main.(*app).ServeHTTP", "net/http/httputil.(*ReverseProxy).ServeHTTP", "net/http.serverHandler.ServeHTTP", "net/http.(*conn).serve"}, 2},
+		"idle":          {[]string{"net/http.(*conn).readRequest", "net/http.(*conn).serve"}, 1},
+		"background":    {[]string{"net.(*conn).Read", "net/http.(*connReader).backgroundRead"}, 0},
+		"frames":        {[]string{"main.read", "net/http.(*http2serverConn).readFrames"}, 0},
+		"connection":    {[]string{"net/http.(*http2serverConn).serve", "net/http.(*conn).serve"}, 0},
+		"transport":     {[]string{"net/http.(*persistConn).readLoop"}, 0},
+		"own readLoop":  {[]string{"main.(*conn).readLoop"}, 1},
+		"deep":          {make([]string, 40), 24},
+	} {
+		for i := range c.frames {
+			if c.frames[i] == "" {
+				c.frames[i] = "main.f"
+			}
+		}
+		got := draw(record(2, c.frames...))
+		want := ""
+		if c.want > 0 {
+			want = "2 goroutines of api:\n"
+			for i, f := range c.frames[:c.want] {
+				want += fmt.Sprintf("\t%s\n\t\t/src/%d.go:%d\n", f, i, i)
+			}
+			if name == "deep" {
+				want += "\t… 16 more frames\n"
+			}
+		}
+		if got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,294 @@
+package quithttp_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
+)
+
+//go:noinline
+func hangHere(c <-chan struct{}) { <-c }
+
+// stuckHandlers hang until release is closed, each in its own way.
+func stuckHandlers(q *quit.QuitEvent, release chan struct{}) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/hang", func(http.ResponseWriter, *http.Request) { hangHere(release) })
+	mux.Handle("/tracked", quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hangHere(release) })))
+	mux.Handle("/timeout", http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hangHere(release) }), time.Hour, ""))
+	mux.HandleFunc("/labelled", func(_ http.ResponseWriter, r *http.Request) {
+		pprof.Do(r.Context(), pprof.Labels("route", "/labelled"), func(context.Context) { hangHere(release) })
+	})
+	mux.HandleFunc("/within", func(http.ResponseWriter, *http.Request) {
+		done := make(chan struct{})
+		go func() { hangHere(release); close(done) }()
+		<-done
+	})
+	mux.HandleFunc("/context", func(w http.ResponseWriter, r *http.Request) {
+		hangHere(r.Context().Done())
+		io.WriteString(w, context.Cause(r.Context()).Error())
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })
+	return mux
+}
+
+// client returns one whose connections are those of ln.
+func (p pipes) client(t *http.Transport) *http.Client {
+	t.DialContext = func(context.Context, string, string) (conn net.Conn, err error) {
+		defer func() {
+			if recover() != nil { // a retry, after the end
+				conn, err = nil, net.ErrClosed
+			}
+		}()
+		client, server := net.Pipe()
+		p <- server
+		return client, nil
+	}
+	return &http.Client{Transport: t}
+}
+
+// TestStacksOfHandlers has handlers that hold up the shutdown: they are named, and
+// nothing else is, whatever the protocol.
+func TestStacksOfHandlers(t *testing.T) {
+	certificate := func() tls.Certificate {
+		s := httptest.NewTLSServer(nil)
+		defer s.Close()
+		return s.TLS.Certificates[0]
+	}()
+	h1, h2, h2c := new(http.Protocols), new(http.Protocols), new(http.Protocols)
+	h1.SetHTTP1(true)
+	h2.SetHTTP2(true)
+	h2c.SetUnencryptedHTTP2(true)
+
+	for _, protocol := range []struct {
+		name      string
+		scheme    string
+		protocols *http.Protocols
+	}{{"HTTP1", "http", h1}, {"HTTPS1", "https", h1}, {"HTTPS2", "https", h2}, {"H2C", "http", h2c}} {
+		for _, c := range []struct {
+			path string
+			want []string // and as many stacks
+		}{
+			{"/hang", []string{"3 goroutines of api:"}},
+			{"/tracked", []string{"3 goroutines of api:"}},
+			{"/labelled", []string{"3 goroutines of api:"}},
+			{"/context", []string{"3 goroutines of api:"}},
+			{"/within", []string{"3 goroutines of api:", "3 goroutines of api:"}},
+			{"/timeout", []string{"3 goroutines of api:", "3 goroutines of api:"}},
+		} {
+			t.Run(protocol.name+c.path, func(t *testing.T) {
+				// In Go 1.25, HTTP/2 has channels in a sync.Pool, and they must not leave the
+				// bubble: of what is in there, nothing is left after two collections.
+				defer runtime.GC()
+				defer runtime.GC()
+				synctest.Test(t, func(t *testing.T) {
+					var logged bytes.Buffer
+					q := &quit.QuitEvent{Logger: slog.New(slog.NewJSONHandler(&logged, nil))}
+					release := make(chan struct{})
+					ln := make(pipes)
+					var listener net.Listener = ln
+					if protocol.scheme == "https" {
+						listener = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}})
+					}
+					srv := &http.Server{Handler: stuckHandlers(q, release), Protocols: protocol.protocols}
+					quithttp.Serve(q, srv, listener, quit.Name("api"))
+
+					// An innocent server and its handler, which hangs too.
+					other := quietEvent()
+					otherLn := make(pipes)
+					quithttp.Serve(other, &http.Server{Handler: stuckHandlers(other, release)}, otherLn, quit.Name("api"))
+					go func() {
+						if res, err := otherLn.client(new(http.Transport)).Get("http://x/hang"); err == nil {
+							res.Body.Close()
+						}
+					}()
+
+					client := ln.client(&http.Transport{Protocols: protocol.protocols, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}})
+					answers := make(chan string, 3)
+					ask := func(path string) string {
+						res, err := client.Get(protocol.scheme + "://x" + path)
+						if err != nil {
+							return err.Error()
+						}
+						defer res.Body.Close()
+						body, _ := io.ReadAll(res.Body)
+						return string(body)
+					}
+					if got := ask("/"); got != "ok" {
+						t.Fatalf("GET = %q", got)
+					}
+					for range 3 {
+						go func() { answers <- ask(c.path) }()
+					}
+					synctest.Wait()
+
+					err := q.Shutdown(context.Background())
+					site := q.Report().Steps[0].Site
+					if want := "quit: api (" + site + "): context deadline exceeded"; !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), want) {
+						t.Errorf("Shutdown() = %v, want %s", err, want)
+					}
+					r := q.Report()
+					s := r.Steps[0]
+					if s.Abandoned || s.Err != context.DeadlineExceeded {
+						t.Errorf("the step's error: %#v, abandoned %v", s.Err, s.Abandoned)
+					}
+					for _, want := range append(c.want, "quithttp_test.hangHere\n", "quithttp_test.stuckHandlers.func", "quithttp/stacks_test.go:") {
+						if !strings.Contains(s.Stacks, want) {
+							t.Errorf("the stacks do not have %q", want)
+						}
+					}
+					if n := strings.Count(s.Stacks, " of "); n != len(c.want) {
+						t.Errorf("%d stacks, want %d", n, len(c.want))
+					}
+					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n", "Shutdown", "quithttp.", "serverHandler"} {
+						if c.path != "/timeout" && strings.Contains(s.Stacks, other) { // one of its two is all net/http's
+							t.Errorf("the stacks have %q", other)
+						}
+					}
+					if t.Failed() {
+						t.Errorf("the stacks:\n%s", s.Stacks)
+					}
+					if text := strings.ReplaceAll("\n"+s.Stacks, "\n", "\n    "); !strings.Contains(r.String(), strings.TrimSpace(strings.ReplaceAll(text, "\t", "    "))) {
+						t.Errorf("the stacks are not in the report:\n%s", r)
+					}
+					if stacks := recordOf(t, &logged, "quit: step failed")["stacks"]; stacks != s.Stacks {
+						t.Errorf("the record of the failure has stacks %q", stacks)
+					}
+					for range 3 {
+						got := <-answers
+						if answered := strings.Contains(got, "no time left for the request"); answered != (c.path == "/context") {
+							t.Errorf("the client got %q", got)
+						}
+					}
+
+					close(release)
+					other.GracefulStop()
+					client.CloseIdleConnections()
+					time.Sleep(time.Minute) // TLS says goodbye to who does not listen, for a while
+				})
+			})
+		}
+	}
+}
+
+// recordOf returns the first record with the message.
+func recordOf(t *testing.T, logged *bytes.Buffer, msg string) map[string]any {
+	t.Helper()
+	for line := range strings.Lines(logged.String()) {
+		var record map[string]any
+		if err := json.Unmarshal([]byte(line), &record); err != nil {
+			t.Fatal(err)
+		}
+		if record["msg"] == msg {
+			return record
+		}
+	}
+	t.Errorf("there is no record of %q in\n%s", msg, logged)
+	return nil
+}
+
+// TestStacksOfHijacked has a tracked handler that hangs after it has hijacked its
+// connection: the server does not wait for it, and the drain, which does, names it.
+func TestStacksOfHijacked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		release := make(chan struct{})
+		ln := make(pipes)
+		quithttp.Serve(q, &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			hangHere(release)
+		}))}, ln)
+		conn, _ := ln.open()
+		synctest.Wait()
+		q.GracefulStop()
+		steps := q.Report().Steps
+		if s := steps[0]; s.Err != nil || s.Stacks != "" {
+			t.Errorf("the server's step: %v, stacks:\n%s", s.Err, s.Stacks)
+		}
+		if s := steps[1]; s.Err == nil || !strings.Contains(s.Stacks, "1 goroutine of serve :0:") || !strings.Contains(s.Stacks, "quithttp_test.hangHere\n") {
+			t.Errorf("the drain's step: %v, stacks:\n%s", s.Err, s.Stacks)
+		}
+		close(release)
+		conn.Close()
+	})
+}
+
+// TestStacksOfNewConnection has a client that sends nothing: there is no handler,
+// and it holds up the shutdown all the same.
+func TestStacksOfNewConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		ln := make(pipes)
+		quithttp.Serve(q, new(http.Server), ln, quit.Timeout(time.Second))
+		client, server := net.Pipe()
+		ln <- server
+		synctest.Wait()
+		if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() = %v", err)
+		}
+		stacks := q.Report().Steps[0].Stacks
+		if !strings.Contains(stacks, "1 goroutine of serve :0:") || !strings.Contains(stacks, "net/http.(*conn).readRequest\n") || strings.Count(stacks, " of ") != 1 {
+			t.Errorf("the stacks:\n%s", stacks)
+		}
+		client.Close()
+	})
+}
+
+// TestStacksOnlyOfFailures has a server that is shut down in time, and one whose
+// failure is ignored.
+func TestStacksOnlyOfFailures(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var logged bytes.Buffer
+			q := &quit.QuitEvent{Logger: slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+			release := make(chan struct{})
+			ln := make(pipes)
+			quithttp.Serve(q, &http.Server{Handler: stuckHandlers(q, release)}, ln, quit.Ignore(context.DeadlineExceeded))
+			client := ln.client(new(http.Transport))
+			go func() {
+				if res, err := client.Get("http://x/hang"); err == nil {
+					res.Body.Close()
+				}
+			}()
+			synctest.Wait()
+			if !hangs {
+				time.AfterFunc(time.Second, func() { close(release) })
+			}
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Errorf("Shutdown() = %v", err)
+			}
+			for _, s := range q.Report().Steps {
+				if s.Stacks != "" {
+					t.Errorf("step %s has stacks:\n%s", s.Name, s.Stacks)
+				}
+			}
+			if strings.Contains(logged.String(), `"step":"*http.Server","stacks"`) || strings.Contains(logged.String(), "hangHere") {
+				t.Errorf("there are stacks in the log:\n%s", &logged)
+			}
+			if hangs {
+				close(release)
+			}
+			client.CloseIdleConnections()
+		})
+	}
+}
