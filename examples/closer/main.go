@@ -1,0 +1,171 @@
+// Command closer has a service of its own that is an [io.Closer]: a mailer that
+// takes letters and sends them in batches. Closing it sends all that it has accepted.
+//
+//	go run ./examples/closer                       # press Ctrl-C: what was accepted is sent
+//	go run ./examples/closer -outbox=/dev/full     # on Linux: it says how many could not be
+//
+// A Close that fails, or that hangs because what the mailer sends to has gone, does not
+// keep the program from ending in time: it is named, with the line on which it was
+// registered and the one on which it hangs, and the exit status is 1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func main() {
+	q := quit.GetQuitEvent()
+	outbox := flag.String("outbox", filepath.Join(os.TempDir(), "outbox"), "send the letters to `file`")
+	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
+	}
+
+	m, err := newMailer(*outbox)
+	if err != nil {
+		exit(1, err)
+	}
+	// From here on there is something to lose, and no signal ends the program halfway.
+	q.NotifySignal()
+
+	// AfterDrain: it is closed when the writer has ended, who adds a last letter after the
+	// signal. Timeout: if it hangs, it is not to use up the time of what is closed after it.
+	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
+
+	// Not in q.Go: Close is what ends it, and the drain, which comes before, would wait for it.
+	go m.run()
+
+	q.Go(func(ctx context.Context) error { return write(ctx, m) }, quit.Name("writer"))
+
+	fmt.Println("outbox:", *outbox)
+	if err := q.WaitSignal(); err != nil {
+		exit(1, err)
+	}
+}
+
+func exit(status int, err error) {
+	fmt.Fprintln(os.Stderr, "closer:", err)
+	os.Exit(status)
+}
+
+// write writes letters until ctx is cancelled, which the signal does. The letter
+// that it is at then is still written.
+func write(ctx context.Context, m *mailer) error {
+	for n := 1; ctx.Err() == nil; n++ {
+		time.Sleep(100 * time.Millisecond) // stands for the writing
+		letter := fmt.Sprintf("letter %d", n)
+		if err := m.Add(letter); err != nil {
+			return err // no use to go on: this stops the program
+		}
+		fmt.Println("accepted", letter)
+	}
+	return nil
+}
+
+var (
+	errClosed = errors.New("mailer: closed")
+	errFull   = errors.New("mailer: too many letters wait to be sent")
+)
+
+const maxWaiting = 10000 // letters
+
+// mailer sends what was added in batches, to a file. Its methods may be called by
+// any number of goroutines.
+type mailer struct {
+	outbox *os.File
+	stop   chan struct{} // closed by Close: run sends what is left, and ends
+	ended  chan struct{} // closed when run has ended
+	close  func() error  // what Close does, once
+
+	mu      sync.Mutex // guards the fields below; never held while sending
+	closed  bool
+	waiting []string // accepted, and not yet sent
+	unsent  int      // accepted, and could not be sent
+	err     error    // why
+}
+
+func newMailer(outbox string) (*mailer, error) {
+	f, err := os.OpenFile(outbox, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	m := &mailer{outbox: f, stop: make(chan struct{}), ended: make(chan struct{})}
+	m.close = sync.OnceValue(m.shutDown)
+	return m, nil
+}
+
+// Add accepts a letter, which is a promise to send it, or returns why it does not.
+func (m *mailer) Add(letter string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.closed:
+		return errClosed
+	case m.err != nil:
+		return m.err // what it accepts from now on would be lost too
+	case len(m.waiting) >= maxWaiting:
+		return errFull
+	}
+	m.waiting = append(m.waiting, letter)
+	return nil
+}
+
+// run sends letters until Close is called.
+func (m *mailer) run() {
+	defer close(m.ended)
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			m.send()
+		case <-m.stop:
+			m.send() // nothing is added anymore, so this is the last batch
+			return
+		}
+	}
+}
+
+func (m *mailer) send() {
+	m.mu.Lock()
+	batch := m.waiting
+	m.waiting = nil
+	m.mu.Unlock()
+	for i, letter := range batch {
+		if _, err := m.outbox.WriteString(letter + "\n"); err != nil {
+			m.mu.Lock()
+			m.unsent += len(batch) - i
+			m.err = err
+			m.mu.Unlock()
+			return
+		}
+	}
+}
+
+// Close returns when every letter that was accepted has been sent, or with an
+// error if one could not be. To call it again does no harm: the result is the same.
+func (m *mailer) Close() error { return m.close() }
+
+func (m *mailer) shutDown() error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	close(m.stop)
+	<-m.ended // and with it all who change the fields below
+
+	err := m.outbox.Close()
+	if m.unsent > 0 {
+		err = errors.Join(fmt.Errorf("%d letters were accepted and not sent: %w", m.unsent, m.err), err)
+	}
+	return err
+}

@@ -1,0 +1,95 @@
+//go:build unix || windows
+
+// Command command sorts the lines of files, also of more than fits into memory: it
+// writes sorted pieces to temporary files, and then merges those. It shows how a
+// command-line tool cleans up after itself, whatever ends it:
+//
+//	go run ./examples/command -o sorted README.md CHANGELOG.md
+//	seq 300000 | go run ./examples/command - | head -1
+//
+// The status is 0, or 1 if something failed, or 2 for wrong usage; 130 after Ctrl-C, 143
+// after SIGTERM; and 141, without a word, if nobody reads the output any longer, as with
+// other tools in a pipe. In all of these cases the temporary files are gone, and the file of
+// -o is complete or as it was before. A second Ctrl-C, half a second or more after the
+// first, ends it at once, even if the cleanup hangs: temporary files may be left then.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func main() {
+	q := quit.GetQuitEvent()
+	out := flag.String("o", "", "write to `file` instead of stdout")
+	size := flag.Int("size", 64<<20, "sort that many `bytes` in memory")
+	verbose := flag.Bool("v", false, "log the end")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: command [flags] file…\nSorts the lines of the files, - being stdin.")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	if flag.NArg() == 0 {
+		exit(2, errors.New("no file to sort; - is stdin"))
+	}
+	if *size <= 0 {
+		exit(2, fmt.Errorf("-size must be more than 0, not %d", *size))
+	}
+	if !*verbose {
+		slog.SetLogLoggerLevel(slog.LevelWarn) // to end is nothing to talk about
+	}
+
+	// From here on no signal ends the program before it has cleaned up. A broken
+	// pipe is an error of the write then, and not a signal.
+	q.NotifySignal()
+	signal.Ignore(syscall.SIGPIPE)
+
+	// Next to the output, so that the rename is one within a file system.
+	tmp := os.TempDir()
+	if *out != "" {
+		tmp = filepath.Dir(*out)
+		if info, err := os.Lstat(*out); err == nil && !info.Mode().IsRegular() {
+			exit(1, fmt.Errorf("%s is not a regular file", *out))
+		}
+	}
+	dir, err := os.MkdirTemp(tmp, ".sort-")
+	if err != nil {
+		exit(1, err)
+	}
+	// After the drain, when nobody is left who would add a file.
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return os.RemoveAll(dir) }),
+		quit.AfterDrain(), quit.Name("temporary files"))
+
+	q.Go(func(ctx context.Context) error {
+		defer q.Fire() // done: there is nothing to wait for
+		err := sortFiles(ctx, dir, *out, *size, flag.Args())
+		if errors.Is(err, syscall.EPIPE) { // as if the signal had come: no failure
+			q.Fail(&quit.SignalError{Signal: syscall.SIGPIPE})
+			return nil
+		}
+		return err
+	}, quit.Name("sort"))
+
+	err = q.WaitSignal()
+	var sig *quit.SignalError
+	switch {
+	case err != nil:
+		exit(1, err)
+	case errors.As(q.Cause(), &sig):
+		os.Exit(sig.ExitCode())
+	}
+}
+
+func exit(status int, err error) {
+	fmt.Fprintln(os.Stderr, "command:", err)
+	os.Exit(status)
+}

@@ -1,0 +1,363 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+func TestMain(m *testing.M) { process.Main(m, main) }
+
+// start starts the program with a port of its own, and returns its URL too.
+func start(t *testing.T, args ...string) (p *process.Process, url string) {
+	t.Helper()
+	p = process.Start(t, append([]string{"-addr=127.0.0.1:0", "-tick=20ms"}, args...)...)
+	return p, p.Line("listening on ")
+}
+
+// newClient returns a client with connections of its own.
+func newClient(t *testing.T) *http.Client {
+	transport := new(http.Transport)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func get(t *testing.T, c *http.Client, url string) (status int, body string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	return read(t, resp, err)
+}
+
+func read(t *testing.T, resp *http.Response, err error) (status int, body string) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+type answer struct {
+	status int
+	body   string
+}
+
+// inWork sends a request, and returns when it is in work.
+func inWork(t *testing.T, p *process.Process, url, query string) <-chan answer {
+	t.Helper()
+	c := make(chan answer, 1)
+	client := newClient(t)
+	go func() {
+		status, body := get(t, client, url+"/work?"+query)
+		c <- answer{status, body}
+	}()
+	p.AwaitStderr(": working for ")
+	return c
+}
+
+func stopService(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	resp, err := newClient(t).Post(url+"/service/stop", "", nil)
+	return read(t, resp, err)
+}
+
+func wantText(t *testing.T, what, text string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s = %q, want it with %q", what, text, want)
+		}
+	}
+}
+
+// wantStopped waits for the end, and wants that all tickers had said that they stop.
+func wantStopped(t *testing.T, p *process.Process, n int) {
+	t.Helper()
+	p.WantExit(0)
+	before, after, _ := strings.Cut(p.Stdout(), "all have stopped\n")
+	for i := range n {
+		for _, who := range []string{"\nticker", "\nservice ticker"} {
+			stop := fmt.Sprintf("%s %d: stop\n", who, i+1)
+			if got := strings.Count("\n"+before, stop); got != 1 {
+				t.Errorf("stdout has %q %d times, want 1:\n%s", stop, got, p.Stdout())
+			}
+		}
+	}
+	if after != "" {
+		t.Errorf("stdout after the end = %q, want none", after)
+	}
+}
+
+func TestTickersAreAwaited(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		p, _ := start(t, "-n=20")
+		for i := range 20 {
+			p.AwaitStdout(fmt.Sprintf("\nticker %d: tick\n", i+1))
+			p.AwaitStdout(fmt.Sprintf("\nservice ticker %d: tick\n", i+1))
+		}
+		p.Signal(sig)
+		wantStopped(t, p, 20)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"stray"}, {"-no-such-flag"}, {"-tick=0s"}, {"-timeout=soon"}} {
+		p := process.Start(t, args...)
+		p.WantExit(2)
+		if p.Stdout() != "" || p.Stderr() == "" {
+			t.Errorf("context %q: stdout = %q, stderr = %q, want only the latter", args, p.Stdout(), p.Stderr())
+		}
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := process.Start(t, "-addr="+ln.Addr().String())
+	p.WantExit(1)
+	if got := p.Stderr(); !strings.HasPrefix(got, "context: listen tcp "+ln.Addr().String()) || strings.Count(got, "\n") != 1 {
+		t.Errorf("stderr = %q, want a line that names the address", got)
+	}
+	if p.Stdout() != "" {
+		t.Errorf("stdout = %q, want none", p.Stdout())
+	}
+}
+
+func TestServiceIsStoppedAlone(t *testing.T) {
+	t.Parallel()
+	p, url := start(t, "-n=2")
+	status, body := stopService(t, url)
+	if status != http.StatusOK {
+		t.Errorf("POST /service/stop = %d, want 200", status)
+	}
+	wantText(t, "POST /service/stop", body, "quit: stopped", "drain")
+	p.AwaitStdout("\nservice ticker 1: stop\n") // it has been written, and may be on the way
+	p.AwaitStdout("\nservice ticker 2: stop\n")
+
+	// The program goes on: its tickers tick, and its server answers.
+	so := len(p.Stdout())
+	for i := 0; strings.Count(p.Stdout()[so:], "\nticker 1: tick\n") < 3; i++ {
+		if status, _ := get(t, newClient(t), url+"/work?d=20ms"); status != http.StatusOK || i == 1000 {
+			t.Fatalf("GET /work = %d after %d requests, want 200, and ticks", status, i)
+		}
+	}
+	if got := p.Stdout()[so:]; strings.Contains(got, "service") || strings.Contains(got, ": stop") {
+		t.Errorf("stdout after the stop of the service = %q, want ticks of the program only", got)
+	}
+	if status, _ := stopService(t, url); status != http.StatusOK { // once more: the same
+		t.Errorf("POST /service/stop again = %d, want 200", status)
+	}
+	p.Signal(syscall.SIGTERM)
+	wantStopped(t, p, 2)
+}
+
+func TestStuckServiceStoppedAlone(t *testing.T) {
+	t.Parallel()
+	p, url := start(t, "-stuck", "-timeout=2s")
+	status, body := stopService(t, url)
+	if status != http.StatusInternalServerError {
+		t.Errorf("POST /service/stop = %d, want 500", status)
+	}
+	wantText(t, "POST /service/stop", body, "drain: 1 goroutine left", "1 goroutine of stuck:")
+	if status, body := get(t, newClient(t), url+"/work?d=0s"); status != http.StatusOK {
+		t.Errorf("GET /work = %d %q, want 200", status, body)
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	wantText(t, "stderr", p.Stderr(), "context: quit: service (context/main.go:", "drain: 1 goroutine left")
+	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+}
+
+func TestStuckServiceStoppedWithTheProgram(t *testing.T) {
+	t.Parallel()
+	p, _ := start(t, "-stuck", "-timeout=2s")
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	wantText(t, "stderr", p.Stderr(), "context: quit: service (context/main.go:", "drain: 1 goroutine left", "1 goroutine of stuck:")
+	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+}
+
+func TestServiceFails(t *testing.T) {
+	t.Parallel()
+	p, url := start(t, "-fail")
+	p.AwaitStderr("quit: stopped") // the service, by itself
+	p.AwaitStdout("service ticker 3: stop\n")
+	wantText(t, "stderr", p.Stderr(), "out of ticks")
+	if status, body := get(t, newClient(t), url+"/work?d=0s"); status != http.StatusOK {
+		t.Errorf("GET /work = %d %q, want 200", status, body)
+	}
+	if got := p.Stdout(); strings.Contains(got, "\nticker 1: stop") {
+		t.Errorf("stdout = %q, want the program to go on", got)
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	wantText(t, "stderr", p.Stderr(), "context: quit: service (context/main.go:", "goroutine failing: out of ticks\n")
+}
+
+func TestValuesAreInherited(t *testing.T) {
+	t.Parallel()
+	p, url := start(t)
+	a, b := newClient(t), newClient(t)
+	for _, test := range []struct {
+		client *http.Client
+		conn   int
+	}{{a, 1}, {a, 1}, {b, 2}, {a, 1}, {b, 2}} {
+		want := fmt.Sprintf("%s, connection %d: worked for 0s\n", strings.TrimPrefix(url, "http://"), test.conn)
+		if status, body := get(t, test.client, url+"/work?d=0s"); status != 200 || body != want {
+			t.Errorf("GET /work = %d %q, want 200 %q", status, body, want)
+		}
+	}
+	for _, query := range []string{"", "d=x", "d=1s&timeout=x"} {
+		if status, body := get(t, a, url+"/work?"+query); status != http.StatusBadRequest {
+			t.Errorf("GET /work?%s = %d %q, want 400", query, status, body)
+		}
+	}
+	p.Signal(syscall.SIGTERM)
+	wantStopped(t, p, 3)
+}
+
+func TestEarlierDeadlineCounts(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ limit, timeout, cause, request string }{
+		{"1h", "30ms", errOwn.Error(), "<nil>"}, // the child ends, and the parent does not
+		{"30ms", "1h", errLimit.Error(), context.DeadlineExceeded.Error()},
+		{"30ms", "", errLimit.Error(), context.DeadlineExceeded.Error()},
+	} {
+		p, url := start(t, "-limit="+test.limit)
+		client := newClient(t)
+		for range 2 { // on one connection, which ends with neither
+			status, body := get(t, client, url+"/work?d=1h&timeout="+test.timeout)
+			if want := "connection 1: stopped: " + test.cause + "\n"; status != http.StatusGatewayTimeout || !strings.HasSuffix(body, want) {
+				t.Errorf("GET /work = %d %q, want 504 with %q", status, body, want)
+			}
+		}
+		p.AwaitStderr("stopped: " + test.cause + " (the request: " + test.request + ")\n")
+		p.Signal(syscall.SIGTERM)
+		wantStopped(t, p, 3)
+	}
+}
+
+func TestRequestLivesOnAfterTheFire(t *testing.T) {
+	t.Parallel()
+	p, url := start(t)
+	got := inWork(t, p, url, "d=2s")
+	p.Signal(syscall.SIGTERM)
+	p.AwaitFired()
+	p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
+	if a := <-got; a.status != http.StatusOK || !strings.HasSuffix(a.body, ": worked for 2s\n") {
+		t.Errorf("GET /work = %v, want 200", a)
+	}
+	wantStopped(t, p, 3)
+}
+
+func TestClientGoneEndsItsOwnRequestOnly(t *testing.T) {
+	t.Parallel()
+	p, url := start(t)
+	stays := inWork(t, p, url, "d=2s")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	goes := make(chan error, 1)
+	client := newClient(t)
+	go func() {
+		req, _ := http.NewRequestWithContext(ctx, "GET", url+"/work?d=1h", nil)
+		_, err := client.Do(req)
+		goes <- err
+	}()
+	p.AwaitStderr("connection 2: working for 1h0m0s")
+	cancel()
+	if err := <-goes; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client that goes away got %v, want %v", err, context.Canceled)
+	}
+	p.AwaitStderr("connection 2: stopped: the client has gone (the request: context canceled)\n")
+	if a := <-stays; a.status != http.StatusOK {
+		t.Errorf("GET /work of the client that stays = %v, want 200", a)
+	}
+	if got := strings.Count(p.Stderr(), ": stopped: "); got != 1 {
+		t.Errorf("stderr has %d requests stopped, want 1", got)
+	}
+	p.Signal(syscall.SIGTERM)
+	wantStopped(t, p, 3)
+}
+
+func TestTimeForTheRequestRunsOut(t *testing.T) {
+	t.Parallel()
+	p, url := start(t, "-timeout=2s")
+	got := inWork(t, p, url, "d=1h&timeout=1h")
+	p.Signal(syscall.SIGTERM)
+	const cause = "connection 1: stopped: quit: no time left for the request"
+	if a := <-got; a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, cause) {
+		t.Errorf("GET /work = %v, want 503 with %q", a, cause)
+	}
+	p.WantExit(1)
+	wantText(t, "stderr", p.Stderr(), cause, "context: quit: *http.Server (context/main.go:")
+	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+}
+
+// A client that sends and never reads does not hold up the stop for longer than it may take.
+func TestClientThatNeverReads(t *testing.T) {
+	t.Parallel()
+	p, url := start(t, "-timeout=2s")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// The answer repeats the query, so the server is soon stuck in a write. Then it
+	// does not read either, and so neither does this get anything written.
+	request := "GET /work?d=" + strings.Repeat("x", 500_000) + " HTTP/1.1\r\nHost: x\r\n\r\n"
+	for err == nil {
+		for rest := request; rest != "" && err == nil; {
+			conn.SetWriteDeadline(time.Now().Add(3 * time.Second))
+			var n int
+			n, err = io.WriteString(conn, rest)
+			if rest = rest[n:]; n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+				err = nil
+			}
+		}
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	wantText(t, "stderr", p.Stderr(), "context: quit: *http.Server (context/main.go:")
+	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	p, url := start(t)
+	inWork := newClient(t)
+	go inWork.Get(url + "/work?d=1h") // its error is that of the end
+	p.AwaitStderr("connection 1: working for 1h0m0s")
+	p.Signal(os.Interrupt)
+	p.AwaitFired()
+	time.Sleep(600 * time.Millisecond) // an earlier one is taken for the same Ctrl-C
+	p.Signal(os.Interrupt)
+	p.WantExit(130)
+	wantText(t, "stderr", p.Stderr(), "ending at once", "*http.Server")
+}

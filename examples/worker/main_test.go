@@ -1,0 +1,166 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+func TestMain(m *testing.M) { process.Main(m, main) }
+
+var named = regexp.MustCompile(`((?:order|report) \d+) was not finished: `)
+
+// wantAccount wants each order to be finished, or named as not finished, or in
+// the queue still, and each report to be finished or named. It returns how many
+// were finished and how many were not.
+func wantAccount(t *testing.T, p *process.Process, orders int) (finished, cut int) {
+	t.Helper()
+	state := make(map[string]string)
+	change := func(what, from, to string) {
+		if state[what] != from {
+			t.Errorf("%s is %s, and was %q, want %q", what, to, state[what], from)
+		}
+		state[what] = to
+	}
+	left := -1
+	for line := range strings.Lines(p.Stdout()) {
+		line = strings.TrimSuffix(line, "\n")
+		if what, ok := strings.CutPrefix(line, "took "); ok {
+			change(what, "", "taken")
+		} else if what, ok := strings.CutPrefix(line, "finished "); ok {
+			change(what, "taken", "finished")
+			finished++
+		} else if n, ok := strings.CutPrefix(line, "orders left in the queue: "); ok {
+			left, _ = strconv.Atoi(n)
+		} else {
+			t.Errorf("stdout has %q", line)
+		}
+	}
+	_, result, _ := strings.Cut(p.Stderr(), "\nworker: ") // after the log
+	for _, match := range named.FindAllStringSubmatch(result, -1) {
+		change(match[1], "taken", "not finished")
+		cut++
+	}
+	taken := 0
+	for what, s := range state {
+		if s == "taken" {
+			t.Errorf("%s was taken, and is neither finished nor named", what)
+		}
+		if strings.HasPrefix(what, "order ") {
+			taken++
+		}
+	}
+	if taken+left != orders {
+		t.Errorf("%d orders were taken and %d are left, want %d together", taken, left, orders)
+	}
+	return finished, cut
+}
+
+// TestStop stops the program in all kinds of moments.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		sig    os.Signal
+		args   []string
+		orders int
+		after  string // line of stdout
+	}{
+		{"at once", syscall.SIGTERM, []string{"-work=5ms"}, 1000, "took "},
+		{"interrupt", os.Interrupt, []string{"-work=5ms"}, 1000, "finished order 50"},
+		{"no work at all", syscall.SIGTERM, []string{"-work=0"}, 100000, "finished order 200"},
+		{"queue empty", syscall.SIGTERM, []string{"-work=1ms"}, 20, "finished order 20"},
+		{"queue never filled", syscall.SIGTERM, []string{"-work=1ms"}, 0, "finished report 3"},
+		{"reports", syscall.SIGTERM, []string{"-work=1ms"}, 1000, "took report 20"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := process.Start(t, append(test.args, "-every=2ms", "-orders="+strconv.Itoa(test.orders))...)
+			p.Line(test.after)
+			p.Signal(test.sig)
+			p.WantExit(0)
+			if _, cut := wantAccount(t, p, test.orders); cut > 0 {
+				t.Errorf("%d were cut off, want none", cut)
+			}
+		})
+	}
+}
+
+// TestInHand stops the program while all three workers have work in hand.
+func TestInHand(t *testing.T) {
+	t.Parallel()
+	p := process.Start(t, "-orders=10", "-work=2s", "-every=1ms")
+	for _, what := range []string{"order 1", "order 2", "report 1"} {
+		p.AwaitStdout("took " + what + "\n")
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+	for _, what := range []string{"order 1", "order 2", "report 1"} {
+		if !strings.Contains(p.Stdout(), "finished "+what+"\n") {
+			t.Errorf("%s was in hand, and was not finished", what)
+		}
+	}
+	wantAccount(t, p, 10)
+}
+
+// TestOutOfTime has work take longer than the stop may.
+func TestOutOfTime(t *testing.T) {
+	t.Parallel()
+	p := process.Start(t, "-orders=10", "-work=10h", "-every=1ms", "-timeout=5s") // of which they have half a second to say so
+	for _, what := range []string{"order 1", "order 2", "report 1"} {
+		p.AwaitStdout("took " + what + "\n")
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	if finished, cut := wantAccount(t, p, 10); finished != 0 || cut != 3 {
+		t.Errorf("%d finished and %d cut off, want 0 and 3", finished, cut)
+	}
+	for _, want := range []string{
+		`(?m)^(worker: )?report 1 was not finished: quit: no time left for work in flight: context deadline exceeded$`,
+		`(?m)^(worker: )?quit: goroutine poller: order [12] was not finished: `, // Go names it
+		`(?m)^(worker: )?quit: drain: 3 goroutines left after `,
+	} {
+		if got := p.Stderr(); !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("stderr = %s\nwant %s", got, want)
+		}
+	}
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	p := process.Start(t, "-work=10h")
+	p.AwaitStdout("took order 2\n")
+	p.Signal(os.Interrupt)
+	p.AwaitFired()
+	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
+	p.Signal(os.Interrupt)
+	p.WantExit(130)
+	for _, want := range []string{"ending at once", "drain", "1 goroutine of poller:", "main.go:"} {
+		if got := p.Stderr(); !strings.Contains(got, want) {
+			t.Errorf("stderr = %s\nwant it to have %q", got, want)
+		}
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"-every=0"}, {"-orders=-1"}, {"-orders=many"}, {"-hours=1"}, {"start"}} {
+		t.Run(fmt.Sprint(args), func(t *testing.T) {
+			t.Parallel()
+			p := process.Start(t, args...)
+			p.WantExit(2)
+			if p.Stdout() != "" || p.Stderr() == "" {
+				t.Errorf("stdout = %q, stderr = %q, want a word on stderr", p.Stdout(), p.Stderr())
+			}
+		})
+	}
+}
