@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -31,6 +32,20 @@ func LabelAs(like, ctx context.Context, owner string) context.Context {
 	name, _ := pprof.Label(like, nameLabel)
 	owners, _ := pprof.Label(like, ownerLabel)
 	return Label(ctx, name, owners+" "+owner)
+}
+
+// Join returns ctx with one more owner, and with the name if it had none.
+func Join(ctx context.Context, name, owner string) context.Context {
+	if _, ok := pprof.Label(ctx, ownerLabel); ok {
+		return LabelAs(ctx, ctx, owner)
+	}
+	return Label(ctx, name, owner)
+}
+
+// Owns reports whether owner is one of those in the labels of ctx.
+func Owns(owner string, ctx context.Context) bool {
+	owners, _ := pprof.Label(ctx, ownerLabel)
+	return slices.Contains(strings.Fields(owners), owner)
 }
 
 // ID returns what identifies *p, as an owner, among all that live on the heap.

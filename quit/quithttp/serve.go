@@ -48,11 +48,11 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 // that is to be closed last, for admins, is served with an event of its own, and
 // that one is registered with q, AfterDrain.
 //
-// Unless srv has a BaseContext, requests get one that is derived from
-// [quit.QuitEvent.WorkContext]: it is not cancelled by the fire, but when time for the
-// request has run out, with that as the cause. The request can still be answered then,
-// for a moment: half of what is left until the step would be abandoned. Serve sets
-// that field: do not serve the same srv twice.
+// The context of a request is not cancelled by the fire, but when time for the request
+// has run out, with that as the cause. The request can still be answered then,
+// for a moment: half of what is left until the step would be abandoned. It is derived
+// from what srv.BaseContext returns or, where that is nil, from
+// [quit.QuitEvent.WorkContext]. Serve sets that field: do not serve the same srv twice.
 //
 // If requests hold up the shutdown until their time has run out, the stacks of the
 // handlers at that moment are in [quit.Step.Stacks] and in the log. They are found by the
@@ -71,23 +71,29 @@ func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Opt
 		ln.Close()
 		return false
 	}
-	requests, cancel := context.WithCancelCause(q.WorkContext())
-	s := &server{srv, cancel}
-	if srv.BaseContext == nil {
-		srv.BaseContext = func(net.Listener) context.Context { return requests }
-	}
+	timeUp, end := context.WithCancel(context.Background())
+	s := &server{srv, end}
 	// Registered first: there is no moment at which it serves and would not be shut down.
 	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
 	if !q.Go(func(ctx context.Context) error {
-		// The labels are in the requests' context too, for handlers that add their own with pprof.Do.
-		requests = stacks.LabelAs(ctx, requests, s.Owner())
-		pprof.SetGoroutineLabels(requests)
+		base := srv.BaseContext
+		srv.BaseContext = func(ln net.Listener) context.Context {
+			requests := q.WorkContext()
+			if base != nil {
+				requests = base(ln)
+			}
+			requests, cancel := context.WithCancelCause(requests)
+			context.AfterFunc(timeUp, func() { cancel(errNoTime) })
+			// In the requests' context too, for handlers that add labels with pprof.Do.
+			requests = stacks.LabelAs(ctx, requests, s.Owner())
+			pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
+			return requests
+		}
 		return serveUntilClosed(srv, ln)
 	}, named...) {
 		unregister()
 		ln.Close()
-		cancel(nil)
 		return false
 	}
 	return true
@@ -104,7 +110,7 @@ func serveUntilClosed(srv *http.Server, ln net.Listener) error {
 // their connections are closed.
 type server struct {
 	*http.Server
-	cancel context.CancelCauseFunc // of the requests' context
+	timeUp context.CancelFunc // cancels the contexts of the requests
 }
 
 // Owner returns whose the goroutines are that the serving one has started.
@@ -122,7 +128,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 		last, cancel := context.WithDeadline(context.WithoutCancel(ctx), start.Add(took+took/16))
 		defer cancel()
 		err = &stacks.Error{Err: err, Stacks: stacks.All()[s.Owner()]} // the first error is the one that counts
-		s.cancel(errNoTime)
+		s.timeUp()
 		s.Server.Shutdown(last)
 	}
 	return err
@@ -149,13 +155,21 @@ func Ready(q *quit.QuitEvent) http.Handler {
 // connections, for which [http.Server.Shutdown] does not wait; a handler that has
 // hijacked its connection returns when it is done with it.
 //
+// The goroutine has the pprof label "quit" and so, if it holds up the drain, its stack is
+// in the report and in the log: as what serves it, if that is [Serve], else as "request".
+//
 // After the fire it still serves, since a load balancer may still send, and
 // answers with "Connection: close". So its requests are never refused; but
 // those that come after the end of the drain are not awaited.
 func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
+	id := stacks.ID(q)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q.AddGoroutine()
 		defer q.DoneGoroutine()
+		if ctx := r.Context(); !stacks.Owns(id, ctx) {
+			pprof.SetGoroutineLabels(stacks.Join(ctx, "request", id))
+			defer pprof.SetGoroutineLabels(ctx)
+		}
 		if q.HasFired() {
 			w.Header().Set("Connection", "close")
 		}

@@ -169,29 +169,30 @@ func TestRequestContext(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-
-	srv := &http.Server{Addr: "127.0.0.1:0", BaseContext: func(net.Listener) context.Context {
-		return context.WithValue(context.Background(), http.ServerContextKey, "own")
-	}}
-	q = quietEvent()
-	if _, err := quithttp.ListenAndServe(q, srv); err != nil {
-		t.Fatal(err)
-	}
-	if srv.BaseContext(nil).Value(http.ServerContextKey) != "own" {
-		t.Error("the server's own BaseContext was replaced")
-	}
-	q.GracefulStop()
 }
 
 // TestRequestOutOfTime has a request that ends when its context is cancelled, and
-// one that does not: the first is answered, the second cut off.
+// one that does not: the first is answered, the second cut off. Both have the
+// values of a context that the server has of its own.
 func TestRequestOutOfTime(t *testing.T) {
+	t.Run("WorkContext", func(t *testing.T) { testRequestOutOfTime(t, nil, nil) })
+	type key struct{}
+	own := context.WithValue(context.Background(), key{}, "own")
+	t.Run("own BaseContext", func(t *testing.T) {
+		testRequestOutOfTime(t, func(net.Listener) context.Context { return own }, key{})
+	})
+}
+
+func testRequestOutOfTime(t *testing.T, base func(net.Listener) context.Context, key any) {
 	q := quietEvent()
 	q.Timeout = 2 * time.Second
 	began := make(chan struct{}, 2)
 	hang := make(chan struct{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if key != nil && r.Context().Value(key) != "own" {
+			t.Error("the request has not the values of the server's own context")
+		}
 		began <- struct{}{}
 		<-r.Context().Done()
 		http.Error(w, context.Cause(r.Context()).Error(), http.StatusServiceUnavailable)
@@ -200,7 +201,11 @@ func TestRequestOutOfTime(t *testing.T) {
 		began <- struct{}{}
 		<-hang
 	})
-	url := listen(t, q, mux)
+	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: "127.0.0.1:0", Handler: mux, BaseContext: base})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + addr.String()
 	type result struct {
 		body string
 		err  error
@@ -221,7 +226,7 @@ func TestRequestOutOfTime(t *testing.T) {
 		return c
 	}
 	answered, cut := ask("/"), ask("/hang")
-	err := q.Shutdown(context.Background())
+	err = q.Shutdown(context.Background())
 	if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "abandoned") {
 		t.Errorf("Shutdown() = %v, want the server's time to have run out", err)
 	}

@@ -233,6 +233,72 @@ func TestStacksOfHijacked(t *testing.T) {
 	})
 }
 
+// TestStacksOfTracked has a tracked handler that hangs in a server that is not
+// served by Serve, or by Serve for another event.
+func TestStacksOfTracked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		served, q := quietEvent(), quietEvent()
+		served.Timeout = time.Second
+		release := make(chan struct{})
+		srv := &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			hangHere(release)
+		}))}
+		ln, own := make(pipes), make(pipes)
+		quithttp.Serve(served, srv, ln)
+		plain := &http.Server{Handler: srv.Handler}
+		go plain.Serve(own)
+		conn, _ := ln.open()
+		ownConn, _ := own.open()
+		synctest.Wait()
+
+		served.GracefulStop()
+		if s := served.Report().Steps[0]; !strings.Contains(s.Stacks, "1 goroutine of serve :0:") {
+			t.Errorf("the server's step: %v, stacks:\n%s", s.Err, s.Stacks)
+		}
+		q.GracefulStop()
+		s := q.Report().Steps[0]
+		for _, want := range []string{"1 goroutine of serve :0:", "1 goroutine of request:", "quithttp_test.hangHere\n"} {
+			if !strings.Contains(s.Stacks, want) {
+				t.Errorf("the drain's step: %v, stacks without %q:\n%s", s.Err, want, s.Stacks)
+			}
+		}
+		close(release)
+		conn.Close()
+		ownConn.Close()
+		plain.Close()
+	})
+}
+
+// TestTrackRestoresLabels wants a handler that uses labels for itself to find them.
+func TestTrackRestoresLabels(t *testing.T) {
+	q := quietEvent()
+	ctx := pprof.WithLabels(t.Context(), pprof.Labels("own", "1"))
+	r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+	labels := func() string {
+		var b bytes.Buffer
+		pprof.Lookup("goroutine").WriteTo(&b, 1)
+		for record := range strings.SplitSeq(b.String(), "\n\n") {
+			if strings.Contains(record, "TestTrackRestoresLabels") {
+				_, rest, _ := strings.Cut(record, "# labels: ")
+				line, _, _ := strings.Cut(rest, "\n")
+				return line
+			}
+		}
+		return ""
+	}
+	pprof.SetGoroutineLabels(ctx)
+	defer pprof.SetGoroutineLabels(context.Background())
+	before, during := labels(), ""
+	quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { during = labels() })).
+		ServeHTTP(httptest.NewRecorder(), r)
+	if !strings.Contains(during, `"own":"1"`) || !strings.Contains(during, `"quit":"request"`) {
+		t.Errorf("labels of the handler's goroutine: %s", during)
+	}
+	if after := labels(); before == "" || after != before {
+		t.Errorf("labels after the handler: %s, want %s as before it", after, before)
+	}
+}
+
 // TestStacksOfNewConnection has a client that sends nothing: there is no handler,
 // and it holds up the shutdown all the same.
 func TestStacksOfNewConnection(t *testing.T) {
