@@ -106,7 +106,7 @@ func (q *QuitEvent) fire(cause error) bool {
 // after the shutdown has ended is it merely logged.
 //
 // Fail(nil) is Fire. A [*SignalError], alone or wrapped, is a signal and not a
-// failure, for tests.
+// failure: for tests, and for programs that take a signal themselves.
 func (q *QuitEvent) Fail(err error) bool {
 	if err == nil {
 		return q.Fire()

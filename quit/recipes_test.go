@@ -28,6 +28,8 @@ func (*grpcServer) Serve(net.Listener) error { return nil }
 func (*grpcServer) GracefulStop()            {}
 func (*grpcServer) Stop()                    {}
 
+var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has been stopped")}
+
 type otherFramework struct{}
 
 func (otherFramework) OnStop(func()) {}
@@ -112,7 +114,8 @@ func Example_grpcServer() {
 		log.Fatal(err)
 	}
 	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)) // Stop, if a stream does not end in time
-	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"))
+	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
+		quit.Ignore(grpc.ErrServerStopped)) // it was stopped before it served
 }
 
 // mailer is a service with a goroutine of its own.

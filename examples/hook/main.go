@@ -47,7 +47,7 @@ func main() {
 	mux.HandleFunc("GET /work", func(w http.ResponseWriter, r *http.Request) { work(w, r, s) })
 	mux.HandleFunc("GET /stream", stream)
 	srv := &http.Server{
-		Handler: quithttp.Track(q, named(q, mux)), // counted, so that the drain waits for them
+		Handler: quithttp.Track(q, mux), // counted, so that the drain waits for them
 		// Requests are not cut off by the stop but when their time has run out.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 	}
@@ -70,16 +70,6 @@ func main() {
 func exit(status int, err error) {
 	fmt.Fprintln(os.Stderr, "hook:", err)
 	os.Exit(status)
-}
-
-// named names the requests whose time has run out: the drain knows their number only.
-func named(q *quit.QuitEvent, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r)
-		if q.WorkContext().Err() != nil {
-			q.Fail(fmt.Errorf("%s from %s was cut off: %w", r.URL.Path, r.RemoteAddr, context.Cause(q.WorkContext())))
-		}
-	})
 }
 
 // work takes its time and uses the store then.
