@@ -54,6 +54,25 @@
 // while a shutdown runs; what can be left behind is the goroutine of a
 // closer that was abandoned, or of a force func of Graceful, until that returns.
 //
+// # What it logs
+//
+// Attributes, not sentences; a handler may go by the messages, which are part of the API.
+//
+//	Info   quit: fired                  cause
+//	Info   quit: stopped                took, failures
+//	Debug  quit: step begins            step, site, share (0: no limit)
+//	Debug  quit: step ended             step, site, took
+//	Warn   quit: step still running     step, site, for, left, stacks; after 5 s, then ever rarer
+//	Error  quit: step failed            step, site, took, err, stacks
+//	Error  quit: step abandoned         the same, or the stacks later: quit: stacks of abandoned step
+//	Debug  quit: abandoned step returned; Error: quit: abandoned step failed
+//	Error  quit: panic                  goroutine, panic, stack
+//	Error  quit: failure after the shutdown   err
+//	Warn   quit: nil ignored            in, site
+//	Warn   quit: closer has Shutdown too, RegisterCloser calls Close   closer, site
+//
+// Steps that are nobody's closers, the delay and the drain, have no site.
+//
 // # The limits
 //
 // SIGKILL, [os.Exit] and log.Fatal end a process without a shutdown. A closer that
