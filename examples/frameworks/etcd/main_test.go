@@ -1,0 +1,680 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+func TestMain(m *testing.M) { process.Main(m, main) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// etcd is a server of its own, which can be killed and started again.
+type etcd struct {
+	*process.Process
+	t      *testing.T
+	args   []string
+	addr   string
+	client *clientv3.Client
+}
+
+func startEtcd(t *testing.T) *etcd {
+	t.Helper()
+	if _, err := exec.LookPath("etcd"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	for try := 1; ; try++ {
+		addr, peers := freeAddr(t), freeAddr(t)
+		e := &etcd{t: t, addr: addr, args: []string{
+			"--name=test", "--data-dir=" + filepath.Join(t.TempDir(), "data"),
+			"--listen-client-urls=http://" + addr, "--advertise-client-urls=http://" + addr,
+			"--listen-peer-urls=http://" + peers, "--initial-advertise-peer-urls=http://" + peers,
+			"--initial-cluster=test=http://" + peers,
+			"--heartbeat-interval=50", "--election-timeout=500",
+		}}
+		client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + addr}, Logger: zap.NewNop()})
+		must(t, err)
+		t.Cleanup(func() { client.Close() })
+		e.client = client
+		if e.start() {
+			return e
+		}
+		if try == 5 {
+			t.Fatalf("etcd does not start: %s", e.Stderr())
+		}
+	}
+}
+
+// freeAddr returns an address that is free, for now: etcd takes no port 0.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// start reports false if etcd has ended instead, since another has the port.
+func (e *etcd) start() bool {
+	e.t.Helper()
+	e.Process = process.StartCommand(e.t, process.Other(e.t, "etcd", e.args...))
+	exited := e.Exited()
+	ctx, cancel := context.WithCancel(e.t.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-exited:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for ctx.Err() == nil {
+		limited, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := e.client.Get(limited, "x") // not served without a leader
+		cancel()
+		if err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *etcd) restart() {
+	e.t.Helper()
+	if !e.start() {
+		e.t.Fatal("etcd does not start again")
+	}
+}
+
+func (e *etcd) kill() {
+	e.Process.Process.Kill()
+	<-e.Exited()
+}
+
+// wantKey wants etcd to have the key with that value; "" stands for no key.
+func (e *etcd) wantKey(key, want string) {
+	e.t.Helper()
+	resp, err := e.client.Get(e.t.Context(), key)
+	must(e.t, err)
+	got := ""
+	if len(resp.Kvs) > 0 {
+		got = string(resp.Kvs[0].Value)
+	}
+	if got != want {
+		e.t.Errorf("value of %s = %q, want %q", key, got, want)
+	}
+}
+
+// watch returns a func that waits for the next change of a key of the service. The
+// watch begins at the first revision.
+func (e *etcd) watch() (next func() *clientv3.Event) {
+	changes := e.client.Watch(e.t.Context(), "services/", clientv3.WithPrefix(), clientv3.WithRev(1))
+	var events []*clientv3.Event
+	return func() *clientv3.Event {
+		e.t.Helper()
+		for len(events) == 0 {
+			select {
+			case resp := <-changes:
+				must(e.t, resp.Err())
+				events = resp.Events
+			case <-time.After(time.Minute):
+				e.t.Fatal("no change of the key")
+			}
+		}
+		ev := events[0]
+		events = events[1:]
+		return ev
+	}
+}
+
+func (e *etcd) wantChange(next func() *clientv3.Event, want string) {
+	e.t.Helper()
+	if got := next().Type.String(); got != want {
+		e.t.Fatalf("change of the key: %s, want %s", got, want)
+	}
+}
+
+// wantHistory wants all that ever happened to the key.
+func (e *etcd) wantHistory(key string, want ...string) {
+	e.t.Helper()
+	resp, err := e.client.Put(e.t.Context(), "services/end", "")
+	must(e.t, err)
+	next := e.watch()
+	var got []string
+	for {
+		ev := next()
+		if ev.Kv.ModRevision >= resp.Header.Revision {
+			break
+		}
+		if string(ev.Kv.Key) == key {
+			got = append(got, ev.Type.String())
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		e.t.Errorf("history of %s = %v, want %v", key, got, want)
+	}
+}
+
+// proxy is the way to etcd. Each direction can be held; what was sent then
+// arrives after the release.
+type proxy struct {
+	addr              string
+	requests, answers gate
+}
+
+// gate is locked while it is held.
+type gate struct {
+	mu   sync.RWMutex
+	open func() // of the last hold
+}
+
+func (g *gate) hold() {
+	g.mu.Lock()
+	g.open = sync.OnceFunc(g.mu.Unlock)
+}
+
+func (g *gate) release() {
+	if g.open != nil {
+		g.open()
+	}
+}
+
+func (g *gate) copy(to, from net.Conn) {
+	defer to.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		g.mu.RLock()
+		_, err = to.Write(buf[:n])
+		g.mu.RUnlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func startProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	p := &proxy{addr: ln.Addr().String()}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", target)
+			if err != nil {
+				conn.Close()
+				continue
+			}
+			wg.Go(func() { p.requests.copy(to, conn) })
+			wg.Go(func() { p.answers.copy(conn, to) })
+			t.Cleanup(func() { conn.Close(); to.Close() })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		p.requests.release()
+		p.answers.release()
+	})
+	return p
+}
+
+// service is the program.
+type service struct {
+	*process.Process
+	t        *testing.T
+	url, key string
+}
+
+// start starts the program, with an etcd or a proxy at addr.
+func start(t *testing.T, addr string, args ...string) *service {
+	t.Helper()
+	args = append([]string{"-addr=127.0.0.1:0", "-ttl=2s", "-etcd=http://" + addr}, args...)
+	s := &service{t: t, Process: process.Start(t, args...)}
+	s.url = s.Line("listening on ")
+	s.key = "services/hello/" + s.addr()
+	return s
+}
+
+func (s *service) addr() string { return strings.TrimPrefix(s.url, "http://") }
+
+func (s *service) registered() {
+	s.t.Helper()
+	if got := s.Line("registered "); got != s.key {
+		s.t.Errorf("registered %q, want %q", got, s.key)
+	}
+}
+
+// hello returns once the handler has written its first word, over a new connection.
+func (s *service) hello(query string) *http.Response {
+	s.t.Helper()
+	transport := new(http.Transport)
+	s.t.Cleanup(transport.CloseIdleConnections)
+	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(s.url + "/hello" + query)
+	must(s.t, err)
+	s.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func (s *service) wantHello(resp *http.Response) {
+	s.t.Helper()
+	if body, err := io.ReadAll(resp.Body); string(body) != "Hello, world!\n" || err != nil {
+		s.t.Errorf("GET /hello = %q, %v", body, err)
+	}
+}
+
+// wantError wants the last line of stderr to be the program's error.
+func (s *service) wantError(texts ...string) {
+	s.t.Helper()
+	lines := strings.Split(strings.TrimSuffix(s.Stderr(), "\n"), "\n")
+	last := lines[len(lines)-1]
+	for _, text := range append(texts, "etcd: ") {
+		if !strings.Contains(last, text) {
+			s.t.Errorf("last line of stderr = %q, want it to have %q", last, text)
+		}
+	}
+}
+
+func (s *service) wantLost(times int) {
+	s.t.Helper()
+	if got := strings.Count(s.Stderr(), "registration lost"); got != times {
+		s.t.Errorf("%d lines say that the registration was lost, want %d", got, times)
+	}
+}
+
+func TestRegistered(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		s := start(t, e.addr)
+		s.registered()
+		e.wantKey(s.key, s.url)
+		s.wantHello(s.hello(""))
+		s.Signal(sig)
+		s.WantExit(0)
+		e.wantHistory(s.key, "PUT", "DELETE")
+		s.wantLost(0)
+	}
+}
+
+// TestDeletedFirst has the answer to the deletion on its way until the test has
+// seen that the service can still be reached.
+func TestDeletedFirst(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	p := startProxy(t, e.addr)
+	s := start(t, p.addr, "-timeout=59s", "-dial-timeout=40s")
+	s.registered()
+	next := e.watch()
+	e.wantChange(next, "PUT")
+	p.answers.hold()
+	s.Signal(syscall.SIGTERM)
+	e.wantChange(next, "DELETE")
+	s.wantHello(s.hello(""))
+	p.answers.release()
+	s.WantExit(0)
+	e.wantHistory(s.key, "PUT", "DELETE")
+}
+
+// TestStaysDeleted has the server stop for longer than it takes to notice that
+// a lease is gone.
+func TestStaysDeleted(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr)
+	s.registered()
+	next := e.watch()
+	e.wantChange(next, "PUT")
+	resp := s.hello("?d=4s")
+	s.Signal(syscall.SIGTERM)
+	e.wantChange(next, "DELETE")
+	s.wantHello(resp)
+	s.WantExit(0)
+	e.wantHistory(s.key, "PUT", "DELETE")
+	s.wantLost(0)
+}
+
+// TestDelay wants the key to be kept alive after the signal too.
+func TestDelay(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr, "-delay=45s", "-timeout=59s")
+	s.registered()
+	s.Signal(syscall.SIGTERM)
+	s.AwaitFired()
+	time.Sleep(4 * time.Second) // twice the life of the key
+	e.wantHistory(s.key, "PUT")
+	s.wantHello(s.hello(""))
+	s.Signal(os.Interrupt)
+	s.WantExit(130)
+}
+
+func TestKeptAlive(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr)
+	s.registered()
+	time.Sleep(4 * time.Second) // twice the life of the key
+	e.wantKey(s.key, s.url)
+	e.wantHistory(s.key, "PUT")
+	s.Process.Process.Kill()
+	next := e.watch()
+	e.wantChange(next, "PUT")
+	for ev := next(); string(ev.Kv.Key) != s.key || ev.Type.String() != "DELETE"; ev = next() {
+	}
+}
+
+// TestEtcdRestarts kills etcd, for so long that the registration is lost.
+func TestEtcdRestarts(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr, "-dial-timeout=1s")
+	s.registered()
+	e.kill()
+	s.AwaitStderr("registration lost")
+	time.Sleep(2 * time.Second) // so that it fails to register
+	s.wantHello(s.hello(""))
+	e.restart()
+	s.registered()
+	s.wantLost(1)
+	e.wantKey(s.key, s.url)
+	s.wantHello(s.hello(""))
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+	e.wantKey(s.key, "")
+}
+
+// TestEtcdReplaced has an etcd come back that has never heard of the lease.
+func TestEtcdReplaced(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr, "-ttl=40s")
+	s.registered()
+	e.kill()
+	for i, arg := range e.args {
+		if strings.HasPrefix(arg, "--data-dir=") {
+			e.args[i] = "--data-dir=" + filepath.Join(t.TempDir(), "data")
+		}
+	}
+	e.restart()
+	s.registered()
+	s.wantLost(1)
+	e.wantKey(s.key, s.url)
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+	e.wantHistory(s.key, "PUT", "DELETE")
+}
+
+// TestPartition holds all that goes to etcd and back until the registration is lost.
+func TestPartition(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	p := startProxy(t, e.addr)
+	s := start(t, p.addr)
+	s.registered()
+	p.requests.hold()
+	p.answers.hold()
+	s.AwaitStderr("registration lost")
+	s.wantHello(s.hello(""))
+	p.requests.release()
+	p.answers.release()
+	s.registered()
+	e.wantKey(s.key, s.url)
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+	e.wantKey(s.key, "")
+}
+
+// TestStopWhileRegistering has the signal come at various moments of a
+// registration anew. The key is to be gone if the status is 0, and in any case
+// when its life is over.
+func TestStopWhileRegistering(t *testing.T) {
+	t.Parallel()
+	for name, stop := range map[string]func(e *etcd, p *proxy, s *service){
+		"etcd starts": func(e *etcd, p *proxy, s *service) {
+			s.Signal(syscall.SIGTERM)
+			p.answers.release()
+		},
+		"etcd answers": func(e *etcd, p *proxy, s *service) {
+			p.answers.release()
+			s.Signal(syscall.SIGTERM)
+		},
+		// The program does not hear of what etcd has done.
+		"put": func(e *etcd, p *proxy, s *service) {
+			next := e.watch()
+			first := next()
+			p.answers.release()
+			for ev := first; ev == first || ev.Type.String() != "PUT"; ev = next() {
+			}
+			p.answers.hold()
+			s.Signal(syscall.SIGTERM)
+			p.answers.release()
+		},
+		"registered": func(e *etcd, p *proxy, s *service) {
+			p.answers.release()
+			s.registered()
+			s.Signal(syscall.SIGTERM)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := startEtcd(t)
+			p := startProxy(t, e.addr)
+			s := start(t, p.addr)
+			s.registered()
+			p.answers.hold()
+			s.AwaitStderr("registration lost")
+			stop(e, p, s)
+			s.WantExit(0)
+			e.wantKey(s.key, "")
+			// And it does not come back: what was on its way has arrived or is cut off.
+			time.Sleep(time.Second)
+			e.wantKey(s.key, "")
+		})
+	}
+}
+
+// TestOneLease wants a lease that was thought lost, and is not, to be no more
+// when there is another: the last is the one that Shutdown revokes.
+func TestOneLease(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	ctx, stop := context.WithCancel(t.Context())
+	r := &registration{client: e.client, key: "services/hello/1", url: "x", ttl: time.Hour, limit: time.Minute, stop: stop}
+	for range 3 {
+		_, err := r.register(ctx)
+		must(t, err)
+		e.wantKey(r.key, "x")
+	}
+	leases, err := e.client.Leases(t.Context())
+	must(t, err)
+	if len(leases.Leases) != 1 || leases.Leases[0].ID != r.lease {
+		t.Errorf("leases = %v, want only %x", leases.Leases, r.lease)
+	}
+	must(t, r.Shutdown(t.Context()))
+	e.wantKey(r.key, "")
+	if _, err := r.register(ctx); err == nil {
+		t.Error("registered after Shutdown")
+	}
+	e.wantKey(r.key, "")
+}
+
+// deaf returns the address of a listener that takes connections and says nothing.
+func deaf(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { ln.Close() })
+	return ln.Addr().String()
+}
+
+func TestEtcdDownAtStart(t *testing.T) {
+	t.Parallel()
+	for name, addr := range map[string]string{"down": freeAddr(t), "deaf": deaf(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, addr, "-dial-timeout=1s")
+			s.WantExit(1)
+			s.wantError("no etcd at [http://"+addr+"] to register "+s.key+" with: ", "context deadline exceeded")
+			s.AwaitPortClosed(s.addr())
+		})
+	}
+}
+
+func TestSignalWhileDialing(t *testing.T) {
+	t.Parallel()
+	s := start(t, deaf(t), "-dial-timeout=1h")
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+}
+
+// TestEtcdDownAtStop wants the stop to go on without etcd.
+func TestEtcdDownAtStop(t *testing.T) {
+	t.Parallel()
+	for name, stop := range map[string]func(e *etcd, p *proxy, s *service){
+		"killed before": func(e *etcd, p *proxy, s *service) {
+			e.kill()
+			s.Signal(syscall.SIGTERM)
+		},
+		"killed in between": func(e *etcd, p *proxy, s *service) {
+			p.requests.hold()
+			s.Signal(syscall.SIGTERM)
+			s.AwaitFired()
+			e.kill()
+			p.requests.release()
+		},
+		"lost before": func(e *etcd, p *proxy, s *service) {
+			e.kill()
+			s.AwaitStderr("registration lost")
+			s.Signal(syscall.SIGTERM)
+		},
+		"deaf": func(e *etcd, p *proxy, s *service) {
+			p.requests.hold()
+			s.Signal(syscall.SIGTERM)
+		},
+		"does not answer": func(e *etcd, p *proxy, s *service) {
+			p.answers.hold()
+			s.Signal(syscall.SIGTERM)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := startEtcd(t)
+			p := startProxy(t, e.addr)
+			s := start(t, p.addr, "-dial-timeout=1s", "-timeout=-1s") // a time for etcd, none for the rest
+			s.registered()
+			resp := s.hello("?d=3s")
+			stop(e, p, s)
+			s.wantHello(resp)
+			s.WantExit(1)
+			s.wantError("registration (", s.key+" may be there for 2s more: ")
+			s.AwaitPortClosed(s.addr())
+		})
+	}
+}
+
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr)
+	s.registered()
+	resp := s.hello("?d=2s")
+	s.Signal(syscall.SIGTERM)
+	s.AwaitPortClosed(s.addr())
+	e.wantKey(s.key, "")
+	s.wantHello(resp)
+	s.WantExit(0)
+}
+
+func TestEndlessRequest(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr, "-timeout=2s")
+	s.registered()
+	s.hello("?d=1000h")
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(1)
+	s.wantError("http (", "context deadline exceeded")
+	e.wantHistory(s.key, "PUT", "DELETE")
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	p := startProxy(t, e.addr)
+	s := start(t, p.addr, "-timeout=59s", "-dial-timeout=40s")
+	s.registered()
+	p.requests.hold()
+	s.Signal(os.Interrupt)
+	s.AwaitFired()
+	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
+	s.Signal(os.Interrupt)
+	s.WantExit(130)
+	if got := s.Stderr(); !strings.Contains(got, "registration ") || !strings.Contains(got, "ending at once") {
+		t.Errorf("stderr = %q, want it to name what still ran", got)
+	}
+}
+
+func TestBadStart(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer ln.Close()
+	for _, test := range []struct {
+		args   []string
+		status int
+		stderr string
+	}{
+		{[]string{"-addr=" + ln.Addr().String()}, 1, "address already in use"},
+		{[]string{"-ttl=10ms"}, 2, "-ttl is a second at least"},
+		{[]string{"-timeout=fast"}, 2, "invalid value"},
+		{[]string{"-port=80"}, 2, "not defined: -port"},
+		{[]string{"serve"}, 2, `unexpected argument "serve"`},
+	} {
+		cmd := process.Command(t, test.args...)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		cmd.Run()
+		if got := cmd.ProcessState.ExitCode(); got != test.status {
+			t.Errorf("%q: exit status %d, want %d", test.args, got, test.status)
+		}
+		got := stderr.String()
+		if stdout.Len() > 0 || !strings.HasPrefix(got, "etcd: ") || !strings.Contains(got, test.stderr) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%q: stdout %q, stderr = %q, want one line with %q", test.args, stdout.String(), got, test.stderr)
+		}
+	}
+}

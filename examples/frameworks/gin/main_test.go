@@ -1,0 +1,320 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+// With this variable the program's job is another one: it never ends, or
+// it fails at the end of stdin.
+const otherJob = "EXAMPLE_GIN_JOB"
+
+var jobs = map[string]job{
+	"stuck": func(context.Context) error { select {} },
+	"stdin": func(context.Context) error {
+		io.Copy(io.Discard, os.Stdin)
+		return errors.New("the job failed")
+	},
+}
+
+func TestMain(m *testing.M) {
+	process.Main(m, func() {
+		job, ok := jobs[os.Getenv(otherJob)]
+		if !ok {
+			main()
+			return
+		}
+		run := withQuit
+		if os.Args[1] == "errgroup" {
+			run = withErrgroup
+		}
+		if err := run(&http.Server{Addr: "127.0.0.1:0", Handler: newHandler()}, job, 2*time.Second); err != nil {
+			exit(1, err)
+		}
+	})
+}
+
+// startJob starts the program with one of jobs; fail ends its stdin.
+func startJob(t *testing.T, with, job string) (p *process.Process, url string, fail func()) {
+	t.Helper()
+	cmd := process.Command(t, with)
+	cmd.Env = append(cmd.Env, otherJob+"="+job)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = process.StartCommand(t, cmd)
+	return p, p.Line("listening on "), func() { stdin.Close() }
+}
+
+// both runs test with either way to run.
+func both(t *testing.T, test func(t *testing.T, with string)) {
+	t.Parallel()
+	for _, with := range []string{"quit", "errgroup"} {
+		t.Run(with, func(t *testing.T) {
+			t.Parallel()
+			test(t, with)
+		})
+	}
+}
+
+func start(t *testing.T, with string, args ...string) (p *process.Process, url string) {
+	t.Helper()
+	p = process.Start(t, append([]string{"-with=" + with, "-addr=127.0.0.1:0"}, args...)...)
+	return p, p.Line("listening on ")
+}
+
+// get returns once the handler has written its first word.
+func get(t *testing.T, url string) *http.Response {
+	t.Helper()
+	transport := new(http.Transport)
+	t.Cleanup(transport.CloseIdleConnections)
+	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func wantBody(t *testing.T, resp *http.Response, want string) {
+	t.Helper()
+	if body, err := io.ReadAll(resp.Body); string(body) != want || err != nil {
+		t.Errorf("GET %v = %q, %v, want %q", resp.Request.URL, body, err, want)
+	}
+}
+
+// wantLastLine wants the program's own words to be the last on stderr.
+func wantLastLine(t *testing.T, p *process.Process, want string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(p.Stderr(), "\n"), "\n")
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "gin: ") || !strings.Contains(last, want) {
+		t.Errorf("last line of stderr = %q, want gin: … %q", last, want)
+	}
+}
+
+func TestSignal(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			both(t, func(t *testing.T, with string) {
+				p, url := start(t, with)
+				wantBody(t, get(t, url+"/hello"), "Hello, world!\n")
+				p.Signal(sig)
+				p.WantExit(0)
+			})
+		})
+	}
+}
+
+func TestInFlight(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url := start(t, with)
+		resp := get(t, url+"/hello?d=2s")
+		p.Signal(syscall.SIGTERM)
+		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
+		wantBody(t, resp, "Hello, world!\n")
+		p.WantExit(0)
+	})
+}
+
+func TestFailAfter(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url := start(t, with, "-fail-after=200ms")
+		p.WantExit(1)
+		wantLastLine(t, p, "the job failed after 200ms")
+		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
+	})
+}
+
+// TestJobFails has the job fail with a request in flight, which is answered.
+func TestJobFails(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url, fail := startJob(t, with, "stdin")
+		resp := get(t, url+"/hello?d=500ms")
+		fail()
+		wantBody(t, resp, "Hello, world!\n")
+		p.WantExit(1)
+		wantLastLine(t, p, "the job failed")
+	})
+}
+
+// TestEndless has a request that would never end, of a client that does not read on.
+func TestEndless(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url := start(t, with, "-timeout=1s")
+		get(t, url+"/hello?d=1000h")
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(1)
+		wantLastLine(t, p, "context deadline exceeded")
+		if with == "quit" {
+			wantLastLine(t, p, "gin (") // the name, and where it was registered
+		}
+	})
+}
+
+// TestSlowToSend has a client that never ends its request.
+func TestSlowToSend(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url := start(t, with, "-timeout=1s")
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost:")
+		wantBody(t, get(t, url+"/hello"), "Hello, world!\n") // accepted later than the other
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(1)
+		wantLastLine(t, p, "context deadline exceeded")
+	})
+}
+
+// TestBothFail wants both failures of the one that promises that.
+func TestBothFail(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url, fail := startJob(t, with, "stdin")
+		get(t, url+"/hello?d=1000h")
+		fail()
+		p.WantExit(1)
+		_, after, _ := strings.Cut(p.Stderr(), "gin: ")
+		if !strings.Contains(after, "the job failed") {
+			t.Errorf("error = %q, want the job's", after)
+		}
+		if got, want := strings.Contains(after, "deadline exceeded"), with == "quit"; got != want {
+			t.Errorf("error = %q has the server's too: %v, want %v", after, got, want)
+		}
+	})
+}
+
+func TestStuckJob(t *testing.T) {
+	t.Parallel()
+	p, _, _ := startJob(t, "quit", "stuck")
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	wantLastLine(t, p, "1 goroutine left")
+	if got := p.Stderr(); !strings.Contains(got, "goroutine of job") {
+		t.Errorf("stderr = %q, want it to name the job", got)
+	}
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url := start(t, with)
+		get(t, url+"/hello?d=1000h")
+		p.Signal(os.Interrupt)
+		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
+		time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
+		p.Signal(os.Interrupt)
+		if with == "errgroup" {
+			p.WantExit(-1) // by the signal
+			if got := p.Stderr(); got != "" {
+				t.Errorf("stderr = %q, want none", got)
+			}
+			return
+		}
+		p.WantExit(130)
+		if got := p.Stderr(); !strings.Contains(got, "gin/quit.go") || !strings.Contains(got, "ending at once") {
+			t.Errorf("stderr = %q, want it to name what still ran", got)
+		}
+	})
+}
+
+func TestSecondTerm(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		p, url := start(t, with)
+		resp := get(t, url+"/hello?d=3s")
+		p.Signal(syscall.SIGTERM)
+		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
+		p.Signal(syscall.SIGTERM)
+		if with == "errgroup" {
+			p.WantExit(-1) // by the signal
+			return
+		}
+		wantBody(t, resp, "Hello, world!\n")
+		p.WantExit(0)
+	})
+}
+
+func TestBadStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, test := range []struct {
+		args   []string
+		status int
+		stderr string
+	}{
+		{[]string{"-with=quit", "-addr=" + taken.Addr().String()}, 1, "address already in use"},
+		{[]string{"-with=errgroup", "-addr=" + taken.Addr().String()}, 1, "address already in use"},
+		{[]string{"-with=luck"}, 2, `not "luck"`},
+		{[]string{"-timeout=fast"}, 2, "invalid value"},
+		{[]string{"-timeout=0s"}, 2, "no time"},
+		{[]string{"-port=80"}, 2, "not defined: -port"},
+		{[]string{"serve"}, 2, `unexpected argument "serve"`},
+	} {
+		cmd := process.Command(t, test.args...)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		cmd.Run()
+		if got := cmd.ProcessState.ExitCode(); got != test.status {
+			t.Errorf("%q: exit status %d, want %d", test.args, got, test.status)
+		}
+		got := stderr.String()
+		if stdout.Len() > 0 || !strings.HasPrefix(got, "gin: ") || !strings.Contains(got, test.stderr) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%q: stdout %q, stderr = %q, want one line with %q", test.args, stdout.String(), got, test.stderr)
+		}
+	}
+}
+
+// TestLines wants the counts in the doc comment to be true.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	errgroup, quit := codeLines(t, "errgroup.go", "withErrgroup"), codeLines(t, "quit.go", "withQuit")
+	if quit >= errgroup {
+		t.Errorf("withQuit has %d lines of code, withErrgroup %d, want fewer", quit, errgroup)
+	}
+	main, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("withErrgroup is %d lines of code, withQuit is %d", errgroup, quit); !strings.Contains(string(main), want) {
+		t.Errorf("the doc comment of main.go does not have %q", want)
+	}
+}
+
+// codeLines counts the lines of a func that are neither empty nor a comment.
+func codeLines(t *testing.T, file, name string) (n int) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := regexp.MustCompile(`(?ms)^func ` + name + `\(.*?^}$`).FindString(string(text))
+	for line := range strings.Lines(body) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+			n++
+		}
+	}
+	if n == 0 {
+		t.Fatalf("%s has no func %s", file, name)
+	}
+	return n
+}

@@ -1,0 +1,340 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+func TestMain(m *testing.M) { process.Main(m, main) }
+
+// start starts the program and returns its address.
+func start(t *testing.T, args ...string) (*process.Process, string) {
+	t.Helper()
+	p := process.Start(t, append([]string{"-addr=127.0.0.1:0"}, args...)...)
+	return p, p.Line("listening on ")
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// client has a connection of its own.
+type client struct {
+	testpb.TestServiceClient
+	health healthpb.HealthClient
+	t      *testing.T
+	ctx    context.Context
+	sent   sent
+}
+
+func dial(t *testing.T, addr string) *client {
+	t.Helper()
+	c := &client{t: t, sent: make(sent, 100)}
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(c.sent))
+	must(t, err)
+	t.Cleanup(func() { conn.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	c.TestServiceClient, c.health, c.ctx = testpb.NewTestServiceClient(conn), healthpb.NewHealthClient(conn), ctx
+	return c
+}
+
+// sent gets a value for each message that was sent.
+type sent chan struct{}
+
+func (sent) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (sent) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (sent) HandleConn(context.Context, stats.ConnStats)                       {}
+func (s sent) HandleRPC(_ context.Context, event stats.RPCStats) {
+	if _, ok := event.(*stats.OutPayload); ok {
+		s <- struct{}{}
+	}
+}
+
+func (c *client) work(d string) error {
+	res, err := c.UnaryCall(c.ctx, &testpb.SimpleRequest{Payload: payload(d)})
+	if got := string(res.GetPayload().GetBody()); err == nil && got != d {
+		return errors.New("UnaryCall(" + d + ") = " + got)
+	}
+	return err
+}
+
+func (c *client) subscribe(body string) testpb.TestService_StreamingOutputCallClient {
+	c.t.Helper()
+	stream, err := c.StreamingOutputCall(c.ctx, &testpb.StreamingOutputCallRequest{Payload: payload(body)})
+	must(c.t, err)
+	return stream
+}
+
+func (c *client) watch() healthpb.Health_WatchClient {
+	c.t.Helper()
+	stream, err := c.health.Watch(c.ctx, new(healthpb.HealthCheckRequest))
+	must(c.t, err)
+	return stream
+}
+
+func (c *client) talk() testpb.TestService_FullDuplexCallClient {
+	c.t.Helper()
+	stream, err := c.FullDuplexCall(c.ctx)
+	must(c.t, err)
+	wantEcho(c.t, stream, "hello")
+	return stream
+}
+
+func payload(body string) *testpb.Payload { return &testpb.Payload{Body: []byte(body)} }
+
+func wantEcho(t *testing.T, stream testpb.TestService_FullDuplexCallClient, text string) {
+	t.Helper()
+	must(t, stream.Send(&testpb.StreamingOutputCallRequest{Payload: payload(text)}))
+	res, err := stream.Recv()
+	if got := string(res.GetPayload().GetBody()); got != text || err != nil {
+		t.Fatalf("echo of %q = %q, %v", text, got, err)
+	}
+}
+
+func wantStatus(t *testing.T, stream healthpb.Health_WatchClient, want healthpb.HealthCheckResponse_ServingStatus) {
+	t.Helper()
+	res, err := stream.Recv()
+	if got := res.GetStatus(); got != want || err != nil {
+		t.Fatalf("Watch: %v, %v, want %v", got, err, want)
+	}
+}
+
+func wantStderr(t *testing.T, p *process.Process, want string) {
+	t.Helper()
+	if got := p.Stderr(); !regexp.MustCompile(want).MatchString(got) {
+		t.Errorf("stderr = %q, want %v", got, want)
+	}
+}
+
+// wantForced wants the error of a stop that had to cut something off.
+func wantForced(t *testing.T, p *process.Process) {
+	t.Helper()
+	p.WantExit(1)
+	wantStderr(t, p, `(?m)^grpc: .*grpc server \(grpc/main\.go:\d+\): forced to stop: context deadline exceeded\n\z`)
+}
+
+// TestInFlight has calls of all kinds in flight. Those with an end come to it,
+// after the port was closed, and the one without is told.
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	c := dial(t, addr)
+
+	talk, subscription := c.talk(), c.subscribe("news")
+	for range 2 {
+		if res, err := subscription.Recv(); err != nil || string(res.Payload.Body) != "news" {
+			t.Fatalf("Recv() = %v, %v, want news", res, err)
+		}
+	}
+	for len(c.sent) > 0 {
+		<-c.sent
+	}
+	var work sync.WaitGroup
+	for range 10 {
+		work.Go(func() {
+			if err := c.work("2s"); err != nil {
+				t.Errorf("the call in flight was not answered: %v", err)
+			}
+		})
+	}
+	for range 10 {
+		<-c.sent
+	}
+	must(t, c.work("0s")) // has come after the others, on the same connection
+
+	p.Signal(syscall.SIGTERM)
+	for {
+		_, err := subscription.Recv()
+		if err == nil {
+			continue // sent before the fire
+		}
+		if got := status.Convert(err); got.Code() != codes.Unavailable || got.Message() != "the server is going away" {
+			t.Errorf("the end of the subscription = %v, want that the server is going away", err)
+		}
+		break
+	}
+	p.AwaitPortClosed(addr)
+	wantEcho(t, talk, "still there?")
+	must(t, talk.CloseSend())
+	if _, err := talk.Recv(); err != io.EOF {
+		t.Errorf("the end of the conversation = %v, want EOF", err)
+	}
+	work.Wait()
+	p.WantExit(0)
+}
+
+// TestDelay wants the server to say NOT_SERVING, and to serve.
+func TestDelay(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t, "-delay=4s")
+	c := dial(t, addr)
+	watch := c.watch()
+	wantStatus(t, watch, healthpb.HealthCheckResponse_SERVING)
+	p.Signal(syscall.SIGTERM)
+	wantStatus(t, watch, healthpb.HealthCheckResponse_NOT_SERVING)
+
+	late := dial(t, addr)
+	if err := late.work("1ms"); err != nil {
+		t.Errorf("a call in the delay: %v", err)
+	}
+	res, err := late.health.Check(late.ctx, new(healthpb.HealthCheckRequest))
+	if res.GetStatus() != healthpb.HealthCheckResponse_NOT_SERVING || err != nil {
+		t.Errorf("Check in the delay = %v, %v, want NOT_SERVING", res, err)
+	}
+	if _, err := late.subscribe("news").Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("a subscription in the delay: %v, want Unavailable", err)
+	}
+	if _, err := watch.Recv(); err == nil {
+		t.Error("Watch has one more status, want its end")
+	}
+	p.WantExit(0)
+}
+
+// TestWatch wants no watch to hold up the stop, also without a delay.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	for range 10 {
+		wantStatus(t, dial(t, addr).watch(), healthpb.HealthCheckResponse_SERVING)
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+}
+
+// TestStreamWithoutEnd has a client that never says that it has said all.
+func TestStreamWithoutEnd(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t, "-timeout=2s")
+	talk := dial(t, addr).talk()
+	p.Signal(syscall.SIGTERM)
+	p.AwaitPortClosed(addr)
+	wantEcho(t, talk, "still there?")
+	if _, err := talk.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("the stream that was cut off: %v, want Unavailable", err)
+	}
+	wantForced(t, p)
+}
+
+// TestClientNeverReads has flow control block the server's Send, which then does
+// not hear of the fire.
+func TestClientNeverReads(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t, "-timeout=2s")
+	c := dial(t, addr)
+	subscription := c.subscribe(strings.Repeat("x", 1<<20))
+	if _, err := subscription.Header(); err != nil { // comes with the first message
+		t.Fatal(err)
+	}
+	must(t, c.work("1s")) // many a tick
+	p.Signal(syscall.SIGTERM)
+	wantForced(t, p)
+}
+
+// TestOutOfTime has a call take longer than the stop may.
+func TestOutOfTime(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t, "-timeout=2s")
+	c := dial(t, addr)
+	failed := make(chan error)
+	go func() { failed <- c.work("1h") }()
+	<-c.sent
+	must(t, c.work("0s"))
+	p.Signal(syscall.SIGTERM)
+	if err := <-failed; status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled {
+		t.Errorf("the call that was cut off: %v, want Unavailable or Canceled", err)
+	}
+	wantForced(t, p)
+}
+
+// TestSilentConnection has a client that connects and says nothing, as a port
+// scanner does. It costs time, but is no failure.
+func TestSilentConnection(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	conn, err := net.Dial("tcp", addr)
+	must(t, err)
+	defer conn.Close()
+	must(t, dial(t, addr).work("0s")) // has come after it
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	dial(t, addr).talk()
+	p.Signal(os.Interrupt)
+	p.AwaitFired()
+	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
+	p.Signal(os.Interrupt)
+	p.WantExit(130)
+	wantStderr(t, p, "grpc server")
+}
+
+// TestStopAtStart has the signal come while the server may not serve yet.
+func TestStopAtStart(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		p, _ := start(t)
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(0)
+	}
+}
+
+func TestBadPayload(t *testing.T) {
+	t.Parallel()
+	_, addr := start(t)
+	if err := dial(t, addr).work("soon"); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("UnaryCall(soon) = %v, want InvalidArgument", err)
+	}
+}
+
+func TestBadStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer taken.Close()
+	for _, test := range []struct {
+		arg    string
+		status int
+		stderr string
+	}{
+		{"-addr=" + taken.Addr().String(), 1, `\Agrpc: .*address already in use\n\z`},
+		{"-addr=127.0.0.1", 1, `\Agrpc: .*missing port in address\n\z`},
+		{"-timeout=soon", 2, `\Ainvalid value "soon"`},
+		{"-port=9090", 2, `\Aflag provided but not defined: -port\n`},
+		{"serve", 2, `\Agrpc: unexpected argument "serve"\n\z`},
+	} {
+		p := process.Start(t, test.arg)
+		p.WantExit(test.status)
+		wantStderr(t, p, test.stderr)
+		if got := p.Stdout(); got != "" {
+			t.Errorf("%s: stdout = %q, want none", test.arg, got)
+		}
+	}
+}

@@ -1,0 +1,347 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+func TestMain(m *testing.M) { process.Main(m, main) }
+
+// start starts the program and returns its address.
+func start(t *testing.T, args ...string) (*process.Process, string) {
+	t.Helper()
+	p := process.Start(t, append([]string{"-addr=127.0.0.1:0"}, args...)...)
+	return p, strings.TrimPrefix(p.Line("listening on "), "http://")
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// client is a member of the chat.
+type client struct {
+	*websocket.Conn
+	addr string // its own
+	ctx  context.Context
+	got  []string // all that it has received
+	end  error    // with which that ended
+}
+
+// join returns a client that has said that it is there.
+func join(t *testing.T, addr, hello string) *client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	c := &client{ctx: ctx}
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			c.addr = conn.LocalAddr().String()
+		}
+		return conn, err
+	}}
+	conn, _, err := websocket.Dial(ctx, "ws://"+addr+"/chat", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	must(t, err)
+	t.Cleanup(func() { conn.CloseNow() })
+	c.Conn = conn
+	must(t, c.say(hello))
+	return c
+}
+
+func (c *client) write(text string) error {
+	return c.Write(c.ctx, websocket.MessageText, []byte(text))
+}
+
+// say returns when everybody has got text, or is to get it.
+func (c *client) say(text string) error {
+	if err := c.write(text); err != nil {
+		return err
+	}
+	return c.readUntil(text)
+}
+
+func (c *client) readUntil(text string) error {
+	for c.end == nil {
+		_, b, err := c.Read(c.ctx)
+		if err != nil {
+			c.end = err
+			break
+		}
+		c.got = append(c.got, string(b))
+		if string(b) == text {
+			return nil
+		}
+	}
+	return c.end
+}
+
+// wantEnd reads all, and wants the connection to end with that status.
+func (c *client) wantEnd(t *testing.T, status websocket.StatusCode, reason string) {
+	t.Helper()
+	err := c.readUntil("never said")
+	if got := websocket.CloseStatus(err); got != status || !strings.Contains(err.Error(), reason) {
+		t.Errorf("the end of the connection: %v, want %v %q", err, status, reason)
+	}
+}
+
+// wantGoodbye wants all clients to have got all that was said from text on, then
+// the goodbye, and the end.
+func wantGoodbye(t *testing.T, text string, clients ...*client) {
+	t.Helper()
+	var want []string
+	for i, c := range clients {
+		c.wantEnd(t, websocket.StatusGoingAway, goodbye)
+		from := slices.Index(c.got, text)
+		if from < 0 || c.got[len(c.got)-1] != goodbye {
+			t.Fatalf("client %d got %q, want %q, and %q at last", i, c.got, text, goodbye)
+		}
+		if got := c.got[from:]; i == 0 {
+			want = got
+		} else if !slices.Equal(got, want) {
+			t.Errorf("client %d got\n%q, and client 0\n%q", i, got, want)
+		}
+	}
+}
+
+func wantStderr(t *testing.T, p *process.Process, want string) {
+	t.Helper()
+	if got := p.Stderr(); !regexp.MustCompile(want).MatchString(got) {
+		t.Errorf("stderr = %q, want %v", got, want)
+	}
+}
+
+// TestGoodbye has something said just before the signal, to clients that have not
+// read it when the signal comes.
+func TestGoodbye(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	var clients []*client
+	for i := range 20 {
+		clients = append(clients, join(t, addr, fmt.Sprint("hello ", i)))
+	}
+	must(t, clients[7].say("last words"))
+	p.Signal(syscall.SIGTERM)
+	p.AwaitPortClosed(addr)
+	var all sync.WaitGroup
+	for _, c := range clients {
+		all.Go(func() { wantGoodbye(t, "last words", c) })
+	}
+	all.Wait()
+	p.WantExit(0)
+	if got := p.Stderr(); strings.Contains(got, "member") {
+		t.Errorf("stderr = %q, want no complaint about a member", got)
+	}
+}
+
+// TestUnderLoad has the signal come while all talk at once. What one has got, all
+// have, and the author of a message that was said too.
+func TestUnderLoad(t *testing.T) {
+	t.Parallel()
+	const n, each = 20, maxQueue / 20 // so that none can be too slow
+	p, addr := start(t)
+	var clients []*client
+	for i := range n {
+		clients = append(clients, join(t, addr, fmt.Sprint("hello ", i)))
+	}
+	var said atomic.Int64
+	var all sync.WaitGroup
+	for i, c := range clients {
+		all.Go(func() {
+			for j := range each - 1 {
+				if c.say(fmt.Sprint(i, " says ", j)) != nil {
+					return
+				}
+				if said.Add(1) == n*each/3 {
+					p.Process.Signal(syscall.SIGTERM)
+				}
+			}
+		})
+	}
+	all.Wait()
+	wantGoodbye(t, fmt.Sprint("hello ", n-1), clients...)
+	p.WantExit(0)
+}
+
+// TestSilentMember has a member that does not read when it is told to go, and so
+// does not answer. The others do not wait for it.
+func TestSilentMember(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		timeout string
+		status  int
+		stderr  string
+	}{
+		{"20s", 0, `failures=0\n\z`},
+		{"2s", 1, `(?m)^websocket: quit: drain: 1 goroutine left after .*: context deadline exceeded\n\z`},
+	} {
+		t.Run(test.timeout, func(t *testing.T) {
+			t.Parallel()
+			p, addr := start(t, "-timeout="+test.timeout)
+			silent, other := join(t, addr, "hello from silent"), join(t, addr, "hello")
+			p.Signal(syscall.SIGTERM)
+			wantGoodbye(t, "hello", other)
+			p.WantExit(test.status)
+			wantStderr(t, p, "cut off member="+silent.addr+"\n")
+			wantStderr(t, p, test.stderr)
+			if got := p.Stderr(); strings.Contains(got, other.addr) {
+				t.Errorf("stderr = %q, want nothing of %v", got, other.addr)
+			}
+		})
+	}
+}
+
+// fill says so much that one who does not read has to go.
+func fill(t *testing.T, p *process.Process, c *client) {
+	t.Helper()
+	for i := 0; !strings.Contains(p.Stderr(), "too slow"); i++ {
+		must(t, c.say(fmt.Sprintf("%0*d", maxMessage, i)))
+	}
+}
+
+// TestMemberNeverReads has a member of which all buffers are full.
+func TestMemberNeverReads(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	lazy, other := join(t, addr, "hello from lazy"), join(t, addr, "hello")
+	fill(t, p, other)
+	p.Signal(syscall.SIGTERM)
+	wantGoodbye(t, "hello", other)
+	p.WantExit(0)
+	wantStderr(t, p, "too slow member="+lazy.addr+"\n")
+	wantStderr(t, p, "cut off member="+lazy.addr+"\n")
+}
+
+// TestSlowMember has the same, but for a member that begins to read in time: it
+// misses nothing of what was said until it had to go.
+func TestSlowMember(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	slow, other := join(t, addr, "hello from slow"), join(t, addr, "hello")
+	fill(t, p, other)
+	slow.wantEnd(t, websocket.StatusPolicyViolation, "too slow")
+	if n := len(slow.got) - 1; n < maxQueue || n > len(other.got) || !slices.Equal(slow.got[1:], other.got[:n]) {
+		t.Errorf("%d messages until it had to go, want %d at least, and the same as others", n, maxQueue)
+	}
+	p.Signal(syscall.SIGTERM)
+	wantGoodbye(t, "hello", other)
+	p.WantExit(0)
+}
+
+// TestLeave wants nobody to be waited for who has left, in order or not.
+func TestLeave(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	polite, rude, loud := join(t, addr, "hello"), join(t, addr, "hello"), join(t, addr, "hello")
+	last := join(t, addr, "hello from the last")
+	must(t, polite.Close(websocket.StatusNormalClosure, "bye"))
+	rude.CloseNow()
+	must(t, loud.write(strings.Repeat("x", maxMessage+1)))
+	loud.wantEnd(t, websocket.StatusMessageTooBig, "")
+	must(t, last.say("alone at last"))
+	p.Signal(syscall.SIGTERM)
+	wantGoodbye(t, "alone at last", last)
+	p.WantExit(0)
+}
+
+// TestNotUTF8 wants none of it in a message of text, on which browsers close.
+func TestNotUTF8(t *testing.T) {
+	t.Parallel()
+	_, addr := start(t)
+	c := join(t, addr, "hello")
+	must(t, c.Write(c.ctx, websocket.MessageBinary, []byte("caf\xe9")))
+	must(t, c.readUntil("caf\uFFFD"))
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	join(t, addr, "hello from silent")
+	p.Signal(os.Interrupt)
+	p.AwaitFired()
+	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
+	p.Signal(os.Interrupt)
+	p.WantExit(130)
+	wantStderr(t, p, "drain")
+}
+
+// TestClosed wants nobody to join a chat that was closed.
+func TestClosed(t *testing.T) {
+	t.Parallel()
+	c := newChat()
+	c.close()
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, httptest.NewRequest("GET", "/chat", nil))
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), goodbye) {
+		t.Errorf("GET /chat = %d, %q, want 503, %s", w.Code, w.Body, goodbye)
+	}
+}
+
+func TestPage(t *testing.T) {
+	t.Parallel()
+	p, addr := start(t)
+	for _, test := range []struct {
+		path   string
+		status int
+		body   string
+	}{
+		{"/", http.StatusOK, "new WebSocket"},
+		{"/chat", http.StatusUpgradeRequired, "WebSocket"},
+		{"/other", http.StatusNotFound, ""},
+	} {
+		res, err := http.Get("http://" + addr + test.path)
+		must(t, err)
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if res.StatusCode != test.status || !strings.Contains(string(body), test.body) || err != nil {
+			t.Errorf("GET %s = %d, %q, %v, want %d, %q", test.path, res.StatusCode, body, err, test.status, test.body)
+		}
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+}
+
+func TestBadStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer taken.Close()
+	for _, test := range []struct {
+		arg    string
+		status int
+		stderr string
+	}{
+		{"-addr=" + taken.Addr().String(), 1, `\Awebsocket: .*address already in use\n\z`},
+		{"-timeout=soon", 2, `\Ainvalid value "soon"`},
+		{"-port=80", 2, `\Aflag provided but not defined: -port\n`},
+		{"serve", 2, `\Awebsocket: unexpected argument "serve"\n\z`},
+	} {
+		p := process.Start(t, test.arg)
+		p.WantExit(test.status)
+		wantStderr(t, p, test.stderr)
+		if got := p.Stdout(); got != "" {
+			t.Errorf("%s: stdout = %q, want none", test.arg, got)
+		}
+	}
+}
