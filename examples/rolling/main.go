@@ -1,0 +1,329 @@
+//go:build linux
+
+// Command rolling counts what clients lose by a rolling update. Behind HAProxy with
+// health checks run three replicas of a program. Under constant load they are stopped by
+// SIGTERM and started anew, one after the other, again and again. It does that with
+// examples/server, which is stopped by package quit, with a Delay and without one, and with
+// programs that are stopped by hand, and prints a table.
+//
+//	go run . -requests 20000 -rounds 1   # of each kind; two minutes
+//	go run . -update                     # 200,000 of each, a quarter of an hour; writes the table to README.md
+//
+// It is run in its own folder, and needs haproxy and go in the PATH. Its exit status is 1 if
+// quit with a Delay has lost a request.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// delay is longer than HAProxy takes to notice that a replica fails its checks: at most
+// fall × (inter + timeout check) = 2 × (100 ms + 400 ms). The rest is for requests
+// that have been given to the replica just then, and for a busy machine.
+const delay = 1500 * time.Millisecond
+
+// variant is a way to stop a replica.
+type variant struct {
+	name    string
+	command []string // relative to the folder of the programs
+}
+
+var variants = []variant{
+	{"`quit` with `Delay`", []string{"server", "-admin=", "-delay=" + delay.String()}},
+	{"`quit` without `Delay`", []string{"server", "-admin="}},
+	{"`http.Server.Shutdown`, by hand", []string{"byhand", "-pattern=shutdown"}},
+	{"the pattern of a widely copied article", []string{"byhand", "-pattern=article"}},
+}
+
+// retries are the settings of HAProxy that are compared: its default, and none.
+var retries = []int{3, 0}
+
+// plan says how a variant is tested.
+type plan struct {
+	requests, rate int           // in all rounds, and in a second
+	rounds         int           // the variants take turns, so that a busy time of the machine meets all
+	every          time.Duration // from the stop of a replica to the stop of the next
+	away           time.Duration // a replica stays, once HAProxy has noticed
+}
+
+func main() {
+	q := quit.GetQuitEvent()
+	p, update := parseFlags()
+	q.NotifySignal()
+
+	var lossless bool
+	q.Go(func(ctx context.Context) error {
+		defer q.Fire() // done: there is nothing to wait for
+		text, ok, err := compare(ctx, p)
+		if err != nil {
+			return err
+		}
+		fmt.Print(text)
+		lossless = ok
+		if update {
+			return updateFile("README.md", text)
+		}
+		return nil
+	}, quit.Name("comparison"))
+
+	// The drain waits for the comparison, which ends the processes that it has started.
+	err := q.WaitSignal()
+	var sig *quit.SignalError
+	switch {
+	case err != nil:
+		exit(1, err)
+	case errors.As(q.Cause(), &sig):
+		os.Exit(sig.ExitCode())
+	case !lossless:
+		exit(1, errors.New("quit with a Delay has lost requests"))
+	}
+}
+
+func parseFlags() (p plan, update bool) {
+	flags := flag.NewFlagSet("rolling", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.IntVar(&p.requests, "requests", 200_000, "send `n` requests for each figure")
+	flags.IntVar(&p.rounds, "rounds", 4, "send them in `n` rounds, in each of which all variants have their turn")
+	flags.IntVar(&p.rate, "rate", 2000, "send `n` requests in a second")
+	flags.DurationVar(&p.every, "every", 2500*time.Millisecond, "`time` from the stop of a replica to the stop of the next")
+	flags.DurationVar(&p.away, "away", 0, "`time` that a replica stays away, once HAProxy has noticed that it is")
+	flags.BoolVar(&update, "update", false, "write the table to README.md")
+	err := flags.Parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Println("usage: rolling [flags]")
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	}
+	switch {
+	case err != nil:
+	case flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case p.rate < 1 || p.rounds < 1 || p.every <= 0 || p.away < 0 || p.replacements() < 1:
+		err = errors.New("-requests, -rate, -rounds, -every and -away have to suffice for a replacement")
+	}
+	if err != nil {
+		exit(2, err)
+	}
+	p.requests -= p.requests % p.rounds
+	return p, update
+}
+
+func exit(status int, err error) {
+	fmt.Fprintln(os.Stderr, "rolling:", err)
+	os.Exit(status)
+}
+
+// replacements is how many replicas are replaced in a round, so that the last requests
+// come after the last of them. It is the same for all variants.
+func (p plan) replacements() int {
+	return int(time.Duration(p.requests/p.rounds)*time.Second/time.Duration(p.rate)/p.every) - 1
+}
+
+// compare returns the table, and reports whether the first variant lost nothing.
+func compare(ctx context.Context, p plan) (text string, lossless bool, err error) {
+	version, err := exec.CommandContext(ctx, "haproxy", "-v").Output()
+	if err != nil {
+		return "", false, err
+	}
+	tmp, err := os.MkdirTemp("", "rolling-")
+	if err != nil {
+		return "", false, err
+	}
+	defer os.RemoveAll(tmp)
+	if err := build(ctx, tmp); err != nil {
+		return "", false, err
+	}
+	sums := make(map[string]*result)
+	for round := range p.rounds {
+		for _, v := range variants {
+			for _, r := range retries {
+				key := fmt.Sprintf("%s, retries %d", v.name, r)
+				fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, p.rounds, key) // it takes a while
+				res, err := p.run(ctx, tmp, v, r)
+				if err != nil {
+					return "", false, fmt.Errorf("%s: %w", key, err)
+				}
+				fmt.Fprintf(os.Stderr, "\tlost %s; %s\n", res.losses(), res.times())
+				if round > 0 {
+					res.add(sums[key])
+				}
+				sums[key] = res
+			}
+		}
+	}
+
+	var b strings.Builder
+	fmt.Fprintf(&b, "For each figure: %d requests, %d in a second, and %d replacements of a replica, in %d rounds. %s, %s, %d cores.\n\n",
+		p.requests, p.rate, p.rounds*p.replacements(), p.rounds, strings.Join(strings.Fields(string(version))[:3], " "), runtime.Version(), runtime.NumCPU())
+	b.WriteString("| the replicas are stopped by | lost, HAProxy's default (`retries 3`) | answered: 99.9 %, longest | lost, `retries 0` | answered: 99.9 %, longest | exit status |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- |\n")
+	lossless = true
+	for i, v := range variants {
+		fmt.Fprintf(&b, "| %s |", v.name)
+		statuses := make(map[string]int)
+		for _, r := range retries {
+			res := sums[fmt.Sprintf("%s, retries %d", v.name, r)]
+			fmt.Fprintf(&b, " %s | %s |", res.losses(), res.times())
+			maps.Copy(statuses, res.statuses)
+			lossless = lossless && (i > 0 || len(res.lost) == 0)
+		}
+		fmt.Fprintf(&b, " %s |\n", strings.Join(slices.Sorted(maps.Keys(statuses)), ", "))
+	}
+	return b.String(), lossless, nil
+}
+
+// build builds the programs that are compared into folder.
+func build(ctx context.Context, folder string) error {
+	for name, dir := range map[string]string{"server": "../server", "byhand": "byhand"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(folder, name), ".")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return errors.Join(fmt.Errorf("building %s: %w\n%s", name, err, out), ctx.Err())
+		}
+	}
+	return nil
+}
+
+// result is what came of the requests.
+type result struct {
+	lost      map[string]int  // by kind
+	rounds    []int           // lost in each
+	latencies []time.Duration // of those answered
+	statuses  map[string]int  // with which the replicas that were replaced have ended
+}
+
+// run is a round: it replaces replicas that are stopped as v says while requests are sent.
+func (p plan) run(ctx context.Context, programs string, v variant, retries int) (*result, error) {
+	command := slices.Clone(v.command)
+	command[0] = filepath.Join(programs, command[0])
+	f, err := start(ctx, programs, retries, command)
+	if err != nil {
+		return nil, err
+	}
+	defer f.kill()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	loaded := make(chan []answer, 1)
+	go func() { loaded <- load(ctx, f.addr, p.requests/p.rounds, p.rate) }()
+	statuses, err := p.replaceAll(ctx, f, loaded)
+	if err != nil {
+		cancel()
+		<-loaded
+		return nil, err
+	}
+	answers := <-loaded
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	res := tally(answers)
+	res.statuses = statuses
+	return res, nil
+}
+
+// replaceAll replaces one replica after the other, and counts their exit statuses.
+func (p plan) replaceAll(ctx context.Context, f *fleet, loaded chan []answer) (map[string]int, error) {
+	statuses := make(map[string]int)
+	ticker := time.NewTicker(p.every)
+	defer ticker.Stop()
+	for n := range p.replacements() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		status, err := f.replace(ctx, n%replicas, p.away)
+		if err != nil {
+			return nil, err
+		}
+		statuses[status]++
+		if len(loaded) > 0 {
+			return nil, errors.New("all requests were sent before the last replica was replaced: make -every longer")
+		}
+	}
+	return statuses, nil
+}
+
+// tally is the result of one round.
+func tally(answers []answer) *result {
+	res := &result{lost: make(map[string]int), rounds: make([]int, 1)}
+	for _, a := range answers {
+		if a.lost != "" {
+			res.lost[a.lost]++
+			res.rounds[0]++
+		} else {
+			res.latencies = append(res.latencies, a.latency)
+		}
+	}
+	return res
+}
+
+// add adds the result of other rounds.
+func (r *result) add(other *result) {
+	r.rounds = append(r.rounds, other.rounds...)
+	r.latencies = append(r.latencies, other.latencies...)
+	for kind, n := range other.lost {
+		r.lost[kind] += n
+	}
+	for status, n := range other.statuses {
+		r.statuses[status] += n
+	}
+}
+
+// losses are the numbers of those lost, as a cell of the table.
+func (r *result) losses() string {
+	var sum int
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(r.lost)) {
+		sum += r.lost[kind]
+		kinds = append(kinds, fmt.Sprintf("%d × %s", r.lost[kind], kind))
+	}
+	if sum == 0 {
+		return "0"
+	}
+	var spread string
+	if len(r.rounds) > 1 {
+		spread = fmt.Sprintf(" (%d to %d in a round)", slices.Min(r.rounds), slices.Max(r.rounds))
+	}
+	return fmt.Sprintf("%d%s: %s", sum, spread, strings.Join(kinds, ", "))
+}
+
+// times are those that 99.9 % of the answers took at most, and the longest, as a cell.
+func (r *result) times() string {
+	n := len(r.latencies)
+	if n == 0 {
+		return "none"
+	}
+	slices.Sort(r.latencies)
+	return fmt.Sprintf("%d ms, %d ms", r.latencies[n*999/1000].Milliseconds(), r.latencies[n-1].Milliseconds())
+}
+
+// updateFile replaces what is between the two markers in the file by text.
+func updateFile(name, text string) error {
+	const from, to = "<!-- figures: written by go run . -update -->\n", "<!-- end of figures -->"
+	old, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	before, rest, ok1 := strings.Cut(string(old), from)
+	_, after, ok2 := strings.Cut(rest, to)
+	if !ok1 || !ok2 {
+		return fmt.Errorf("%s has no markers for the figures", name)
+	}
+	return os.WriteFile(name, []byte(before+from+"\n"+text+"\n"+to+after), 0o644)
+}

@@ -1,0 +1,263 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+func TestMain(m *testing.M) { process.Main(m, main) }
+
+func needHAProxy(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("haproxy"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+}
+
+// A short version of what the command does. HAProxy's retries would hide losses from the
+// first two; the article's are not to be hidden even by them.
+func TestRollingUpdate(t *testing.T) {
+	needHAProxy(t)
+	programs := t.TempDir()
+	if err := build(t.Context(), programs); err != nil {
+		t.Fatal(err)
+	}
+	long := plan{requests: 24_000, rate: 1000, rounds: 1, every: 4 * time.Second}
+	short := plan{requests: 6_000, rate: 1000, rounds: 1, every: 2 * time.Second}
+	for _, test := range []struct {
+		variant variant
+		plan    plan
+		retries int
+		lossy   bool
+		status  string
+	}{
+		{variants[0], long, 0, false, "0"},
+		{variants[1], short, 0, true, "0"},
+		{variants[3], short, 3, true, "1"},
+	} {
+		t.Run(test.variant.name, func(t *testing.T) {
+			res, err := test.plan.run(t.Context(), programs, test.variant, test.retries)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d replacements, lost %s; %s", test.plan.replacements(), res.losses(), res.times())
+			if lossy := len(res.lost) > 0; lossy != test.lossy {
+				t.Errorf("lost %s, want some lost: %v", res.losses(), test.lossy)
+			}
+			if got, want := res.statuses[test.status], test.plan.replacements(); got != want || len(res.statuses) > 1 {
+				t.Errorf("exit statuses %v, want %d × %s", res.statuses, want, test.status)
+			}
+		})
+	}
+}
+
+// A Ctrl-C ends the command and all that it has started.
+func TestInterrupt(t *testing.T) {
+	needHAProxy(t)
+	cmd := process.Command(t, "-requests=1000000")
+	tmp := t.TempDir()
+	cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
+	p := process.StartCommand(t, cmd)
+	p.AwaitStderr("retries 3\n")
+	p.Signal(os.Interrupt)
+	p.WantExit(130)
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{{"-no-such"}, {"stray"}, {"-requests=10"}, {"-rate=0"}, {"-rounds=0"}, {"-every=0s"}, {"-away=-1s"}} {
+		p := process.Start(t, args...)
+		p.WantExit(2)
+		if got := p.Stderr(); !strings.HasPrefix(got, "rolling: ") || strings.Count(got, "\n") != 1 {
+			t.Errorf("%q: stderr is %q, want one line", args, got)
+		}
+	}
+}
+
+// delay must be longer than HAProxy takes with the times in haproxy.cfg, with a margin.
+func TestDelay(t *testing.T) {
+	cfg, err := os.ReadFile("haproxy.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(pattern string) int {
+		match := regexp.MustCompile(`(?m)^\t[^#\n]*` + pattern).FindSubmatch(cfg)
+		if match == nil {
+			t.Fatalf("haproxy.cfg has no %s", pattern)
+		}
+		n, err := strconv.Atoi(string(match[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	ms := number(`\bfall (\d+)`) * (number(`\binter (\d+)ms`) + number(`timeout check (\d+)ms`))
+	if want := time.Duration(ms)*time.Millisecond + 500*time.Millisecond; delay < want {
+		t.Errorf("delay = %v, want %v or more", delay, want)
+	}
+}
+
+// Requests are sent whether or not others are answered: here, none is before all are there.
+func TestLoadIsOpen(t *testing.T) {
+	const n = 50
+	var arrived sync.WaitGroup
+	arrived.Add(n)
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived.Done()
+		arrived.Wait()
+		fmt.Fprintln(w, "worked for", r.FormValue("d"))
+	})
+	answers := load(t.Context(), addr, n, 1000)
+	if got := tally(answers).losses(); got != "0" {
+		t.Errorf("lost %s, want 0", got)
+	}
+	// The last was due 49 ms after the first, which so has waited as long.
+	if first := answers[0].latency; first < 49*time.Millisecond {
+		t.Errorf("latency of the first = %v, want 49ms or more", first)
+	}
+}
+
+// Each way to lose a request is counted, once, and no request is sent twice.
+func TestLoadCountsLosses(t *testing.T) {
+	const n = 40 // a quarter of which asks for 1ms
+	var mu sync.Mutex
+	requests := 0
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		requests++
+		switch requests % 4 {
+		case 0:
+			w.WriteHeader(http.StatusBadGateway)
+		case 1:
+			fmt.Fprintln(w, "worked for nothing")
+		case 2:
+			panic(http.ErrAbortHandler)
+		case 3:
+			fmt.Fprintln(w, "worked for", r.FormValue("d"))
+		}
+	})
+	answers := load(t.Context(), addr, n, 500)
+	if got, want := tally(answers).losses(), "30: 10 × 502, 10 × connection closed, 10 × wrong answer"; got != want {
+		t.Errorf("lost %s, want %s", got, want)
+	}
+	if requests != n {
+		t.Errorf("%d requests, want %d", requests, n)
+	}
+}
+
+func TestLoadWhereNobodyListens(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	if got, want := tally(load(t.Context(), ln.Addr().String(), 3, 1000)).losses(), "3: 3 × connection closed"; got != want {
+		t.Errorf("lost %s, want %s", got, want)
+	}
+}
+
+// A half of an answer is none.
+func TestLoadOfTruncatedAnswer(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() { // ends with the listener
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			http.ReadRequest(bufio.NewReader(conn))
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nworked for")
+			conn.Close()
+		}
+	}()
+	if got, want := tally(load(t.Context(), ln.Addr().String(), 1, 1000)).losses(), "1: 1 × connection closed"; got != want {
+		t.Errorf("lost %s, want %s", got, want)
+	}
+}
+
+// serve returns the address of a server that ends with the test.
+func serve(t *testing.T, handler http.HandlerFunc) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: handler}
+	go srv.Serve(ln) // until Close
+	t.Cleanup(func() { srv.Close() })
+	return ln.Addr().String()
+}
+
+func TestRounds(t *testing.T) {
+	first := tally([]answer{{time.Second, ""}, {0, "503"}, {0, "timeout"}})
+	first.statuses = map[string]int{"0": 2}
+	second := tally([]answer{{3 * time.Second, ""}, {time.Second, ""}, {0, "503"}})
+	second.statuses = map[string]int{"0": 1, "1": 1}
+	second.add(first)
+	if got, want := second.losses(), "3 (1 to 2 in a round): 2 × 503, 1 × timeout"; got != want {
+		t.Errorf("losses() = %s, want %s", got, want)
+	}
+	if got, want := second.times(), "3000 ms, 3000 ms"; got != want {
+		t.Errorf("times() = %s, want %s", got, want)
+	}
+	if got := second.statuses; got["0"] != 3 || got["1"] != 1 {
+		t.Errorf("statuses = %v, want 3 × 0 and 1 × 1", got)
+	}
+}
+
+func TestUpdateFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "README.md")
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, readme, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds what the first has written
+		if err := updateFile(name, "new figures\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(readme), "<!-- figures")
+	_, after, _ := strings.Cut(rest, "<!-- end")
+	want := before + "<!-- figures: written by go run . -update -->\n\nnew figures\n\n<!-- end" + after
+	if string(got) != want {
+		t.Errorf("the file is %q, want %q", got, want)
+	}
+	if err := os.WriteFile(name, []byte("no markers"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := updateFile(name, "new figures\n"); err == nil {
+		t.Error("updateFile() = nil for a file without markers")
+	}
+}
