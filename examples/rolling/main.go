@@ -114,7 +114,8 @@ func parseFlags() (p plan, update bool) {
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case p.rate < 1 || p.rounds < 1 || p.every <= 0 || p.away < 0 || p.replacements() < 1:
-		err = errors.New("-requests, -rate, -rounds, -every and -away have to suffice for a replacement")
+		err = fmt.Errorf("-requests=%d -rate=%d -rounds=%d -every=%v -away=%v do not suffice for a replacement in each round",
+			p.requests, p.rate, p.rounds, p.every, p.away)
 	}
 	if err != nil {
 		exit(2, err)
