@@ -15,7 +15,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -24,7 +23,7 @@ import (
 
 func main() {
 	q := quit.GetQuitEvent()
-	outbox := flag.String("outbox", filepath.Join(os.TempDir(), "outbox"), "send the letters to `file`")
+	outbox := flag.String("outbox", "", "send the letters to `file` (default a new one in the temporary directory)")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -35,7 +34,8 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// From here on there is something to lose, and no signal ends the program halfway.
+	// From here on there is something to lose, and neither Ctrl-C nor SIGTERM ends the
+	// program halfway.
 	q.NotifySignal()
 
 	// AfterDrain: it is closed when the writer has ended, who adds a last letter after the
@@ -47,7 +47,7 @@ func main() {
 
 	q.Go(func(ctx context.Context) error { return write(ctx, m) }, quit.Name("writer"))
 
-	fmt.Println("outbox:", *outbox)
+	fmt.Println("outbox:", m.outbox.Name())
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
@@ -95,13 +95,20 @@ type mailer struct {
 }
 
 func newMailer(outbox string) (*mailer, error) {
-	f, err := os.OpenFile(outbox, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := open(outbox)
 	if err != nil {
 		return nil, err
 	}
 	m := &mailer{outbox: f, stop: make(chan struct{}), ended: make(chan struct{})}
 	m.close = sync.OnceValue(m.shutDown)
 	return m, nil
+}
+
+func open(outbox string) (*os.File, error) {
+	if outbox == "" { // a name that others cannot know, and so cannot take
+		return os.CreateTemp("", "outbox-")
+	}
+	return os.OpenFile(outbox, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
 // Add accepts a letter, which is a promise to send it, or returns why it does not.

@@ -105,6 +105,27 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestOutboxOfItsOwn has the program pick the outbox, in a directory that belongs
+// to all: what others have put there is not written to.
+func TestOutboxOfItsOwn(t *testing.T) {
+	t.Parallel()
+	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
+	must(t, os.Symlink(victim, filepath.Join(dir, "outbox")))
+	cmd := process.Command(t)
+	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+	p := process.StartCommand(t, cmd)
+	path := p.Line("outbox: ")
+	p.Line("accepted letter 2")
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+	outbox, err := os.ReadFile(path)
+	must(t, err)
+	wantSent(t, p, string(outbox))
+	if _, err := os.Stat(victim); !os.IsNotExist(err) || filepath.Dir(path) != dir {
+		t.Errorf("outbox = %s, Stat(victim) = %v, want a new file in %s", path, err, dir)
+	}
+}
+
 // TestBacklog stops the program while no letter has been sent, and takes them then.
 func TestBacklog(t *testing.T) {
 	t.Parallel()

@@ -4,12 +4,13 @@
 // writes sorted pieces to temporary files, and then merges those. It shows how a
 // command-line tool cleans up after itself, whatever ends it:
 //
-//	go run ./examples/command -o sorted README.md CHANGELOG.md
+//	go run ./examples/command -o /tmp/sorted README.md CHANGELOG.md
+//	go run ./examples/command -o /tmp/sorted -            # type lines, then press Ctrl-C
 //	seq 300000 | go run ./examples/command - | head -1
 //
 // The status is 0, or 1 if something failed, or 2 for wrong usage; 130 after Ctrl-C, 143
-// after SIGTERM; and 141, without a word, if nobody reads the output any longer, as with
-// other tools in a pipe. In all of these cases the temporary files are gone, and the file of
+// after SIGTERM, 129 after SIGHUP, as when its terminal is closed; and 141, without a word,
+// if nobody reads the output any longer, as with other tools in a pipe. In all of these cases the temporary files are gone, and the file of
 // -o is complete or as it was before. A second Ctrl-C, half a second or more after the
 // first, ends it at once, even if the cleanup hangs: temporary files may be left then.
 package main
@@ -48,9 +49,9 @@ func main() {
 		slog.SetLogLoggerLevel(slog.LevelWarn) // to end is nothing to talk about
 	}
 
-	// From here on no signal ends the program before it has cleaned up. A broken
+	// From here on none of these ends the program before it has cleaned up. A broken
 	// pipe is an error of the write then, and not a signal.
-	q.NotifySignal()
+	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
 
 	// Next to the output, so that the rename is one within a file system.

@@ -208,6 +208,12 @@ func TestSorts(t *testing.T) {
 	p.WantExit(0)
 	c.wantText("a", "1\n2\n")
 	c.wantFiles("a", "empty")
+	// And what was private is private still.
+	info, err := os.Stat(filepath.Join(c.dir, "a"))
+	must(t, err)
+	if got := info.Mode(); got != 0o600 {
+		t.Errorf("mode of a = %v, want %v, as it was", got, os.FileMode(0o600))
+	}
 }
 
 func TestUsage(t *testing.T) {
@@ -274,7 +280,7 @@ func TestSignalWhileItWaits(t *testing.T) {
 	for _, test := range []struct {
 		sig    os.Signal
 		status int
-	}{{os.Interrupt, 130}, {syscall.SIGTERM, 143}} {
+	}{{os.Interrupt, 130}, {syscall.SIGTERM, 143}, {syscall.SIGHUP, 129}} {
 		for _, args := range [][]string{{"a", "-"}, {"-o=out", "a", "-"}, {"-o=old", "a", "fifo"}} {
 			c := newTool(t, append([]string{"-size=1"}, args...)...)
 			c.file("a", "2\n1\n")
@@ -295,18 +301,22 @@ func TestSignalWhileItWaits(t *testing.T) {
 			c.wantFiles("a", "fifo", "old")
 		}
 
-		c := newTool(t, "a")
-		text, sorted := lines(50_000) // more than a pipe holds
-		c.file("a", text)
-		stdout, stderr := c.startPiped()
-		first, err := io.ReadAll(io.LimitReader(stdout, 1000)) // and no more of it
-		must(t, err)
-		must(t, c.Process.Signal(test.sig))
-		c.wantExit(test.status)
-		if string(first) != sorted[:1000] || stderr.Len() > 0 {
-			t.Errorf("stdout begins with %q, stderr = %q, want the first lines, and nothing", first, stderr)
+		// More than a pipe holds, in many lines and in one.
+		text, sorted := lines(50_000)
+		long := strings.Repeat("x", 1<<20) + "\n"
+		for _, file := range []struct{ text, sorted string }{{text, sorted}, {long, long}} {
+			c := newTool(t, "a")
+			c.file("a", file.text)
+			stdout, stderr := c.startPiped()
+			first, err := io.ReadAll(io.LimitReader(stdout, 1000)) // and no more of it
+			must(t, err)
+			must(t, c.Process.Signal(test.sig))
+			c.wantExit(test.status)
+			if string(first) != file.sorted[:1000] || stderr.Len() > 0 {
+				t.Errorf("stdout begins with %q, stderr = %q, want the first lines, and nothing", first, stderr)
+			}
+			c.wantFiles("a")
 		}
-		c.wantFiles("a")
 	}
 }
 

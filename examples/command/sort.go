@@ -44,15 +44,15 @@ func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 // not to be used again then.
 type file struct {
 	ctx context.Context
-	*os.File
+	f   *os.File // not embedded: bufio would find its WriteString, which knows nothing of ctx
 }
 
 func (f file) Read(p []byte) (int, error) {
-	return do(f.ctx, func() (int, error) { return f.File.Read(p) })
+	return do(f.ctx, func() (int, error) { return f.f.Read(p) })
 }
 
 func (f file) Write(p []byte) (int, error) {
-	return do(f.ctx, func() (int, error) { return f.File.Write(p) })
+	return do(f.ctx, func() (int, error) { return f.f.Write(p) })
 }
 
 // sortFiles writes the lines of the inputs, sorted, to the file out, or to stdout if that is
@@ -70,9 +70,15 @@ func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) 
 	if out == "" {
 		return s.merge(os.Stdout)
 	}
-	// Under its own name only once it is complete, on the disk too.
+	// Under its own name only once it is complete, on the disk too. Who may read
+	// what it replaces may read it, and nobody else.
 	path := filepath.Join(dir, "out")
-	if err := create(path, func(f *os.File) error { return errors.Join(s.merge(f), f.Sync()) }); err != nil {
+	if err := create(path, func(f *os.File) (err error) {
+		if old, e := os.Stat(out); e == nil {
+			err = f.Chmod(old.Mode())
+		}
+		return errors.Join(err, s.merge(f), f.Sync())
+	}); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

@@ -2,7 +2,7 @@
 // the root of a tree down to the leaf, and how each part can end before the whole.
 //
 //   - Tickers (tickers.go): goroutines of the program, which end at the fire and are awaited.
-//   - A service (tickers.go): a part with an event and a counter of its own. It is stopped
+//   - A service (tickers.go): a part that looks after itself, with its own event and counter. It is stopped
 //     with the program, or alone by POST /service/stop. If one of its goroutines fails,
 //     the service stops, and if one cannot end, its stop says so in time. The rest
 //     of the program goes on in either case, and in the end its exit status is 1.
@@ -12,9 +12,9 @@
 // To try it:
 //
 //	go run ./examples/context                 # -stuck, or -fail: a service with a fault
-//	curl 'localhost:8080/work?d=3s'           # press Ctrl-C now: it is still answered
 //	curl 'localhost:8080/work?d=3s&timeout=1s'
-//	curl -X POST localhost:8080/service/stop
+//	curl -X POST localhost:8080/service/stop  # takes 11 s with -stuck
+//	curl 'localhost:8080/work?d=3s'           # press Ctrl-C now: it is still answered
 package main
 
 import (

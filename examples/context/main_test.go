@@ -181,7 +181,7 @@ func TestStuckServiceStoppedAlone(t *testing.T) {
 	if status != http.StatusInternalServerError {
 		t.Errorf("POST /service/stop = %d, want 500", status)
 	}
-	wantText(t, "POST /service/stop", body, "drain: 1 goroutine left", "1 goroutine of stuck:")
+	wantText(t, "POST /service/stop", body, " of 1s, cause: ", "drain: 1 goroutine left", "1 goroutine of stuck:")
 	if status, body := get(t, newClient(t), url+"/work?d=0s"); status != http.StatusOK {
 		t.Errorf("GET /work = %d %q, want 200", status, body)
 	}
@@ -305,7 +305,7 @@ func TestClientGoneEndsItsOwnRequestOnly(t *testing.T) {
 
 func TestTimeForTheRequestRunsOut(t *testing.T) {
 	t.Parallel()
-	p, url := start(t, "-timeout=2s")
+	p, url := start(t, "-timeout=10s") // of which the request has a second to say so
 	got := inWork(t, p, url, "d=1h&timeout=1h")
 	p.Signal(syscall.SIGTERM)
 	const cause = "connection 1: stopped: quit: no time left for the request"
@@ -315,6 +315,22 @@ func TestTimeForTheRequestRunsOut(t *testing.T) {
 	p.WantExit(1)
 	wantText(t, "stderr", p.Stderr(), cause, "context: quit: *http.Server (context/main.go:")
 	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+}
+
+// A client that never sends the body that it has announced does not hold up the
+// stop until the time for that runs out.
+func TestClientThatIsSlowToSend(t *testing.T) {
+	t.Parallel()
+	p, url := start(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET /work?d=0s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+	p.AwaitStderr(": worked for 0s")
+	p.Signal(syscall.SIGTERM)
+	wantStopped(t, p, 3)
 }
 
 // A client that sends and never reads does not hold up the stop for longer than it may take.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
@@ -24,13 +25,12 @@ func tick(ctx context.Context, name string, every time.Duration) error {
 	}
 }
 
-// startService starts a part of the program that minds its own: the event that it
+// startService starts a part of the program that looks after itself: the event that it
 // returns has a context, a counter and closers that are nobody else's. It knows nothing
 // of the program. Its Shutdown waits for its goroutines, but no longer than timeout, or
 // than the program gives it where that is less.
 func startService(timeout time.Duration, n int, every time.Duration, stuck, fail bool) *quit.QuitEvent {
-	svc := quit.NewQuitEvent()
-	svc.Timeout = timeout
+	svc := &quit.QuitEvent{Timeout: timeout, Logger: slog.With("event", "service")}
 	for i := range n {
 		svc.Go(func(ctx context.Context) error { return tick(ctx, fmt.Sprint("service ticker ", i+1), every) })
 	}

@@ -47,7 +47,7 @@ func newServer(addr net.Addr, limit time.Duration, h http.Handler) *http.Server 
 			defer cancel()
 			h.ServeHTTP(w, r.WithContext(ctx))
 		}),
-		ReadHeaderTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
 	}
 }
 

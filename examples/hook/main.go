@@ -4,11 +4,12 @@
 //
 //	go run ./examples/hook
 //	curl 'localhost:8080/work?d=5s'    # press Ctrl-C now: this is still answered
-//	curl -s localhost:8080/stream | wc # this never ends: it is cut off after 20 of the 25 seconds, and named
+//	curl -s localhost:8080/stream | wc # or now: this never ends, is cut off after 20 of the 25 seconds, and named
 //
 // What a signal does is up to the framework. This one gives the signals back at the first,
 // so a second Ctrl-C, or SIGTERM, ends the process at once: with no report, and what is not
-// closed yet stays so. [quit.QuitEvent.NotifySignal], which would do better, is not for here.
+// closed yet stays so. Beside a framework that does not mind, [quit.QuitEvent.NotifySignal]
+// would do better.
 package main
 
 import (
@@ -37,6 +38,9 @@ func main() {
 	if flag.NArg() > 0 {
 		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
 	}
+	if q.Timeout <= 0 { // the framework would take it for no time at all
+		exit(2, fmt.Errorf("-timeout must be more than 0, not %v", q.Timeout))
+	}
 
 	// AfterDrain, since requests in flight use it: the hook below is called while they run.
 	s := &store{saving: *saving}
@@ -50,6 +54,7 @@ func main() {
 		Handler: quithttp.Track(q, mux), // counted, so that the drain waits for them
 		// Requests are not cut off by the stop but when their time has run out.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
+		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
 	}
 
 	// Either hook would do. The server's is called as soon as the server shuts down, the

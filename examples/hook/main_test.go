@@ -133,7 +133,7 @@ func TestStream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p, url := start(t, "-timeout=5s") // of which the stream has half a second to end
+			p, url := start(t, "-timeout=10s") // of which the stream has a second to end
 			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 			if err != nil {
 				t.Fatal(err)
@@ -146,6 +146,9 @@ func TestStream(t *testing.T) {
 			p.WantExit(1)
 			wantStderr(t, p, `(?m)^(hook: )?quit: drain: 1 goroutine left after `, `1 goroutine of request:.*\.stream\\n`)
 			wantClosed(t, p, 0)
+			if strings.Contains(p.Stderr(), "framework: ") {
+				t.Errorf("stderr = %s\nwant the stream to have ended before the framework's time ran out", p.Stderr())
+			}
 		})
 	}
 }
@@ -168,6 +171,22 @@ func TestOutOfTime(t *testing.T) {
 	<-answered
 	wantStderr(t, p, `(?m)^(hook: )?quit: drain: 1 goroutine left after `, `1 goroutine of request:.*\.work\\n`)
 	wantClosed(t, p, 0)
+}
+
+// TestSlowClient has a client that never sends the body that it has announced.
+func TestSlowClient(t *testing.T) {
+	t.Parallel()
+	p, url := start(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET /work?d=1ms HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\n\r\n")
+	p.Line("working for 1ms")
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+	wantClosed(t, p, 1)
 }
 
 // TestClientGone wants the stream to end when nobody is there to get it.
@@ -224,6 +243,8 @@ func TestWrongUsage(t *testing.T) {
 	t.Parallel()
 	for arg, stderr := range map[string]string{
 		"-timeout=soon": `invalid value "soon"`,
+		"-timeout=0":    `^hook: -timeout must be more than 0, not 0s\n$`,
+		"-timeout=-1s":  `^hook: -timeout must be more than 0, not -1s\n$`,
 		"-port=80":      `not defined: -port`,
 		"serve":         `^hook: unexpected argument "serve"\n$`,
 	} {

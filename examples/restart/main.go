@@ -11,12 +11,12 @@
 //	kill -HUP $(cat /tmp/restart.pid)    # as often as you like
 //	sleep 1
 //	curl -d hello localhost:8080         # and this by the new one
-//	kill $(cat /tmp/restart.pid)
+//	kill $(cat /tmp/restart.pid)         # Ctrl-C does not reach what runs in the background
 //
 // Put a new version there by a rename, as mv does, or make the path a symlink and
 // change that. A successor that ends before it serves, or does not serve within
-// -ready-timeout, is no more: the old process goes on, and says why. So it does if SIGHUP
-// comes again meanwhile. SIGTERM and Ctrl-C stop it as always, and the successor that
+// -ready-timeout, is given up: the old process goes on, and says why. A SIGHUP that comes meanwhile
+// is ignored, with a line. SIGTERM and Ctrl-C stop it as always, and the successor that
 // is being started too.
 //
 // New connections are the successor's from the fire on. Those that the old process has
@@ -28,7 +28,7 @@
 //
 // Each process has a pid of its own. Supervisors find it in the pidfile, or, as systemd
 // with Type=notify, want to be told (MAINPID=). As PID 1 of a container this does not
-// work: all ends when that does. SIGHUP is taken under nohup too, where it is no terminal's.
+// work: all ends when that does. SIGHUP restarts it under nohup too.
 package main
 
 import (
@@ -95,6 +95,7 @@ func main() {
 					ln.Close()
 					return nil
 				}
+				err = errors.Join(err, writePID(pidfile)) // one that was late has written its own
 				fmt.Fprintf(os.Stderr, "restart: pid %d has no successor: %v\n", os.Getpid(), err)
 			case <-q.Done():
 				return nil

@@ -394,7 +394,9 @@ func (s *service) startLoad() *load {
 		keepAlive bool
 	}{{"GET", false}, {"POST", false}, {"GET", true}, {"POST", true}, {"POST", true}} {
 		name := fmt.Sprintf("client %d, %s, keep-alive %v", i, c.method, c.keepAlive)
+		l.mu.Lock() // the clients before it run already
 		l.last[name] = 0
+		l.mu.Unlock()
 		l.clients.Go(func() { l.run(name, c.method, newClient(c.keepAlive)) })
 	}
 	s.t.Cleanup(l.stop)
@@ -497,7 +499,7 @@ func (s *service) wantGone(pid int) {
 // request fails, and nothing is left.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
-	s := startService(t, "-delay=500ms", "-ready-timeout=4s")
+	s := startService(t, "-delay=1s", "-ready-timeout=4s") // each client asks once a second, on any machine
 	files := s.files(s.pid)
 	l := s.startLoad()
 	pid := s.pid
@@ -577,7 +579,7 @@ func TestRequestInFlight(t *testing.T) {
 // A request that does not end does not keep the old process, and it says so.
 func TestRequestNeverEnds(t *testing.T) {
 	t.Parallel()
-	s := startService(t, "-delay=0", "-timeout=3s")
+	s := startService(t, "-delay=0", "-timeout=10s") // of which the request has half a second to say so
 	h := s.hold("?d=1h")
 	h.send()
 	s.signal(s.pid, syscall.SIGHUP)
@@ -728,6 +730,13 @@ func TestPidfile(t *testing.T) {
 		}
 	}
 	want(s.pid)
+	// One that was too late may have written its own.
+	s.putScript("echo $$ >" + path + "; " + hang)
+	s.signal(s.pid, syscall.SIGHUP)
+	s.signal(s.awaitPid(hanging, 1), syscall.SIGTERM)
+	s.noSuccessor(s.pid, "it ended before it served (signal: terminated)")
+	want(s.pid)
+	s.putProgram()
 	next := s.restart(s.pid, 2)
 	want(next)
 	s.stop(next)

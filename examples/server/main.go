@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -69,7 +70,7 @@ func main() {
 		mux := http.NewServeMux()
 		mux.Handle("/readyz", quithttp.Ready(q))
 		mux.Handle("/debug/quit", quithttp.Status(q))
-		last := quit.NewQuitEvent()
+		last := &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)} // q logs its failures
 		quithttp.Serve(last, &http.Server{Handler: mux}, adminLn)
 		q.RegisterQuitCloser(last, quit.AfterDrain(), quit.Name("admin"))
 	}

@@ -3,10 +3,10 @@
 // it in a select, together with [quit.QuitEvent.Done].
 //
 //	go run ./examples/worker                         # press Ctrl-C: the work in hand is finished
-//	go run ./examples/worker -work=1m -timeout=5s    # press Ctrl-C: there is no time to finish it
+//	go run ./examples/worker -work=1m -timeout=5s    # press Ctrl-C: after 4 of the 5 s, it is given up
 //
-// After Ctrl-C or SIGTERM no worker takes anything new, but for what the select
-// may take in that very moment. What they have taken is finished: the signal does not
+// After Ctrl-C or SIGTERM no worker takes anything new, but for what one is about to
+// take in that very moment. What they have taken is finished: the signal does not
 // cut it off. Running out of time does, and then the program names what was not finished,
 // and its exit status is 1.
 package main
@@ -36,7 +36,8 @@ func main() {
 	}
 	w := &worker{q: q, queue: newQueue(*orders), work: *work, every: *every}
 
-	// Before the first worker starts: from then on, no signal ends the program halfway.
+	// Before the first worker starts: from then on, neither Ctrl-C nor SIGTERM ends the
+	// program halfway.
 	q.NotifySignal()
 
 	// Counted by hand. AddGoroutine comes before the go statement: in the goroutine, it

@@ -3,13 +3,14 @@
 // services/<name>/<id>, which has a lease that is kept alive. If the lease is lost, since etcd is
 // down or cannot be reached, the service goes on, and registers again once it can.
 //
-//	etcd &                # one that listens on localhost:2379
-//	go run ./etcd         # in examples/frameworks; then press Ctrl-C
-//	ETCDCTL_API=3 etcdctl watch --prefix services/
+//	etcd --data-dir /tmp/etcd >/tmp/etcd.log 2>&1 &
+//	go run ./etcd                                     # in examples/frameworks; then press Ctrl-C
+//	ETCDCTL_API=3 etcdctl watch --prefix services/    # in a second terminal shows the key come and go
+//	kill %1
 //
 // At the signal, the key is deleted first, and does not come back. Then the server stops,
 // and the requests in flight are answered. If etcd does not answer, the stop goes
-// on without it, in time, and the status is 1: the key is there still, until its
+// on without it, in time, and the status is 1: the key is still there, until its
 // lease expires. It is 1, too, if etcd cannot be reached at the start.
 package main
 
@@ -44,7 +45,7 @@ func main() {
 	name := flags.String("name", "hello", "`name` of the service")
 	id := flags.String("id", "", "`id` of this instance of it (default its address)")
 	endpoints := flags.String("etcd", "http://127.0.0.1:2379", "`URLs` of etcd, with commas between them")
-	ttl := flags.Duration("ttl", 10*time.Second, "life of the key without us, in full seconds")
+	ttl := flags.Duration("ttl", 10*time.Second, "how long the key lives after the process is gone, in full seconds")
 	dialTimeout := flags.Duration("dial-timeout", 5*time.Second, "time to wait for etcd")
 	flags.DurationVar(&q.Delay, "delay", 0, "time between the signal and the deletion of the key")
 	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
@@ -181,8 +182,9 @@ func (r *registration) Shutdown(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.revoke(ctx); err != nil {
-		return fmt.Errorf("%s may be there for %v more: %w", r.key, r.ttl, err)
+		return fmt.Errorf("%s may be there until its lease of %v expires: %w", r.key, r.ttl, err)
 	}
+	fmt.Println("deregistered", r.key)
 	return nil
 }
 

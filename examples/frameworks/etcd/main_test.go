@@ -601,7 +601,7 @@ func TestEtcdDownAtStop(t *testing.T) {
 			stop(e, p, s)
 			s.wantHello(resp)
 			s.WantExit(1)
-			s.wantError("registration (", s.key+" may be there for 2s more: ")
+			s.wantError("registration (", s.key+" may be there until its lease of 2s expires: ")
 			s.AwaitPortClosed(s.addr())
 		})
 	}

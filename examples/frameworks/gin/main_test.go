@@ -18,18 +18,23 @@ import (
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
 )
 
 // With this variable the program's job is another one: it never ends, or
-// it fails at the end of stdin.
+// it fails at the end of stdin. Or a signal comes before the program begins to serve.
 const otherJob = "EXAMPLE_GIN_JOB"
 
 var jobs = map[string]job{
-	"stuck": func(context.Context) error { select {} },
+	"stuck": func(context.Context) error {
+		fmt.Println("the job runs")
+		select {}
+	},
 	"stdin": func(context.Context) error {
 		io.Copy(io.Discard, os.Stdin)
 		return errors.New("the job failed")
 	},
+	"early signal": nil,
 }
 
 func TestMain(m *testing.M) {
@@ -38,6 +43,10 @@ func TestMain(m *testing.M) {
 		if !ok {
 			main()
 			return
+		}
+		if job == nil {
+			quit.GetQuitEvent().Fail(&quit.SignalError{Signal: syscall.SIGTERM})
+			job = newJob(0)
 		}
 		run := withQuit
 		if os.Args[1] == "errgroup" {
@@ -141,6 +150,12 @@ func TestFailAfter(t *testing.T) {
 	})
 }
 
+func TestStopAtStart(t *testing.T) {
+	t.Parallel()
+	p, _, _ := startJob(t, "quit", "early signal")
+	p.WantExit(0)
+}
+
 // TestJobFails has the job fail with a request in flight, which is answered.
 func TestJobFails(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
@@ -157,9 +172,12 @@ func TestJobFails(t *testing.T) {
 func TestEndless(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url := start(t, with, "-timeout=1s")
-		get(t, url+"/hello?d=1000h")
+		resp := get(t, url+"/hello?d=1000h")
 		p.Signal(syscall.SIGTERM)
 		p.WantExit(1)
+		if body, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("GET /hello = %q, want an error: that is half an answer", body)
+		}
 		wantLastLine(t, p, "context deadline exceeded")
 		if with == "quit" {
 			wantLastLine(t, p, "gin (") // the name, and where it was registered
@@ -204,6 +222,7 @@ func TestBothFail(t *testing.T) {
 func TestStuckJob(t *testing.T) {
 	t.Parallel()
 	p, _, _ := startJob(t, "quit", "stuck")
+	p.Line("the job runs")
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(1)
 	wantLastLine(t, p, "1 goroutine left")
@@ -237,7 +256,7 @@ func TestSecondInterrupt(t *testing.T) {
 func TestSecondTerm(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url := start(t, with)
-		resp := get(t, url+"/hello?d=3s")
+		resp := get(t, url+"/hello?d=6s")
 		p.Signal(syscall.SIGTERM)
 		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
 		p.Signal(syscall.SIGTERM)
@@ -287,15 +306,15 @@ func TestBadStart(t *testing.T) {
 // TestLines wants the counts in the doc comment to be true.
 func TestLines(t *testing.T) {
 	t.Parallel()
-	errgroup, quit := codeLines(t, "errgroup.go", "withErrgroup"), codeLines(t, "quit.go", "withQuit")
-	if quit >= errgroup {
-		t.Errorf("withQuit has %d lines of code, withErrgroup %d, want fewer", quit, errgroup)
+	with, without := codeLines(t, "quit.go", "withQuit"), codeLines(t, "errgroup.go", "withErrgroup")
+	if with >= without {
+		t.Errorf("withQuit has %d lines of code, withErrgroup %d, want fewer", with, without)
 	}
 	main, err := os.ReadFile("main.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("withErrgroup is %d lines of code, withQuit is %d", errgroup, quit); !strings.Contains(string(main), want) {
+	if want := fmt.Sprintf("withErrgroup is %d lines of code, withQuit is %d", without, with); !strings.Contains(string(main), want) {
 		t.Errorf("the doc comment of main.go does not have %q", want)
 	}
 }

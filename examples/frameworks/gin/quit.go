@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -10,13 +11,15 @@ import (
 )
 
 func withQuit(srv *http.Server, job job, timeout time.Duration) error {
-	q := &quit.QuitEvent{Timeout: timeout}
+	q := quit.GetQuitEvent()
+	q.Timeout = timeout
 	q.NotifySignal() // a signal while it starts stops it too
-	addr, err := quithttp.ListenAndServe(q, srv, quit.Name("gin"))
+	ln, err := net.Listen("tcp", srv.Addr)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("listening on http://%v\n", addr)
+	quithttp.Serve(q, srv, ln, quit.Name("gin"))
+	fmt.Printf("listening on http://%v\n", ln.Addr())
 	q.Go(job, quit.Name("job"))
 	return q.WaitSignal()
 }

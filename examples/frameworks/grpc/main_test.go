@@ -191,7 +191,7 @@ func TestInFlight(t *testing.T) {
 // TestDelay wants the server to say NOT_SERVING, and to serve.
 func TestDelay(t *testing.T) {
 	t.Parallel()
-	p, addr := start(t, "-delay=4s")
+	p, addr := start(t, "-delay=10s")
 	c := dial(t, addr)
 	watch := c.watch()
 	wantStatus(t, watch, healthpb.HealthCheckResponse_SERVING)
@@ -229,7 +229,7 @@ func TestWatch(t *testing.T) {
 // TestStreamWithoutEnd has a client that never says that it has said all.
 func TestStreamWithoutEnd(t *testing.T) {
 	t.Parallel()
-	p, addr := start(t, "-timeout=2s")
+	p, addr := start(t, "-timeout=10s")
 	talk := dial(t, addr).talk()
 	p.Signal(syscall.SIGTERM)
 	p.AwaitPortClosed(addr)
@@ -244,7 +244,7 @@ func TestStreamWithoutEnd(t *testing.T) {
 // not hear of the fire.
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
-	p, addr := start(t, "-timeout=2s")
+	p, addr := start(t, "-timeout=10s")
 	c := dial(t, addr)
 	subscription := c.subscribe(strings.Repeat("x", 1<<20))
 	if _, err := subscription.Header(); err != nil { // comes with the first message
@@ -258,7 +258,7 @@ func TestClientNeverReads(t *testing.T) {
 // TestOutOfTime has a call take longer than the stop may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
-	p, addr := start(t, "-timeout=2s")
+	p, addr := start(t, "-timeout=10s")
 	c := dial(t, addr)
 	failed := make(chan error)
 	go func() { failed <- c.work("1h") }()

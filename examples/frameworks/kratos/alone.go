@@ -48,9 +48,14 @@ func withAlone(o options) error {
 	mux.HandleFunc("GET /hello", o.hello)
 	quithttp.Serve(q, &http.Server{Handler: mux}, httpLn, quit.Name("http"))
 
-	srv := grpc.NewServer()
-	grpc_health_v1.RegisterHealthServer(srv, health.NewServer())
-	q.RegisterQuitCloser(quit.Graceful(srv.GracefulStop, srv.Stop), quit.Name("grpc"))
+	srv := grpc.NewServer(grpc.ConnectionTimeout(silence))
+	hs := health.NewServer()
+	grpc_health_v1.RegisterHealthServer(srv, hs)
+	stop := func() {
+		hs.Shutdown() // NOT_SERVING
+		srv.GracefulStop()
+	}
+	q.RegisterQuitCloser(quit.Graceful(stop, srv.Stop), quit.Name("grpc"))
 	q.Go(func(context.Context) error { return srv.Serve(grpcLn) }, quit.Name("grpc"),
 		quit.Ignore(grpc.ErrServerStopped)) // stopped before it has begun
 
@@ -60,9 +65,10 @@ func withAlone(o options) error {
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			select {
 			case <-time.After(o.linger):
+				return nil
 			case <-ctx.Done():
+				return ctx.Err()
 			}
-			return nil
 		}), quit.Name("linger"))
 	}
 
@@ -71,12 +77,17 @@ func withAlone(o options) error {
 	q.Go(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, o.registrarLimit)
 		defer cancel()
-		if err := o.registrar.Register(ctx, &o.ServiceInstance); err != nil {
+		err := o.registrar.Register(ctx, &o.ServiceInstance)
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
+		// Also if that was given up: it may have arrived all the same.
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			return o.registrar.Deregister(ctx, &o.ServiceInstance)
 		}), quit.Name("deregister"), quit.Timeout(o.registrarLimit)) // RegistrarTimeout
+		if err != nil {
+			return err
+		}
 
 		// BeforeStop: registered last, called first.
 		q.RegisterStopFunc(func() { fmt.Println("stopping") }, quit.Name("before stop"))

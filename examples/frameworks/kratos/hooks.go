@@ -23,11 +23,12 @@ import (
 //
 // What would go wrong in the obvious way is avoided here (as of kratos v2.8.3):
 //
-//   - A deregistration that fails keeps Stop from stopping anything, and the hooks
-//     of AfterStop from being called; and a second call of Stop deregisters once more.
+//   - If a deregistration fails, Stop stops nothing, unless it was a signal that called
+//     it, and the hooks of AfterStop are not called; and a second call of Stop
+//     deregisters once more. A registration that was given up, but has arrived, stays.
 //     See registrar.
 //   - The gRPC server's Stop waits for streams without end, whatever StopTimeout is. See
-//     grpcServer.
+//     grpcServer. And for connections that say nothing: see silence.
 //   - A hook of AfterStop is not called if a server fails or is not stopped in time, and its
 //     context is always cancelled already. So q.Shutdown is called after Run.
 //   - SIGQUIT, which dumps all stacks, is a signal to stop by default; and a
@@ -35,8 +36,8 @@ import (
 //
 // What remains: a call of the registrar that ignores its context holds up everything,
 // until the second Ctrl-C; a registration that fails ends the program without a stop
-// of the servers; and the HTTP server goes on with a request for which there was no time, while
-// what it uses is closed.
+// of the servers; if one server fails, the others are stopped before it is deregistered; and the
+// HTTP server goes on with a request for which there was no time, while what it uses is closed.
 func withHooks(o options) error {
 	// The deregistration, the servers and what quit stops come one after the other, each
 	// with a time of its own.
@@ -45,7 +46,8 @@ func withHooks(o options) error {
 	q.NotifySignal() // both hear of a signal; quit's part is the second Ctrl-C
 
 	httpSrv := khttp.NewServer(khttp.Address(o.http), khttp.Timeout(0)) // its default for a request is 1 s
-	grpcSrv := grpcServer{kgrpc.NewServer(kgrpc.Address(o.grpc))}
+	grpcSrv := grpcServer{kgrpc.NewServer(kgrpc.Address(o.grpc),
+		kgrpc.Options(grpc.ConnectionTimeout(silence)))}
 	httpSrv.HandleFunc("/hello", o.hello)
 	httpURL, err := httpSrv.Endpoint() // listens
 	if err != nil {
@@ -91,12 +93,23 @@ func withHooks(o options) error {
 	return errors.Join(err, q.Shutdown(context.Background()))
 }
 
-// registrar deregisters once, and tells q of the failure instead of kratos.
+// registrar deregisters once, also what was given up, and tells q of the failure
+// instead of kratos.
 type registrar struct {
 	registry.Registrar
 	q      *quit.QuitEvent
 	linger time.Duration
 	once   sync.Once
+}
+
+func (r *registrar) Register(ctx context.Context, in *registry.ServiceInstance) error {
+	err := r.Registrar.Register(ctx, in)
+	if err != nil && ctx.Err() != nil { // given up: it may have arrived all the same
+		r.q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			return r.Registrar.Deregister(ctx, in)
+		}), quit.Name("deregister"))
+	}
+	return err
 }
 
 func (r *registrar) Deregister(ctx context.Context, in *registry.ServiceInstance) error {

@@ -4,8 +4,9 @@
 // quit alone; withHooks, in hooks.go, is a kratos App, in which quit stops what is
 // not a server.
 //
-//	go run ./kratos                # in examples/frameworks; then press Ctrl-C
-//	go run ./kratos -linger=5s     # deregistered that long before the ports close
+//	go run ./kratos                      # in examples/frameworks
+//	curl 'localhost:8000/hello?d=3s'     # press Ctrl-C in the first terminal now: this is still answered
+//	go run ./kratos -linger=3s           # deregistered that long before the ports close
 //	go run ./kratos -with=hooks
 //
 // In both, the requests in flight are answered, and the worker has ended before what it uses is
@@ -37,6 +38,10 @@ type options struct {
 	linger         time.Duration // between the deregistration and the first port's closing
 	registrarLimit time.Duration // for a call of the registrar
 }
+
+// silence is how long a gRPC connection that says nothing can hold up the stop. By
+// default that is two minutes, and Stop does not cut it off.
+const silence = 5 * time.Second
 
 var modes = map[string]func(options) error{"alone": withAlone, "hooks": withHooks}
 

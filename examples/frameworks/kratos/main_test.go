@@ -68,6 +68,10 @@ func (f faulty) Register(ctx context.Context, in *registry.ServiceInstance) erro
 		fmt.Println("registering")
 		<-ctx.Done()
 		return ctx.Err()
+	case "register unheard": // it arrives, its answer does not
+		f.printer.Register(ctx, in)
+		<-ctx.Done()
+		return ctx.Err()
 	case "register late":
 		fmt.Println("registering")
 		io.Copy(io.Discard, os.Stdin)
@@ -168,8 +172,8 @@ func wantHello(t *testing.T, resp *http.Response) {
 	}
 }
 
-// watch opens a stream that never ends, and waits for its first message.
-func (s *service) watch(t *testing.T) {
+// watch opens a stream that never ends, and returns after its first message.
+func (s *service) watch(t *testing.T) grpc_health_v1.Health_WatchClient {
 	t.Helper()
 	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
@@ -178,6 +182,7 @@ func (s *service) watch(t *testing.T) {
 	must(t, err)
 	_, err = stream.Recv()
 	must(t, err)
+	return stream
 }
 
 // wantStdout wants lines with these beginnings, each once, in this order.
@@ -273,6 +278,16 @@ func TestShortLinger(t *testing.T) {
 	})
 }
 
+// TestLingerCutShort has no time for all of it, and says so.
+func TestLingerCutShort(t *testing.T) {
+	t.Parallel()
+	s := start(t, "alone", "", "-linger=4s", "-timeout=4500ms")
+	s.AwaitStdout("\nstarted")
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(1)
+	s.wantError(t, "linger (", "context deadline exceeded")
+}
+
 func TestRegisterFails(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "register fails")
@@ -301,6 +316,22 @@ func TestSignalWhileRegistering(t *testing.T) {
 			s := start(t, with, "register hangs", "-registrar-timeout=100ms")
 			s.WantExit(1)
 			s.wantError(t, "deadline exceeded")
+		})
+	})
+	t.Run("arrived", func(t *testing.T) { // but nobody heard of that
+		t.Parallel()
+		s := start(t, "alone", "register unheard", "-registrar-timeout=1h")
+		s.AwaitStdout("registered")
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+		s.wantStdout(t, "registered", "deregistered")
+	})
+	t.Run("arrived, timeout", func(t *testing.T) {
+		both(t, func(t *testing.T, with string) {
+			s := start(t, with, "register unheard", "-registrar-timeout=100ms")
+			s.WantExit(1)
+			s.wantError(t, "deadline exceeded")
+			s.wantStdout(t, "registered", "deregistered")
 		})
 	})
 	t.Run("not heard", func(t *testing.T) { // it registers all the same
@@ -399,16 +430,22 @@ func TestEndless(t *testing.T) {
 	for _, kind := range []string{"stream", "request"} {
 		t.Run(kind, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
-				s := start(t, with, "", "-timeout=3s")
+				s := start(t, with, "", "-timeout=6s")
 				s.AwaitStdout("\nstarted")
 				name := "grpc ("
+				var watch grpc_health_v1.Health_WatchClient
 				if kind == "stream" {
-					s.watch(t)
+					watch = s.watch(t)
 				} else {
 					s.hello(t, "?d=1000h")
 					name = "http ("
 				}
 				s.Signal(syscall.SIGTERM)
+				if kind == "stream" {
+					if got, err := watch.Recv(); got.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
+						t.Errorf("Watch: %v, %v, want NOT_SERVING", got, err)
+					}
+				}
 				s.WantExit(1)
 				s.wantError(t, "context deadline exceeded")
 				if with == "alone" {
@@ -421,6 +458,23 @@ func TestEndless(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSilentConnection has a client that connects to the gRPC port and says nothing.
+func TestSilentConnection(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		s := start(t, with, "")
+		s.AwaitStdout("\nstarted")
+		conn, err := net.Dial("tcp", s.grpc)
+		must(t, err)
+		defer conn.Close()
+		in := &registry.ServiceInstance{Endpoints: []string{"http://" + s.http, "grpc://" + s.grpc}}
+		if got := probe(in); got != "http 200, grpc <nil>" { // has come after it
+			t.Error(got)
+		}
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+	})
 }
 
 func TestSecondInterrupt(t *testing.T) {

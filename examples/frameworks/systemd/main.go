@@ -2,12 +2,13 @@
 // from the fire on, STOPPING=1 with each step of the stop that begins, its name, and
 // how long it may take, as EXTEND_TIMEOUT_USEC. So TimeoutStopSec, in quit.service, can
 // be short, however long the whole stop may take. As long as one step after the other
-// ends, systemd waits. If the program hangs, no more messages come, and it is killed.
+// ends, systemd waits. If the program hangs, no more
+// messages come, and it is killed once the time promised for the step is over.
 //
 //	go build -o /tmp/quit-systemd ./systemd    # in examples/frameworks
 //	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s /tmp/quit-systemd
 //	systemctl --user status quit               # active (running)
-//	systemctl --user stop quit                 # takes 15 s, and status says what it stops
+//	systemctl --user stop quit                 # takes 12 s, and status says what it stops
 //
 // Without systemd it runs as well, and tells nobody.
 package main
@@ -18,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -32,7 +34,7 @@ import (
 func main() {
 	q := quit.GetQuitEvent()
 	addr := flag.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
-	flush := flag.Duration("flush", 5*time.Second, "time that each of the shards takes to be written to the disk")
+	flush := flag.Duration("flush", 4*time.Second, "time that each of the shards takes to be written to the disk")
 	flag.DurationVar(&q.Timeout, "timeout", 5*time.Minute, "time for the whole stop")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -44,15 +46,16 @@ func main() {
 	q.NotifySignal()
 
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
-	ln, err := quithttp.ListenAndServe(q, &http.Server{Addr: *addr, Handler: handler})
+	ln, err := net.Listen("tcp", *addr)
 	if err != nil {
 		exit(1, err)
 	}
+	quithttp.Serve(q, &http.Server{Handler: handler}, ln)
 	for i := range 3 {
 		q.RegisterCloser(shard(*flush), quit.AfterDrain(), quit.Name(fmt.Sprint("shard ", i+1)))
 	}
 
-	fmt.Printf("listening on http://%v\n", ln)
+	fmt.Printf("listening on http://%v\n", ln.Addr())
 	notify(daemon.SdNotifyReady)
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)

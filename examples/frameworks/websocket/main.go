@@ -9,7 +9,7 @@
 //
 // A member that does not read, or does not answer, is cut off after 3 seconds, and
 // holds up no other. If the stop has no more time than that, the status is 1. In both
-// cases the log says whom it was.
+// cases the log says who it was.
 //
 // What main.go does about stopping is all there is for any WebSockets; how a member is
 // told is in chat.go.
@@ -20,6 +20,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -43,20 +44,22 @@ func main() {
 	// From now on no signal ends the program halfway.
 	q.NotifySignal()
 
+	ln, err := net.Listen("tcp", *addr)
+	if err != nil {
+		exit(1, err)
+	}
+
 	c := newChat()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, page) })
 	// Track counts the handlers, each of which lives as long as its WebSocket. The drain
 	// waits for them.
 	mux.Handle("GET /chat", quithttp.Track(q, c))
-	ln, err := quithttp.ListenAndServe(q, &http.Server{Addr: *addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second})
-	if err != nil {
-		exit(1, err)
-	}
+	quithttp.Serve(q, &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, ln)
 	// Registered last, called first: it has all handlers end, and lets in no more.
 	q.RegisterStopFunc(c.close, quit.Name("chat"))
 
-	fmt.Printf("listening on http://%v\n", ln)
+	fmt.Printf("listening on http://%v\n", ln.Addr())
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}

@@ -22,9 +22,20 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
 )
 
-func TestMain(m *testing.M) { process.Main(m, main) }
+// With this variable a signal comes before the program begins to serve.
+const early = "EXAMPLE_WEBSOCKET_EARLY"
+
+func TestMain(m *testing.M) {
+	process.Main(m, func() {
+		if os.Getenv(early) != "" {
+			quit.GetQuitEvent().Fail(&quit.SignalError{Signal: syscall.SIGTERM})
+		}
+		main()
+	})
+}
 
 // start starts the program and returns its address.
 func start(t *testing.T, args ...string) (*process.Process, string) {
@@ -272,6 +283,13 @@ func TestNotUTF8(t *testing.T) {
 	c := join(t, addr, "hello")
 	must(t, c.Write(c.ctx, websocket.MessageBinary, []byte("caf\xe9")))
 	must(t, c.readUntil("caf\uFFFD"))
+}
+
+func TestStopAtStart(t *testing.T) {
+	t.Parallel()
+	cmd := process.Command(t, "-addr=127.0.0.1:0")
+	cmd.Env = append(cmd.Env, early+"=1")
+	process.StartCommand(t, cmd).WantExit(0)
 }
 
 func TestSecondInterrupt(t *testing.T) {
