@@ -63,7 +63,7 @@
 //	Debug  quit: step begins            step, site, share (0: no limit)
 //	Debug  quit: step ended             step, site, took
 //	Warn   quit: step still running     step, site, for, left, stacks; after 5 s, then ever rarer
-//	Error  quit: step failed            step, site, took, err, stacks
+//	Error  quit: step failed            step, site, took, err, stacks; stack of a panic
 //	Error  quit: step abandoned         the same, or the stacks later: quit: stacks of abandoned step
 //	Debug  quit: abandoned step returned; Error: quit: abandoned step failed
 //	Error  quit: panic                  goroutine, panic, stack

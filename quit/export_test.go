@@ -1,6 +1,7 @@
 package quit
 
 import (
+	"os"
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/stacks"
@@ -28,4 +29,10 @@ func NamedError(name, site string, err error) error { return &namedError{name, s
 // ReportWithStacks is what a forced end writes.
 func ReportWithStacks(q *QuitEvent) string {
 	return q.report(make(map[*QuitEvent]bool), stacks.All()).String()
+}
+
+// Handler returns a handler that gets its signals from the caller: take reports
+// whether one ends the process.
+func Handler(q *QuitEvent, since time.Time) (take func(s os.Signal, now time.Time) bool) {
+	return (&handler{q: q, since: since}).take
 }

@@ -41,12 +41,12 @@ type QuitEvent struct {
 	// waits for its handler, so one that blocks holds it up.
 	Logger *slog.Logger
 
-	event     Event                     // the fire; its context is Context
-	work      Event                     // fires when there is no time left for work in flight; its context is WorkContext
-	ended     Event                     // fires when the shutdown has ended
-	count     counter                   // of goroutines
-	pipe      pipeHold                  // keeps SIGPIPE away
-	signalled atomic.Pointer[time.Time] // when the first signal came; set once
+	event     Event                       // the fire; its context is Context
+	work      Event                       // fires when there is no time left for work in flight; its context is WorkContext
+	ended     Event                       // fires when the shutdown has ended
+	count     counter                     // of goroutines
+	pipe      pipeHold                    // keeps SIGPIPE away
+	signalled atomic.Pointer[firstSignal] // set once, by the handler that comes first
 
 	routines atomic.Pointer[map[uintptr]*routine] // by the code of their func; a map is never changed, only replaced
 
@@ -56,7 +56,7 @@ type QuitEvent struct {
 	running  int             // steps that have begun and neither returned nor were abandoned
 	steps    []*step         // all that have begun, in that order
 	failures []error         // in the order they happened; not added to once the shutdown has ended
-	base     context.Context // of all steps; set when the shutdown starts, as is deadline
+	base     context.Context // of all steps; set by the first to shut down, before the fire, as is deadline
 	deadline time.Time       // zero: none
 
 	err error // of the shutdown; written, with mu held, before ended fires, and read after that or with mu held

@@ -404,10 +404,10 @@ func TestStacksOfDrain(t *testing.T) {
 // owner is a closer that waits for a goroutine of its own, also in Close.
 type owner struct{ hang chan struct{} }
 
-func (o *owner) Owner() string { return stacks.ID(o) }
+func (o *owner) Owner() stacks.OwnerID { return stacks.OwnerID(stacks.ID(o)) }
 
 func (o *owner) Shutdown(ctx context.Context) error {
-	labels := stacks.Label(ctx, "owned", o.Owner())
+	labels := stacks.Label(ctx, "owned", stacks.ID(o))
 	go func() {
 		pprof.SetGoroutineLabels(labels)
 		hangHere(o.hang)
@@ -442,6 +442,25 @@ func TestStacksOfOwner(t *testing.T) {
 		if text := logged(); !q.Report().Steps[0].Abandoned || strings.Count(text, "stacks=") != 1 || strings.Contains(text, "told") {
 			t.Errorf("the log:\n%s", text)
 		}
+	})
+}
+
+// lock is a closer with a method Owner of its own, which is nobody's to call.
+type lock struct{ hang chan struct{} }
+
+func (*lock) Owner() string                      { panic("not locked") }
+func (l *lock) Shutdown(_ context.Context) error { hangHere(l.hang); return nil }
+
+func TestStacksOfLikeName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		l := &lock{make(chan struct{})}
+		q.RegisterQuitCloser(l)
+		q.GracefulStop()
+		if s := q.Report().Steps[0]; !s.Abandoned || !strings.Contains(s.Stacks, "quit_test.(*lock).Shutdown\n") || !strings.Contains(logged(), "hangHere") {
+			t.Errorf("the step: %+v", s)
+		}
+		close(l.hang)
 	})
 }
 

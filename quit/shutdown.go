@@ -31,7 +31,9 @@ const (
 // is earlier, or until the deadline of ctx alone where Timeout is zero and ctx
 // has one. If ctx is done first, this call returns ctx.Err() and the shutdown goes
 // on. Of the contexts of several callers, that of the first is the one whose
-// deadline and values count. A nil ctx is taken as [context.Background].
+// deadline and values count: so a call that fires the event is before those that the
+// fire leads to, such as by context.AfterFunc(q.Context(), q.GracefulStop), with which an
+// event that fails by itself shuts itself down. A nil ctx is taken as [context.Background].
 //
 // Called by a closer that this very shutdown waits for, directly or through
 // other events, it does not wait but returns nil at once. Such a call is known by
@@ -41,7 +43,6 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	q.Fire()
 	q.start(ctx)
 	if q.ended.HasFired() {
 		return q.err
@@ -65,7 +66,8 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 // [net/http.Server.RegisterOnShutdown]. Failures are logged in either case.
 func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
 
-// start starts the shutdown unless it has started.
+// start fires the event and starts the shutdown, unless that has happened. The deadline
+// is set before the fire: who hears of that and comes with a context of its own is later.
 func (q *QuitEvent) start(ctx context.Context) {
 	timeout := q.timeout()
 	end, given := ctx.Deadline()
@@ -81,13 +83,17 @@ func (q *QuitEvent) start(ctx context.Context) {
 	}
 
 	q.mu.Lock()
+	if q.base == nil {
+		q.base, q.deadline = withCloserOf(context.WithoutCancel(ctx), q), deadline
+	}
+	q.mu.Unlock()
+	q.Fire()
+	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.phase != phaseIdle {
 		return
 	}
 	q.phase = phaseDelay
-	q.base = withCloserOf(context.WithoutCancel(ctx), q)
-	q.deadline = deadline
 	q.queues[phaseDelay].push(q.builtin(phaseDelay))
 	q.queues[phaseDrain].push(q.builtin(phaseDrain))
 	go q.loop() // ends when no step is left

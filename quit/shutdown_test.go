@@ -1213,3 +1213,26 @@ func TestReportErrIsTheSame(t *testing.T) {
 		t.Errorf("Report().Err() is another error than Shutdown's %v", err)
 	}
 }
+
+// TestWhoFiresSetsDeadline has an event that shuts itself down when it fires, as a
+// child does that may fail by itself: who fires it by a Shutdown sets its deadline.
+func TestWhoFiresSetsDeadline(t *testing.T) {
+	type key struct{}
+	for range 10 {
+		q := quietEvent()
+		for range 1000 { // so many that some run before the fire has returned
+			context.AfterFunc(q.Context(), q.GracefulStop)
+		}
+		var value any
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error { value = ctx.Value(key{}); return nil }))
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "the parent's"), time.Minute)
+		if err := q.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		want, _ := ctx.Deadline()
+		cancel()
+		if got := q.Report().Deadline; !got.Equal(want) || value != "the parent's" {
+			t.Errorf("the deadline is %v off, the value of the context is %v", got.Sub(want), value)
+		}
+	}
+}

@@ -93,6 +93,15 @@ type handler struct {
 	once     sync.Once     // stop
 	stopped  chan struct{} // closed by stop; it ends the goroutine of handle
 	received atomic.Bool   // a signal came; for WaitSignal, which has no other news of it
+
+	since       time.Time // before it got signals
+	interrupted bool      // it has got an interrupt; of the goroutine of handle
+}
+
+// firstSignal is the signal that came first for an event.
+type firstSignal struct {
+	at  time.Time
+	sig os.Signal
 }
 
 func (q *QuitEvent) notify(sigs []os.Signal) *handler {
@@ -100,7 +109,7 @@ func (q *QuitEvent) notify(sigs []os.Signal) *handler {
 		sigs = []os.Signal{os.Interrupt, syscall.SIGTERM}
 	}
 	// A channel with room: os/signal drops what it cannot send.
-	h := &handler{q: q, signals: make(chan os.Signal, 16), stopped: make(chan struct{})}
+	h := &handler{q: q, signals: make(chan os.Signal, 16), stopped: make(chan struct{}), since: time.Now()}
 	sigs = slices.DeleteFunc(slices.Clone(sigs), func(s os.Signal) bool {
 		return s == nil || staysIgnored(s) && signal.Ignored(s)
 	})
@@ -123,12 +132,8 @@ func (h *handler) stop() {
 // handle is the goroutine of the handler. It ends when stop is called.
 func (h *handler) handle() {
 	handle := func(s os.Signal) {
-		now := time.Now()
 		h.received.Store(true)
-		switch {
-		case h.q.signalled.CompareAndSwap(nil, &now):
-			h.q.Fail(&SignalError{s})
-		case s == os.Interrupt && now.Sub(*h.q.signalled.Load()) >= 500*time.Millisecond:
+		if h.take(s, time.Now()) {
 			h.q.exit(&SignalError{s})
 		}
 	}
@@ -147,6 +152,22 @@ func (h *handler) handle() {
 			}
 		}
 	}
+}
+
+// take takes a signal, fires if it is the event's first, and reports whether it is one
+// that ends the process.
+func (h *handler) take(s os.Signal, now time.Time) (ends bool) {
+	again := h.interrupted
+	h.interrupted = again || s == os.Interrupt
+	if h.q.signalled.CompareAndSwap(nil, &firstSignal{now, s}) {
+		h.q.Fail(&SignalError{s})
+		return false
+	}
+	// Each handler gets each signal. So the first interrupt of this one can be the very
+	// signal that another one has taken, however late this one comes to run.
+	first := h.q.signalled.Load()
+	same := !again && first.sig == os.Interrupt && h.since.Before(first.at)
+	return s == os.Interrupt && !same && now.Sub(first.at) >= 500*time.Millisecond
 }
 
 // pipeHold keeps SIGPIPE away from the process: it goes to a channel that nobody

@@ -218,7 +218,7 @@ func (s *step) heldUpBy(all map[string]string) string {
 	}
 	text := all[stacks.ID(s)]
 	if c, ok := s.closer.(stacks.Owner); ok {
-		text = all[c.Owner()] + text
+		text = all[string(c.Owner())] + text
 	}
 	return text
 }

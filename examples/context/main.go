@@ -63,11 +63,7 @@ func main() {
 
 	svc := startService(q.Timeout/2, *n, *every, *stuck, *fail)
 	q.RegisterQuitCloser(svc, quit.Name("service"))
-	context.AfterFunc(svc.Context(), func() {
-		if !q.HasFired() { // it has fired by itself, and nobody else is there to stop it
-			svc.GracefulStop()
-		}
-	})
+	context.AfterFunc(svc.Context(), svc.GracefulStop) // it stops also if it has fired by itself
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /work", work)

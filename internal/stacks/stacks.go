@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"reflect"
 	"runtime/pprof"
-	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -45,7 +44,12 @@ func Join(ctx context.Context, name, owner string) context.Context {
 // Owns reports whether owner is one of those in the labels of ctx.
 func Owns(owner string, ctx context.Context) bool {
 	owners, _ := pprof.Label(ctx, ownerLabel)
-	return slices.Contains(strings.Fields(owners), owner)
+	for o := range strings.FieldsSeq(owners) { // and not Fields, which allocates: this is called for each request
+		if o == owner {
+			return true
+		}
+	}
+	return false
 }
 
 // ID returns what identifies *p, as an owner, among all that live on the heap.
@@ -53,10 +57,14 @@ func ID[T any](p *T) string {
 	return strconv.FormatUint(uint64(uintptr(unsafe.Pointer(p))), 16)
 }
 
-// Owner is a closer that waits for goroutines of its own.
+// Owner is a closer that waits for goroutines of its own. The type of the id keeps it
+// apart from a closer that is not ours and has a method Owner, for something else.
 type Owner interface {
-	Owner() string // the id
+	Owner() OwnerID
 }
+
+// OwnerID is the id of an Owner.
+type OwnerID string
 
 // Error is the error of a closer that gave up, with the stacks of what it
 // waited for then.
@@ -71,22 +79,57 @@ func (e *Error) Unwrap() error { return e.Err }
 // All returns the stacks of all labelled goroutines by the ids of their owners. It is
 // made of the goroutine profile, which folds identical ones into one with a count: so
 // it is small also where there are many goroutines, and these are not stopped one by one.
+// Where few are identical, such as where each has a name of its own, it has the stacks
+// that most goroutines have, and says how many others there are.
 func All() map[string]string {
+	const most = 50 // stacks of one owner
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
 		return nil
 	}
 	_, records, _ := strings.Cut(profile.String(), "\n") // the first line is the profile's own
-	byOwner := make(map[string]string)
-	for record := range strings.SplitSeq(records, "\n\n") {
-		if owners, ok := labelIn(record, ownerLabel); ok {
-			drawn := draw(record)
-			for owner := range strings.FieldsSeq(owners) {
-				byOwner[owner] += drawn
+	type held struct {
+		text         strings.Builder
+		stacks, more int // more: goroutines whose stacks are left out
+	}
+	byOwner := make(map[string]*held)
+	for record := range strings.SplitSeq(records, "\n\n") { // of most goroutines first
+		owners, _ := labelIn(record, ownerLabel)
+		drawn := ""
+		if owners != "" {
+			drawn = draw(record)
+		}
+		if drawn == "" {
+			continue
+		}
+		for owner := range strings.FieldsSeq(owners) {
+			h := byOwner[owner]
+			if h == nil {
+				h = new(held)
+				byOwner[owner] = h
+			}
+			if h.stacks++; h.stacks <= most {
+				h.text.WriteString(drawn)
+			} else {
+				n, _ := strconv.Atoi(count(record))
+				h.more += n
 			}
 		}
 	}
-	return byOwner
+	all := make(map[string]string, len(byOwner))
+	for owner, h := range byOwner {
+		if h.more > 0 {
+			fmt.Fprintf(&h.text, "… and %d more, with other stacks or names\n", h.more)
+		}
+		all[owner] = h.text.String()
+	}
+	return all
+}
+
+// count returns how many goroutines a record of the profile stands for.
+func count(record string) string {
+	n, _, _ := strings.Cut(strings.TrimSpace(record), " ")
+	return n
 }
 
 // labelIn returns a label of a record of the profile, whose second line is
@@ -141,13 +184,13 @@ func draw(record string) string {
 	if n := len(frames) - maxFrames; n > 0 {
 		frames, more = frames[:maxFrames], fmt.Sprintf("\t… %d more frames\n", n)
 	}
-	count, _, _ := strings.Cut(strings.TrimSpace(record), " ")
+	n := count(record)
 	noun := " goroutines of "
-	if count == "1" {
+	if n == "1" {
 		noun = " goroutine of "
 	}
 	name, _ := labelIn(record, nameLabel)
-	return count + noun + text.OneLine(name) + ":\n" + strings.Join(frames, "") + more
+	return n + noun + text.OneLine(name) + ":\n" + strings.Join(frames, "") + more
 }
 
 // isOfNetHTTP reports whether a func is one of net/http, or of a package within, and its name ends so.

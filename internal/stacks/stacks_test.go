@@ -6,6 +6,7 @@ import (
 	"runtime/pprof"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 //go:noinline
@@ -48,6 +49,43 @@ func TestAll(t *testing.T) {
 	}
 	if len(all) != 2 {
 		t.Errorf("All() = %v, want two owners", all)
+	}
+}
+
+// TestAllBounded has many goroutines with a name for each two, and some with the same.
+func TestAllBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // it ends when they all have
+		release := make(chan struct{})
+		for i := range 1000 {
+			name := "same"
+			if i >= 10 {
+				name = fmt.Sprint("name ", i/2)
+			}
+			go func() {
+				pprof.SetGoroutineLabels(Label(t.Context(), name, ID(&one)))
+				<-release
+			}()
+		}
+		synctest.Wait()
+		text := All()[ID(&one)]
+		if n := strings.Count(text, " of "); n != 50 || !strings.HasPrefix(text, "10 goroutines of same:\n") ||
+			!strings.HasSuffix(text, "\n… and 892 more, with other stacks or names\n") {
+			t.Errorf("%d stacks:\n%.400s\n…\n%s", n, text, text[max(len(text)-400, 0):])
+		}
+		close(release)
+	})
+}
+
+// TestOwns is for each request that quithttp.Track counts.
+func TestOwns(t *testing.T) {
+	ctx := LabelAs(Label(context.Background(), "name", "12"), context.Background(), "34")
+	for owner, want := range map[string]bool{"12": true, "34": true, "1": false, "2 3": false, "": false} {
+		if got := Owns(owner, ctx); got != want {
+			t.Errorf("Owns(%q) = %v", owner, got)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { Owns("34", ctx) }); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

@@ -52,7 +52,8 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 // has run out, with that as the cause. The request can still be answered then,
 // for a moment: half of what is left until the step would be abandoned. It is derived
 // from what srv.BaseContext returns or, where that is nil, from
-// [quit.QuitEvent.WorkContext]. Serve sets that field: do not serve the same srv twice.
+// [quit.QuitEvent.WorkContext], with which it ends in either case: so does that of a
+// request that has hijacked its connection. Serve sets that field: do not serve the same srv twice.
 //
 // If requests hold up the shutdown until their time has run out, the stacks of the
 // handlers at that moment are in [quit.Step.Stacks] and in the log. They are found by the
@@ -71,22 +72,22 @@ func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Opt
 		ln.Close()
 		return false
 	}
-	timeUp, end := context.WithCancel(context.Background())
-	s := &server{srv, end}
+	timed, timeUp := context.WithCancelCause(q.WorkContext())
+	s := &server{srv, timeUp}
 	// Registered first: there is no moment at which it serves and would not be shut down.
 	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
 	if !q.Go(func(ctx context.Context) error {
 		base := srv.BaseContext
 		srv.BaseContext = func(ln net.Listener) context.Context {
-			requests := q.WorkContext()
+			requests := timed
 			if base != nil {
-				requests = base(ln)
+				own, cancel := context.WithCancelCause(base(ln))
+				context.AfterFunc(timed, func() { cancel(context.Cause(timed)) })
+				requests = own
 			}
-			requests, cancel := context.WithCancelCause(requests)
-			context.AfterFunc(timeUp, func() { cancel(errNoTime) })
 			// In the requests' context too, for handlers that add labels with pprof.Do.
-			requests = stacks.LabelAs(ctx, requests, s.Owner())
+			requests = stacks.LabelAs(ctx, requests, stacks.ID(s))
 			pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
 			return requests
 		}
@@ -94,6 +95,7 @@ func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Opt
 	}, named...) {
 		unregister()
 		ln.Close()
+		timeUp(nil)
 		return false
 	}
 	return true
@@ -110,11 +112,11 @@ func serveUntilClosed(srv *http.Server, ln net.Listener) error {
 // their connections are closed.
 type server struct {
 	*http.Server
-	timeUp context.CancelFunc // cancels the contexts of the requests
+	timeUp context.CancelCauseFunc // cancels the contexts of the requests
 }
 
 // Owner returns whose the goroutines are that the serving one has started.
-func (s *server) Owner() string { return stacks.ID(s) }
+func (s *server) Owner() stacks.OwnerID { return stacks.OwnerID(stacks.ID(s)) }
 
 // errNoTime is the cause with which the context of a request is cancelled.
 var errNoTime = fmt.Errorf("quit: no time left for the request: %w", context.DeadlineExceeded)
@@ -127,8 +129,8 @@ func (s *server) Shutdown(ctx context.Context) error {
 		took := time.Since(start)
 		last, cancel := context.WithDeadline(context.WithoutCancel(ctx), start.Add(took+took/16))
 		defer cancel()
-		err = &stacks.Error{Err: err, Stacks: stacks.All()[s.Owner()]} // the first error is the one that counts
-		s.timeUp()
+		err = &stacks.Error{Err: err, Stacks: stacks.All()[stacks.ID(s)]} // the first error is the one that counts
+		s.timeUp(errNoTime)
 		s.Server.Shutdown(last)
 	}
 	return err
@@ -157,6 +159,8 @@ func Ready(q *quit.QuitEvent) http.Handler {
 //
 // The goroutine has the pprof label "quit" and so, if it holds up the drain, its stack is
 // in the report and in the log: as what serves it, if that is [Serve], else as "request".
+// In the latter case, labels that are not in the request's context are lost, as with
+// [runtime/pprof.Do], and a handler that sets labels by that context loses this one.
 //
 // After the fire it still serves, since a load balancer may still send, and
 // answers with "Connection: close". So its requests are never refused; but

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
@@ -237,6 +238,48 @@ func testRequestOutOfTime(t *testing.T, base func(net.Listener) context.Context,
 		t.Errorf("the request that hangs got %+v", r)
 	}
 	close(hang)
+}
+
+// TestHijackedOutOfTime has a hijacked request that ends when its context is cancelled:
+// the server does not wait for it, and the drain gives it up.
+func TestHijackedOutOfTime(t *testing.T) {
+	for name, base := range map[string]func(net.Listener) context.Context{
+		"WorkContext":     nil,
+		"own BaseContext": func(net.Listener) context.Context { return context.Background() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				ended := make(chan error, 1)
+				ln := make(pipes)
+				quithttp.Serve(q, &http.Server{BaseContext: base, Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					conn, _, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					select {
+					case <-r.Context().Done():
+					case <-time.After(time.Minute):
+					}
+					ended <- context.Cause(r.Context())
+				}))}, ln)
+				conn, _ := ln.open()
+				defer conn.Close()
+				synctest.Wait()
+				if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Shutdown() = %v", err)
+				}
+				if n := q.Report().Goroutines; n != 0 {
+					t.Errorf("%d goroutines are left", n)
+				}
+				if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the cause of the request's end: %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestReady(t *testing.T) {
