@@ -213,11 +213,17 @@ func (q *QuitEvent) exit(sig *SignalError) {
 	if sigpipe != nil {
 		signal.Notify(make(chan os.Signal, 1), sigpipe)
 	}
+	collected := make(chan map[string]string, 1)
+	go func() { collected <- stacks.All() }()
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
 		fmt.Fprintf(os.Stderr, "%v, ending at once\n", sig)
-		seen, all := make(map[*QuitEvent]bool), stacks.All()
+		seen, all := make(map[*QuitEvent]bool), map[string]string(nil)
+		select {
+		case all = <-collected:
+		case <-time.After(time.Second): // a crowd of goroutines: what still runs is said without stacks
+		}
 		for _, e := range append([]*QuitEvent{q}, eventsRunning()...) {
 			if !seen[e] && !e.ended.HasFired() {
 				fmt.Fprint(os.Stderr, e.report(seen, all))
@@ -226,7 +232,7 @@ func (q *QuitEvent) exit(sig *SignalError) {
 	}()
 	select {
 	case <-written:
-	case <-time.After(time.Second):
+	case <-time.After(2 * time.Second):
 	}
 	os.Exit(sig.ExitCode())
 }

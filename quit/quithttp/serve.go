@@ -23,8 +23,9 @@ import (
 // what [Serve] does. It returns the address, which has the port that the system
 // picked for ":0". It does not block: the program goes on to [quit.WaitSignal].
 //
-// If the address is taken, or q has fired already, it returns the error, and
-// nothing was started or registered.
+// If the address is taken it returns the error, and nothing was started or registered.
+// After q has fired it serves nothing either, but that is no error: the program was asked to end
+// while it started, and WaitSignal says how that went. The port is closed then.
 func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (net.Addr, error) {
 	addr := srv.Addr
 	if addr == "" {
@@ -34,9 +35,7 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 	if err != nil {
 		return nil, fmt.Errorf("quit: %w", err)
 	}
-	if !serve(q, srv, ln, opts) {
-		return nil, fmt.Errorf("quit: not listening on %s: %w", ln.Addr(), http.ErrServerClosed)
-	}
+	Serve(q, srv, ln, opts...)
 	return ln.Addr(), nil
 }
 
@@ -63,14 +62,9 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 // Serve does not block. After q has fired, it closes ln, and does nothing else.
 // None of the arguments may be nil; this goes for all of the package.
 func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
-	serve(q, srv, ln, opts)
-}
-
-// serve reports whether it did; if not, ln is closed.
-func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Option) bool {
 	if q.HasFired() {
 		ln.Close()
-		return false
+		return
 	}
 	timed, timeUp := context.WithCancelCause(q.WorkContext())
 	s := &server{srv, timeUp}
@@ -96,9 +90,7 @@ func serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts []quit.Opt
 		unregister()
 		ln.Close()
 		timeUp(nil)
-		return false
 	}
-	return true
 }
 
 func serveUntilClosed(srv *http.Server, ln net.Listener) error {
