@@ -216,8 +216,7 @@ func TestSecondInterrupt(t *testing.T) {
 	p.Line("accepted letter 3")
 	p.Signal(os.Interrupt)
 	p.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	p.Signal(os.Interrupt)
+	p.InterruptAgain()
 	p.WantExit(130)
 	wantStderr(t, p, `ending at once`, `mailer +closer/main\.go:\d+`, `\(\*mailer\)\.shutDown\n`)
 }

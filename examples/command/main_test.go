@@ -373,8 +373,7 @@ func TestSecondInterrupt(t *testing.T) {
 	c.awaitTemporary("piece-1")
 	p.Signal(os.Interrupt)
 	p.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // an earlier one is taken for the same Ctrl-C
-	p.Signal(os.Interrupt)
+	p.InterruptAgain()
 	p.WantExit(130)
 	for _, want := range []string{"ending at once", "hangs"} {
 		if !strings.Contains(p.Stderr(), want) {

@@ -131,14 +131,10 @@ func TestUsage(t *testing.T) {
 
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	p := process.Start(t, "-addr="+ln.Addr().String())
+	taken := process.TakenAddr(t)
+	p := process.Start(t, "-addr="+taken)
 	p.WantExit(1)
-	if got := p.Stderr(); !strings.HasPrefix(got, "context: listen tcp "+ln.Addr().String()) || strings.Count(got, "\n") != 1 {
+	if got := p.Stderr(); !strings.HasPrefix(got, "context: listen tcp "+taken) || strings.Count(got, "\n") != 1 {
 		t.Errorf("stderr = %q, want a line that names the address", got)
 	}
 	if p.Stdout() != "" {
@@ -372,8 +368,7 @@ func TestSecondInterrupt(t *testing.T) {
 	p.AwaitStderr("connection 1: working for 1h0m0s")
 	p.Signal(os.Interrupt)
 	p.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // an earlier one is taken for the same Ctrl-C
-	p.Signal(os.Interrupt)
+	p.InterruptAgain()
 	p.WantExit(130)
 	wantText(t, "stderr", p.Stderr(), "ending at once", "*http.Server")
 }

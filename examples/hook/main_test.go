@@ -110,12 +110,8 @@ func TestIdle(t *testing.T) {
 // TestPortTaken has the framework's Run fail, which then calls no hook.
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	p := process.Start(t, "-addr="+taken.Addr().String(), "-saving=100ms")
+	taken := process.TakenAddr(t)
+	p := process.Start(t, "-addr="+taken, "-saving=100ms")
 	p.WantExit(1)
 	wantStderr(t, p, `(?m)^hook: listen tcp 127\.0\.0\.1:\d+: bind: address already in use\n\z`)
 	wantClosed(t, p, 0)

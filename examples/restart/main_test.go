@@ -770,16 +770,14 @@ func TestSecondInterrupt(t *testing.T) {
 }
 
 func TestStartFails(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
+	taken := process.TakenAddr(t)
 	nowhere := filepath.Join(t.TempDir(), "no", "pid")
 	for _, test := range []struct {
 		args   []string
 		status int
 		stderr string
 	}{
-		{[]string{"-addr", ln.Addr().String()}, 1, "restart: listen tcp " + ln.Addr().String() + ": bind: address already in use\n"},
+		{[]string{"-addr", taken}, 1, "restart: listen tcp " + taken + ": bind: address already in use\n"},
 		{[]string{"-addr=127.0.0.1:0", "-delay=0", "-pidfile", nowhere}, 1, "no such file or directory\n"},
 		{[]string{"-adr=:0"}, 2, "restart: flag provided but not defined: -adr\n"},
 		{[]string{"now"}, 2, "restart: unexpected argument \"now\"\n"},

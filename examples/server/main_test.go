@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -371,7 +370,7 @@ func TestInFlight(t *testing.T) {
 
 func TestDelay(t *testing.T) {
 	t.Parallel()
-	s := start(t, "-delay=2s")
+	s := start(t, "-delay=8s")
 	c := newClient(t)
 	ready := func(want int) bool {
 		t.Helper()
@@ -417,8 +416,7 @@ func TestSecondInterrupt(t *testing.T) {
 	s.waitInWork(1)
 	s.Signal(os.Interrupt)
 	s.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	s.Signal(os.Interrupt)
+	s.InterruptAgain()
 	s.WantExit(130)
 	if got := s.Stderr(); !strings.Contains(got, "*http.Server") {
 		t.Errorf("stderr = %q, want it to name what still ran", got)
@@ -485,7 +483,7 @@ func TestJournalOnFullDevice(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no /dev/full")
 	}
-	s := startCommand(t, command(t, "-addr=127.0.0.1:0", "-journal=/dev/full", "-delay=2s"))
+	s := startCommand(t, command(t, "-addr=127.0.0.1:0", "-journal=/dev/full", "-delay=8s"))
 	wantPost(t, s, "job")
 	s.AwaitFired()
 	if status, err := post(newClient(t), s.url, "one more"); status != http.StatusServiceUnavailable || err != nil {
@@ -544,9 +542,7 @@ func TestSlowJournal(t *testing.T) {
 // nothing behind.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer taken.Close()
+	taken := process.TakenAddr(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "journal")
 	for _, test := range []struct {
@@ -554,10 +550,10 @@ func TestBadStart(t *testing.T) {
 		status int
 		stderr string
 	}{
-		{[]string{"-addr=" + taken.Addr().String()}, 1, "address already in use"},
-		{[]string{"-addr=" + taken.Addr().String(), "-journal=" + path}, 1, "address already in use"},
+		{[]string{"-addr=" + taken}, 1, "address already in use"},
+		{[]string{"-addr=" + taken, "-journal=" + path}, 1, "address already in use"},
 		{[]string{"-addr=127.0.0.1", "-journal=" + path}, 1, "missing port"},
-		{[]string{"-addr=127.0.0.1:0", "-admin=" + taken.Addr().String(), "-journal=" + path}, 1, "admin: listen tcp"},
+		{[]string{"-addr=127.0.0.1:0", "-admin=" + taken, "-journal=" + path}, 1, "admin: listen tcp"},
 		{[]string{"-addr=127.0.0.1:0", "-journal=" + filepath.Join(dir, "none", "journal")}, 1, "no such file"},
 		{[]string{"-addr=127.0.0.1:0", "-journal=" + dir}, 1, "is a directory"},
 		{[]string{"-timeout=fast", "-journal=" + path}, 2, `invalid value "fast"`},
@@ -609,12 +605,17 @@ func TestAdmin(t *testing.T) {
 	}
 	want(ready, http.StatusOK, "ready")
 	want(page, http.StatusOK, "not fired")
-	go get(newClient(t), s.url+"/work?d=2s")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/work?d=1m", nil)
+	must(t, err)
+	go newClient(t).Do(req) // it holds up the stop until it is cancelled
 	s.waitInWork(1)
 	s.Signal(syscall.SIGTERM)
 	s.AwaitFired()
 	want(ready, http.StatusServiceUnavailable, "quitting")
 	want(page, http.StatusOK, "shutting down")
+	cancel()
 	s.wantEnd(0)
 }
 

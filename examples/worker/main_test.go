@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
 )
@@ -141,8 +140,7 @@ func TestSecondInterrupt(t *testing.T) {
 	p.AwaitStdout("took order 2\n")
 	p.Signal(os.Interrupt)
 	p.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	p.Signal(os.Interrupt)
+	p.InterruptAgain()
 	p.WantExit(130)
 	for _, want := range []string{"ending at once", "drain", "1 goroutine of poller:", "main.go:"} {
 		if got := p.Stderr(); !strings.Contains(got, want) {

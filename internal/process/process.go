@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -144,6 +145,14 @@ func (p *Process) Signal(sig os.Signal) {
 	}
 }
 
+// InterruptAgain sends an interrupt that counts as a second Ctrl-C: half a second after
+// the first one, or sooner, it would be the same that arrives twice.
+func (p *Process) InterruptAgain() {
+	p.t.Helper()
+	time.Sleep(600 * time.Millisecond)
+	p.Signal(os.Interrupt)
+}
+
 // AwaitStdout waits until stdout has text, and AwaitStderr until stderr has.
 func (p *Process) AwaitStdout(text string) { p.t.Helper(); p.await(&p.stdout, "stdout", text) }
 func (p *Process) AwaitStderr(text string) { p.t.Helper(); p.await(&p.stderr, "stderr", text) }
@@ -187,6 +196,33 @@ func (p *Process) WantExit(status int) {
 	if got := p.ProcessState.ExitCode(); got != status {
 		p.t.Errorf("%v, want exit status %d", p.ProcessState, status)
 	}
+}
+
+// WantBadStart starts the program with args, and wants it to end with that status,
+// and to have said no more than one line on stderr, with the name of its folder and with why.
+func WantBadStart(t testing.TB, status int, why string, args ...string) {
+	t.Helper()
+	folder, err := os.Getwd() // of a test: that of its package
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Start(t, args...)
+	p.WantExit(status)
+	got, prefix := p.Stderr(), filepath.Base(folder)+": "
+	if p.Stdout() != "" || !strings.HasPrefix(got, prefix) || !strings.Contains(got, why) || strings.Index(got, "\n") != len(got)-1 {
+		t.Errorf("%q: stdout = %q, stderr = %q, want only the latter, one line: %s… %s…", args, p.Stdout(), got, prefix, why)
+	}
+}
+
+// TakenAddr returns an address on which somebody listens until the end of the test.
+func TakenAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln.Addr().String()
 }
 
 // Exited is closed when the process has ended.

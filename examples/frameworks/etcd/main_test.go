@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -641,8 +640,7 @@ func TestSecondInterrupt(t *testing.T) {
 	p.requests.hold()
 	s.Signal(os.Interrupt)
 	s.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	s.Signal(os.Interrupt)
+	s.InterruptAgain()
 	s.WantExit(130)
 	if got := s.Stderr(); !strings.Contains(got, "registration ") || !strings.Contains(got, "ending at once") {
 		t.Errorf("stderr = %q, want it to name what still ran", got)
@@ -651,30 +649,18 @@ func TestSecondInterrupt(t *testing.T) {
 
 func TestBadStart(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
+	taken := process.TakenAddr(t)
 	for _, test := range []struct {
 		args   []string
 		status int
 		stderr string
 	}{
-		{[]string{"-addr=" + ln.Addr().String()}, 1, "address already in use"},
+		{[]string{"-addr=" + taken}, 1, "address already in use"},
 		{[]string{"-ttl=10ms"}, 2, "-ttl is a second at least"},
 		{[]string{"-timeout=fast"}, 2, "invalid value"},
 		{[]string{"-port=80"}, 2, "not defined: -port"},
 		{[]string{"serve"}, 2, `unexpected argument "serve"`},
 	} {
-		cmd := process.Command(t, test.args...)
-		var stdout, stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		cmd.Run()
-		if got := cmd.ProcessState.ExitCode(); got != test.status {
-			t.Errorf("%q: exit status %d, want %d", test.args, got, test.status)
-		}
-		got := stderr.String()
-		if stdout.Len() > 0 || !strings.HasPrefix(got, "etcd: ") || !strings.Contains(got, test.stderr) || strings.Count(got, "\n") != 1 {
-			t.Errorf("%q: stdout %q, stderr = %q, want one line with %q", test.args, stdout.String(), got, test.stderr)
-		}
+		process.WantBadStart(t, test.status, test.stderr, test.args...)
 	}
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -237,8 +236,7 @@ func TestSecondInterrupt(t *testing.T) {
 		get(t, url+"/hello?d=1000h")
 		p.Signal(os.Interrupt)
 		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
-		time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-		p.Signal(os.Interrupt)
+		p.InterruptAgain()
 		if with == "errgroup" {
 			p.WantExit(-1) // by the signal
 			if got := p.Stderr(); got != "" {
@@ -271,35 +269,21 @@ func TestSecondTerm(t *testing.T) {
 
 func TestBadStart(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken := process.TakenAddr(t)
 	for _, test := range []struct {
 		args   []string
 		status int
 		stderr string
 	}{
-		{[]string{"-with=quit", "-addr=" + taken.Addr().String()}, 1, "address already in use"},
-		{[]string{"-with=errgroup", "-addr=" + taken.Addr().String()}, 1, "address already in use"},
+		{[]string{"-with=quit", "-addr=" + taken}, 1, "address already in use"},
+		{[]string{"-with=errgroup", "-addr=" + taken}, 1, "address already in use"},
 		{[]string{"-with=luck"}, 2, `not "luck"`},
 		{[]string{"-timeout=fast"}, 2, "invalid value"},
 		{[]string{"-timeout=0s"}, 2, "no time"},
 		{[]string{"-port=80"}, 2, "not defined: -port"},
 		{[]string{"serve"}, 2, `unexpected argument "serve"`},
 	} {
-		cmd := process.Command(t, test.args...)
-		var stdout, stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		cmd.Run()
-		if got := cmd.ProcessState.ExitCode(); got != test.status {
-			t.Errorf("%q: exit status %d, want %d", test.args, got, test.status)
-		}
-		got := stderr.String()
-		if stdout.Len() > 0 || !strings.HasPrefix(got, "gin: ") || !strings.Contains(got, test.stderr) || strings.Count(got, "\n") != 1 {
-			t.Errorf("%q: stdout %q, stderr = %q, want one line with %q", test.args, stdout.String(), got, test.stderr)
-		}
+		process.WantBadStart(t, test.status, test.stderr, test.args...)
 	}
 }
 

@@ -290,8 +290,7 @@ func TestSecondInterrupt(t *testing.T) {
 	dial(t, addr).talk()
 	p.Signal(os.Interrupt)
 	p.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	p.Signal(os.Interrupt)
+	p.InterruptAgain()
 	p.WantExit(130)
 	wantStderr(t, p, "grpc server")
 }
@@ -316,15 +315,13 @@ func TestBadPayload(t *testing.T) {
 
 func TestBadStart(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer taken.Close()
+	taken := process.TakenAddr(t)
 	for _, test := range []struct {
 		arg    string
 		status int
 		stderr string
 	}{
-		{"-addr=" + taken.Addr().String(), 1, `\Agrpc: .*address already in use\n\z`},
+		{"-addr=" + taken, 1, `\Agrpc: .*address already in use\n\z`},
 		{"-addr=127.0.0.1", 1, `\Agrpc: .*missing port in address\n\z`},
 		{"-timeout=soon", 2, `\Ainvalid value "soon"`},
 		{"-port=9090", 2, `\Aflag provided but not defined: -port\n`},

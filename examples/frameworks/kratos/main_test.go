@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -262,8 +261,7 @@ func TestLinger(t *testing.T) {
 		s.AwaitStdout("\nderegistered")
 		wantHello(t, s.hello(t, ""))
 		s.watch(t)
-		time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-		s.Signal(os.Interrupt)
+		s.InterruptAgain()
 		s.WantExit(130)
 	})
 }
@@ -381,8 +379,7 @@ func TestDeregisterDeaf(t *testing.T) {
 			return
 		}
 		s.AwaitStdout("deregistering")
-		time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-		s.Signal(os.Interrupt)
+		s.InterruptAgain()
 		s.WantExit(130)
 	})
 }
@@ -484,8 +481,7 @@ func TestSecondInterrupt(t *testing.T) {
 		s.watch(t)
 		s.Signal(os.Interrupt)
 		s.AwaitStdout("\nderegistered")
-		time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-		s.Signal(os.Interrupt)
+		s.InterruptAgain()
 		s.WantExit(130)
 		if got := s.Stderr(); with == "alone" && !strings.Contains(got, "kratos/alone.go") {
 			t.Errorf("stderr = %q, want it to name what still ran", got)
@@ -495,10 +491,7 @@ func TestSecondInterrupt(t *testing.T) {
 
 func TestBadStart(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer ln.Close()
-	taken := ln.Addr().String()
+	taken := process.TakenAddr(t)
 	for _, test := range []struct {
 		args   []string
 		status int
@@ -514,16 +507,6 @@ func TestBadStart(t *testing.T) {
 		{[]string{"-port=80"}, 2, "not defined: -port"},
 		{[]string{"serve"}, 2, `unexpected argument "serve"`},
 	} {
-		cmd := process.Command(t, test.args...)
-		var stdout, stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		cmd.Run()
-		if got := cmd.ProcessState.ExitCode(); got != test.status {
-			t.Errorf("%q: exit status %d, want %d", test.args, got, test.status)
-		}
-		got := stderr.String()
-		if stdout.Len() > 0 || !strings.HasPrefix(got, "kratos: ") || !strings.Contains(got, test.stderr) || strings.Count(got, "\n") != 1 {
-			t.Errorf("%q: stdout %q, stderr = %q, want one line with %q", test.args, stdout.String(), got, test.stderr)
-		}
+		process.WantBadStart(t, test.status, test.stderr, test.args...)
 	}
 }

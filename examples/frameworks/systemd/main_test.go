@@ -250,8 +250,7 @@ func TestSecondInterrupt(t *testing.T) {
 	p, _ := start(t, newManager(t).path, "-flush=1h")
 	p.Signal(os.Interrupt)
 	p.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	p.Signal(os.Interrupt)
+	p.InterruptAgain()
 	p.WantExit(130)
 	if got := p.Stderr(); !strings.Contains(got, "shard 3") {
 		t.Errorf("stderr = %q, want it to name what still ran", got)
@@ -261,15 +260,13 @@ func TestSecondInterrupt(t *testing.T) {
 // TestBadStart wants systemd not to be told that the program is ready.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer taken.Close()
+	taken := process.TakenAddr(t)
 	for _, test := range []struct {
 		arg    string
 		status int
 		stderr string
 	}{
-		{"-addr=" + taken.Addr().String(), 1, `\Asystemd: .*address already in use\n\z`},
+		{"-addr=" + taken, 1, `\Asystemd: .*address already in use\n\z`},
 		{"-flush=soon", 2, `\Ainvalid value "soon"`},
 		{"-port=80", 2, `\Aflag provided but not defined: -port\n`},
 		{"serve", 2, `\Asystemd: unexpected argument "serve"\n\z`},

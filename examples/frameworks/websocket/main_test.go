@@ -298,8 +298,7 @@ func TestSecondInterrupt(t *testing.T) {
 	join(t, addr, "hello from silent")
 	p.Signal(os.Interrupt)
 	p.AwaitFired()
-	time.Sleep(600 * time.Millisecond) // sooner it would be one Ctrl-C that arrives twice
-	p.Signal(os.Interrupt)
+	p.InterruptAgain()
 	p.WantExit(130)
 	wantStderr(t, p, "drain")
 }
@@ -342,15 +341,13 @@ func TestPage(t *testing.T) {
 
 func TestBadStart(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer taken.Close()
+	taken := process.TakenAddr(t)
 	for _, test := range []struct {
 		arg    string
 		status int
 		stderr string
 	}{
-		{"-addr=" + taken.Addr().String(), 1, `\Awebsocket: .*address already in use\n\z`},
+		{"-addr=" + taken, 1, `\Awebsocket: .*address already in use\n\z`},
 		{"-timeout=soon", 2, `\Ainvalid value "soon"`},
 		{"-port=80", 2, `\Aflag provided but not defined: -port\n`},
 		{"serve", 2, `\Awebsocket: unexpected argument "serve"\n\z`},
