@@ -9,9 +9,17 @@ import (
 	"testing"
 
 	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
 )
 
-func TestMain(m *testing.M) { process.Main(m, main) }
+func TestMain(m *testing.M) {
+	process.Main(m, func() {
+		// The program takes signals from its WaitSignal on, which nobody outside can see: one
+		// that comes when it serves might be too early.
+		quit.GetQuitEvent().NotifySignal()
+		main()
+	})
+}
 
 const closed = "worker ended\ndatabase closed\n"
 
