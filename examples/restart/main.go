@@ -129,6 +129,9 @@ func parseFlags(q *quit.QuitEvent) (addr, pidfile string, readyTimeout time.Dura
 	if err == nil && flags.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
+	if err == nil && readyTimeout <= 0 {
+		err = fmt.Errorf("-ready-timeout=%v is no time", readyTimeout)
+	}
 	if err != nil {
 		exit(2, err)
 	}

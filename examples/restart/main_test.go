@@ -780,6 +780,7 @@ func TestStartFails(t *testing.T) {
 		{[]string{"-addr", taken}, 1, "restart: listen tcp " + taken + ": bind: address already in use\n"},
 		{[]string{"-addr=127.0.0.1:0", "-delay=0", "-pidfile", nowhere}, 1, "no such file or directory\n"},
 		{[]string{"-adr=:0"}, 2, "restart: flag provided but not defined: -adr\n"},
+		{[]string{"-ready-timeout=0"}, 2, "restart: -ready-timeout=0s is no time\n"},
 		{[]string{"now"}, 2, "restart: unexpected argument \"now\"\n"},
 	} {
 		p := process.Start(t, test.args...)
