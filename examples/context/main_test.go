@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
 )
@@ -333,27 +332,8 @@ func TestClientThatIsSlowToSend(t *testing.T) {
 func TestClientThatNeverReads(t *testing.T) {
 	t.Parallel()
 	p, url := start(t, "-timeout=2s")
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	// The answer repeats the query, so the server is soon stuck in a write. Then it
-	// does not read either, and so neither does this get anything written.
-	request := "GET /work?d=" + strings.Repeat("x", 500_000) + " HTTP/1.1\r\nHost: x\r\n\r\n"
-	for err == nil {
-		for rest := request; rest != "" && err == nil; {
-			conn.SetWriteDeadline(time.Now().Add(3 * time.Second))
-			var n int
-			n, err = io.WriteString(conn, rest)
-			if rest = rest[n:]; n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-				err = nil
-			}
-		}
-	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatal(err)
-	}
+	// The answer repeats the query.
+	process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET /work?d="+strings.Repeat("x", 500_000)+" HTTP/1.1\r\nHost: x\r\n\r\n")
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(1)
 	wantText(t, "stderr", p.Stderr(), "context: quit: *http.Server (context/main.go:")

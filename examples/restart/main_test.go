@@ -754,6 +754,19 @@ func TestUnderNohup(t *testing.T) {
 	s.stop(last)
 }
 
+func TestClientNeverReads(t *testing.T) {
+	t.Parallel()
+	s := startService(t, "-delay=0", "-timeout=3s")
+	body := strings.Repeat("x", 1<<20) // which is answered
+	process.NeverRead(t, strings.TrimPrefix(s.url, "http://"), fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	s.signal(s.pid, syscall.SIGTERM)
+	s.wantExit(1)
+	s.wantNoneLeft()
+	if got := s.err.String(); !strings.Contains(got, "\nrestart: quit: *http.Server (restart/main.go:") {
+		t.Errorf("stderr = %q, want it to name the server", got)
+	}
+}
+
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")

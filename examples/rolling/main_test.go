@@ -51,6 +51,7 @@ func TestRollingUpdate(t *testing.T) {
 	}{
 		{variants[0], long, 0, false, "0"},
 		{variants[1], short, 0, true, "0"},
+		{variants[2], short, 0, true, "0"},
 		{variants[3], short, 3, true, "1"},
 	} {
 		t.Run(test.variant.name, func(t *testing.T) {

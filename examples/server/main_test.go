@@ -409,6 +409,17 @@ func TestOutOfTime(t *testing.T) {
 	}
 }
 
+func TestClientNeverReads(t *testing.T) {
+	t.Parallel()
+	s := start(t, "-timeout=3s")
+	process.NeverRead(t, strings.TrimPrefix(s.url, "http://"), "GET /work?d=0s HTTP/1.1\r\nHost: x\r\n\r\n")
+	s.Signal(syscall.SIGTERM)
+	s.wantEnd(1)
+	if got := s.Stderr(); !strings.Contains(got, "\nserver: quit: *http.Server (server/main.go:") {
+		t.Errorf("stderr = %q, want it to name the server", got)
+	}
+}
+
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	s := start(t)

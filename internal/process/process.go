@@ -20,6 +20,7 @@ package process
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -211,6 +212,31 @@ func WantBadStart(t testing.TB, status int, why string, args ...string) {
 	got, prefix := p.Stderr(), filepath.Base(folder)+": "
 	if p.Stdout() != "" || !strings.HasPrefix(got, prefix) || !strings.Contains(got, why) || strings.Index(got, "\n") != len(got)-1 {
 		t.Errorf("%q: stdout = %q, stderr = %q, want only the latter, one line: %s… %s…", args, p.Stdout(), got, prefix, why)
+	}
+}
+
+// NeverRead sends request to addr again and again, and reads no answer, until the server
+// is stuck in a write: then it does not read any longer either. The connection is open until
+// the end of the test.
+func NeverRead(t testing.TB, addr, request string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.(*net.TCPConn).SetReadBuffer(4 << 10) // soon full
+	batch := strings.Repeat(request, 1+64<<10/len(request))
+	for rest, stuck := batch, false; !stuck; {
+		conn.SetWriteDeadline(time.Now().Add(3 * time.Second))
+		n, err := io.WriteString(conn, rest)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		stuck = n == 0
+		if rest = rest[n:]; rest == "" {
+			rest = batch
+		}
 	}
 }
 

@@ -85,7 +85,7 @@ func main() {
 	q.RegisterCloser(client, quit.AfterDrain(), quit.Name("etcd client"))
 
 	// Stopped second: the server.
-	quithttp.Serve(q, &http.Server{Handler: http.HandlerFunc(hello)}, ln, quit.Name("http"))
+	quithttp.Serve(q, &http.Server{Handler: http.HandlerFunc(hello), ReadTimeout: 10 * time.Second}, ln, quit.Name("http"))
 
 	// Stopped first: the registration. What keeps it has a context that the fire does
 	// not cancel: the key has to stay alive until it is deleted, also while -delay lasts.

@@ -647,6 +647,36 @@ func TestSecondInterrupt(t *testing.T) {
 	}
 }
 
+func TestClientNeverReads(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr, "-timeout=6s")
+	s.registered()
+	process.NeverRead(t, s.addr(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(1)
+	e.wantKey(s.key, "")
+	if got := s.Stderr(); !strings.Contains(got, "\netcd: quit: http (etcd/main.go:") {
+		t.Errorf("stderr = %q, want it to name the server", got)
+	}
+}
+
+// TestSlowClient has a client that announces a body and never sends it: it holds up
+// the stop until the server has no more patience with it.
+func TestSlowClient(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr)
+	s.registered()
+	conn, err := net.Dial("tcp", s.addr())
+	must(t, err)
+	defer conn.Close()
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+	conn.Read(make([]byte, 1)) // in work, or even answered
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+}
+
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	taken := process.TakenAddr(t)

@@ -63,7 +63,7 @@ func main() {
 		exit(2, fmt.Errorf("-timeout=%v is no time", *timeout))
 	}
 
-	if err := run(&http.Server{Addr: *addr, Handler: newHandler()}, newJob(*failAfter), *timeout); err != nil {
+	if err := run(&http.Server{Addr: *addr, Handler: newHandler(), ReadTimeout: 10 * time.Second}, newJob(*failAfter), *timeout); err != nil {
 		exit(1, err)
 	}
 }

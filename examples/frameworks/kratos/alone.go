@@ -46,7 +46,7 @@ func withAlone(o options) error {
 	// Server. Each has what is left of the time, and then is cut off.
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", o.hello)
-	quithttp.Serve(q, &http.Server{Handler: mux}, httpLn, quit.Name("http"))
+	quithttp.Serve(q, &http.Server{Handler: mux, ReadTimeout: 10 * time.Second}, httpLn, quit.Name("http"))
 
 	srv := grpc.NewServer(grpc.ConnectionTimeout(silence))
 	hs := health.NewServer()

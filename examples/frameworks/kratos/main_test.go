@@ -489,6 +489,32 @@ func TestSecondInterrupt(t *testing.T) {
 	})
 }
 
+func TestClientNeverReads(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		s := start(t, with, "", "-timeout=6s")
+		s.AwaitStdout("\nstarted")
+		process.NeverRead(t, s.http, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(1)
+		s.wantError(t, "context deadline exceeded")
+	})
+}
+
+// TestSlowClient has a client that announces a body and never sends it: it holds up
+// the stop until the server has no more patience with it.
+func TestSlowClient(t *testing.T) {
+	t.Parallel()
+	s := start(t, "alone", "")
+	s.AwaitStdout("\nstarted")
+	conn, err := net.Dial("tcp", s.http)
+	must(t, err)
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+	conn.Read(make([]byte, 1)) // in work, or even answered
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+}
+
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	taken := process.TakenAddr(t)

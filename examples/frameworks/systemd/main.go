@@ -50,7 +50,7 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	quithttp.Serve(q, &http.Server{Handler: handler}, ln)
+	quithttp.Serve(q, &http.Server{Handler: handler, ReadTimeout: 10 * time.Second}, ln)
 	for i := range 3 {
 		q.RegisterCloser(shard(*flush), quit.AfterDrain(), quit.Name(fmt.Sprint("shard ", i+1)))
 	}

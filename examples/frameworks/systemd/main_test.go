@@ -245,6 +245,31 @@ func TestStopAtStart(t *testing.T) {
 	process.StartCommand(t, cmd).WantExit(0)
 }
 
+func TestClientNeverReads(t *testing.T) {
+	t.Parallel()
+	p, url := start(t, newManager(t).path, "-flush=0", "-timeout=3s")
+	process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	if got := p.Stderr(); !strings.Contains(got, "systemd: quit: *http.Server (systemd/main.go:") {
+		t.Errorf("stderr = %q, want it to name the server", got)
+	}
+}
+
+// TestSlowClient has a client that announces a body and never sends it: it holds up
+// the stop until the server has no more patience with it.
+func TestSlowClient(t *testing.T) {
+	t.Parallel()
+	p, url := start(t, newManager(t).path, "-flush=0")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	must(t, err)
+	defer conn.Close()
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+	conn.Read(make([]byte, 1)) // in work, or even answered
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+}
+
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	p, _ := start(t, newManager(t).path, "-flush=1h")
