@@ -54,7 +54,7 @@ func (e *SignalError) ExitCode() int {
 //
 // Of the signals after the first, whatever that was, [os.Interrupt] ends the process at once, if it
 // comes half a second or more after the first: what still runs goes to stderr with its
-// stacks, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
+// stacks, if these can be had within a second, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
 // arrives twice, from the terminal and from a parent.) All others change nothing.
 //
 // From the fire on, a write to a broken stdout or stderr fails with EPIPE instead
@@ -205,8 +205,8 @@ func (p *pipeHold) change(signals int, fired bool) {
 // the end of the process.
 var exiting sync.Mutex
 
-// exit ends the process, having said what still runs, also of other events. It does not wait for a
-// stderr that takes nothing. os.Exit it is, and not the signal itself, since
+// exit ends the process, having said what still runs, also of other events. It waits for a stderr
+// that takes nothing, but no longer than two seconds. os.Exit it is, and not the signal itself, since
 // a process that is PID 1 cannot kill itself with one.
 func (q *QuitEvent) exit(sig *SignalError) {
 	exiting.Lock()
@@ -214,7 +214,7 @@ func (q *QuitEvent) exit(sig *SignalError) {
 		signal.Notify(make(chan os.Signal, 1), sigpipe)
 	}
 	collected := make(chan map[string]string, 1)
-	go func() { collected <- stacks.All() }()
+	go func() { collected <- stacks.All() }() // ends with the process at the latest, as does the next
 	written := make(chan struct{})
 	go func() {
 		defer close(written)

@@ -1,5 +1,7 @@
 // Command quickstart is the program at the top of the README, with stand-ins for
 // the database and for what is done with it.
+//
+//	go run ./examples/quickstart    # then press Ctrl-C
 package main
 
 import (

@@ -3,6 +3,12 @@
 // accepted is in its journal. Where the time or the disk does not suffice for that,
 // it says so, and its exit status is 1.
 //
+//	go run ./examples/server
+//	curl -d 'a job' localhost:8080/jobs
+//	curl 'localhost:8080/work?d=15s'    # press Ctrl-C in the first terminal now: this is still answered
+//
+// It serves:
+//
 //	POST /jobs         takes the line of text in the body as a job: 202
 //	GET /work?d=700ms  works for that long: 200
 //	GET /readyz        200, and 503 once the server is quitting

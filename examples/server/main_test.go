@@ -508,6 +508,22 @@ func TestJournalOnFullDevice(t *testing.T) {
 	}
 }
 
+// TestJournalLostDuringStop has the write of a job fail that was accepted after the signal.
+func TestJournalLostDuringStop(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no /dev/full")
+	}
+	s := startCommand(t, command(t, "-addr=127.0.0.1:0", "-journal=/dev/full", "-delay=8s"))
+	s.Signal(syscall.SIGTERM)
+	s.AwaitFired()
+	wantPost(t, s, "job")
+	s.wantExit(1, 0)
+	if got := s.Stderr(); !strings.HasSuffix(got, "write /dev/full: no space left on device\n1 jobs were accepted and could not be journalled\n") {
+		t.Errorf("stderr = %q, want it to say what was lost, and why", got)
+	}
+}
+
 // TestSlowJournal stops the program while the journal is so far behind that the
 // queue is full. The journal is a pipe, which nobody reads at first.
 func TestSlowJournal(t *testing.T) {

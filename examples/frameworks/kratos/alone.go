@@ -28,6 +28,8 @@ func withAlone(o options) error {
 	// Signal. As early as this, so that none ends the program halfway.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 
+	// BeforeStart: whatever comes here.
+
 	httpLn, err := net.Listen("tcp", o.http)
 	if err != nil {
 		return err

@@ -10,9 +10,9 @@ import (
 // What follows has the shape of programs written for the first package with
 // these names. They must go on to compile, with another import path, and to end.
 
-type seedWorker struct{ messages chan string }
+type firstWorker struct{ messages chan string }
 
-func (w *seedWorker) runWithChan() {
+func (w *firstWorker) runWithChan() {
 	quit.GetQuitEvent().AddGoroutine()
 	defer func() { quit.GetQuitEvent().DoneGoroutine() }()
 	for !quit.GetQuitEvent().HasFired() {
@@ -23,23 +23,23 @@ func (w *seedWorker) runWithChan() {
 	}
 }
 
-func (w *seedWorker) run() {
+func (w *firstWorker) run() {
 	quit.GetQuitEvent().AddGoroutine()
 	defer quit.GetQuitEvent().DoneGoroutine()
 	for !quit.GetQuitEvent().HasFired() {
 	}
 }
 
-type seedService struct{ stopped chan struct{} }
+type firstService struct{ stopped chan struct{} }
 
-func (s *seedService) Close() error { close(s.stopped); return nil }
-func (s *seedService) Run()         { <-s.stopped }
+func (s *firstService) Close() error { close(s.stopped); return nil }
+func (s *firstService) Run()         { <-s.stopped }
 
 type framework struct{ quitter func() }
 
 func (f *framework) RegisterQuitter(q func()) { f.quitter = q }
 
-func TestSeedPrograms(t *testing.T) {
+func TestProgramsOfFirstPackage(t *testing.T) {
 	old := quit.GetQuitEvent()
 	defer quit.SetQuitEvent(old)
 	quit.SetQuitEvent(quietEvent())
@@ -61,11 +61,11 @@ func TestSeedPrograms(t *testing.T) {
 	served := make(chan error)
 	go func() { served <- srv.ListenAndServe() }()
 
-	service := &seedService{make(chan struct{})}
+	service := &firstService{make(chan struct{})}
 	quit.GetQuitEvent().RegisterCloser(service)
 	quit.GetQuitEvent().RegisterStopFunc(func() {})
-	go new(seedWorker).run()
-	go new(seedWorker).runWithChan()
+	go new(firstWorker).run()
+	go new(firstWorker).runWithChan()
 
 	var f framework
 	f.RegisterQuitter(func() { quit.GetQuitEvent().GracefulStop() })
