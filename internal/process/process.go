@@ -225,15 +225,17 @@ func NeverRead(t testing.TB, addr, request string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.(*net.TCPConn).SetReadBuffer(4 << 10) // soon full
 	batch := strings.Repeat(request, 1+64<<10/len(request))
-	for rest, stuck := batch, false; !stuck; {
-		conn.SetWriteDeadline(time.Now().Add(3 * time.Second))
+	// Several times in a row, for a machine that stands still for a while.
+	for rest, stuck := batch, 0; stuck < 6; {
+		conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 		n, err := io.WriteString(conn, rest)
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatal(err)
 		}
-		stuck = n == 0
+		if stuck++; n > 0 {
+			stuck = 0
+		}
 		if rest = rest[n:]; rest == "" {
 			rest = batch
 		}
