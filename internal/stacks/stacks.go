@@ -41,8 +41,8 @@ func Join(ctx context.Context, name, owner string) context.Context {
 	return Label(ctx, name, owner)
 }
 
-// Owns reports whether owner is one of those in the labels of ctx.
-func Owns(owner string, ctx context.Context) bool {
+// OwnedBy reports whether owner is one of those in the labels of ctx.
+func OwnedBy(ctx context.Context, owner string) bool {
 	owners, _ := pprof.Label(ctx, ownerLabel)
 	for o := range strings.FieldsSeq(owners) { // and not Fields, which allocates: this is called for each request
 		if o == owner {

@@ -76,15 +76,15 @@ func TestAllBounded(t *testing.T) {
 	})
 }
 
-// TestOwns is for each request that quithttp.Track counts.
-func TestOwns(t *testing.T) {
+// TestOwnedBy is for each request that quithttp.Track counts.
+func TestOwnedBy(t *testing.T) {
 	ctx := LabelAs(Label(context.Background(), "name", "12"), context.Background(), "34")
 	for owner, want := range map[string]bool{"12": true, "34": true, "1": false, "2 3": false, "": false} {
-		if got := Owns(owner, ctx); got != want {
-			t.Errorf("Owns(%q) = %v", owner, got)
+		if got := OwnedBy(ctx, owner); got != want {
+			t.Errorf("OwnedBy(%q) = %v", owner, got)
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { Owns("34", ctx) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { OwnedBy(ctx, "34") }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

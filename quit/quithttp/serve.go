@@ -162,7 +162,7 @@ func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q.AddGoroutine()
 		defer q.DoneGoroutine()
-		if ctx := r.Context(); !stacks.Owns(id, ctx) {
+		if ctx := r.Context(); !stacks.OwnedBy(ctx, id) {
 			pprof.SetGoroutineLabels(stacks.Join(ctx, "request", id))
 			defer pprof.SetGoroutineLabels(ctx)
 		}
