@@ -127,21 +127,20 @@ func ExampleQuitEvent_WorkContext() {
 	// Output: fired: true - work cancelled: false
 }
 
+// For a gRPC server: q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)).
 func ExampleGraceful() {
-	q := quit.NewQuitEvent()
-	q.Logger = slog.New(slog.DiscardHandler)
-
-	// For a gRPC server: quit.Graceful(s.GracefulStop, s.Stop).
 	stopped := make(chan struct{})
-	q.RegisterQuitCloser(quit.Graceful(
-		func() { <-stopped; fmt.Println("stopped") },      // waits for a stream that never ends
-		func() { fmt.Println("forced"); close(stopped) }), // cuts it off
-		quit.Timeout(10*time.Millisecond))
-	fmt.Println(errors.Is(q.Shutdown(context.Background()), context.DeadlineExceeded))
+	closer := quit.Graceful(
+		func() { <-stopped; fmt.Println("stopped") },     // waits for a stream that never ends
+		func() { fmt.Println("forced"); close(stopped) }) // cuts it off
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond) // its share of the shutdown
+	defer cancel()
+	fmt.Println(closer.Shutdown(ctx))
 	// Output:
 	// forced
 	// stopped
-	// true
+	// forced to stop: context deadline exceeded
 }
 
 // A group of workers is an event of its own: they are drained before the parent

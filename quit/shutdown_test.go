@@ -416,13 +416,16 @@ func TestExpiredContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), -time.Second)
 		defer cancel()
 		var j journal
+		returned := make(chan struct{})
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			j.add(fmt.Sprint("closer ", ctx.Err()))
+			<-returned // else the end may come before the call looks at its ctx
 			return nil
 		}))
 		if err := q.Shutdown(ctx); err != context.DeadlineExceeded {
 			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.DeadlineExceeded)
 		}
+		close(returned)
 		if err := q.Shutdown(context.Background()); err != nil {
 			t.Errorf("Shutdown() = %v, want nil: the closer returned", err)
 		}
