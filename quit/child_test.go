@@ -45,7 +45,7 @@ var toTest *os.File
 func TestMain(m *testing.M) {
 	if name, ok := os.LookupEnv(programEnv); ok {
 		// A child whose test was killed ends by itself. A timer is no goroutine.
-		time.AfterFunc(2*time.Minute, func() { panic("nobody ended this child") })
+		time.AfterFunc(4*time.Minute, func() { panic("nobody ended this child") })
 		toTest = os.NewFile(3, "pipe to the test")
 		programs[name](os.Args[1:])
 		os.Exit(0)
@@ -89,7 +89,7 @@ func newChild(t *testing.T, program string, args ...string) *child {
 		t.Fatal(err)
 	}
 	// The limit ends a child that hangs, and is far from what a slow machine needs.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	c := &child{t: t, cmd: exec.CommandContext(ctx, self, args...), cancel: cancel}
 	c.cmd.Env = append(os.Environ(), programEnv+"="+program, "GOTRACEBACK=single",
 		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // by default each exit takes a second
@@ -186,6 +186,27 @@ func (c *child) wantEnd(want string) {
 	if got := c.wait(); got != want {
 		c.t.Errorf("the child ended with %q, want %q; output:\n%s", got, want, &c.output)
 	}
+}
+
+// endAtOnce sends the interrupt that ends the child at once. It reports false if that took so
+// long that the child may have had no time for the stacks: within a second they must be there.
+func (c *child) endAtOnce() (inTime bool) {
+	c.t.Helper()
+	start := time.Now()
+	c.signal(syscall.SIGINT)
+	c.wantEnd("exit status 130")
+	return time.Since(start) < time.Second
+}
+
+// untilInTime calls run until it reports that the machine was not too slow for it.
+func untilInTime(t *testing.T, run func() (inTime bool)) {
+	t.Helper()
+	for range 50 {
+		if run() || t.Failed() {
+			return
+		}
+	}
+	t.Error("too slow, 50 times of 50")
 }
 
 // wantOutput wants each of these in the output. It is for after wantEnd.

@@ -166,6 +166,7 @@ func TestSite(t *testing.T) {
 func TestManyClosers(t *testing.T) {
 	const many = 50_000
 	q := quietEvent()
+	q.Timeout = -1
 	n := 0
 	for range many {
 		q.RegisterStopFunc(func() { n++ })

@@ -2,6 +2,7 @@ package quit_test
 
 import (
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/gracefulgo/graceful/quit"
@@ -64,8 +65,9 @@ func TestProgramsOfFirstPackage(t *testing.T) {
 	service := &firstService{make(chan struct{})}
 	quit.GetQuitEvent().RegisterCloser(service)
 	quit.GetQuitEvent().RegisterStopFunc(func() {})
-	go new(firstWorker).run()
-	go new(firstWorker).runWithChan()
+	var workers sync.WaitGroup // since they may begin late
+	workers.Go(new(firstWorker).run)
+	workers.Go(new(firstWorker).runWithChan)
 
 	var f framework
 	f.RegisterQuitter(func() { quit.GetQuitEvent().GracefulStop() })
@@ -77,4 +79,5 @@ func TestProgramsOfFirstPackage(t *testing.T) {
 	}
 	quit.WaitSignal()
 	quit.GetQuitEvent().WaitGoroutines()
+	workers.Wait() // before the old event is back
 }

@@ -62,10 +62,9 @@ func ExampleQuitEvent_RegisterCloser() {
 func ExampleQuitEvent_Shutdown() {
 	q := quit.NewQuitEvent()
 	q.Logger = slog.New(slog.DiscardHandler)
-	q.Timeout = 100 * time.Millisecond
 
 	q.RegisterStopFunc(func() { fmt.Println("and yet this is called") }, quit.Name("cache"))
-	q.RegisterStopFunc(func() { select {} }, quit.Name("consumer"))
+	q.RegisterStopFunc(func() { select {} }, quit.Name("consumer"), quit.Timeout(10*time.Millisecond))
 
 	err := q.Shutdown(context.Background())
 	fmt.Println(errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "consumer"))

@@ -329,16 +329,21 @@ func TestReportAnytime(t *testing.T) {
 func hangHere(c chan struct{}) { <-c }
 
 // TestStacks has a closer hang among a crowd of goroutines: its stack is found,
-// and only its own.
+// and only its own, whether it is taken before the closer is abandoned or after.
 func TestStacks(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"before": 10 * time.Millisecond, "after": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testStacks(t, timeout) })
+		})
+	}
+}
+
+func testStacks(t *testing.T, timeout time.Duration) {
 	const crowd = 10_000 // BenchmarkReport has ten times as many
 	hang := make(chan struct{})
-	var parked, left sync.WaitGroup
-	parked.Add(crowd)
 	for range crowd {
-		left.Go(func() { parked.Done(); <-hang })
+		go func() { <-hang }()
 	}
-	parked.Wait()
 
 	q, logged := loggedEvent()
 	q.RegisterStopFunc(func() {}, quit.Name("stuck")) // of the same name, but innocent
@@ -346,17 +351,10 @@ func TestStacks(t *testing.T) {
 		inner := make(chan struct{})
 		go func() { hangHere(hang); close(inner) }() // what a closer starts is its own
 		<-inner
-	}, quit.Name("stuck"), quit.Timeout(10*time.Millisecond))
+	}, quit.Name("stuck"), quit.Timeout(timeout))
 	q.Go(func(context.Context) error { <-hang; return nil }, quit.Name("innocent"))
-	go func() {
-		// In a crowd, the stacks may come after the closer was abandoned.
-		for !strings.Contains(logged(), "quit_test.hangHere") {
-			runtime.Gosched()
-		}
-		close(hang)
-	}()
+	time.AfterFunc(time.Second, func() { close(hang) })
 	q.GracefulStop()
-	left.Wait()
 
 	r := q.Report()
 	text := r.String()
@@ -384,21 +382,23 @@ func TestStacks(t *testing.T) {
 // TestStacksOfDrain has counted goroutines that do not end: those of the event,
 // folded, and not of another.
 func TestStacksOfDrain(t *testing.T) {
-	q, other := quietEvent(), quietEvent()
-	q.Timeout = 50 * time.Millisecond
-	hang := make(chan struct{})
-	for range 50 {
-		q.Go(func(context.Context) error { hangHere(hang); return nil }, quit.Name("worker"))
-	}
-	other.Go(func(context.Context) error { hangHere(hang); return nil }, quit.Name("of another"))
-	err := q.Shutdown(context.Background())
-	text := q.Report().String()
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(text, "50 goroutines of worker:") ||
-		!strings.Contains(text, "hangHere") || strings.Contains(text, "of another") {
-		t.Errorf("Shutdown() = %v, report:\n%s", err, text)
-	}
-	close(hang)
-	other.GracefulStop()
+	synctest.Test(t, func(t *testing.T) {
+		q, other := quietEvent(), quietEvent()
+		q.Timeout = 50 * time.Millisecond
+		hang := make(chan struct{})
+		for range 50 {
+			q.Go(func(context.Context) error { hangHere(hang); return nil }, quit.Name("worker"))
+		}
+		other.Go(func(context.Context) error { hangHere(hang); return nil }, quit.Name("of another"))
+		err := q.Shutdown(context.Background())
+		text := q.Report().String()
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(text, "50 goroutines of worker:") ||
+			!strings.Contains(text, "hangHere") || strings.Contains(text, "of another") {
+			t.Errorf("Shutdown() = %v, report:\n%s", err, text)
+		}
+		close(hang)
+		other.GracefulStop()
+	})
 }
 
 // owner is a closer that waits for a goroutine of its own, also in Close.

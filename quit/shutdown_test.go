@@ -127,7 +127,7 @@ func TestOnceEach(t *testing.T) {
 				q.Concurrent = concurrent
 				hang := make(chan struct{})
 				var calls sync.Map // int to *atomic.Int32
-				var n atomic.Int32
+				var n, called atomic.Int32
 				var register func(depth int)
 				register = func(depth int) {
 					c := new(atomic.Int32)
@@ -142,6 +142,7 @@ func TestOnceEach(t *testing.T) {
 					}
 					q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 						c.Add(1)
+						called.Add(1)
 						if depth > 0 {
 							register(depth - 1)
 						}
@@ -183,18 +184,13 @@ func TestOnceEach(t *testing.T) {
 					}
 				}
 				// One that was abandoned may only now come to count itself, or to
-				// register another: wait for them, and then for a call too many.
-				missing := func() (n int) {
-					calls.Range(func(_, c any) bool {
-						if c.(*atomic.Int32).Load() == 0 {
-							n++
-						}
-						return true
-					})
-					return n
-				}
-				for end := time.Now().Add(20 * time.Second); missing() > 0 && time.Now().Before(end); {
+				// register another: wait for them, and then look for a call too many.
+				const all = 20*3 + 10*2
+				for end := time.Now().Add(time.Minute); called.Load() < all && time.Now().Before(end); {
 					runtime.Gosched()
+				}
+				if got := called.Load(); got != all {
+					t.Errorf("%d calls, want %d", got, all)
 				}
 				calls.Range(func(id, c any) bool {
 					if got := c.(*atomic.Int32).Load(); got != 1 {
@@ -203,6 +199,9 @@ func TestOnceEach(t *testing.T) {
 					return true
 				})
 				close(hang)
+				if t.Failed() {
+					return
+				}
 			}
 		})
 	}

@@ -10,46 +10,45 @@ import (
 )
 
 //go:noinline
-func park(parked chan<- struct{}, release <-chan struct{}) {
-	parked <- struct{}{}
-	<-release
-}
+func park(release <-chan struct{}) { <-release }
 
 var one, two, none int
 
 // TestAll has goroutines of one owner, of two and of none.
 func TestAll(t *testing.T) {
-	parked, release := make(chan struct{}), make(chan struct{})
-	defer close(release)
-	name := "a \"name\", \"quit.id\":\"0\"\nof two lines"
-	labels := Label(context.Background(), name, ID(&one))
-	both := pprof.WithLabels(LabelAs(labels, context.Background(), ID(&two)), pprof.Labels("a", "b", "z", "\n\n"))
-	for _, ctx := range []context.Context{labels, both, both, context.Background()} {
-		go func() {
-			pprof.SetGoroutineLabels(ctx)
-			park(parked, release)
-		}()
-		<-parked
-	}
-	all := All()
-	for owner, want := range map[string][]string{
-		ID(&one):  {"2 goroutines of ", "1 goroutine of "},
-		ID(&two):  {"2 goroutines of "},
-		ID(&none): nil,
-	} {
-		text := all[owner]
-		if n := strings.Count(text, "stacks.park\n"); n != len(want) {
-			t.Errorf("%d stacks, want %d:\n%s", n, len(want), text)
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		name := "a \"name\", \"quit.id\":\"0\"\nof two lines"
+		labels := Label(context.Background(), name, ID(&one))
+		both := pprof.WithLabels(LabelAs(labels, context.Background(), ID(&two)), pprof.Labels("a", "b", "z", "\n\n"))
+		for _, ctx := range []context.Context{labels, both, both, context.Background()} {
+			go func() {
+				pprof.SetGoroutineLabels(ctx)
+				park(release)
+			}()
 		}
-		for _, want := range want {
-			if want += `a "name", "quit.id":"0"\nof two lines:` + "\n\t"; !strings.Contains(text, want) {
-				t.Errorf("%q does not have %q", text, want)
+		synctest.Wait()
+		all := All()
+		for owner, want := range map[string][]string{
+			ID(&one):  {"2 goroutines of ", "1 goroutine of "},
+			ID(&two):  {"2 goroutines of "},
+			ID(&none): nil,
+		} {
+			text := all[owner]
+			if n := strings.Count(text, "stacks.park\n"); n != len(want) {
+				t.Errorf("%d stacks, want %d:\n%s", n, len(want), text)
+			}
+			for _, want := range want {
+				if want += `a "name", "quit.id":"0"\nof two lines:` + "\n\t"; !strings.Contains(text, want) {
+					t.Errorf("%q does not have %q", text, want)
+				}
 			}
 		}
-	}
-	if len(all) != 2 {
-		t.Errorf("All() = %v, want two owners", all)
-	}
+		if len(all) != 2 {
+			t.Errorf("All() = %v, want two owners", all)
+		}
+	})
 }
 
 // TestAllBounded has many goroutines with a name for each two, and some with the same.
