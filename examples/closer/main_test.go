@@ -19,9 +19,34 @@ import (
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
 )
 
-func TestMain(m *testing.M) { process.Main(m, main) }
+const (
+	// With this variable, what is closed last takes until the end of stdin.
+	closeLast = "EXAMPLE_CLOSER_CLOSE_LAST"
+	// With this one the program says on stderr when it waits for the mailer.
+	sayHang = "EXAMPLE_CLOSER_SAY_HANG"
+)
+
+func TestMain(m *testing.M) {
+	process.Main(m, func() {
+		if os.Getenv(closeLast) != "" {
+			quit.GetQuitEvent().RegisterStopFunc(func() { io.Copy(io.Discard, os.Stdin) }, quit.AfterDrain())
+		}
+		if os.Getenv(sayHang) != "" {
+			go awaitHang()
+		}
+		main()
+	})
+}
+
+func awaitHang() {
+	for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*mailer).shutDown(")); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	fmt.Fprintln(os.Stderr, "the mailer hangs")
+}
 
 // accepted returns the letters that the program says it has accepted.
 func accepted(p *process.Process) []string {
@@ -182,16 +207,23 @@ func TestOutboxFull(t *testing.T) {
 // the time of the whole stop, or that of the mailer, runs out.
 func TestHang(t *testing.T) {
 	t.Parallel()
-	for timeout, took := range map[string]string{"2s": `[\d.]+m?s`, "1h": `5\.625s`} {
+	for timeout, took := range map[string]string{"6s": `(\d+ms|[0-4](\.\d+)?s|5(\.[0-4]\d*)?s)`, "1h": `5\.625s`} {
 		t.Run(timeout, func(t *testing.T) {
 			t.Parallel()
 			pipe := newFullPipe(t)
-			p := process.Start(t, "-outbox="+pipe.path, "-timeout="+timeout)
+			cmd := process.Command(t, "-outbox="+pipe.path, "-timeout="+timeout)
+			cmd.Env = append(cmd.Env, closeLast+"=1")
+			stdin, err := cmd.StdinPipe()
+			must(t, err)
+			p := process.StartCommand(t, cmd)
 			p.Line("accepted letter 3")
 			p.Signal(syscall.SIGTERM)
+			p.AwaitStderr("quit: step abandoned")
+			p.AwaitStderr("(*mailer).shutDown") // of a slow program, the stacks come later
+			stdin.Close()
 			p.WantExit(1)
 			wantStderr(t, p,
-				`(?m)^closer: quit: \*main\.mailer \(closer/main\.go:\d+\): abandoned after `+took+`: context deadline exceeded$`,
+				`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): abandoned after `+took+`: context deadline exceeded$`,
 				`\(\*mailer\)\.shutDown\\n\\t\\t\S*/examples/closer/main\.go:`+fmt.Sprint(lineOf(t, "<-m.ended"))+`\\n`)
 		})
 	}
@@ -212,10 +244,12 @@ func lineOf(t *testing.T, code string) int {
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	pipe := newFullPipe(t)
-	p := process.Start(t, "-outbox="+pipe.path)
+	cmd := process.Command(t, "-outbox="+pipe.path)
+	cmd.Env = append(cmd.Env, sayHang+"=1")
+	p := process.StartCommand(t, cmd)
 	p.Line("accepted letter 3")
 	p.Signal(os.Interrupt)
-	p.AwaitFired()
+	p.AwaitStderr("the mailer hangs")
 	p.InterruptAgain()
 	p.WantExit(130)
 	wantStderr(t, p, `ending at once`, `mailer +closer/main\.go:\d+`, `\(\*mailer\)\.shutDown\n`)

@@ -111,7 +111,7 @@ func (c *tool) wantExit(status int) {
 // awaitTemporary waits until there is a temporary file with that name.
 func (c *tool) awaitTemporary(name string) {
 	c.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if len(c.temporary(name)) > 0 {
 			return
 		}

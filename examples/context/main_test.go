@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
 )
@@ -31,6 +33,30 @@ func newClient(t *testing.T) *http.Client {
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
+}
+
+// conn is a connection to the program: a Transport may leave one that it could keep, and
+// dial another.
+type conn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(t *testing.T, url string) *http.Client {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &http.Client{Transport: conn{c, bufio.NewReader(c)}}
+}
+
+func (c conn) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Write(c); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(c.r, r)
 }
 
 func get(t *testing.T, c *http.Client, url string) (status int, body string) {
@@ -171,28 +197,37 @@ func TestServiceIsStoppedAlone(t *testing.T) {
 
 func TestStuckServiceStoppedAlone(t *testing.T) {
 	t.Parallel()
-	p, url := start(t, "-stuck", "-timeout=2s")
-	status, body := stopService(t, url)
-	if status != http.StatusInternalServerError {
-		t.Errorf("POST /service/stop = %d, want 500", status)
-	}
-	wantText(t, "POST /service/stop", body, " of 1s, cause: ", "drain: 1 goroutine left", "1 goroutine of stuck:")
-	if status, body := get(t, newClient(t), url+"/work?d=0s"); status != http.StatusOK {
-		t.Errorf("GET /work = %d %q, want 200", status, body)
-	}
-	p.Signal(syscall.SIGTERM)
-	p.WantExit(1)
-	wantText(t, "stderr", p.Stderr(), "context: quit: service (context/main.go:", "drain: 1 goroutine left")
-	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+	process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // the tickers have less than half of it to stop
+		p, url := start(t, "-stuck", fmt.Sprint("-timeout=", timeout))
+		status, report := stopService(t, url)
+		if status != http.StatusInternalServerError {
+			t.Errorf("POST /service/stop = %d, want 500", status)
+		}
+		wantText(t, "POST /service/stop", report, fmt.Sprintf(" of %v, cause: ", timeout/2), "1 goroutine of stuck:")
+		if status, body := get(t, newClient(t), url+"/work?d=0s"); status != http.StatusOK {
+			t.Errorf("GET /work = %d %q, want 200", status, body)
+		}
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(1)
+		return strings.Contains(report, "drain: 1 goroutine left") && stuckAlone(p)
+	})
 }
 
 func TestStuckServiceStoppedWithTheProgram(t *testing.T) {
 	t.Parallel()
-	p, _ := start(t, "-stuck", "-timeout=2s")
-	p.Signal(syscall.SIGTERM)
-	p.WantExit(1)
-	wantText(t, "stderr", p.Stderr(), "context: quit: service (context/main.go:", "drain: 1 goroutine left", "1 goroutine of stuck:")
-	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+	process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
+		p, _ := start(t, "-stuck", fmt.Sprint("-timeout=", timeout))
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(1)
+		wantText(t, "stderr", p.Stderr(), "1 goroutine of stuck:")
+		return stuckAlone(p)
+	})
+}
+
+// stuckAlone reports whether all but one goroutine of the service ended in time.
+func stuckAlone(p *process.Process) bool {
+	return strings.Contains(p.Stderr(), "context: quit: service (context/main.go:") && strings.Contains(p.Stderr(), "drain: 1 goroutine left") &&
+		strings.Contains(p.Stdout(), "\nticker 3: stop\n") && strings.Contains(p.Stdout(), "\nservice ticker 3: stop\n")
 }
 
 func TestServiceFails(t *testing.T) {
@@ -215,7 +250,9 @@ func TestServiceFails(t *testing.T) {
 func TestValuesAreInherited(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
-	a, b := newClient(t), newClient(t)
+	a := dial(t, url)
+	get(t, a, url+"/work?d=0s") // and so it is the first
+	b := dial(t, url)
 	for _, test := range []struct {
 		client *http.Client
 		conn   int
@@ -242,7 +279,7 @@ func TestEarlierDeadlineCounts(t *testing.T) {
 		{"30ms", "", errLimit.Error(), context.DeadlineExceeded.Error()},
 	} {
 		p, url := start(t, "-limit="+test.limit)
-		client := newClient(t)
+		client := dial(t, url)
 		for range 2 { // on one connection, which ends with neither
 			status, body := get(t, client, url+"/work?d=1h&timeout="+test.timeout)
 			if want := "connection 1: stopped: " + test.cause + "\n"; status != http.StatusGatewayTimeout || !strings.HasSuffix(body, want) {
@@ -300,16 +337,32 @@ func TestClientGoneEndsItsOwnRequestOnly(t *testing.T) {
 
 func TestTimeForTheRequestRunsOut(t *testing.T) {
 	t.Parallel()
-	p, url := start(t, "-timeout=10s") // of which the request has a second to say so
-	got := inWork(t, p, url, "d=1h&timeout=1h")
-	p.Signal(syscall.SIGTERM)
 	const cause = "connection 1: stopped: quit: no time left for the request"
-	if a := <-got; a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, cause) {
-		t.Errorf("GET /work = %v, want 503 with %q", a, cause)
-	}
-	p.WantExit(1)
-	wantText(t, "stderr", p.Stderr(), cause, "context: quit: *http.Server (context/main.go:")
-	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the request has half a second to say so
+		p, url := start(t, fmt.Sprint("-timeout=", timeout))
+		failed := make(chan error, 1)
+		client := newClient(t)
+		go func() {
+			resp, err := client.Get(url + "/work?d=1h&timeout=1h")
+			if err == nil {
+				var body []byte
+				body, err = io.ReadAll(resp.Body)
+				if err == nil && (resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), cause)) {
+					t.Errorf("GET /work = %d %q, want 503 with %q", resp.StatusCode, body, cause)
+				}
+			}
+			failed <- err
+		}()
+		p.AwaitStderr(": working for ")
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(1)
+		if <-failed != nil {
+			return false
+		}
+		wantText(t, "stderr", p.Stderr(), cause, "context: quit: *http.Server (context/main.go:")
+		wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+		return true
+	})
 }
 
 // A client that never sends the body that it has announced does not hold up the
@@ -331,13 +384,15 @@ func TestClientThatIsSlowToSend(t *testing.T) {
 // A client that sends and never reads does not hold up the stop for longer than it may take.
 func TestClientThatNeverReads(t *testing.T) {
 	t.Parallel()
-	p, url := start(t, "-timeout=2s")
-	// The answer repeats the query.
-	process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET /work?d="+strings.Repeat("x", 500_000)+" HTTP/1.1\r\nHost: x\r\n\r\n")
-	p.Signal(syscall.SIGTERM)
-	p.WantExit(1)
-	wantText(t, "stderr", p.Stderr(), "context: quit: *http.Server (context/main.go:")
-	wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
+	process.Patiently(t, 4*time.Second, func(timeout time.Duration) bool { // of which a tenth is left for all others to end
+		p, url := start(t, fmt.Sprint("-timeout=", timeout))
+		// The answer repeats the query.
+		process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET /work?d="+strings.Repeat("x", 500_000)+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(1)
+		wantText(t, "stderr", p.Stderr(), "context: quit: *http.Server (context/main.go:")
+		return strings.Contains(p.Stdout(), "\nticker 3: stop\n") && strings.Contains(p.Stdout(), "\nservice ticker 3: stop\n")
+	})
 }
 
 func TestSecondInterrupt(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
 )
@@ -114,12 +115,17 @@ func TestInHand(t *testing.T) {
 // TestOutOfTime has work take longer than the stop may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
-	p := process.Start(t, "-orders=10", "-work=10h", "-every=1ms", "-timeout=5s") // of which they have half a second to say so
-	for _, what := range []string{"order 1", "order 2", "report 1"} {
-		p.AwaitStdout("took " + what + "\n")
-	}
-	p.Signal(syscall.SIGTERM)
-	p.WantExit(1)
+	var p *process.Process
+	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool { // of which they have a tenth to say so
+		p = process.Start(t, "-orders=10", "-work=10h", "-every=1ms", fmt.Sprint("-timeout=", timeout))
+		for _, what := range []string{"order 1", "order 2", "report 1"} {
+			p.AwaitStdout("took " + what + "\n")
+		}
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(1)
+		_, result, _ := strings.Cut(p.Stderr(), "\nworker: ")
+		return len(named.FindAllString(result, -1)) == 3
+	})
 	if finished, cut := wantAccount(t, p, 10); finished != 0 || cut != 3 {
 		t.Errorf("%d finished and %d cut off, want 0 and 3", finished, cut)
 	}

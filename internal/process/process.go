@@ -38,7 +38,7 @@ const asProgram = "QUIT_TEST_AS_PROGRAM"
 
 // limit is how long a process may live, and how long a test waits for something
 // to happen that is expected at once: far more than a slow machine needs.
-const limit = time.Minute
+const limit = 3 * time.Minute
 
 // Main runs the tests, or main where the binary was started by Start or Command.
 func Main(m *testing.M, main func()) {
@@ -56,7 +56,7 @@ func Main(m *testing.M, main func()) {
 }
 
 // Command returns the program with args, not started yet. If it lives longer than
-// a minute, SIGQUIT ends it, with its stacks on stderr.
+// three minutes, SIGQUIT ends it, with its stacks on stderr.
 func Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -74,7 +74,7 @@ func Other(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = time.Minute // also for what is left in the pipes when it has ended
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
@@ -215,6 +215,21 @@ func WantBadStart(t testing.TB, status int, why string, args ...string) {
 	}
 }
 
+// Patiently calls try with a timeout for the program. What comes at its end has a part of that
+// time, which may be too short on a slow machine: try reports false then, and is called
+// again with twice as much, at most two times.
+func Patiently(t testing.TB, timeout time.Duration, try func(timeout time.Duration) bool) {
+	t.Helper()
+	for range 3 {
+		if try(timeout) {
+			return
+		}
+		t.Logf("-timeout=%v was not enough", timeout)
+		timeout *= 2
+	}
+	t.Error("no time is enough")
+}
+
 // NeverRead sends request to addr again and again, and reads no answer, until the server
 // is stuck in a write: then it does not read any longer either. The connection is open until
 // the end of the test.
@@ -226,7 +241,7 @@ func NeverRead(t testing.TB, addr, request string) {
 	}
 	t.Cleanup(func() { conn.Close() })
 	batch := strings.Repeat(request, 1+64<<10/len(request))
-	// Several times in a row, for a machine that stands still for a while.
+	// Several times in a row, and each time it answers another client: so it does not just stand still.
 	for rest, stuck := batch, 0; stuck < 6; {
 		conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 		n, err := io.WriteString(conn, rest)
@@ -235,10 +250,27 @@ func NeverRead(t testing.TB, addr, request string) {
 		}
 		if stuck++; n > 0 {
 			stuck = 0
+		} else {
+			ask(t, addr)
 		}
 		if rest = rest[n:]; rest == "" {
 			rest = batch
 		}
+	}
+}
+
+// ask waits until the server at addr answers a new client, whatever it says.
+func ask(t testing.TB, addr string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(limit))
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Fatal(err)
 	}
 }
 
