@@ -240,6 +240,10 @@ func NeverRead(t testing.TB, addr, request string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	// With little room for requests, of which each takes a part: a server that is merely slow
+	// makes room for more.
+	conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	request = strings.Replace(request, "\r\n\r\n", "\r\nPad: "+strings.Repeat("x", 256)+"\r\n\r\n", 1)
 	batch := strings.Repeat(request, 1+64<<10/len(request))
 	// Several times in a row, and each time it answers another client: so it does not just stand still.
 	for rest, stuck := batch, 0; stuck < 6; {
