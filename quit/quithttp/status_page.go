@@ -2,6 +2,7 @@ package quithttp
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -86,17 +87,15 @@ type shot struct {
 
 func take(q *quit.QuitEvent) shot {
 	s := shot{Report: q.Report()}
-	now := time.Now()
-	began := now // what the deadline is counted from
 	if !s.Fired.IsZero() {
-		s.clock = now.Sub(s.Fired)
-		if s.started() {
-			began = s.Fired
-		}
+		s.clock = time.Since(s.Fired)
 	}
-	if !s.Deadline.IsZero() {
-		// Before the shutdown, the deadline is as far from now as the report is old.
-		s.limit = s.Deadline.Sub(began).Round(time.Millisecond)
+	switch {
+	case s.Deadline.IsZero():
+	case s.started():
+		s.limit = s.Deadline.Sub(s.Fired).Round(time.Millisecond)
+	default: // the deadline is nearer by now, and the limit is not
+		s.limit = cmp.Or(q.Timeout, quit.DefaultTimeout)
 	}
 	switch {
 	case !s.Ended.IsZero():

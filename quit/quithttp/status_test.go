@@ -90,37 +90,41 @@ func TestStatusMethods(t *testing.T) {
 			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code, w.Header().Get("Allow"))
 		}
 	}
-	q := quietEvent()
-	answered := make(chan int, 1)
-	url := serveStatus(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		quithttp.Status(q).ServeHTTP(w, r)
-		answered <- 1
-	})})
-	for _, accept := range []string{"", asBrowser, "application/json", "text/event-stream"} {
-		r, _ := http.NewRequestWithContext(t.Context(), "HEAD", url, nil)
-		r.Header.Set("Accept", accept)
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		answered := make(chan int, 1)
+		ln := serveStatus(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			quithttp.Status(q).ServeHTTP(w, r)
+			answered <- 1
+		})})
+		client := ln.client(new(http.Transport))
+		for _, accept := range []string{"", asBrowser, "application/json", "text/event-stream"} {
+			r, _ := http.NewRequestWithContext(t.Context(), "HEAD", "http://x", nil)
+			r.Header.Set("Accept", accept)
+			res, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			synctest.Wait()
+			select {
+			case <-answered:
+			default:
+				t.Fatalf("HEAD with Accept %q is a stream", accept)
+			}
+			if res.StatusCode != http.StatusOK || len(body) > 0 || err != nil {
+				t.Errorf("HEAD with Accept %q: %d, %q, %v, want 200 and nothing", accept, res.StatusCode, body, err)
+			}
+			get := ask(quithttp.Status(q), "GET", accept)
+			if got, want := res.Header.Get("Content-Type"), get.Header().Get("Content-Type"); got != want {
+				t.Errorf("HEAD with Accept %q: Content-Type %q, want %q", accept, got, want)
+			}
+			if accept == "" && res.ContentLength != int64(get.Body.Len()) {
+				t.Errorf("HEAD: Content-Length %d, want %d", res.ContentLength, get.Body.Len())
+			}
 		}
-		body, err := io.ReadAll(res.Body)
-		res.Body.Close()
-		select {
-		case <-answered:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("HEAD with Accept %q is a stream", accept)
-		}
-		if res.StatusCode != http.StatusOK || len(body) > 0 || err != nil {
-			t.Errorf("HEAD with Accept %q: %d, %q, %v, want 200 and nothing", accept, res.StatusCode, body, err)
-		}
-		get := ask(quithttp.Status(q), "GET", accept)
-		if got, want := res.Header.Get("Content-Type"), get.Header().Get("Content-Type"); got != want {
-			t.Errorf("HEAD with Accept %q: Content-Type %q, want %q", accept, got, want)
-		}
-		if accept == "" && res.ContentLength != int64(get.Body.Len()) {
-			t.Errorf("HEAD: Content-Length %d, want %d", res.ContentLength, get.Body.Len())
-		}
-	}
+	})
 }
 
 func TestStatusHeaders(t *testing.T) {
@@ -156,39 +160,41 @@ func TestStatusHeaders(t *testing.T) {
 
 // The page is a plan, a progress and a result.
 func TestStatusStates(t *testing.T) {
-	q := quietEvent()
-	q.Timeout = 4 * time.Second
-	h := quithttp.Status(q)
-	inner := quietEvent()
-	inner.RegisterStopFunc(func() {}, quit.Name("innermost"))
-	running, goOn, stuck := make(chan int), make(chan int), make(chan int)
-	defer close(stuck)
-	q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"), quit.Timeout(50*time.Millisecond))
-	q.RegisterQuitCloser(inner, quit.Name("group"))
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") }), quit.Name("mail"))
-	q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"))
-	contains := func(state string, wants ...string) {
-		t.Helper()
-		got := page(h)
-		for _, want := range wants {
-			if !strings.Contains(got, want) {
-				t.Errorf("%s: the page does not have %q:\n%s", state, want, got)
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = 4 * time.Second
+		h := quithttp.Status(q)
+		inner := quietEvent()
+		inner.RegisterStopFunc(func() {}, quit.Name("innermost"))
+		running, goOn, stuck := make(chan int), make(chan int), make(chan int)
+		defer close(stuck)
+		q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"), quit.Timeout(50*time.Millisecond))
+		q.RegisterQuitCloser(inner, quit.Name("group"))
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") }), quit.Name("mail"))
+		q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"))
+		contains := func(state string, wants ...string) {
+			t.Helper()
+			got := page(h)
+			for _, want := range wants {
+				if !strings.Contains(got, want) {
+					t.Errorf("%s: the page does not have %q:\n%s", state, want, got)
+				}
 			}
 		}
-	}
-	contains("before", "Not fired", "a shutdown would have 4s", `x="16" dx="18">innermost<`, ">planned<", "quithttp/status_test.go:")
-	q.Fire()
-	contains("fired", ">Fired\n", "ago, not shut down")
-	go q.Shutdown(context.Background())
-	<-running
-	contains("during", ">Shutting down\n", `<g class="running"><title>web (`, `<g class="planned"><title>mail (`, "</span> of 4", `data-since="`)
-	close(goOn)
-	q.Shutdown(t.Context())
-	contains("after", "Stopped with 2 failures", `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
-		`<g class="abandoned"><title>stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
-	if got := fragment(h); strings.Contains(got, "data-since") {
-		t.Errorf("something still grows:\n%s", got)
-	}
+		contains("before", "Not fired", "a shutdown would have 4s", `x="16" dx="18">innermost<`, ">planned<", "quithttp/status_test.go:")
+		q.Fire()
+		contains("fired", ">Fired\n", "ago, not shut down")
+		go q.Shutdown(context.Background())
+		<-running
+		contains("during", ">Shutting down\n", `<g class="running"><title>web (`, `<g class="planned"><title>mail (`, "</span> of 4s", `data-since="`)
+		close(goOn)
+		q.Shutdown(t.Context())
+		contains("after", "Stopped with 2 failures", `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
+			`<g class="abandoned"><title>stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
+		if got := fragment(h); strings.Contains(got, "data-since") {
+			t.Errorf("something still grows:\n%s", got)
+		}
+	})
 }
 
 // Failures that are of no step, and those of an event within, are told once.
@@ -433,13 +439,9 @@ func eventsOf(t *testing.T, body io.Reader) (events []event) {
 	}
 }
 
-// serveStatus serves on loopback, and returns the URL.
-func serveStatus(t *testing.T, srv *http.Server) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+// serveStatus serves in the bubble, until its end.
+func serveStatus(t *testing.T, srv *http.Server) pipes {
+	ln := make(pipes)
 	served := make(chan int)
 	go func() {
 		srv.Serve(ln)
@@ -449,24 +451,30 @@ func serveStatus(t *testing.T, srv *http.Server) string {
 		srv.Close()
 		<-served
 	})
-	return "http://" + ln.Addr().String()
+	return ln
 }
 
 // openStream opens a stream with a connection of its own.
-func openStream(t *testing.T, url string) *bufio.Reader {
+func openStream(t *testing.T, ln pipes) *bufio.Reader {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	return bufio.NewReader(streamOf(t, ln.client(&http.Transport{DisableKeepAlives: true}), "http://x").Body)
+}
+
+func streamOf(t *testing.T, client *http.Client, url string) *http.Response {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), generous)
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Accept", "text/event-stream")
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	res, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { res.Body.Close() })
-	return bufio.NewReader(res.Body)
+	return res
 }
 
 // until reads events until one has the text.
@@ -484,113 +492,107 @@ func until(t *testing.T, r *bufio.Reader, text string) (got event) {
 }
 
 func TestStatusStream(t *testing.T) {
-	q := quietEvent()
-	goOn := make(chan int)
-	q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
-	r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
-	if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
-		t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
-	}
-	q.AddGoroutine() // any change of the plan is shown
-	until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>")
-	q.DoneGoroutine()
-	go q.Shutdown(context.Background())
-	until(t, r, `<g class="running"><title>web (`)
-	close(goOn)
-	until(t, r, ">Stopped\n")
-	if e := until(t, r, "ended"); e.name != "end" {
-		t.Errorf("event = %q, want end", e.name)
-	}
-	if _, err := readEvent(r); err != io.EOF {
-		t.Errorf("after the end: %v, want io.EOF", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		goOn := make(chan int)
+		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
+		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
+		if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
+			t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
+		}
+		q.AddGoroutine() // any change of the plan is shown
+		until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>")
+		q.DoneGoroutine()
+		go q.Shutdown(context.Background())
+		until(t, r, `<g class="running"><title>web (`)
+		close(goOn)
+		until(t, r, ">Stopped\n")
+		if e := until(t, r, "ended"); e.name != "end" {
+			t.Errorf("event = %q, want end", e.name)
+		}
+		if _, err := readEvent(r); err != io.EOF {
+			t.Errorf("after the end: %v, want io.EOF", err)
+		}
+	})
 }
 
 // HTTP/2 has streams of its own, and a deadline there is one of the stream.
 func TestStatusHTTP2(t *testing.T) {
-	q := quietEvent()
-	srv := httptest.NewUnstartedServer(quithttp.Status(q))
-	srv.EnableHTTP2 = true
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	r, _ := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
-	r.Header.Set("Accept", "text/event-stream")
-	res, err := srv.Client().Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	events := bufio.NewReader(res.Body)
-	if until(t, events, "Not fired"); res.ProtoMajor != 2 {
-		t.Errorf("protocol = %s, want HTTP/2", res.Proto)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := srv.Config.Shutdown(ctx); err != nil {
-		t.Errorf("Shutdown() = %v, want nil", err)
-	}
-	if e := until(t, events, "shutting down"); e.name != "end" {
-		t.Errorf("event = %q, want end", e.name)
-	}
+	defer runtime.GC() // see TestStacksOfHandlers
+	defer runtime.GC()
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		h2c := new(http.Protocols)
+		h2c.SetUnencryptedHTTP2(true)
+		srv := &http.Server{Handler: quithttp.Status(q), Protocols: h2c}
+		res := streamOf(t, serveStatus(t, srv).client(&http.Transport{Protocols: h2c}), "http://x")
+		events := bufio.NewReader(res.Body)
+		if until(t, events, "Not fired"); res.ProtoMajor != 2 {
+			t.Errorf("protocol = %s, want HTTP/2", res.Proto)
+		}
+		time.Sleep(time.Minute) // longer than the patience with a write
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := srv.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		if e := until(t, events, "shutting down"); e.name != "end" {
+			t.Errorf("event = %q, want end", e.name)
+		}
+	})
 }
 
 // A thousand pages that are open do not hold up the shutdown of the server that
-// shows them, and see it to their end. Nothing is left of them.
+// shows them, and see it to their end, also one that reads late: with so many, it has the time.
+// Nothing is left of them, or the bubble fails.
 func TestStatusOpenPages(t *testing.T) {
-	const pages = 1000
-	before := runtime.NumGoroutine()
-	q := quietEvent()
-	srv := &http.Server{Handler: quithttp.Status(q)}
-	url := serveStatus(t, srv)
-	q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
-	// Long enough for the pages to be shown that it runs, and too short for another look before the end.
-	q.RegisterStopFunc(func() { time.Sleep(50 * time.Millisecond) }, quit.Name("web"))
+	synctest.Test(t, func(t *testing.T) {
+		const pages = 1000
+		q := quietEvent()
+		srv := &http.Server{Handler: quithttp.Status(q)}
+		ln := serveStatus(t, srv)
+		q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
+		// Long enough for the pages to be shown that it runs, and too short for another look before the end.
+		q.RegisterStopFunc(func() { time.Sleep(50 * time.Millisecond) }, quit.Name("web"))
 
-	var opened, over sync.WaitGroup
-	var shown atomic.Int32
-	for range pages {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
-		opened.Add(1)
-		over.Go(func() {
-			defer conn.Close()
-			first := true
-			var all strings.Builder
-			for r := bufio.NewReader(conn); ; {
-				line, err := r.ReadString('\n')
-				if strings.HasPrefix(line, "event: clock") && first {
-					first = false
-					opened.Done()
+		var over sync.WaitGroup
+		var opened, shown atomic.Int32
+		for i := range pages {
+			conn, r := ln.open()
+			over.Go(func() {
+				defer conn.Close()
+				first := true
+				var all strings.Builder
+				for {
+					line, err := r.ReadString('\n')
+					if strings.HasPrefix(line, "event: clock") && first {
+						first = false
+						if opened.Add(1); i == 0 {
+							<-q.Done()
+							time.Sleep(2 * time.Second)
+						}
+					}
+					if all.WriteString(line); err != nil {
+						break
+					}
 				}
-				if all.WriteString(line); err != nil {
-					break
+				if got := all.String(); strings.Contains(got, `<g class="ok"><title>web (`) && strings.Contains(got, "event: end\ndata: This page") {
+					shown.Add(1)
 				}
-			}
-			if got := all.String(); strings.Contains(got, `<g class="ok"><title>web (`) && strings.Contains(got, "event: end\ndata: This page") {
-				shown.Add(1)
-			}
-		})
-	}
-	opened.Wait()
-	if err := q.Shutdown(t.Context()); err != nil {
-		t.Errorf("Shutdown() = %v, want nil", err)
-	}
-	over.Wait()
-	if n := shown.Load(); n != pages {
-		t.Errorf("%d of %d pages saw the shutdown to their end", n, pages)
-	}
-	// A connection's goroutine ends a moment after the connection.
-	for range 500 {
-		if runtime.NumGoroutine() <= before {
-			return
+			})
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	stacks := make([]byte, 1<<20)
-	t.Errorf("%d goroutines are left, of %d before:\n%.4000s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+		synctest.Wait()
+		if n := opened.Load(); n != pages {
+			t.Fatalf("%d of %d pages were opened", n, pages)
+		}
+		if err := q.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		over.Wait()
+		if n := shown.Load(); n != pages {
+			t.Errorf("%d of %d pages saw the shutdown to their end", n, pages)
+		}
+	})
 }
 
 // A client that never reads holds up nothing, whatever it has asked for: not the
@@ -598,85 +600,73 @@ func TestStatusOpenPages(t *testing.T) {
 func TestStatusClientNeverReads(t *testing.T) {
 	for _, accept := range []string{"text/event-stream", "text/html", "application/json"} {
 		t.Run(accept, func(t *testing.T) {
-			t.Parallel()
-			q := quietEvent()
-			q.Timeout = 6 * time.Second
-			name := strings.Repeat("x", 10_000)
-			for i := range 40 { // more than the buffers hold
-				q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint(name, i)))
-			}
-			arrived := make(chan int)
-			status := quithttp.Status(q)
-			srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/never" {
-					close(arrived)
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				q.Timeout = 6 * time.Second
+				for i := range 40 { // more than the buffers hold
+					q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint("closer ", i)))
 				}
-				status.ServeHTTP(w, r)
-			})}
-			srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-				c.(*net.TCPConn).SetWriteBuffer(4096)
-				return ctx
-			}
-			url := serveStatus(t, srv)
-			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			conn.(*net.TCPConn).SetReadBuffer(4096)
-			fmt.Fprintf(conn, "GET /never HTTP/1.1\r\nHost: x\r\nAccept: %s\r\n\r\n", accept)
-			<-arrived
+				srv := &http.Server{Handler: quithttp.Status(q)}
+				ln := serveStatus(t, srv)
+				conn, server := net.Pipe()
+				defer conn.Close()
+				ln <- server
+				fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nAccept: %s\r\n\r\n", accept)
+				synctest.Wait()
 
-			r := openStream(t, url)
-			until(t, r, "Not fired")
-			q.AddGoroutine()
-			until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>") // two frames: the other client cannot have taken them
-			q.DoneGoroutine()
-			go io.Copy(io.Discard, r)
-			q.RegisterQuitCloser(srv, quit.Name("admin"))
-			if err := q.Shutdown(t.Context()); err != nil {
-				t.Errorf("Shutdown() = %.300v, want nil", err)
-			}
+				r := openStream(t, ln)
+				until(t, r, "Not fired")
+				q.AddGoroutine()
+				until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>")
+				q.DoneGoroutine()
+				go io.Copy(io.Discard, r)
+				q.RegisterQuitCloser(srv, quit.Name("admin"))
+				if err := q.Shutdown(t.Context()); err != nil {
+					t.Errorf("Shutdown() = %.300v, want nil", err)
+				}
+			})
 		})
 	}
 }
 
 // A server that is being shut down before the handler has ever seen it would never tell.
 func TestStatusFirstSeenInShutdown(t *testing.T) {
-	closing := make(chan int)
-	status := quithttp.Status(quietEvent())
-	arrived := make(chan int)
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		close(arrived)
-		<-closing
-		status.ServeHTTP(w, r)
-	})}
-	srv.RegisterOnShutdown(func() { close(closing) })
-	url := serveStatus(t, srv)
-	got := make(chan []byte)
-	go func() {
-		r, _ := http.NewRequest("GET", url, nil)
-		r.Header.Set("Accept", "text/event-stream")
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Error(err)
-			close(got)
-			return
+	synctest.Test(t, func(t *testing.T) {
+		closing := make(chan int)
+		status := quithttp.Status(quietEvent())
+		arrived := make(chan int)
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(arrived)
+			<-closing
+			status.ServeHTTP(w, r)
+		})}
+		srv.RegisterOnShutdown(func() { close(closing) })
+		client := serveStatus(t, srv).client(new(http.Transport))
+		got := make(chan []byte)
+		go func() {
+			r, _ := http.NewRequest("GET", "http://x", nil)
+			r.Header.Set("Accept", "text/event-stream")
+			res, err := client.Do(r)
+			if err != nil {
+				t.Error(err)
+				close(got)
+				return
+			}
+			defer res.Body.Close()
+			body, _ := io.ReadAll(res.Body)
+			got <- body
+		}()
+		<-arrived
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := srv.Shutdown(ctx); err != nil {
+			srv.Close()
+			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		defer res.Body.Close()
-		body, _ := io.ReadAll(res.Body)
-		got <- body
-	}()
-	<-arrived
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil {
-		srv.Close()
-		t.Errorf("Shutdown() = %v, want nil", err)
-	}
-	if body := <-got; !bytes.Contains(body, []byte("Not fired")) || !bytes.Contains(body, []byte("event: end")) {
-		t.Errorf("stream = %s, want a report and an end", body)
-	}
+		if body := <-got; !bytes.Contains(body, []byte("Not fired")) || !bytes.Contains(body, []byte("event: end")) {
+			t.Errorf("stream = %s, want a report and an end", body)
+		}
+	})
 }
 
 // Behind a writer that cannot flush, or whose writes have no deadline, a stream is one
@@ -698,10 +688,11 @@ func TestStatusLesserWriters(t *testing.T) {
 		},
 	} {
 		status := quithttp.Status(quietEvent())
-		url := serveStatus(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			status.ServeHTTP(lesser(w), r)
-		})})
-		events := eventsOf(t, openStream(t, url))
+		}))
+		t.Cleanup(srv.Close)
+		events := eventsOf(t, streamOf(t, srv.Client(), srv.URL).Body)
 		if len(events) != 2 || events[0].name != "report" || events[1].name != "clock" {
 			t.Errorf("%s: events = %v, want a report and a clock", name, events)
 		}
@@ -829,24 +820,27 @@ func TestStatusSlowClient(t *testing.T) {
 
 // The page is seen on when the time for work in flight is over, which is the base context of its server.
 func TestStatusOutlivesWorkContext(t *testing.T) {
-	q := quietEvent()
-	q.Timeout = 2 * time.Second
-	srv := &http.Server{Handler: quithttp.Status(q), BaseContext: func(net.Listener) context.Context { return q.WorkContext() }}
-	url := serveStatus(t, srv)
-	q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
-	q.RegisterStopFunc(func() {}, quit.Name("database"), quit.AfterDrain())
-	q.AddGoroutine() // never done
-	r := openStream(t, url)
-	until(t, r, "Not fired")
-	go q.Shutdown(context.Background())
-	until(t, r, `<g class="ok"><title>database (`)
-	until(t, r, "shutting down")
-	q.Shutdown(t.Context())
-	for _, s := range q.Report().Steps {
-		if s.Name == "admin" && s.Err != nil {
-			t.Errorf("the page held up its server: %v", s.Err)
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = 2 * time.Second
+		srv := &http.Server{Handler: quithttp.Status(q), BaseContext: func(net.Listener) context.Context { return q.WorkContext() }}
+		ln := serveStatus(t, srv)
+		q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
+		q.RegisterStopFunc(func() {}, quit.Name("database"), quit.AfterDrain())
+		q.AddGoroutine() // never done
+		r := openStream(t, ln)
+		until(t, r, "Not fired")
+		go q.Shutdown(context.Background())
+		until(t, r, `<g class="ok"><title>database (`)
+		until(t, r, "shutting down")
+		go io.Copy(io.Discard, r)
+		q.Shutdown(t.Context())
+		for _, s := range q.Report().Steps {
+			if s.Name == "admin" && s.Err != nil {
+				t.Errorf("the page held up its server: %v", s.Err)
+			}
 		}
-	}
+	})
 }
 
 // A handler that outlives its servers does not keep them.
@@ -859,7 +853,7 @@ func TestStatusForgetsServers(t *testing.T) {
 		get(t, srv.URL)
 		srv.Close()
 	}()
-	for range 500 {
+	for began := time.Now(); time.Since(began) < generous; {
 		runtime.GC()
 		select {
 		case <-collected:
