@@ -139,7 +139,7 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 	q.mu.Lock()
 	r.Deadline = q.deadline
 	if q.phase == phaseIdle {
-		r.Deadline = after(q.timeout())
+		r.Deadline = after(r.taken, q.timeout())
 	}
 	r.failures = len(q.failures)
 	if r.err = q.err; q.phase != phaseEnded {

@@ -77,7 +77,7 @@ func (q *QuitEvent) start(ctx context.Context) {
 	if given && q.Timeout == 0 {
 		timeout = 0
 	}
-	deadline := after(timeout)
+	deadline := after(time.Now(), timeout)
 	if given && (deadline.IsZero() || end.Before(deadline)) {
 		deadline = end
 	}
@@ -115,12 +115,12 @@ func (q *QuitEvent) timeout() time.Duration {
 	return max(q.Timeout, 0)
 }
 
-// after returns the time d from now, or none if d is zero.
-func after(d time.Duration) time.Time {
+// after returns the time d after from, or none if d is zero.
+func after(from time.Time, d time.Duration) time.Time {
 	if d == 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(d)
+	return from.Add(d)
 }
 
 // loop runs steps until none is left that may begin. The goroutine that ends a
@@ -228,7 +228,7 @@ func (q *QuitEvent) conclude() {
 
 // runLate calls a closer that was registered after the end, and waits for it.
 func (q *QuitEvent) runLate(e *entry, p phase) {
-	s := newStep(e, p, after(q.timeout()))
+	s := newStep(e, p, after(time.Now(), q.timeout()))
 	s.over = make(chan struct{})
 	q.mu.Lock()
 	q.running++
