@@ -98,6 +98,8 @@ func main() {
 		Handler: newHandler(q, jobs),
 		// A client that is slow to send must not hold up the stop.
 		ReadTimeout: 10 * time.Second,
+		// Longer than a load balancer keeps a connection, or it loses a request now and then.
+		IdleTimeout: 2 * time.Minute,
 	}, ln)
 
 	fmt.Printf("listening on http://%v\njournal: %v\n", ln.Addr(), journal.file.Name())
