@@ -21,7 +21,8 @@ import (
 )
 
 // With this variable the program's job is another one: it never ends, or
-// it fails at the end of stdin. Or a signal comes before the program begins to serve.
+// it fails at the end of stdin. Or a request lasts until then. Or a signal comes before the
+// program begins to serve.
 const otherJob = "EXAMPLE_GIN_JOB"
 
 var jobs = map[string]job{
@@ -34,6 +35,7 @@ var jobs = map[string]job{
 		return errors.New("the job failed")
 	},
 	"early signal": nil,
+	"request":      newJob(0),
 }
 
 func TestMain(m *testing.M) {
@@ -51,16 +53,32 @@ func TestMain(m *testing.M) {
 		if os.Args[1] == "errgroup" {
 			run = withErrgroup
 		}
-		if err := run(&http.Server{Addr: "127.0.0.1:0", Handler: newHandler()}, job, 2*time.Second); err != nil {
+		timeout, err := time.ParseDuration(os.Args[2])
+		if err != nil {
+			exit(2, err)
+		}
+		handler := newHandler()
+		if os.Getenv(otherJob) == "request" {
+			handler = http.HandlerFunc(untilEOF)
+		}
+		if err := run(&http.Server{Addr: "127.0.0.1:0", Handler: handler}, job, timeout); err != nil {
 			exit(1, err)
 		}
 	})
 }
 
-// startJob starts the program with one of jobs; fail ends its stdin.
-func startJob(t *testing.T, with, job string) (p *process.Process, url string, fail func()) {
+// untilEOF answers as /hello does, at the end of stdin.
+func untilEOF(w http.ResponseWriter, r *http.Request) {
+	fmt.Fprint(w, "Hello,")
+	http.NewResponseController(w).Flush()
+	io.Copy(io.Discard, os.Stdin)
+	fmt.Fprint(w, " world!\n")
+}
+
+// startJob starts the program with one of jobs, and a time for the stop; end ends its stdin.
+func startJob(t *testing.T, with, job, timeout string) (p *process.Process, url string, end func()) {
 	t.Helper()
-	cmd := process.Command(t, with)
+	cmd := process.Command(t, with, timeout)
 	cmd.Env = append(cmd.Env, otherJob+"="+job)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -83,7 +101,7 @@ func both(t *testing.T, test func(t *testing.T, with string)) {
 
 func start(t *testing.T, with string, args ...string) (p *process.Process, url string) {
 	t.Helper()
-	p = process.Start(t, append([]string{"-with=" + with, "-addr=127.0.0.1:0"}, args...)...)
+	p = process.Start(t, append([]string{"-with=" + with, "-addr=127.0.0.1:0", "-timeout=2m"}, args...)...)
 	return p, p.Line("listening on ")
 }
 
@@ -92,7 +110,7 @@ func get(t *testing.T, url string) *http.Response {
 	t.Helper()
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
-	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(url)
+	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,14 +169,14 @@ func TestFailAfter(t *testing.T) {
 
 func TestStopAtStart(t *testing.T) {
 	t.Parallel()
-	p, _, _ := startJob(t, "quit", "early signal")
+	p, _, _ := startJob(t, "quit", "early signal", "2m")
 	p.WantExit(0)
 }
 
 // TestJobFails has the job fail with a request in flight, which is answered.
 func TestJobFails(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		p, url, fail := startJob(t, with, "stdin")
+		p, url, fail := startJob(t, with, "stdin", "2m")
 		resp := get(t, url+"/hello?d=500ms")
 		fail()
 		wantBody(t, resp, "Hello, world!\n")
@@ -170,17 +188,23 @@ func TestJobFails(t *testing.T) {
 // TestEndless has a request that would never end, of a client that does not read on.
 func TestEndless(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		p, url := start(t, with, "-timeout=1s")
-		resp := get(t, url+"/hello?d=1000h")
-		p.Signal(syscall.SIGTERM)
-		p.WantExit(1)
-		if body, err := io.ReadAll(resp.Body); err == nil {
-			t.Errorf("GET /hello = %q, want an error: that is half an answer", body)
-		}
-		wantLastLine(t, p, "context deadline exceeded")
-		if with == "quit" {
-			wantLastLine(t, p, "gin (") // the name, and where it was registered
-		}
+		process.Patiently(t, time.Second, func(timeout time.Duration) bool { // a tenth of which it has to cut it off
+			p, url := start(t, with, fmt.Sprint("-timeout=", timeout))
+			resp := get(t, url+"/hello?d=1000h")
+			p.Signal(syscall.SIGTERM)
+			p.WantExit(1)
+			if body, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("GET /hello = %q, want an error: that is half an answer", body)
+			}
+			if strings.Contains(p.Stderr(), "abandoned") {
+				return false
+			}
+			wantLastLine(t, p, "context deadline exceeded")
+			if with == "quit" {
+				wantLastLine(t, p, "gin (") // the name, and where it was registered
+			}
+			return true
+		})
 	})
 }
 
@@ -188,14 +212,23 @@ func TestEndless(t *testing.T) {
 func TestSlowToSend(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url := start(t, with, "-timeout=1s")
-		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-		if err != nil {
+		begin := func() error {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+			if err == nil {
+				t.Cleanup(func() { conn.Close() })
+				fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost:")
+			}
+			return err
+		}
+		if err := begin(); err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
-		fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost:")
 		wantBody(t, get(t, url+"/hello"), "Hello, world!\n") // accepted later than the other
 		p.Signal(syscall.SIGTERM)
+		// After five seconds without a request a connection counts as idle: so there is always a newer one.
+		for begin() == nil {
+			time.Sleep(50 * time.Millisecond)
+		}
 		p.WantExit(1)
 		wantLastLine(t, p, "context deadline exceeded")
 	})
@@ -231,7 +264,7 @@ func TestSlowClient(t *testing.T) {
 // TestBothFail wants both failures of the one that promises that.
 func TestBothFail(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		p, url, fail := startJob(t, with, "stdin")
+		p, url, fail := startJob(t, with, "stdin", "2s")
 		get(t, url+"/hello?d=1000h")
 		fail()
 		p.WantExit(1)
@@ -247,7 +280,7 @@ func TestBothFail(t *testing.T) {
 
 func TestStuckJob(t *testing.T) {
 	t.Parallel()
-	p, _, _ := startJob(t, "quit", "stuck")
+	p, _, _ := startJob(t, "quit", "stuck", "3s")
 	p.Line("the job runs")
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(1)
@@ -280,8 +313,8 @@ func TestSecondInterrupt(t *testing.T) {
 
 func TestSecondTerm(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		p, url := start(t, with)
-		resp := get(t, url+"/hello?d=6s")
+		p, url, end := startJob(t, with, "request", "2m")
+		resp := get(t, url+"/hello")
 		p.Signal(syscall.SIGTERM)
 		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
 		p.Signal(syscall.SIGTERM)
@@ -289,6 +322,8 @@ func TestSecondTerm(t *testing.T) {
 			p.WantExit(-1) // by the signal
 			return
 		}
+		time.Sleep(100 * time.Millisecond) // for a program that minds
+		end()
 		wantBody(t, resp, "Hello, world!\n")
 		p.WantExit(0)
 	})

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 				}
 				return errors.New("the worker failed")
 			}
-			o := options{in, discovery, worker, "127.0.0.1:0", "127.0.0.1:0", 30 * time.Second, 0, 5 * time.Second}
+			o := options{in, discovery, worker, "127.0.0.1:0", "127.0.0.1:0", 3 * time.Minute, 0, time.Minute}
 			if err := run(o); err != nil {
 				exit(1, err)
 			}
@@ -103,7 +103,7 @@ func probe(in *registry.ServiceInstance) string {
 	}
 	transport := new(http.Transport)
 	defer transport.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("http://" + of[0] + "/hello")
+	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get("http://" + of[0] + "/hello")
 	if err != nil {
 		return err.Error()
 	}
@@ -136,7 +136,7 @@ type service struct {
 
 func start(t *testing.T, with, fault string, args ...string) *service {
 	t.Helper()
-	cmd := process.Command(t, append([]string{"-with=" + with, "-http=127.0.0.1:0", "-grpc=127.0.0.1:0"}, args...)...)
+	cmd := process.Command(t, append([]string{"-with=" + with, "-http=127.0.0.1:0", "-grpc=127.0.0.1:0", "-timeout=3m", "-registrar-timeout=1m"}, args...)...)
 	cmd.Env = append(cmd.Env, faultVar+"="+fault)
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
@@ -157,7 +157,7 @@ func (s *service) hello(t *testing.T, query string) *http.Response {
 	t.Helper()
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
-	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("http://" + s.http + "/hello" + query)
+	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get("http://" + s.http + "/hello" + query)
 	must(t, err)
 	t.Cleanup(func() { resp.Body.Close() })
 	return resp
@@ -255,7 +255,7 @@ func TestInFlight(t *testing.T) {
 // TestLinger asks the ports after the deregistration.
 func TestLinger(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		s := start(t, with, "", "-linger=45s", "-timeout=59s")
+		s := start(t, with, "", "-linger=10m", "-timeout=20m")
 		s.AwaitStdout("\nstarted")
 		s.Signal(os.Interrupt)
 		s.AwaitStdout("\nderegistered")
@@ -326,7 +326,7 @@ func TestSignalWhileRegistering(t *testing.T) {
 	})
 	t.Run("arrived, timeout", func(t *testing.T) {
 		both(t, func(t *testing.T, with string) {
-			s := start(t, with, "register unheard", "-registrar-timeout=100ms")
+			s := start(t, with, "register unheard", "-registrar-timeout=2s") // also for the deregistration
 			s.WantExit(1)
 			s.wantError(t, "deadline exceeded")
 			s.wantStdout(t, "registered", "deregistered")
@@ -347,19 +347,19 @@ func TestSignalWhileRegistering(t *testing.T) {
 
 // TestDeregisterFails wants the stop to go on without.
 func TestDeregisterFails(t *testing.T) {
-	for fault, text := range map[string]string{
-		"deregister fails": "registrar is down",
-		"deregister hangs": "context deadline exceeded",
+	for fault, test := range map[string]struct{ timeout, text string }{
+		"deregister fails": {"1m", "registrar is down"},
+		"deregister hangs": {"1s", "context deadline exceeded"},
 	} {
 		t.Run(fault, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
-				s := start(t, with, fault, "-registrar-timeout=1s")
+				s := start(t, with, fault, "-registrar-timeout="+test.timeout)
 				s.AwaitStdout("\nstarted")
 				resp := s.hello(t, "?d=2s")
 				s.Signal(syscall.SIGTERM)
 				wantHello(t, resp)
 				s.WantExit(1)
-				s.wantError(t, "deregister", text)
+				s.wantError(t, "deregister", test.text)
 				s.wantStdout(t, "registered", "worker ended", "database closed")
 			})
 		})
@@ -427,7 +427,7 @@ func TestEndless(t *testing.T) {
 	for _, kind := range []string{"stream", "request"} {
 		t.Run(kind, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
-				s := start(t, with, "", "-timeout=6s")
+				s := start(t, with, "", "-timeout=9s")
 				s.AwaitStdout("\nstarted")
 				name := "grpc ("
 				var watch grpc_health_v1.Health_WatchClient

@@ -12,11 +12,13 @@ import (
 )
 
 const (
-	maxQueue   = 256             // messages that a member may be late
-	maxMessage = 4 << 10         // bytes
-	patience   = 3 * time.Second // with a member that is to go; conn.Close has 5
+	maxQueue   = 256     // messages that a member may be late
+	maxMessage = 4 << 10 // bytes
 	goodbye    = "the server is going away"
 )
+
+// patience is that with a member that is to go; conn.Close has 5 s.
+var patience = 3 * time.Second
 
 // chat is a handler of WebSockets: what one member says, all get, in the same order.
 type chat struct {

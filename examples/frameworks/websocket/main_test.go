@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,13 +26,20 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable a signal comes before the program begins to serve.
-const early = "EXAMPLE_WEBSOCKET_EARLY"
+// With the one variable a signal comes before the program begins to serve. Without the other
+// its patience has no end, so that no member is cut off for being slow.
+const (
+	early     = "EXAMPLE_WEBSOCKET_EARLY"
+	impatient = "EXAMPLE_WEBSOCKET_IMPATIENT"
+)
 
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
 		if os.Getenv(early) != "" {
 			quit.GetQuitEvent().Fail(&quit.SignalError{Signal: syscall.SIGTERM})
+		}
+		if os.Getenv(impatient) == "" {
+			patience = time.Hour
 		}
 		main()
 	})
@@ -40,7 +48,22 @@ func TestMain(m *testing.M) {
 // start starts the program and returns its address.
 func start(t *testing.T, args ...string) (*process.Process, string) {
 	t.Helper()
-	p := process.Start(t, append([]string{"-addr=127.0.0.1:0"}, args...)...)
+	return started(process.StartCommand(t, command(t, args...)))
+}
+
+func startImpatient(t *testing.T, args ...string) (*process.Process, string) {
+	t.Helper()
+	cmd := command(t, args...)
+	cmd.Env = append(cmd.Env, impatient+"=1")
+	return started(process.StartCommand(t, cmd))
+}
+
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	return process.Command(t, append([]string{"-addr=127.0.0.1:0", "-timeout=2m"}, args...)...)
+}
+
+func started(p *process.Process) (*process.Process, string) {
 	return p, strings.TrimPrefix(p.Line("listening on "), "http://")
 }
 
@@ -63,7 +86,7 @@ type client struct {
 // join returns a client that has said that it is there.
 func join(t *testing.T, addr, hello string) *client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	c := &client{ctx: ctx}
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -199,28 +222,32 @@ func TestUnderLoad(t *testing.T) {
 // does not answer. The others do not wait for it.
 func TestSilentMember(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		timeout string
-		status  int
-		stderr  string
-	}{
-		{"20s", 0, `failures=0\n\z`},
-		{"2s", 1, `(?m)^websocket: quit: drain: 1 goroutine left after .*: context deadline exceeded\n\z`},
-	} {
-		t.Run(test.timeout, func(t *testing.T) {
-			t.Parallel()
-			p, addr := start(t, "-timeout="+test.timeout)
-			silent, other := join(t, addr, "hello from silent"), join(t, addr, "hello")
-			p.Signal(syscall.SIGTERM)
-			wantGoodbye(t, "hello", other)
-			p.WantExit(test.status)
-			wantStderr(t, p, "cut off member="+silent.addr+"\n")
-			wantStderr(t, p, test.stderr)
-			if got := p.Stderr(); strings.Contains(got, other.addr) {
-				t.Errorf("stderr = %q, want nothing of %v", got, other.addr)
-			}
-		})
+	test := func(t *testing.T, p *process.Process, addr string, status int, stderr string) (cutOff bool) {
+		t.Helper()
+		silent, other := join(t, addr, "hello from silent"), join(t, addr, "hello")
+		p.Signal(syscall.SIGTERM)
+		wantGoodbye(t, "hello", other)
+		p.WantExit(status)
+		wantStderr(t, p, stderr)
+		if got := p.Stderr(); strings.Contains(got, other.addr) {
+			t.Errorf("stderr = %q, want nothing of %v", got, other.addr)
+		}
+		return strings.Contains(p.Stderr(), "cut off member="+silent.addr+"\n")
 	}
+	t.Run("no patience", func(t *testing.T) {
+		t.Parallel()
+		p, addr := startImpatient(t)
+		if !test(t, p, addr, 0, `failures=0\n\z`) {
+			t.Errorf("stderr = %q, want it to name who was cut off", p.Stderr())
+		}
+	})
+	t.Run("no time", func(t *testing.T) {
+		t.Parallel()
+		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // of which a tenth is left to say so
+			p, addr := start(t, fmt.Sprint("-timeout=", timeout))
+			return test(t, p, addr, 1, `(?m)^websocket: quit: drain: 1 goroutine left after .*: context deadline exceeded\n\z`)
+		})
+	})
 }
 
 // fill says so much that one who does not read has to go.
@@ -234,7 +261,7 @@ func fill(t *testing.T, p *process.Process, c *client) {
 // TestMemberNeverReads has a member of which all buffers are full.
 func TestMemberNeverReads(t *testing.T) {
 	t.Parallel()
-	p, addr := start(t)
+	p, addr := startImpatient(t)
 	lazy, other := join(t, addr, "hello from lazy"), join(t, addr, "hello")
 	fill(t, p, other)
 	p.Signal(syscall.SIGTERM)
@@ -297,7 +324,7 @@ func TestSecondInterrupt(t *testing.T) {
 	p, addr := start(t)
 	join(t, addr, "hello from silent")
 	p.Signal(os.Interrupt)
-	p.AwaitFired()
+	p.AwaitPortClosed(addr) // the server is all that is before the drain
 	p.InterruptAgain()
 	p.WantExit(130)
 	wantStderr(t, p, "drain")
