@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	patience = 10 * time.Second // of a client with an answer
+	patience = time.Minute      // of a client with an answer: longer than HAProxy's
 	maxIdle  = 10 * time.Second // of a connection: HAProxy closes it after 50 s
 )
 
@@ -27,36 +27,44 @@ type answer struct {
 	lost    string        // how; empty if it was answered as it should
 }
 
-// load sends n requests to addr, rate in a second, and returns when all have their
-// answer; or earlier, once ctx is done, with those that were sent. It is an open loop:
-// requests are sent when they are due, however many are still unanswered. So it does not
-// spare a service that is slow, and a wait counts in full.
+// load sends n requests to addr, rate in a second, and then more until enough is closed, and
+// returns when all have their answer; or earlier, once ctx is done, with those that were
+// sent. It is an open loop: requests are sent when they are due, however many are still
+// unanswered. So it does not spare a service that is slow, and a wait counts in full.
 //
 // It is a client of its own, since http.Client sends a GET a second time where it has
 // no answer to the first. Nobody may do that for a POST, so here nobody does.
-func load(ctx context.Context, addr string, n, rate int) []answer {
-	answers := make([]answer, n)
+func load(ctx context.Context, enough <-chan struct{}, addr string, n, rate int) []*answer {
+	var answers []*answer
 	c := &client{addr: addr}
 	defer c.close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	start := time.Now()
-	for i := range answers {
+	for i := 0; ; i++ {
 		due := start.Add(time.Duration(i) * time.Second / time.Duration(rate))
 		time.Sleep(time.Until(due))
 		if ctx.Err() != nil {
-			return answers[:i]
+			return answers
 		}
+		if i >= n {
+			select {
+			case <-enough:
+				return answers
+			default:
+			}
+		}
+		a := new(answer)
+		answers = append(answers, a)
 		wg.Go(func() {
 			d := 20 * time.Millisecond
 			if i%4 == 0 {
 				d = time.Millisecond
 			}
 			lost := c.get(d)
-			answers[i] = answer{time.Since(due), lost}
+			*a = answer{time.Since(due), lost}
 		})
 	}
-	return answers
 }
 
 // client keeps connections alive, as many as it needs.

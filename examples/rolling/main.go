@@ -36,6 +36,9 @@ import (
 // that have been given to the replica just then, and for a busy machine.
 const delay = 1500 * time.Millisecond
 
+// check is how long HAProxy waits for the answer to a check.
+const check = 400 * time.Millisecond
+
 // variant is a way to stop a replica.
 type variant struct {
 	name    string
@@ -58,6 +61,7 @@ type plan struct {
 	rounds         int           // the variants take turns, so that a busy time of the machine meets all
 	every          time.Duration // from the stop of a replica to the stop of the next
 	away           time.Duration // a replica stays, once HAProxy has noticed
+	check          time.Duration // HAProxy waits for the answer to a check
 }
 
 func main() {
@@ -94,6 +98,7 @@ func main() {
 }
 
 func parseFlags() (p plan, update bool) {
+	p.check = check
 	flags := flag.NewFlagSet("rolling", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
 	flags.IntVar(&p.requests, "requests", 200_000, "send `n` requests for each figure")
@@ -159,6 +164,9 @@ func compare(ctx context.Context, p plan) (text string, lossless bool, err error
 				if err != nil {
 					return "", false, fmt.Errorf("%s: %w", key, err)
 				}
+				if res.sent > p.requests/p.rounds {
+					return "", false, errors.New("all requests were sent before the last replica was replaced: make -every longer")
+				}
 				fmt.Fprintf(os.Stderr, "\tlost %s; %s\n", res.losses(), res.times())
 				if round > 0 {
 					res.add(sums[key])
@@ -202,17 +210,19 @@ func build(ctx context.Context, folder string) error {
 
 // result is what came of the requests.
 type result struct {
+	sent      int             // in one round
 	lost      map[string]int  // by kind
 	rounds    []int           // lost in each
 	latencies []time.Duration // of those answered
 	statuses  map[string]int  // with which the replicas that were replaced have ended
 }
 
-// run is a round: it replaces replicas that are stopped as v says while requests are sent.
+// run is a round: it replaces replicas that are stopped as v says while requests are sent: as
+// many as planned, or more, until the last replica is replaced.
 func (p plan) run(ctx context.Context, programs string, v variant, retries int) (*result, error) {
 	command := slices.Clone(v.command)
 	command[0] = filepath.Join(programs, command[0])
-	f, err := start(ctx, programs, retries, command)
+	f, err := start(ctx, programs, retries, p.check, command)
 	if err != nil {
 		return nil, err
 	}
@@ -220,14 +230,15 @@ func (p plan) run(ctx context.Context, programs string, v variant, retries int) 
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	loaded := make(chan []answer, 1)
-	go func() { loaded <- load(ctx, f.addr, p.requests/p.rounds, p.rate) }()
-	statuses, err := p.replaceAll(ctx, f, loaded)
+	enough, loaded := make(chan struct{}), make(chan []*answer, 1)
+	go func() { loaded <- load(ctx, enough, f.addr, p.requests/p.rounds, p.rate) }()
+	statuses, err := p.replaceAll(ctx, f)
 	if err != nil {
 		cancel()
 		<-loaded
 		return nil, err
 	}
+	close(enough)
 	answers := <-loaded
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -238,7 +249,7 @@ func (p plan) run(ctx context.Context, programs string, v variant, retries int) 
 }
 
 // replaceAll replaces one replica after the other, and counts their exit statuses.
-func (p plan) replaceAll(ctx context.Context, f *fleet, loaded chan []answer) (map[string]int, error) {
+func (p plan) replaceAll(ctx context.Context, f *fleet) (map[string]int, error) {
 	statuses := make(map[string]int)
 	ticker := time.NewTicker(p.every)
 	defer ticker.Stop()
@@ -253,16 +264,13 @@ func (p plan) replaceAll(ctx context.Context, f *fleet, loaded chan []answer) (m
 			return nil, err
 		}
 		statuses[status]++
-		if len(loaded) > 0 {
-			return nil, errors.New("all requests were sent before the last replica was replaced: make -every longer")
-		}
 	}
 	return statuses, nil
 }
 
 // tally is the result of one round.
-func tally(answers []answer) *result {
-	res := &result{lost: make(map[string]int), rounds: make([]int, 1)}
+func tally(answers []*answer) *result {
+	res := &result{sent: len(answers), lost: make(map[string]int), rounds: make([]int, 1)}
 	for _, a := range answers {
 		if a.lost != "" {
 			res.lost[a.lost]++
