@@ -88,6 +88,31 @@ func TestCountAcrossStripes(t *testing.T) {
 	}
 }
 
+// TestTryAddGoroutineAsItFires has the fire come between the first look and the add: the
+// drain may be over by the time of the add.
+func TestTryAddGoroutineAsItFires(t *testing.T) {
+	q := quietEvent()
+	release := q.HoldCounter()
+	in := make(chan bool)
+	go func() { in <- q.TryAddGoroutine() }()
+	for !strings.Contains(allStacks(), ".(*counter).addCentral(") {
+		runtime.Gosched()
+	}
+	q.Fire()
+	release()
+	if <-in {
+		t.Error("TryAddGoroutine() = true, and was counted after the fire")
+	}
+	if n := q.Report().Goroutines; n != 0 {
+		t.Errorf("%d goroutines are counted, want 0", n)
+	}
+}
+
+func allStacks() string {
+	buf := make([]byte, 1<<20)
+	return string(buf[:runtime.Stack(buf, true)])
+}
+
 // TestTryAddGoroutineNoWindow looks for a goroutine that was let in and not
 // awaited, or let in after the fire.
 func TestTryAddGoroutineNoWindow(t *testing.T) {

@@ -36,3 +36,9 @@ func ReportWithStacks(q *QuitEvent) string {
 func Handler(q *QuitEvent, since time.Time) (take func(s os.Signal, now time.Time) bool) {
 	return (&handler{q: q, since: since}).take
 }
+
+// HoldCounter keeps the first of all adds, and all waits, from what they do until release.
+func (q *QuitEvent) HoldCounter() (release func()) {
+	q.count.mu.Lock()
+	return q.count.mu.Unlock
+}

@@ -69,11 +69,6 @@ func sayReady(n int) {
 	}()
 }
 
-func allStacks() string {
-	buf := make([]byte, 1<<20)
-	return string(buf[:runtime.Stack(buf, true)])
-}
-
 func TestSignalError(t *testing.T) {
 	for _, test := range []struct {
 		signal   os.Signal
