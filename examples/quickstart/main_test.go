@@ -3,7 +3,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -19,14 +21,23 @@ func TestMain(m *testing.M) {
 	process.Main(m, func() {
 		// The program takes signals from its WaitSignal on, which nobody outside can see: one
 		// that comes when it serves might be too early.
-		quit.GetQuitEvent().NotifySignal()
+		q := quit.GetQuitEvent()
+		q.NotifySignal()
 		fmt.Fprintln(os.Stderr, ready)
+		// One more worker, which says on stdout what comes on stdin, and what is closed last before the drain.
+		q.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			_, err := io.Copy(os.Stdout, os.Stdin)
+			return err
+		})
+		q.RegisterStopFunc(func() { fmt.Fprintln(os.Stderr, draining) })
 		main()
 	})
 }
 
 const (
 	ready     = "takes signals"
+	draining  = "only the drain is next"
 	closed    = "worker ended\ndatabase closed\n"
 	portTaken = "listen tcp :8080: bind: address already in use"
 )
@@ -45,21 +56,30 @@ func takePort(t *testing.T) net.Listener {
 	}
 }
 
-// TestStop stops the program, and wants the worker to end before the database is closed.
+// TestStop stops the program, and wants all workers to end before the database is closed.
 func TestStop(t *testing.T) {
 	for range 10 {
 		takePort(t).Close()
-		p := process.Start(t)
+		cmd := process.Command(t)
+		work, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := process.StartCommand(t, cmd)
 		p.AwaitStderr(ready)
 		awaitServing(p)
 		p.Process.Signal(syscall.SIGTERM) // unless it has ended
+		p.AwaitStderr(draining)
+		p.AwaitStdout("worker ended\n")
+		io.WriteString(work, "so did another\n")
+		work.Close()
 		<-p.Exited()
 		if strings.Contains(p.Stderr(), portTaken) {
 			continue // somebody else was faster
 		}
 		p.WantExit(0)
-		if got := p.Stdout(); got != closed {
-			t.Errorf("stdout = %q, want %q", got, closed)
+		if got, want := p.Stdout(), "worker ended\nso did another\ndatabase closed\n"; got != want {
+			t.Errorf("stdout = %q, want %q", got, want)
 		}
 		return
 	}
