@@ -88,23 +88,35 @@ func TestCountAcrossStripes(t *testing.T) {
 	}
 }
 
-// TestTryAddGoroutineAsItFires has the fire come between the first look and the add: the
-// drain may be over by the time of the add.
-func TestTryAddGoroutineAsItFires(t *testing.T) {
-	q := quietEvent()
-	release := q.HoldCounter()
-	in := make(chan bool)
-	go func() { in <- q.TryAddGoroutine() }()
-	for !strings.Contains(allStacks(), ".(*counter).addCentral(") {
-		runtime.Gosched()
-	}
-	q.Fire()
-	release()
-	if <-in {
-		t.Error("TryAddGoroutine() = true, and was counted after the fire")
-	}
-	if n := q.Report().Goroutines; n != 0 {
-		t.Errorf("%d goroutines are counted, want 0", n)
+// TestFireBetweenLookAndAdd has the fire come between the look of TryAddGoroutine and its
+// add, when the drain may be over already.
+func TestFireBetweenLookAndAdd(t *testing.T) {
+	for name, let := range map[string]func(q *quit.QuitEvent) (in bool){
+		"TryAddGoroutine": (*quit.QuitEvent).TryAddGoroutine,
+		"Go": func(q *quit.QuitEvent) bool {
+			return q.Go(func(context.Context) error { t.Error("a goroutine was started"); return nil })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := quietEvent()
+			release := q.HoldCounter()
+			in := make(chan bool, 1)
+			go func() { in <- let(q) }()
+			for !strings.Contains(allStacks(), ".(*counter).addCentral(") {
+				if len(in) > 0 {
+					t.Fatal("the add was not held")
+				}
+				runtime.Gosched()
+			}
+			q.Fire()
+			release()
+			if <-in {
+				t.Errorf("%s() = true, and was counted after the fire", name)
+			}
+			if n := q.Report().Goroutines; n != 0 {
+				t.Errorf("%d are counted, want none", n)
+			}
+		})
 	}
 }
 

@@ -23,6 +23,9 @@ func (r Report) Taken(at time.Time, err error) Report {
 	return r
 }
 
+// Left returns the time from when r was taken to its deadline.
+func (r Report) Left() time.Duration { return r.Deadline.Sub(r.taken) }
+
 // NamedError returns the error of a step.
 func NamedError(name, site string, err error) error { return &namedError{name, site, err} }
 

@@ -507,6 +507,17 @@ func TestReportTellsOnce(t *testing.T) {
 	}
 }
 
+// TestReportOfPlanHasAllTime is outside of a bubble, where time passes.
+func TestReportOfPlanHasAllTime(t *testing.T) {
+	q := quietEvent()
+	q.Timeout = time.Minute
+	for range 100 {
+		if left := q.Report().Left(); left != q.Timeout {
+			t.Fatalf("before the shutdown %v is left, want %v", left, q.Timeout)
+		}
+	}
+}
+
 func TestReportIsNoError(t *testing.T) {
 	if _, ok := any(quit.Report{}).(error); ok {
 		t.Error("Report implements error")

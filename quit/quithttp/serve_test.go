@@ -19,7 +19,7 @@ import (
 )
 
 // generous is a bound that no machine is too slow for.
-const generous = 5 * time.Minute
+const generous = 2 * time.Minute
 
 func quietEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Timeout: generous, Logger: slog.New(slog.DiscardHandler)}

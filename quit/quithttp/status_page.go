@@ -94,7 +94,7 @@ func take(q *quit.QuitEvent) shot {
 	case s.Deadline.IsZero():
 	case s.started():
 		s.limit = s.Deadline.Sub(s.Fired).Round(time.Millisecond)
-	default: // the deadline is nearer by now, and the limit is not
+	default: // less is left to the deadline by now, but the limit is the same
 		s.limit = cmp.Or(q.Timeout, quit.DefaultTimeout)
 	}
 	switch {
