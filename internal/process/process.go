@@ -217,11 +217,11 @@ func WantBadStart(t testing.TB, status int, why string, args ...string) {
 
 // Patiently calls try with a timeout for the program. What comes at its end has a part of that
 // time, which may be too short on a slow machine: try reports false then, and is called
-// again with twice as much, at most two times.
+// again with twice as much, at most two times. A test that has failed is not tried again.
 func Patiently(t testing.TB, timeout time.Duration, try func(timeout time.Duration) bool) {
 	t.Helper()
 	for range 3 {
-		if try(timeout) {
+		if try(timeout) || t.Failed() {
 			return
 		}
 		t.Logf("-timeout=%v was not enough", timeout)
@@ -240,8 +240,8 @@ func NeverRead(t testing.TB, addr, request string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	// With little room for requests, of which each takes a part: a server that is merely slow
-	// makes room for more.
+	// A small buffer, and requests that are not small: whenever a server that is merely slow
+	// reads one, there is room for more to be sent.
 	conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
 	request = strings.Replace(request, "\r\n\r\n", "\r\nPad: "+strings.Repeat("x", 256)+"\r\n\r\n", 1)
 	batch := strings.Repeat(request, 1+64<<10/len(request))
