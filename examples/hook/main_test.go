@@ -129,7 +129,7 @@ func TestStream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the stream has a tenth to end
+			process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the stream has a fifth to end
 				p, url := start(t, fmt.Sprint("-timeout=", timeout))
 				conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 				if err != nil {

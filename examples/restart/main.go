@@ -75,6 +75,9 @@ func main() {
 	quithttp.Serve(q, &http.Server{
 		Handler:     quithttp.Track(q, http.HandlerFunc(work)), // after the fire: Connection: close
 		ReadTimeout: 10 * time.Second,
+		// Longer than most load balancers keep an idle connection: if the server closes it
+		// first, a request that is on its way is lost.
+		IdleTimeout: 2 * time.Minute,
 	}, ln, quit.Ignore(net.ErrClosed)) // we close it below
 
 	// Go starts nothing after the fire: a successor that was told to stop while it

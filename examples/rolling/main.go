@@ -165,7 +165,7 @@ func compare(ctx context.Context, p plan) (text string, lossless bool, err error
 					return "", false, fmt.Errorf("%s: %w", key, err)
 				}
 				if res.sent > p.requests/p.rounds {
-					return "", false, errors.New("all requests were sent before the last replica was replaced: make -every longer")
+					return "", false, fmt.Errorf("%s: all planned requests were sent before the last replica was replaced: make -every longer", key)
 				}
 				fmt.Fprintf(os.Stderr, "\tlost %s; %s\n", res.losses(), res.times())
 				if round > 0 {

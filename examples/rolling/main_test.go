@@ -39,7 +39,8 @@ func needHAProxy(t *testing.T) {
 // Where none may be lost, a slow machine must not lose any either. So there are fewer requests;
 // HAProxy does not take replicas out that are merely slow to answer a check, whereas one
 // that quits answers at once that it is not ready; and if HAProxy itself is late to notice,
-// the Delay is long. Where some are to be lost, many are in flight. In both, requests are sent
+// the Delay is long. So it shows a stop that loses requests as a rule, and the command's figures one
+// that does now and then. Where some are to be lost, many are in flight. In both, requests are sent
 // until the last replica is replaced, however long that takes.
 func TestRollingUpdate(t *testing.T) {
 	needHAProxy(t)
@@ -120,6 +121,9 @@ func TestDelay(t *testing.T) {
 			t.Fatal(err)
 		}
 		return n
+	}
+	if !regexp.MustCompile(`(?m)^\ttimeout check "\$\{CHECK\}"$`).Match(cfg) {
+		t.Error("haproxy.cfg does not take its timeout check from CHECK")
 	}
 	most := time.Duration(number(`\bfall (\d+)`)) * (time.Duration(number(`\binter (\d+)ms`))*time.Millisecond + check)
 	if want := most + 500*time.Millisecond; delay < want {

@@ -98,7 +98,8 @@ func main() {
 		Handler: newHandler(q, jobs),
 		// A client that is slow to send must not hold up the stop.
 		ReadTimeout: 10 * time.Second,
-		// Longer than a load balancer keeps a connection, or it loses a request now and then.
+		// Longer than most load balancers keep an idle connection: if the server closes it
+		// first, a request that is on its way is lost.
 		IdleTimeout: 2 * time.Minute,
 	}, ln)
 

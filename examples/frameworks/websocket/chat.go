@@ -17,7 +17,7 @@ const (
 	goodbye    = "the server is going away"
 )
 
-// patience is that with a member that is to go; conn.Close has 5 s.
+// patience is how long a member that is to go may take; conn.Close waits for 5 s. Tests change it.
 var patience = 3 * time.Second
 
 // chat is a handler of WebSockets: what one member says, all get, in the same order.
