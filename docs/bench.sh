@@ -1,29 +1,34 @@
 #!/usr/bin/env bash
 # Runs the benchmarks and writes docs/benchmarks.md: medians of COUNT runs (10 by
-# default), each beside the baseline that ran in the same minutes. With a file as
-# the argument, it takes the output of go test from there.
+# default). The runs are of all benchmarks, one run after the other, so that a busy time of
+# the machine meets a benchmark and its baseline. With a file as the argument, it takes the
+# output of go test from there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -gt 0 ]; then
 	out=$1
 else
-	out=$(mktemp)
-	trap 'rm -f "$out"' EXIT
-	go test -run '^$' -bench . -count "${COUNT:-10}" ./quit | tee "$out" >&2
+	tmp=$(mktemp -d)
+	trap 'rm -r "$tmp"' EXIT
+	out=$tmp/out
+	go test -c -o "$tmp/quit.test" ./quit
+	for ((run = 0; run < ${COUNT:-10}; run++)); do
+		(cd quit && "$tmp/quit.test" -test.run '^$' -test.bench .)
+	done | tee "$out" >&2
 fi
 
 {
 	cat <<-'TEXT'
 	# Benchmarks
 
-	Written by `docs/bench.sh`: medians of several runs, with the lowest and the highest in brackets. A shared
+	Written by `docs/bench.sh`: medians of several runs of all, with the lowest and the highest in brackets. A shared
 	machine is noisy: compare a figure with its baseline, which ran next to it, and not with another day's.
 	HasFired is 100 calls, before the fire; Fire is with 100,000 goroutines parked on Done; Signal is from
 	SIGTERM to the end of a shutdown with nothing to do; Report is that of a forced end, with stacks.
 
 	TEXT
 	awk '
-	/^(goos|goarch|cpu):/ { system_[++lines] = $0 }
+	/^(goos|goarch|cpu):/ && !told[$0]++ { system_[++lines] = $0 }
 	/^Benchmark/ {
 		name = $1; sub(/-[0-9]+$/, "", name); sub(/^Benchmark/, "", name)
 		if (!(name in runs)) order[++names] = name
