@@ -370,15 +370,11 @@ func TestTimeForTheRequestRunsOut(t *testing.T) {
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	io.WriteString(conn, "GET /work?d=0s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+	wantAnswer := process.SlowToSend(t, strings.TrimPrefix(url, "http://"), "/work?d=0s")
 	p.AwaitStderr(": worked for 0s")
 	p.Signal(syscall.SIGTERM)
 	wantStopped(t, p, 3)
+	wantAnswer()
 }
 
 // A client that sends and never reads does not hold up the stop for longer than it may take.

@@ -176,15 +176,11 @@ func TestOutOfTime(t *testing.T) {
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	io.WriteString(conn, "GET /work?d=1ms HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\n\r\n")
+	wantAnswer := process.SlowToSend(t, strings.TrimPrefix(url, "http://"), "/work?d=1ms")
 	p.Line("working for 1ms")
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(0)
+	wantAnswer()
 	wantClosed(t, p, 1)
 }
 

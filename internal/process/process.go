@@ -18,8 +18,10 @@
 package process
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -259,6 +261,27 @@ func NeverRead(t testing.TB, addr, request string) {
 		}
 		if rest = rest[n:]; rest == "" {
 			rest = batch
+		}
+	}
+}
+
+// SlowToSend has a client send the head of a GET to addr, which announces a body, and never
+// the body: that holds up a stop until the server has no more patience with it. It
+// returns a func to call after the stop, which wants the client to have its answer.
+func SlowToSend(t testing.TB, addr, path string) (wantAnswer func()) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", path)
+	ask(t, addr) // accepted later than the other
+	return func() {
+		t.Helper()
+		conn.SetDeadline(time.Now().Add(limit))
+		if line, err := bufio.NewReader(conn).ReadString('\n'); line != "HTTP/1.1 200 OK\r\n" {
+			t.Errorf("the client that is slow to send was answered %q, %v, want 200", line, err)
 		}
 	}
 }

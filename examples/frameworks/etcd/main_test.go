@@ -706,20 +706,15 @@ func TestClientNeverReads(t *testing.T) {
 	}
 }
 
-// TestSlowClient has a client that announces a body and never sends it: it holds up
-// the stop until the server has no more patience with it.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	s := start(t, e.addr)
 	s.registered()
-	conn, err := net.Dial("tcp", s.addr())
-	must(t, err)
-	defer conn.Close()
-	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
-	conn.Read(make([]byte, 1)) // in work, or even answered
+	wantAnswer := process.SlowToSend(t, s.addr(), "/")
 	s.Signal(syscall.SIGTERM)
 	s.WantExit(0)
+	wantAnswer()
 }
 
 func TestBadStart(t *testing.T) {

@@ -244,20 +244,13 @@ func TestClientNeverReads(t *testing.T) {
 	})
 }
 
-// TestSlowClient has a client that announces a body and never sends it: it holds up
-// the stop until the server has no more patience with it.
 func TestSlowClient(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url := start(t, with)
-		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		fmt.Fprint(conn, "GET /hello HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
-		conn.Read(make([]byte, 1)) // in work, or even answered
+		wantAnswer := process.SlowToSend(t, strings.TrimPrefix(url, "http://"), "/hello")
 		p.Signal(syscall.SIGTERM)
 		p.WantExit(0)
+		wantAnswer()
 	})
 }
 

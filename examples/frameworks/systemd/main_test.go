@@ -259,18 +259,13 @@ func TestClientNeverReads(t *testing.T) {
 	}
 }
 
-// TestSlowClient has a client that announces a body and never sends it: it holds up
-// the stop until the server has no more patience with it.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	p, url := start(t, newManager(t).path, "-flush=0")
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	must(t, err)
-	defer conn.Close()
-	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
-	conn.Read(make([]byte, 1)) // in work, or even answered
+	wantAnswer := process.SlowToSend(t, strings.TrimPrefix(url, "http://"), "/")
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(0)
+	wantAnswer()
 }
 
 func TestSecondInterrupt(t *testing.T) {

@@ -26,10 +26,10 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With the one variable a signal comes before the program begins to serve. Without the other
-// its patience has no end, so that no member is cut off for being slow.
 const (
-	early     = "EXAMPLE_WEBSOCKET_EARLY"
+	// With this variable a signal comes before the program begins to serve.
+	early = "EXAMPLE_WEBSOCKET_EARLY"
+	// Without this one its patience has no end, so that no member is cut off for being slow.
 	impatient = "EXAMPLE_WEBSOCKET_IMPATIENT"
 )
 
