@@ -281,8 +281,8 @@ func TestCounterBelowZero(t *testing.T) {
 	}
 	q.WaitGoroutines()
 	err := q.Shutdown(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "2 times") || !strings.HasPrefix(err.Error(), "quit: drain: ") {
-		t.Errorf("Shutdown() = %v, want the drain to tell of 2 calls too many", err)
+	if err == nil || !strings.Contains(err.Error(), "2 times") || !strings.HasPrefix(err.Error(), "quit: DoneGoroutine ") {
+		t.Errorf("Shutdown() = %v, want it to tell of 2 calls too many", err)
 	}
 }
 

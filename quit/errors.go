@@ -1,9 +1,9 @@
 package quit
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -28,44 +28,16 @@ func (e *PanicError) Unwrap() error {
 
 var errGoexit = errors.New("called runtime.Goexit instead of returning")
 
-// caught calls f and returns its error, or its panic as a *PanicError.
-// A runtime.Goexit in f passes through: there is no way to stop it.
-func caught(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return f()
-}
+// overdue is the failure of a step whose time ran out. No Ignore hides it.
+type overdue struct{ what string }
 
-// without returns err without what is one of the targets, in the sense of
-// errors.Is: of a joined error, also a wrapped one, the others stay. It calls the
-// errors' own methods, so no lock is held.
-func without(err error, targets ...error) error {
-	if err == nil || !slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) }) {
-		return err
-	}
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		joined, ok := e.(interface{ Unwrap() []error })
-		if !ok {
-			continue
-		}
-		var rest []error
-		for _, e := range joined.Unwrap() {
-			rest = append(rest, without(e, targets...))
-		}
-		remains := errors.Join(rest...)
-		if named, ok := err.(*namedError); ok && remains != nil {
-			return &namedError{named.name, named.site, remains}
-		}
-		if remains != nil && e != err {
-			return err // what wraps it cannot be taken apart
-		}
-		return remains
-	}
-	return nil
-}
+func (e *overdue) Error() string { return e.what + ": " + context.DeadlineExceeded.Error() }
+func (e *overdue) Unwrap() error { return context.DeadlineExceeded }
+
+// The errors below are returned to the program, which calls errors.Is and
+// errors.As on them. So they do not let these walk through errors of the user by
+// Unwrap, where a method that panics would end the process: they look for
+// themselves.
 
 // namedError is a failure with the name of the closer or goroutine it comes from.
 type namedError struct {
@@ -76,24 +48,104 @@ type namedError struct {
 // Error has a line for each line of the error within, each with the name. An
 // error of an event within an event so names both, in the order of nesting.
 func (e *namedError) Error() string {
-	who := "quit: " + text.OneLine(e.name)
-	if e.site != "" {
-		who += " (" + e.site + ")"
+	var who strings.Builder
+	who.WriteString("quit: ")
+	for { // and not by recursion: events may be nested deep
+		who.WriteString(text.OneLine(e.name))
+		if e.site != "" {
+			who.WriteString(" (" + e.site + ")")
+		}
+		who.WriteString(": ")
+		inner, ok := e.err.(*namedError)
+		if !ok {
+			break
+		}
+		e = inner
 	}
 	lines := strings.Split(strings.TrimRight(errorText(e.err), "\n"), "\n")
 	for i, line := range lines {
-		lines[i] = who + ": " + strings.TrimPrefix(line, "quit: ")
+		lines[i] = who.String() + strings.TrimPrefix(line, "quit: ")
 	}
 	return strings.Join(lines, "\n")
 }
 
-func (e *namedError) Unwrap() error { return e.err }
+func (e *namedError) Is(target error) bool { return safeIs(e.err, target) }
+func (e *namedError) As(target any) bool   { return safeAs(e.err, target) }
+
+// failures are several errors, with a line for each. It is a pointer, so that the
+// error can be compared.
+type failures struct{ errs []error }
+
+func (e *failures) Error() string {
+	lines := make([]string, len(e.errs))
+	for i, err := range e.errs {
+		lines[i] = errorText(err)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (e *failures) Is(target error) bool { return safeIs(e, target) }
+func (e *failures) As(target any) bool   { return safeAs(e, target) }
+
+// Unwrap returns the failures one by one.
+func (e *failures) Unwrap() []error {
+	errs := make([]error, len(e.errs))
+	for i, err := range e.errs {
+		errs[i] = guarded(err)
+	}
+	return errs
+}
+
+// guard is an error of the user that errors.Is and errors.As do not walk through.
+type guard struct{ err error }
+
+func (e *guard) Error() string        { return errorText(e.err) }
+func (e *guard) Is(target error) bool { return safeIs(e.err, target) }
+func (e *guard) As(target any) bool   { return safeAs(e.err, target) }
+
+func guarded(err error) error {
+	if isOurs(err) {
+		return err
+	}
+	return &guard{err}
+}
+
+// isOurs reports whether err is one of the above, which can be walked through.
+func isOurs(err error) bool {
+	switch err.(type) {
+	case *namedError, *failures, *guard:
+		return true
+	}
+	return false
+}
 
 // join returns nil, the only error, or one with a line for each.
 func join(errs ...error) error {
 	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
-	if len(errs) == 1 {
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
 		return errs[0]
 	}
-	return errors.Join(errs...)
+	return &failures{errs}
+}
+
+// result returns what Shutdown returns. An only failure is returned as it is, if
+// its methods can be called: to find that out is to call them, in a goroutine of
+// its own, for as long as await waits.
+func result(errs []error, await func(done <-chan struct{}) (inTime bool)) error {
+	err := join(errs...)
+	if len(errs) != 1 || isOurs(err) {
+		return err
+	}
+	sound, done := false, make(chan struct{})
+	go func() { // ends when the methods of err return
+		defer close(done)
+		sound = isSound(err)
+	}()
+	if await(done) && sound {
+		return err
+	}
+	return guarded(err)
 }

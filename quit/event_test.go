@@ -62,7 +62,7 @@ func isClosed(c <-chan struct{}) bool {
 // TestFireOnce has many goroutines fire one event.
 func TestFireOnce(t *testing.T) {
 	for range 200 {
-		for _, e := range []fireable{new(quit.Event), new(quit.QuitEvent)} {
+		for _, e := range []fireable{new(quit.Event), quietEvent()} {
 			var fired atomic.Int32
 			var wg sync.WaitGroup
 			for range 8 {
@@ -92,7 +92,7 @@ func TestFiredDoneRace(t *testing.T) {
 		rounds = 300
 	}
 	for range rounds {
-		q := quit.NewQuitEvent()
+		q := quietEvent()
 		e := quit.NewEvent()
 		ctx := q.Context()
 		start := make(chan struct{})
@@ -154,7 +154,7 @@ func TestFiredDoneRace(t *testing.T) {
 // synchronized before what follows the observation of it.
 func TestFireHappensBefore(t *testing.T) {
 	for range 100 {
-		q := quit.NewQuitEvent()
+		q := quietEvent()
 		var written int
 		go func() {
 			written = 1

@@ -10,7 +10,6 @@ import (
 // What tests need of the inside.
 var (
 	ShortSymbol = shortSymbol
-	GoroutineID = goroutineID
 	Short       = short
 )
 
@@ -34,10 +33,28 @@ func ReportWithStacks(q *QuitEvent) string {
 	return q.report(make(map[*QuitEvent]bool), stacks.All()).String()
 }
 
-// Handler returns a handler that gets its signals from the caller: take reports
-// whether one ends the process.
-func Handler(q *QuitEvent, since time.Time) (take func(s os.Signal, now time.Time) bool) {
-	return (&handler{q: q, since: since}).take
+// SignalTable is a table of handlers of its own, for signals that a test makes.
+type SignalTable struct{ t signalTable }
+
+// Handle has q handle sigs, of which none is taken from the system.
+func (t *SignalTable) Handle(q *QuitEvent, sigs ...os.Signal) {
+	if len(q.listener.handlers) == 0 {
+		t.t.active = append(t.t.active, q)
+	}
+	q.listener.handlers = append(q.listener.handlers, &handler{q: q, sigs: sigs})
+}
+
+// Leave is the end of q's shutdown.
+func (t *SignalTable) Leave(q *QuitEvent) { t.t.leave(q) }
+
+// Take takes a signal, fires those events for which it is the first one, and
+// reports whether it ends the process.
+func (t *SignalTable) Take(s os.Signal, now time.Time) (ends bool) {
+	fires, _, ends := t.t.decide(s, now)
+	for _, q := range fires {
+		q.Fail(&SignalError{s})
+	}
+	return ends
 }
 
 // HoldCounter keeps the first of all adds, and all waits, from what they do until release.

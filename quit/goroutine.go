@@ -5,14 +5,17 @@ import (
 	"log/slog"
 	"maps"
 	"runtime/pprof"
+	"sync"
+	"sync/atomic"
 
 	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // AddGoroutine counts one more goroutine, which the drain will wait for. Call it
-// before the go statement. It counts at any time: added during the drain, the
-// drain waits for it too; added after the shutdown has ended, nothing does.
-// Use [QuitEvent.TryAddGoroutine] to take in work only where it will be awaited.
+// before the go statement. It counts at any time. The drain waits even for one
+// that is added during the drain; nothing waits for one that is added after the
+// shutdown has ended. Use [QuitEvent.TryAddGoroutine] to take in work only if it
+// will be awaited.
 func (q *QuitEvent) AddGoroutine() { q.count.add(1) }
 
 // TryAddGoroutine counts one more goroutine and reports true, or, once the event
@@ -39,31 +42,36 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 func (q *QuitEvent) DoneGoroutine() { q.count.add(-1) }
 
 // WaitGoroutines waits until no counted goroutine is left. It may be called at
-// any time, fired or not, from any number of goroutines; other than the drain it
-// has no limit in time. A counted goroutine that calls it waits for itself. The
-// first wait makes counting cost a mutex from then on: it is made for the end of
-// a program, and for tests.
+// any time, fired or not, from any number of goroutines. Unlike the drain, it has
+// no limit in time. A counted goroutine that calls it waits for itself. The first
+// wait makes counting cost a mutex from then on: it is made for the end of a
+// program, and for tests.
 func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 
-// Go runs f in a new, counted goroutine and reports true; once the event has
-// fired, it starts nothing and reports false. f gets [QuitEvent.Context], and its
-// goroutine the pprof label "quit" with its name: of the option [Name], or the symbol of f.
+// Go runs f in a new, counted goroutine and reports true. Once the event has
+// fired, it starts nothing, reports false, and warns once for each func. f gets
+// [QuitEvent.Context]. Its goroutine has the pprof labels of the one that calls
+// Go, and the label "quit" with its name: that of the option [Name], or the symbol
+// of f.
 //
-// An error that f returns fires the event, as [QuitEvent.Fail] does; after
-// the fire it is added to what Shutdown returns, unless it is [context.Canceled]
-// or the cause. (Of a joined error, what is neither still counts.) An error given to [Ignore] is dropped in either case. A panic in
-// f is logged at once, with its stack, and is then an error like any other, a
-// [*PanicError]. Other than in [golang.org/x/sync/errgroup], every error
-// counts, not the first alone. f may call [runtime.Goexit]: that is no error.
+// An error that f returns is logged at once and fires the event, as
+// [QuitEvent.Fail] does. After the fire it is added to what Shutdown returns,
+// unless it is [context.Canceled] or the cause: these very errors, since one that
+// wraps them says what was lost. An error given to [Ignore] or [IgnoreFunc] is
+// dropped in either case. A panic in f is logged with its stack, and is then an
+// error like any other, a [*PanicError]. Unlike in an
+// [golang.org/x/sync/errgroup.Group], every error counts, and not the first
+// alone. f may call [runtime.Goexit]: that is no error.
 //
 // A nil f is ignored with a warning, and Go reports false. In f, call Fire or Fail
 // and not Shutdown or GracefulStop: the shutdown waits for f.
 func (q *QuitEvent) Go(f func(ctx context.Context) error, opts ...Option) bool {
 	if f == nil {
-		q.ignore("Go", caller())
+		q.ignored("Go")
 		return false
 	}
 	if !q.TryAddGoroutine() {
+		q.refuse(f, opts)
 		return false
 	}
 	r := q.routineOf(f, opts)
@@ -71,65 +79,103 @@ func (q *QuitEvent) Go(f func(ctx context.Context) error, opts ...Option) bool {
 	return true
 }
 
-// routine is what goroutines of Go with the same func, and no options, share.
+// refuse warns of an f that is not started, once for each func.
+func (q *QuitEvent) refuse(f func(ctx context.Context) error, opts []Option) {
+	code := codeOf(f)
+	if _, warned := q.routines.refused.LoadOrStore(code, true); warned {
+		return
+	}
+	name := configOf(opts).name
+	if name == "" {
+		name = funcName(code)
+	}
+	q.warn(msgNotStarted, slog.String("goroutine", name), slog.String("site", siteOutside()))
+}
+
+// routine is what goroutines of Go have in common.
 type routine struct {
-	q *QuitEvent
-	config
-	ctx context.Context // Context, with the pprof label that is the name
+	q      *QuitEvent
+	name   string
+	ignore *ignore
+	ctx    context.Context // Context, with the labels of the goroutine
 }
 
 func (r *routine) run(f func(ctx context.Context) error) {
-	defer r.q.DoneGoroutine() // after the error was recorded: the drain's end includes it
+	q := r.q
+	defer q.DoneGoroutine() // after the error was recorded: the drain's end includes it
 	pprof.SetGoroutineLabels(r.ctx)
-	if err := caught(func() error { return r.counts(f(r.ctx)) }); err != nil {
-		if p, ok := err.(*PanicError); ok {
-			r.logPanic(p)
+	err := caught(func() error { return r.ignore.counts(f(r.ctx)) })
+	if err == nil {
+		return
+	}
+	if q.HasFired() {
+		_, signal := err.(*SignalError)
+		if signal || equal(err, context.Canceled) || equal(err, q.Cause()) {
+			return // it was told to end, and says so
 		}
-		r.q.fail(&namedError{name: "goroutine " + r.name, err: err}, err)
+	} else if isSignal(err) {
+		q.fire(err)
+		return
 	}
+	q.fail(&namedError{name: "goroutine " + r.name, err: err}, err, r.name)
 }
 
-func (r *routine) logPanic(p *PanicError) {
-	defer enterLoop(r.q)() // the handler is user code, and may call the shutdown
-	r.q.log(slog.LevelError, "quit: panic", slog.String("goroutine", r.name),
-		slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
+// routineCache has the routines of an event. To make one costs as much as to
+// start a goroutine, since it has labels of its own.
+type routineCache struct {
+	known   atomic.Pointer[map[routineKey]*routine] // a map is never changed, only replaced
+	refused sync.Map                                // the code of each func of which refuse has warned
 }
 
-// counts returns what of f's error counts as a failure.
-func (r *routine) counts(err error) error {
-	if err = without(err, r.ignored...); err == nil || !r.q.HasFired() {
-		return err
-	}
-	return without(err, context.Canceled, r.q.Cause())
+// routineKey is what tells routines apart that have no other options.
+type routineKey struct {
+	code   uintptr // of the func
+	name   string
+	labels stacks.Labels // that the goroutine inherits
 }
 
-// routineOf returns the routine of f. Without options it is made once for each
-// func of the program's text, for a label costs as much as starting a goroutine.
+// mostRoutines bounds the cache, for names may be made up at run time.
+const mostRoutines = 64
+
 func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) *routine {
-	code := codeOf(f)
-	if known := q.routines.Load(); known != nil && len(opts) == 0 {
-		if r := (*known)[code]; r != nil {
+	key, plain := routineKey{code: codeOf(f), labels: stacks.Inherited()}, true
+	for _, o := range opts {
+		if name, ok := o.(nameOption); ok {
+			key.name = string(name)
+		} else if o != nil {
+			plain = false
+		}
+	}
+	if known := q.routines.known.Load(); known != nil && plain {
+		if r := (*known)[key]; r != nil {
 			return r
 		}
 	}
-	r := &routine{q: q, config: configOf(opts)}
-	if r.name == "" {
-		r.name = funcName(code)
+	r := &routine{q: q, name: key.name}
+	if !plain {
+		r.ignore = configOf(opts).ignore
 	}
-	r.ctx = stacks.Label(q.Context(), r.name, stacks.ID(q))
-	if len(opts) == 0 {
-		q.remember(code, r)
+	if r.name == "" {
+		r.name = funcName(key.code)
+	}
+	var ours bool
+	r.ctx, ours = key.labels.Extend(q.Context(), r.name, stacks.ID(q))
+	if plain && ours {
+		q.routines.add(key, r)
 	}
 	return r
 }
 
-// remember adds r to a copy of the known routines. Of two at the same time one
-// may be forgotten, and is made again by the next call.
-func (q *QuitEvent) remember(code uintptr, r *routine) {
-	known := q.routines.Load()
-	more := map[uintptr]*routine{code: r}
+// add adds r to a copy of the known routines. Of two at the same time one may be
+// forgotten, and is made again by the next call.
+func (c *routineCache) add(key routineKey, r *routine) {
+	known := c.known.Load()
+	more := map[routineKey]*routine{key: r}
 	if known != nil {
+		if len(*known) >= mostRoutines {
+			return
+		}
 		maps.Copy(more, *known)
 	}
-	q.routines.CompareAndSwap(known, &more)
+	c.known.CompareAndSwap(known, &more)
 }

@@ -47,6 +47,11 @@ func TestGo(t *testing.T) {
 func TestGoError(t *testing.T) {
 	failure, other, ignored := errors.New("failure"), errors.New("other"), errors.New("ignored")
 	wrapped := fmt.Errorf("wrapped: %w", failure)
+	lost := fmt.Errorf("half a file: %w", context.Canceled)
+	sig := &quit.SignalError{Signal: someSignal{}}
+	fire := func(q *quit.QuitEvent) { q.Fire() }
+	fail := func(q *quit.QuitEvent) { q.Fail(failure) }
+	signal := func(q *quit.QuitEvent) { q.Fail(sig) }
 	wait := func(err error) func(context.Context) error {
 		return func(ctx context.Context) error { <-ctx.Done(); return err }
 	}
@@ -57,16 +62,30 @@ func TestGoError(t *testing.T) {
 		cause error
 		want  []error
 		not   []error
+		lines int // of the error; 0: any number
 	}{
-		{"fires", func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return failure }) }, nil, failure, []error{failure}, nil},
-		{"its own cancellation fires", func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return context.Canceled }) }, nil, context.Canceled, []error{context.Canceled}, nil},
-		{"after the fire", func(q *quit.QuitEvent) { q.Fire() }, failure, context.Canceled, []error{failure}, nil},
-		{"canceled", func(q *quit.QuitEvent) { q.Fail(failure) }, context.Canceled, failure, []error{failure}, []error{context.Canceled}},
-		{"the cause again", func(q *quit.QuitEvent) { q.Fail(failure) }, wrapped, failure, []error{failure}, []error{wrapped}},
-		{"the signal", func(q *quit.QuitEvent) { q.Fail(&quit.SignalError{}) }, fmt.Errorf("stopped: %w", &quit.SignalError{}), &quit.SignalError{}, nil, nil},
-		{"two", func(q *quit.QuitEvent) { q.Fail(failure) }, other, failure, []error{failure, other}, nil},
-		{"joined", func(q *quit.QuitEvent) { q.Fail(failure) }, errors.Join(context.Canceled, other, ignored), failure, []error{failure, other}, []error{ignored, context.Canceled}},
-		{"ignored", func(q *quit.QuitEvent) { q.Fail(failure) }, fmt.Errorf("%w", ignored), failure, []error{failure}, []error{ignored}},
+		{
+			name:  "fires",
+			first: func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return failure }) },
+			cause: failure, want: []error{failure},
+		},
+		{
+			name:  "its own cancellation fires",
+			first: func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return context.Canceled }) },
+			cause: context.Canceled, want: []error{context.Canceled},
+		},
+		{name: "after the fire", first: fire, then: failure, cause: context.Canceled, want: []error{failure}},
+		{name: "canceled", first: fail, then: context.Canceled, cause: failure, want: []error{failure}, not: []error{context.Canceled}},
+		{name: "the cause again", first: fail, then: failure, cause: failure, want: []error{failure}, not: []error{wrapped}, lines: 1},
+		{name: "wraps the cause", first: fail, then: wrapped, cause: failure, want: []error{failure, wrapped}},
+		{name: "wraps the cancellation", first: fire, then: lost, cause: context.Canceled, want: []error{lost}},
+		{name: "wraps the signal", first: signal, then: fmt.Errorf("stopped: %w", sig), cause: sig, want: []error{sig}},
+		{name: "the signal", first: signal, then: sig, cause: sig},
+		{name: "another signal", first: signal, then: &quit.SignalError{}, cause: sig},
+		{name: "two", first: fail, then: other, cause: failure, want: []error{failure, other}},
+		{name: "joined", first: fail, then: errors.Join(context.Canceled, other, ignored), cause: failure,
+			want: []error{failure, other, context.Canceled}, not: []error{ignored}},
+		{name: "ignored", first: fail, then: fmt.Errorf("%w", ignored), cause: failure, want: []error{failure}, not: []error{ignored}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -88,6 +107,9 @@ func TestGoError(t *testing.T) {
 						t.Errorf("Shutdown() = %v, want it not to be %v", err, not)
 					}
 				}
+				if n := strings.Count(fmt.Sprint(err), "\n") + 1; test.lines > 0 && n != test.lines {
+					t.Errorf("Shutdown() = %v, want %d lines", err, test.lines)
+				}
 				if len(test.want) == 0 && err != nil {
 					t.Errorf("Shutdown() = %v, want nil", err)
 				}
@@ -108,21 +130,24 @@ func TestGoError(t *testing.T) {
 }
 
 func TestGoPanic(t *testing.T) {
-	q, logged := loggedEvent()
-	q.Go(func(context.Context) error { panic("boom") }, quit.Name("worker"))
-	<-q.Done()
-	var p *quit.PanicError
-	if p, _ = q.Cause().(*quit.PanicError); p == nil || p.Value != "boom" || !strings.Contains(string(p.Stack), "TestGoPanic") {
-		t.Errorf("Cause() = %#v, want a *PanicError with the stack", q.Cause())
-	}
-	q.WaitGoroutines() // it is counted down in spite of the panic
-	if log := logged(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "boom") ||
-		!strings.Contains(log, "goroutine=worker") || !strings.Contains(log, "TestGoPanic") {
-		t.Errorf("the panic is not logged with name and stack:\n%s", log)
-	}
-	if err := q.Shutdown(t.Context()); !errors.As(err, &p) || err.Error() != "quit: goroutine worker: panic: boom" {
-		t.Errorf("Shutdown() = %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		q.Go(func(context.Context) error { panic("boom") }, quit.Name("worker"))
+		<-q.Done()
+		var p *quit.PanicError
+		if p, _ = q.Cause().(*quit.PanicError); p == nil || p.Value != "boom" || !strings.Contains(string(p.Stack), "TestGoPanic") {
+			t.Errorf("Cause() = %#v, want a *PanicError with the stack", q.Cause())
+		}
+		q.WaitGoroutines() // it is counted down in spite of the panic
+		synctest.Wait()
+		if log := logged(); !strings.Contains(log, `level=ERROR msg="quit: goroutine failed" goroutine=worker err="quit: panic: boom"`) ||
+			!strings.Contains(log, "TestGoPanic") {
+			t.Errorf("the panic is not logged with name and stack:\n%s", log)
+		}
+		if err := q.Shutdown(t.Context()); !errors.As(err, &p) || err.Error() != "quit: goroutine worker: panic: boom" {
+			t.Errorf("Shutdown() = %v", err)
+		}
+	})
 }
 
 // TestGoPanicCounts has a panic with an error that would not count if it were returned.
@@ -219,16 +244,4 @@ func TestLabels(t *testing.T) {
 	go q.GracefulStop()
 	check("a closer", `{"quit":"closer"}`)
 	q.GracefulStop()
-}
-
-func TestGoroutineID(t *testing.T) {
-	id := quit.GoroutineID()
-	if id == 0 || quit.GoroutineID() != id {
-		t.Errorf("goroutineID() = %d, then %d", id, quit.GoroutineID())
-	}
-	other := make(chan uint64)
-	go func() { other <- quit.GoroutineID() }()
-	if o := <-other; o == 0 || o == id {
-		t.Errorf("goroutineID() = %d in another goroutine, %d here", o, id)
-	}
 }

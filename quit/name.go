@@ -16,19 +16,24 @@ func caller() uintptr {
 	return pc[0]
 }
 
-// callerOutside is caller, but for a method that quithttp calls too, for the
-// program: the call of quithttp is then the one that counts.
+// callerOutside is caller, but for a method that the package, or quithttp, calls
+// too, for the program: the program's call is then the one that counts.
 func callerOutside() uintptr {
-	var pcs [8]uintptr
+	var pcs [16]uintptr
 	n := runtime.Callers(3, pcs[:])
-	own := reflect.TypeFor[QuitEvent]().PkgPath() + "/quithttp."
 	for _, pc := range pcs[:n] { // return addresses: the call is before
-		if f := runtime.FuncForPC(pc - 1); f == nil || !strings.HasPrefix(f.Name(), own) {
+		f := runtime.FuncForPC(pc - 1)
+		if f == nil || !strings.HasPrefix(f.Name(), ownPath+".") && !strings.HasPrefix(f.Name(), ownPath+"/quithttp.") {
 			return pc
 		}
 	}
 	return pcs[0]
 }
+
+var ownPath = reflect.TypeFor[QuitEvent]().PkgPath()
+
+// siteOutside returns where callerOutside is.
+func siteOutside() string { return siteName(callerOutside()) }
 
 // siteName returns where pc is, as dir/file.go:line.
 func siteName(pc uintptr) string {
@@ -38,22 +43,6 @@ func siteName(pc uintptr) string {
 	}
 	dir, file := path.Split(f.File)
 	return path.Join(path.Base(dir), file) + ":" + strconv.Itoa(f.Line)
-}
-
-// closerName returns the default name of c: that of what was registered, not of
-// what it was adapted to.
-func closerName(c QuitCloser) string {
-	switch c := c.(type) {
-	case *ioCloser:
-		return typeName(c.c)
-	case stopFunc:
-		return funcName(codeOf(c))
-	case ShutdownFunc:
-		return funcName(codeOf(c))
-	case graceful:
-		return funcName(codeOf(c.stop))
-	}
-	return typeName(c)
 }
 
 func typeName(v any) string { return reflect.TypeOf(v).String() }

@@ -3,7 +3,6 @@ package quit
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -12,18 +11,17 @@ import (
 // zero: inside the 30 seconds that Kubernetes and ECS give, with some to spare.
 const DefaultTimeout = 25 * time.Second
 
-// QuitEvent is an [Event] with a registry of closers and a counter of
-// goroutines. The zero value is ready to use; the exported fields are set before it
-// is used; it must not be copied after. Its methods may be called from any number of
-// goroutines, at any time, and more than once.
+// QuitEvent is an [Event] with a registry of closers and a counter of goroutines.
+// The zero value is ready to use. Set the exported fields before it is used, and
+// do not copy it after. Its methods may be called from any number of goroutines,
+// at any time, and more than once.
 //
-// Its life: it is idle while closers are registered and goroutines are counted.
-// One fire ends that: by Fire, Fail, an error in Go, a signal, or a shutdown. The
-// fire only announces. The one shutdown that follows belongs to the first of
-// Shutdown, GracefulStop and WaitSignal to be called; all others wait for it. It goes
-// through the phases delay, closers, drain and after drain, which are queues of
-// steps. Once it has ended, nothing changes anymore, and what is registered still
-// is called at once.
+// It is idle while closers are registered and goroutines are counted. One fire
+// ends that: by Fire, Fail, an error in Go, a signal, or a shutdown. The fire only
+// announces. The one shutdown that follows belongs to the first of Shutdown,
+// GracefulStop and WaitSignal to be called; all others wait for it. It goes
+// through the phases delay, closers, drain and after drain. Once it has ended,
+// nothing changes anymore, and a closer that is registered is called at once.
 type QuitEvent struct {
 	// Timeout is the time of a whole shutdown, Delay included.
 	// Zero means DefaultTimeout, negative no limit.
@@ -37,29 +35,23 @@ type QuitEvent struct {
 	// and not one by one in reverse order.
 	Concurrent bool
 
-	// Logger is where the event logs to; nil means slog.Default(). The shutdown
-	// waits for its handler, so one that blocks holds it up.
+	// Logger is where the event logs to; nil means slog.Default(). A handler
+	// that is slow, blocks or panics does not hold up any closer.
 	Logger *slog.Logger
 
-	event     Event                       // the fire; its context is Context
-	work      Event                       // fires when there is no time left for work in flight; its context is WorkContext
-	ended     Event                       // fires when the shutdown has ended
-	count     counter                     // of goroutines
-	pipe      pipeHold                    // keeps SIGPIPE away
-	signalled atomic.Pointer[firstSignal] // set once, by the handler that comes first
+	event  Event    // the fire; its context is Context
+	work   Event    // fires when no time is left for work in flight; its context is WorkContext
+	hasten Event    // fires when the delay is to end early
+	ended  Event    // fires when the shutdown has ended, for those who wait for it
+	count  counter  // of goroutines
+	sched  schedule // the closers and the shutdown
+	node   node     // what waits for the shutdown
 
-	routines atomic.Pointer[map[uintptr]*routine] // by the code of their func; a map is never changed, only replaced
-
-	mu       sync.Mutex // guards the fields below; no user code runs and no lock is taken under it
-	queues   [phaseEnded]queue
-	phase    phase           // only grows
-	running  int             // steps that have begun and neither returned nor were abandoned
-	steps    []*step         // all that have begun, in that order
-	failures []error         // in the order they happened; not added to once the shutdown has ended
-	base     context.Context // of all steps; set by the first to shut down, before the fire, as is deadline
-	deadline time.Time       // zero: none
-
-	err error // of the shutdown; written, with mu held, before ended fires, and read after that or with mu held
+	parents  parents      // the events that this one is registered with
+	records  records      // of the log
+	listener listener     // of signals
+	pipe     pipeHold     // keeps SIGPIPE away
+	routines routineCache // of Go
 }
 
 var (
@@ -95,15 +87,21 @@ func NewQuitEvent() *QuitEvent { return new(QuitEvent) }
 func (q *QuitEvent) Fire() bool { return q.fire(context.Canceled) }
 
 func (q *QuitEvent) fire(cause error) bool {
-	if !q.event.fired.Load() { // else it is held, or will be by the fire under way
-		q.pipe.fire()
+	if q.event.fired.Load() { // the fire under way does all that follows
+		return false
 	}
-	return q.event.fire(cause)
+	q.pipe.fire()
+	if !q.event.fire(cause) {
+		return false
+	}
+	q.logFired(cause)
+	q.sched.fired()
+	return true
 }
 
 // Fail fires the event with err as the cause and reports whether this call did
-// so. err is in what Shutdown returns, also where the event had fired before; only
-// after the shutdown has ended is it merely logged.
+// so. Shutdown reports err even if the event had already fired. After the shutdown
+// has ended, err is only logged.
 //
 // Fail(nil) is Fire. A [*SignalError], alone or wrapped, is a signal and not a
 // failure: for tests, and for programs that take a signal themselves.
@@ -111,24 +109,18 @@ func (q *QuitEvent) Fail(err error) bool {
 	if err == nil {
 		return q.Fire()
 	}
-	return q.fail(err, err)
+	if isSignal(err) {
+		return q.fire(err)
+	}
+	return q.fail(err, err, "")
 }
 
-// fail records failure, unless the cause is a signal, and fires with the cause.
-func (q *QuitEvent) fail(failure, cause error) bool {
-	if isSignal(cause) {
-		return q.fire(cause)
-	}
-	q.mu.Lock()
-	late := q.phase == phaseEnded
-	if !late {
-		q.failures = append(q.failures, failure)
-	}
-	q.mu.Unlock()
-	if late {
-		q.log(slog.LevelError, "quit: failure after the shutdown", slog.Any("err", failure))
-	}
-	return q.fire(cause)
+// fail records and logs a failure, and fires with the cause. The failure is that
+// of the goroutine with the given name, unless that is "".
+func (q *QuitEvent) fail(failure, cause error, goroutine string) bool {
+	counts := q.sched.fail(failure) // first: a shutdown that the fire starts may end at once
+	q.logFailure(cause, goroutine, counts)
+	return q.fireAll(cause)
 }
 
 // HasFired reports whether the event has fired. When it is true, Done is
@@ -149,29 +141,10 @@ func (q *QuitEvent) Cause() error { return q.event.cause() }
 // should end at the fire, and so not for work in flight: see WorkContext.
 func (q *QuitEvent) Context() context.Context { return q.event.context() }
 
-// WorkContext returns the context for work in flight, which is cancelled not by
-// the fire but when time for such work has run out: at the end of the drain's
-// share of the time, or when the shutdown has ended, also if that was in time. Its
-// cause then says so, and is [context.DeadlineExceeded]. Counted goroutines that end once it is cancelled
-// are still awaited for a while, an eighth of the drain's share, before the
-// AfterDrain closers are called.
+// WorkContext returns the context for work in flight. The fire does not cancel it.
+// It is cancelled when time for such work has run out: at the end of the drain's
+// share of the time, or when the shutdown has ended, even if that was in time. Its
+// cause then says so, and is [context.DeadlineExceeded]. Counted goroutines that
+// end once it is cancelled are still awaited for a while, an eighth of the drain's
+// share, before the AfterDrain closers are called.
 func (q *QuitEvent) WorkContext() context.Context { return q.work.context() }
-
-// logger returns where q logs to. To call it is to run user code: no lock is held.
-func (q *QuitEvent) logger() *slog.Logger {
-	if q.Logger != nil {
-		return q.Logger
-	}
-	return slog.Default()
-}
-
-// logs reports whether something of that level would be logged.
-func (q *QuitEvent) logs(level slog.Level) bool {
-	return q.logger().Enabled(context.Background(), level)
-}
-
-func (q *QuitEvent) log(level slog.Level, msg string, attrs ...slog.Attr) {
-	q.logger().LogAttrs(context.Background(), level, msg, attrs...)
-}
-
-func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) { q.log(slog.LevelWarn, msg, attrs...) }

@@ -144,14 +144,14 @@ func TestWorkContext(t *testing.T) {
 				time.Sleep(100 * time.Millisecond) // it rolls back, with the database still there
 			}()
 			err := q.Shutdown(t.Context())
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "quit: drain: 1 goroutine left after 8s") {
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "quit: drain: 1 goroutine left after 7.2s") {
 				t.Errorf("Shutdown() = %v", err)
 			}
-			if cancelled != 8*time.Second {
-				t.Errorf("WorkContext was cancelled after %v, want 8s", cancelled)
+			if cancelled != 7200*time.Millisecond {
+				t.Errorf("WorkContext was cancelled after %v, want 7.2s", cancelled)
 			}
-			if dbClosed != 8100*time.Millisecond {
-				t.Errorf("the AfterDrain closer was called after %v, want 8.1s: once the goroutine had ended", dbClosed)
+			if dbClosed != 7300*time.Millisecond {
+				t.Errorf("the AfterDrain closer was called after %v, want 7.3s: once the goroutine had ended", dbClosed)
 			}
 		})
 	})

@@ -1,10 +1,12 @@
 package quit
 
 import (
+	"cmp"
 	"encoding/json"
-	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"weak"
 )
 
 // Report is a snapshot of an event: before the fire, the plan; during the
@@ -13,6 +15,7 @@ import (
 type Report struct {
 	Cause      error     // why it fired; nil before the fire
 	Fired      time.Time // zero before the fire
+	Started    time.Time // of the shutdown; zero before
 	Deadline   time.Time // of the shutdown; before it has started, as if it did so now; zero: no limit
 	Ended      time.Time // of the shutdown; zero before
 	Goroutines int       // counted now
@@ -22,29 +25,23 @@ type Report struct {
 	err   error     // what failed so far
 
 	failures int // in err
+
+	event   weak.Pointer[QuitEvent] // for Changed: a report that is kept does not keep the event
+	version uint64                  // of the event, and of those in it
 }
 
 // Step is one step of a shutdown: a closer, the delay or the drain.
 type Step struct {
 	Name, Site string // Site is dir/file.go:line, and "" for what was not registered
 	Phase      Phase
-	Start, End time.Time // zero before
+	Start      time.Time // zero before
+	Deadline   time.Time // the end of its share, when its context expires; zero: before, or no limit
+	End        time.Time // zero before
 	Err        error     // what counts as a failure, without the name and site of the step
 	Abandoned  bool      // it did not return in its share of the time, and then was not waited for
 	Stacks     string    // of the goroutines that held up a step that was abandoned or given up
 	Steps      []Step    // of the event that is closed in this step
 }
-
-// Phase is the part of a shutdown that a step belongs to.
-type Phase int
-
-// The phases, in their order.
-const (
-	PhaseDelay      = Phase(phaseDelay)
-	PhaseClosers    = Phase(phaseClosers)
-	PhaseDrain      = Phase(phaseDrain)
-	PhaseAfterDrain = Phase(phaseAfterDrain)
-)
 
 // String returns the name of the phase: "delay", "closers", "drain" or "after drain".
 func (p Phase) String() string {
@@ -101,15 +98,6 @@ func (s Step) MarshalJSON() ([]byte, error) {
 	}{s.Name, s.Site, s.Phase, s.Start, s.End, errorText(s.Err), s.Abandoned, s.Stacks, s.Steps})
 }
 
-// errorText returns the text of err, or "" for nil. It is fmt's, which survives
-// an Error method that panics, as that of a typed nil does.
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return fmt.Sprint(err)
-}
-
 // failureLines returns the lines of what Shutdown returns.
 func failureLines(err error) []string {
 	if err == nil {
@@ -127,57 +115,26 @@ func (q *QuitEvent) Report() Report { return q.report(make(map[*QuitEvent]bool),
 // their stacks, of all, for the steps that still run.
 func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Report {
 	seen[q] = true
-	r := Report{Cause: q.Cause(), Goroutines: int(max(q.count.count(), 0))}
-	if r.Cause != nil {
+	now := time.Now()
+	r, raws := q.sched.report(now)
+	// The cause comes after the steps: they begin after the fire, so a report that
+	// has begun steps has the cause.
+	if r.Cause = q.Cause(); r.Cause != nil {
 		r.Fired = q.event.at
 	}
-	if q.ended.HasFired() {
-		r.Ended = q.ended.at
+	r.Goroutines = int(max(q.count.count(), 0))
+	r.taken, r.event = now, weak.Make(q)
+	if r.Started.IsZero() {
+		r.Deadline = after(now, q.timeout())
+		raws = append(raws, q.ownRaws()...)
+		slices.SortStableFunc(raws, func(a, b raw) int { return cmp.Compare(a.Phase, b.Phase) })
 	}
-	r.taken = time.Now()
-
-	q.mu.Lock()
-	r.Deadline = q.deadline
-	if q.phase == phaseIdle {
-		r.Deadline = after(r.taken, q.timeout())
-	}
-	r.failures = len(q.failures)
-	if r.err = q.err; q.phase != phaseEnded {
-		r.err = join(q.failures...)
-	}
-	type raw struct { // a step whose name, site and inner steps are looked up once the lock is free
-		*entry
-		Step
-		running *step // or nil
-	}
-	var raws []raw
-	for _, s := range q.steps {
-		r := raw{entry: s.entry, Step: Step{Phase: Phase(s.phase), Start: s.start, End: s.end, Abandoned: s.abandoned, Stacks: s.stacks}}
-		if s.end.IsZero() {
-			r.running = s
-		}
-		if named, ok := s.err.(*namedError); ok {
-			r.Err = named.err
-		}
-		raws = append(raws, r)
-	}
-	for p := phaseDelay; p < phaseEnded; p++ {
-		if q.phase == phaseIdle && (p == phaseDelay || p == phaseDrain) {
-			raws = append(raws, raw{entry: q.builtin(p), Step: Step{Phase: Phase(p)}})
-		}
-		for e := q.queues[p].last; e != nil; e = e.prev {
-			raws = append(raws, raw{entry: e, Step: Step{Phase: Phase(p)}})
-		}
-	}
-	q.mu.Unlock()
-
 	for _, w := range raws {
-		if w.Phase == PhaseDelay && q.Delay <= 0 && w.Err == nil {
-			continue // it only announces the shutdown
-		}
-		w.Name, w.Site = w.title(), w.siteText()
-		if child, ok := w.closer.(*QuitEvent); ok && child != nil && !seen[child] {
-			w.Steps = child.report(seen, all).Steps
+		w.Name, w.Site = w.title(), siteText(w.site)
+		if w.child != nil && !seen[w.child] {
+			inner := w.child.report(seen, all)
+			w.Steps = inner.Steps
+			r.version += inner.version
 		}
 		if w.running != nil {
 			w.Stacks = w.running.heldUpBy(all)
@@ -185,4 +142,61 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 		r.Steps = append(r.Steps, w.Step)
 	}
 	return r
+}
+
+// raw is a step whose name, site and inner steps are looked up once the lock is
+// free.
+type raw struct {
+	Step
+	name    string // "": the closer's default
+	closer  closer
+	site    uintptr
+	child   *QuitEvent
+	running *step // or nil
+}
+
+func (w *raw) title() string {
+	if w.name != "" {
+		return w.name
+	}
+	return w.closer.name()
+}
+
+// rawOf returns the raw step of an entry that waits for phase p.
+func rawOf(e *entry, p Phase) raw {
+	return raw{Step: Step{Phase: p}, name: e.name, closer: e.closer, site: e.site, child: e.closer.child()}
+}
+
+// ownRaws returns the steps of our own that a shutdown would have.
+func (q *QuitEvent) ownRaws() []raw {
+	raws := []raw{rawOf(q.own(PhaseDrain), PhaseDrain)}
+	if q.Delay > 0 {
+		raws = append(raws, rawOf(q.own(PhaseDelay), PhaseDelay))
+	}
+	return raws
+}
+
+// report returns the state as a report: the steps that have begun, and those that
+// wait, in the order in which they would begin.
+func (s *schedule) report(now time.Time) (r Report, raws []raw) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r = Report{Started: s.started, Deadline: s.deadline, Ended: s.ended, version: s.version, failures: len(s.failures)}
+	if r.err = s.err; s.ended.IsZero() {
+		r.err = join(s.failures...)
+	}
+	for _, st := range s.steps {
+		w := raw{name: st.title, site: st.site, child: st.child, Step: Step{Phase: st.phase, Start: st.start,
+			Deadline: st.deadline, End: st.end, Err: st.err, Abandoned: st.abandoned, Stacks: st.stacks}}
+		if st.end.IsZero() {
+			w.running = st
+		}
+		raws = append(raws, w)
+	}
+	for p := PhaseDelay; p < phaseEnded; p++ {
+		for e := s.waiting[p].last; e != nil; e = e.prev {
+			raws = append(raws, rawOf(e, p))
+		}
+	}
+	return r, raws
 }

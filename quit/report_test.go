@@ -439,7 +439,7 @@ func TestStacksOfOwner(t *testing.T) {
 		check("when it was abandoned", q.Report().String(), "quit_test.(*owner).Close\n")
 		close(o.hang)
 		synctest.Wait()
-		if text := logged(); !q.Report().Steps[0].Abandoned || strings.Count(text, "stacks=") != 1 || strings.Contains(text, "told") {
+		if text := logged(); !q.Report().Steps[0].Abandoned || strings.Count(text, "stacks=") != 2 || strings.Count(text, "stacks=told") != 1 {
 			t.Errorf("the log:\n%s", text)
 		}
 	})

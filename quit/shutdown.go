@@ -5,35 +5,24 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/gracefulgo/graceful/internal/stacks"
-)
-
-// phase is where a shutdown is. Each phase but the first and the last has a
-// queue of entries; a shutdown is over when all are empty.
-type phase int
-
-const (
-	phaseIdle       phase = iota // no shutdown has started; its queue is never used
-	phaseDelay                   // one entry: the delay
-	phaseClosers                 // the closers
-	phaseDrain                   // one entry: the drain
-	phaseAfterDrain              // the AfterDrain closers
-	phaseEnded                   // the shutdown has ended
 )
 
 // Shutdown fires the event if that has not happened, and runs the shutdown, or
 // waits for the one that runs. It returns nil, or one error with a line for each
 // failure, all of which [errors.Is] and [errors.As] reach. All callers get the
-// same, also after the end.
+// same error, even after the end.
 //
-// The shutdown has [QuitEvent.Timeout], or until the deadline of ctx where that
-// is earlier, or until the deadline of ctx alone where Timeout is zero and ctx
-// has one. If ctx is done first, this call returns ctx.Err() and the shutdown goes
-// on. Of the contexts of several callers, that of the first is the one whose
-// deadline and values count: so a call that fires the event is before those that the
-// fire leads to, such as by context.AfterFunc(q.Context(), q.GracefulStop), with which an
-// event that fails by itself shuts itself down. A nil ctx is taken as [context.Background].
+// The shutdown has [QuitEvent.Timeout], or until the deadline of ctx if that is
+// earlier, or until the deadline of ctx alone if Timeout is zero. If ctx is done
+// first, this call returns ctx.Err() and the shutdown goes on. The first caller's
+// ctx is the one whose deadline and values count. The call that fires the event
+// is before those that the fire leads to, such as by
+// context.AfterFunc(q.Context(), q.GracefulStop).
+//
+// Do not call Shutdown with a ctx that is done already, or that the fire cancels,
+// such as the one of [os/signal.NotifyContext]. It returns ctx.Err() at once, and
+// main ends before the work does. The shutdown then has the event's own Timeout,
+// and a warning names the call. A nil ctx is taken as [context.Background].
 //
 // Called by a closer that this very shutdown waits for, directly or through
 // other events, it does not wait but returns nil at once. Such a call is known by
@@ -43,11 +32,23 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	q.start(ctx)
-	if q.ended.HasFired() {
-		return q.err
+	base, now := valuesOf(ctx), time.Now()
+	q.sched.limit(base, stepOf(ctx), now, q.deadline(ctx, now))
+	q.Fire()
+	mistake := ctx.Err()
+	if mistake != nil {
+		q.sched.relimit(base, now, after(now, q.timeout()))
 	}
-	leave, ok := tryWait(callersOf(ctx), q)
+	q.open()
+
+	if q.ended.HasFired() {
+		return q.sched.err
+	}
+	if mistake != nil {
+		q.warn(msgDone, slog.String("err", mistake.Error()), slog.String("site", siteOutside()))
+		return mistake
+	}
+	leave, ok := tryWait(callers(ctx), &q.node)
 	if !ok {
 		return nil
 	}
@@ -59,52 +60,53 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return q.err
+	return q.sched.err
 }
 
 // GracefulStop is Shutdown without a context or an error, for hooks such as
 // [net/http.Server.RegisterOnShutdown]. Failures are logged in either case.
 func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
 
-// start fires the event and starts the shutdown, unless that has happened. The deadline
-// is set before the fire: who hears of that and comes with a context of its own is later.
-func (q *QuitEvent) start(ctx context.Context) {
-	timeout := q.timeout()
-	end, given := ctx.Deadline()
-	if end.IsZero() {
-		end = time.Unix(0, 0) // as long ago as it gets: no time at all means none here
-	}
-	if given && q.Timeout == 0 {
-		timeout = 0
-	}
-	deadline := after(time.Now(), timeout)
-	if given && (deadline.IsZero() || end.Before(deadline)) {
-		deadline = end
-	}
-
-	q.mu.Lock()
-	if q.base == nil {
-		q.base, q.deadline = withCloserOf(context.WithoutCancel(ctx), q), deadline
-	}
-	q.mu.Unlock()
+// shutdownAsStep is Shutdown as a step of another event, which has ctx. It waits
+// for the end even after the step's share, of which it is told in advance.
+func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
+	s, now := stepOf(ctx), time.Now()
+	q.sched.limit(valuesOf(ctx), s, now, q.deadlineWithin(s.deadline, now))
 	q.Fire()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.phase != phaseIdle {
-		return
+	q.open()
+	leave, ok := tryWait([]*step{s}, &q.node)
+	if !ok {
+		return nil
 	}
-	q.phase = phaseDelay
-	q.queues[phaseDelay].push(q.builtin(phaseDelay))
-	q.queues[phaseDrain].push(q.builtin(phaseDrain))
-	go q.loop() // ends when no step is left
+	defer leave()
+	<-q.ended.Done()
+	return q.sched.err
 }
 
-// builtin returns the entry of a phase that has just one, which is our own.
-func (q *QuitEvent) builtin(p phase) *entry {
-	if p == phaseDelay {
-		return &entry{q: q, closer: ShutdownFunc(q.delay), config: config{name: "delay"}}
+// deadline returns the deadline of a shutdown with ctx that begins now. The
+// deadline of a ctx that is done, or one that has passed, is none.
+func (q *QuitEvent) deadline(ctx context.Context, now time.Time) time.Time {
+	end, given := ctx.Deadline()
+	if !given || !end.After(now) || ctx.Err() != nil {
+		end = time.Time{}
 	}
-	return &entry{q: q, closer: ShutdownFunc(q.drain), config: config{name: "drain"}}
+	return q.deadlineWithin(end, now)
+}
+
+// deadlineWithin returns the deadline of a shutdown that begins now and should
+// end by end; zero: no such limit.
+func (q *QuitEvent) deadlineWithin(end, now time.Time) time.Time {
+	timeout := q.timeout()
+	if end.IsZero() {
+		return after(now, timeout)
+	}
+	// The time left is added to now, so that the deadline has a monotonic clock
+	// even if end has none: setting the machine's clock changes nothing.
+	left := end.Sub(now)
+	if q.Timeout != 0 && timeout != 0 {
+		left = min(left, timeout)
+	}
+	return now.Add(left)
 }
 
 // timeout returns the time of the whole shutdown; 0: no limit.
@@ -123,71 +125,55 @@ func after(from time.Time, d time.Duration) time.Time {
 	return from.Add(d)
 }
 
-// loop runs steps until none is left that may begin. The goroutine that ends a
-// step, or abandons it, is the one that goes on, so there is always exactly one
-// that looks for more; with Concurrent, each that finds a step sends another to look.
+// open starts the shutdown, unless that has happened. The deadline is set before
+// the fire: whoever hears of the fire and comes with a context of its own is
+// later.
+func (q *QuitEvent) open() {
+	own := map[Phase]*entry{PhaseDrain: q.own(PhaseDrain)}
+	if q.Delay > 0 {
+		own[PhaseDelay] = q.own(PhaseDelay)
+	}
+	if q.sched.open(time.Now(), own) {
+		go q.loop() // ends when no step may begin
+	}
+}
+
+// own returns the entry of the one step of a phase that is our own.
+func (q *QuitEvent) own(p Phase) *entry {
+	if p == PhaseDelay {
+		return &entry{q: q, closer: closer{ShutdownFunc(q.delay), kindQuitCloser}, config: config{name: "delay"}}
+	}
+	return &entry{q: q, closer: closer{ShutdownFunc(q.drain), kindQuitCloser}, config: config{name: "drain"}}
+}
+
+// loop runs steps until none may begin. See schedule for why any number of
+// goroutines may call it.
 func (q *QuitEvent) loop() {
-	defer enterLoop(q)()
+	w, leave := enter(q)
+	defer leave()
 	for {
-		s, ended := q.next()
+		s, more, ended := q.sched.next(time.Now(), q.Concurrent)
+		if more {
+			go q.loop() // ends when no step may begin
+		}
 		if ended {
 			q.conclude()
 		}
 		if s == nil {
 			return
 		}
-		if q.Concurrent {
-			go q.loop() // ends when no step is left
-		}
-		if !s.run(q.base) {
-			return
-		}
+		w.step = s
+		s.run(q.sched.base)
 	}
 }
 
-// next begins the next step: of all phases up to the present one, the last
-// registered of the first that has any, as soon as no other step is running, or
-// at once where it is Concurrent. When all of them are empty and nothing runs, the
-// next phase has come. It returns nil if no step may begin, and whether this call
-// ended the shutdown.
-func (q *QuitEvent) next() (s *step, ended bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for q.phase != phaseEnded {
-		if q.running > 0 && !q.Concurrent {
-			return nil, false
-		}
-		for p := phaseDelay; p <= q.phase; p++ {
-			if e := q.queues[p].last; e != nil {
-				e.remove()
-				s := newStep(e, p, q.deadline)
-				q.steps = append(q.steps, s)
-				q.running++
-				return s, false
-			}
-		}
-		if q.running > 0 {
-			return nil, false
-		}
-		if q.phase++; q.phase == phaseEnded {
-			q.err = join(q.failures...)
-			return nil, true
-		}
-	}
-	return nil, false
-}
-
-// delay is the first step: it announces the shutdown, and waits until Delay has
-// passed since the fire.
+// delay is the step that waits until Delay has passed since the fire.
 func (q *QuitEvent) delay(ctx context.Context) error {
-	q.log(slog.LevelInfo, "quit: fired", slog.Any("cause", q.Cause()))
-	if q.Delay <= 0 {
-		return nil
-	}
 	t := time.NewTimer(time.Until(q.event.at.Add(q.Delay)))
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-q.hasten.Done():
 	case <-ctx.Done():
 	}
 	return nil
@@ -196,47 +182,86 @@ func (q *QuitEvent) delay(ctx context.Context) error {
 // errNoTime is the cause of WorkContext's end.
 var errNoTime = fmt.Errorf("quit: no time left for work in flight: %w", context.DeadlineExceeded)
 
-// drain is the step that waits for the goroutines. It gives up at the end of its
-// share; those that are left have an eighth of it to notice that their
-// WorkContext is cancelled, before what they use is closed.
+// drain is the step that waits for the goroutines. At the end of its share it
+// gives up. First WorkContext ends. Then, while those that are left have an
+// eighth of the share to notice that, their stacks are taken.
 func (q *QuitEvent) drain(ctx context.Context) error {
-	start := time.Now()
+	s := stepOf(ctx)
 	left := q.count.wait(ctx.Done())
-	switch {
-	case left < 0:
-		return fmt.Errorf("DoneGoroutine was called %s more than AddGoroutine", plural(-left, "time"))
-	case left == 0:
-		return nil
+	if left <= 0 {
+		return nil // a count below zero is told at the end
 	}
-	took := time.Since(start)
-	err := &stacks.Error{Err: fmt.Errorf("%s left after %v: %w", plural(left, "goroutine"), took.Round(time.Millisecond),
-		context.DeadlineExceeded), Stacks: stacks.All()[stacks.ID(q)]}
 	q.work.fire(errNoTime)
-	last, cancel := context.WithDeadline(context.WithoutCancel(ctx), start.Add(took+took/8))
+	err := &overdue{fmt.Sprintf("%s left after %v", plural(left, "goroutine"), time.Since(s.start).Round(time.Millisecond))}
+	q.sched.owe(s)
+	go s.name() // ends when the stacks are taken
+	last, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.last)
 	defer cancel()
 	q.count.wait(last.Done())
 	return err
 }
 
-// conclude ends the shutdown for those who wait for it.
+// conclude ends the shutdown for those who wait for it: with its result, once
+// all stacks have been taken and the log has been handed over, for as long as
+// there is time.
 func (q *QuitEvent) conclude() {
-	q.log(slog.LevelInfo, "quit: stopped",
-		slog.Duration("took", time.Since(q.event.at).Round(time.Microsecond)), slog.Int("failures", len(q.failures)))
+	now := time.Now()
+	until := q.sched.until()
+	if until.IsZero() {
+		until = now.Add(patience)
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), until)
+	defer cancel()
+	await := func(done <-chan struct{}) (inTime bool) {
+		select {
+		case <-done:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+
+	if named := q.sched.unnamed(); named != nil {
+		await(named)
+	}
+	failures := q.sched.outcome()
+	if n := q.count.count(); n < 0 {
+		err := fmt.Errorf("quit: DoneGoroutine was called %s more than AddGoroutine", plural(-n, "time"))
+		failures = append(failures, err)
+		q.logFailure(err, "", true)
+	}
+	q.sched.conclude(now, result(failures, await))
 	q.work.fire(errNoTime)
+	q.logStopped(now, len(failures))
+	if idle := q.records.idle(); idle != nil {
+		await(idle)
+	}
+	signals.leave(q)
 	q.ended.Fire()
 }
 
+// patience is how long a shutdown without a limit waits at its end for stacks
+// and for the log.
+const patience = time.Second
+
 // runLate calls a closer that was registered after the end, and waits for it.
-func (q *QuitEvent) runLate(e *entry, p phase) {
-	s := newStep(e, p, after(time.Now(), q.timeout()))
-	s.over = make(chan struct{})
-	q.mu.Lock()
-	q.running++
-	q.mu.Unlock()
-	defer enterWait(callersOf(context.Background()), q)() // before the closer can ask who waits
-	go func() {                                           // ends when the closer returns
-		defer enterLoop(q)()
-		s.run(q.base)
+func (q *QuitEvent) runLate(e *entry) {
+	phase := PhaseClosers
+	if e.afterDrain {
+		phase = PhaseAfterDrain
+	}
+	share := noLimit
+	if t := q.timeout(); t > 0 {
+		share = t / 5 * 4
+	}
+	s := newStep(e, phase, time.Now(), share)
+	s.node, s.done = new(node), make(chan struct{})
+	// It is a new node, so there is no circle yet that this wait could close.
+	leave, _ := tryWait(callers(context.Background()), s.node)
+	defer leave()
+	go func() { // ends when the closer returns
+		defer walk(s)()
+		s.run(q.sched.base)
 	}()
-	<-s.over
+	<-s.done
 }

@@ -2,17 +2,14 @@ package quit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // SignalError is the cause of a fire by a signal. It is always used as a
@@ -29,10 +26,15 @@ func (e *SignalError) Is(target error) bool { return target == context.Canceled 
 // isSignal reports whether err is a signal, perhaps wrapped, and nothing else: not
 // one of several errors.
 func isSignal(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) {
+	for range mostWrapped {
 		if _, ok := err.(*SignalError); ok {
 			return true
 		}
+		inner, _ := wrapped(err)
+		if len(inner) != 1 {
+			return false
+		}
+		err = inner[0]
 	}
 	return false
 }
@@ -49,190 +51,317 @@ func (e *SignalError) ExitCode() int {
 
 // NotifySignal handles signals from now on: the first one fires the event, with
 // a [*SignalError] as the cause. Without arguments these are [os.Interrupt] and
-// SIGTERM; nil ones are left out. A listed SIGINT or SIGHUP that the process was started to ignore, as
-// by nohup, stays ignored. SIGQUIT keeps dumping all stacks, unless it is listed.
+// SIGTERM; nil ones are left out. A listed SIGINT or SIGHUP that the process was
+// started to ignore, as by nohup, stays ignored, which is logged. SIGQUIT keeps
+// dumping all stacks, unless it is listed.
 //
-// Of the signals after the first, whatever that was, [os.Interrupt] ends the process at once, if it
-// comes half a second or more after the first: what still runs goes to stderr with its
-// stacks, if these can be had within a second, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
-// arrives twice, from the terminal and from a parent.) All others change nothing.
+// After the event's first signal, whichever that was, an [os.Interrupt] that comes
+// half a second or more later ends the process at once: the steps that still run
+// go to stderr with their stacks, if these can be had within a second, and the
+// exit status is [SignalError.ExitCode]. (One Ctrl-C often arrives twice, from the
+// terminal and from a parent.) During [QuitEvent.Delay] such an interrupt ends the
+// delay instead, and the next one, half a second or more later, ends the process.
+// All other signals change nothing.
 //
-// From the fire on, a write to a broken stdout or stderr fails with EPIPE instead
-// of ending the process.
+// If several events handle an interrupt, each takes it as its first signal if it
+// has had none. Whether it ends the process is decided by the oldest of those
+// whose shutdown has not ended: a program that reloads by one event after the
+// other still gets its first Ctrl-C. After the last event has ended, main is in
+// its last lines: signals stay handled until stop is called, or NotifySignal or
+// WaitSignal for another event.
 //
-// stop restores what was before, and may be called more than once. Several calls of
-// NotifySignal, on one event or many, each get every signal.
+// stop restores what was before, and may be called more than once.
 func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
-	return q.notify(sigs).stop
+	return signals.handle(q, sigs).stop
 }
 
 // WaitSignal is NotifySignal, the wait for the fire, by a signal or anything
 // else, and then [QuitEvent.Shutdown] with q.Timeout, whose result it returns. It
-// never ends the process itself, but for the second interrupt; main returns after it.
+// never ends the process itself, but for the second interrupt; main returns
+// after it.
 //
 // If a signal came, signals stay handled when WaitSignal has returned, so one more
 // SIGTERM does not end main before its last line. Otherwise what was before is
-// restored. Several callers get the same result, also after the end.
+// restored. Several callers get the same result, even after the end.
 func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
-	h := q.notify(sigs)
+	if q.ended.HasFired() {
+		return q.sched.err
+	}
+	h := signals.handle(q, sigs)
+	onWait(q)
 	<-q.Done()
 	err := q.Shutdown(context.Background())
-	if !h.received.Load() {
+	if !signals.received(q) {
 		h.stop()
 	}
 	return err
 }
 
+// onWait is called by WaitSignal once its signals are handled. It is for tests.
+var onWait = func(*QuitEvent) {}
+
 // WaitSignal is [QuitEvent.WaitSignal] of [GetQuitEvent]().
 func WaitSignal(sigs ...os.Signal) error { return GetQuitEvent().WaitSignal(sigs...) }
 
+// doubled is the time after a signal in which an interrupt is taken for the same
+// one, arriving twice.
+const doubled = 500 * time.Millisecond
+
+// signals is what the process does with signals, for all its events.
+var signals signalTable
+
+// signalTable has the handlers of all events. A signal that any of them lists is
+// received once, by one goroutine, however many list it.
+type signalTable struct {
+	// mu guards the fields below, those of every handler, listener and receiver,
+	// and the order of calls to os/signal.
+	mu        sync.Mutex
+	receivers map[os.Signal]*receiver
+	active    []*QuitEvent // with handlers, and with a shutdown that has not ended; the oldest first
+	rest      []*handler   // of events that have ended
+	last      time.Time    // the first signal of the event that ended last; zero: it had none
+}
+
 // handler is one NotifySignal in effect.
 type handler struct {
-	q        *QuitEvent
-	signals  chan os.Signal
-	once     sync.Once     // stop
-	stopped  chan struct{} // closed by stop; it ends the goroutine of handle
-	received atomic.Bool   // a signal came; for WaitSignal, which has no other news of it
-
-	since       time.Time // before it got signals
-	interrupted bool      // it has got an interrupt; of the goroutine of handle
+	q       *QuitEvent
+	sigs    []os.Signal
+	stopped bool
 }
 
-// firstSignal is the signal that came first for an event.
-type firstSignal struct {
-	at  time.Time
-	sig os.Signal
+// listener is what an event knows of signals.
+type listener struct {
+	handlers []*handler
+	first    time.Time // when the first signal came; zero: none came
+	ended    bool      // the shutdown has ended: the event takes no part any longer
 }
 
-func (q *QuitEvent) notify(sigs []os.Signal) *handler {
-	if len(sigs) == 0 {
-		sigs = []os.Signal{os.Interrupt, syscall.SIGTERM}
+// receiver is a goroutine that receives one signal.
+type receiver struct {
+	handlers int                // that list the signal
+	c        chan os.Signal     // with room: os/signal drops what it cannot send
+	ignored  bool               // the signal was, before
+	flush    chan chan struct{} // asks to take all that has come, and then to close what is sent
+	end      chan struct{}      // closed when no handler is left: the goroutine takes what has come, and ends
+	ended    chan struct{}      // closed when it has ended
+}
+
+// handle begins to handle signals for q. The events before, whose shutdown has
+// ended, have no say from now on.
+func (t *signalTable) handle(q *QuitEvent, sigs []os.Signal) *handler {
+	h := &handler{q: q, sigs: q.handleable(sigs)}
+	q.pipe.handle(1)
+	t.mu.Lock()
+	for _, s := range h.sigs {
+		t.receive(s)
 	}
-	// A channel with room: os/signal drops what it cannot send.
-	h := &handler{q: q, signals: make(chan os.Signal, 16), stopped: make(chan struct{}), since: time.Now()}
-	sigs = slices.DeleteFunc(slices.Clone(sigs), func(s os.Signal) bool {
-		return s == nil || staysIgnored(s) && signal.Ignored(s)
-	})
-	if len(sigs) > 0 { // without any, Notify would take all
-		signal.Notify(h.signals, sigs...)
+	before := t.rest
+	t.rest = nil
+	for _, r := range before {
+		t.release(r)
 	}
-	q.pipe.enter()
-	go h.handle()
+	if l := &q.listener; l.ended {
+		t.rest = append(t.rest, h)
+	} else {
+		if len(l.handlers) == 0 {
+			t.active = append(t.active, q)
+		}
+		l.handlers = append(l.handlers, h)
+	}
+	t.mu.Unlock()
+	for _, r := range before {
+		r.q.pipe.handle(-1)
+	}
 	return h
 }
 
-func (h *handler) stop() {
-	h.once.Do(func() {
-		signal.Stop(h.signals)
-		close(h.stopped)
-		h.q.pipe.leave()
-	})
+// handleable returns those of sigs that can be handled, or the default.
+func (q *QuitEvent) handleable(sigs []os.Signal) []os.Signal {
+	if len(sigs) == 0 {
+		sigs = []os.Signal{os.Interrupt, syscall.SIGTERM}
+	}
+	var list []os.Signal
+	for _, s := range sigs {
+		switch {
+		case s == nil || !reflect.TypeOf(s).Comparable() || slices.Contains(list, s):
+		case staysIgnored(s) && signal.Ignored(s):
+			q.logIgnored(s)
+		default:
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
-// handle is the goroutine of the handler. It ends when stop is called.
-func (h *handler) handle() {
-	handle := func(s os.Signal) {
-		h.received.Store(true)
-		if h.take(s, time.Now()) {
-			h.q.exit(&SignalError{s})
+// receive has s received. It is called with mu held.
+func (t *signalTable) receive(s os.Signal) {
+	r := t.receivers[s]
+	if r == nil {
+		r = &receiver{c: make(chan os.Signal, 16), ignored: signal.Ignored(s),
+			flush: make(chan chan struct{}), end: make(chan struct{}), ended: make(chan struct{})}
+		if t.receivers == nil {
+			t.receivers = make(map[os.Signal]*receiver)
+		}
+		t.receivers[s] = r
+		signal.Notify(r.c, s)
+		go t.run(r) // ends when the last handler that lists s is released
+	}
+	r.handlers++
+}
+
+// release is the end of h, unless it was stopped before. It is called with mu
+// held.
+func (t *signalTable) release(h *handler) {
+	if h.stopped {
+		return
+	}
+	h.stopped = true
+	for _, s := range h.sigs {
+		r := t.receivers[s]
+		if r.handlers--; r.handlers == 0 {
+			delete(t.receivers, s)
+			restore(r.c, s, r.ignored)
+			close(r.end)
+		}
+	}
+}
+
+// run receives a signal.
+func (t *signalTable) run(r *receiver) {
+	defer close(r.ended)
+	takeAll := func() {
+		for {
+			select {
+			case s := <-r.c:
+				t.take(s, time.Now())
+			default:
+				return
+			}
 		}
 	}
 	for {
 		select {
-		case s := <-h.signals:
-			handle(s)
-		case <-h.stopped:
-			for { // what came before stop counts
-				select {
-				case s := <-h.signals:
-					handle(s)
-				default:
-					return
-				}
-			}
+		case s := <-r.c:
+			t.take(s, time.Now())
+		case taken := <-r.flush:
+			takeAll()
+			close(taken)
+		case <-r.end:
+			takeAll()
+			return
 		}
 	}
 }
 
-// take takes a signal, fires if it is the event's first, and reports whether it is one
-// that ends the process.
-func (h *handler) take(s os.Signal, now time.Time) (ends bool) {
-	again := h.interrupted
-	h.interrupted = again || s == os.Interrupt
-	if h.q.signalled.CompareAndSwap(nil, &firstSignal{now, s}) {
-		h.q.Fail(&SignalError{s})
-		return false
+// stop ends h. Signals that came before it count.
+func (h *handler) stop() {
+	t := &signals
+	t.mu.Lock()
+	var receivers []*receiver
+	if !h.stopped {
+		for _, s := range h.sigs {
+			receivers = append(receivers, t.receivers[s])
+		}
 	}
-	// Each handler gets each signal. So the first interrupt of this one can be the very
-	// signal that another one has taken, however late this one comes to run.
-	first := h.q.signalled.Load()
-	same := !again && first.sig == os.Interrupt && h.since.Before(first.at)
-	return s == os.Interrupt && !same && now.Sub(first.at) >= 500*time.Millisecond
-}
-
-// pipeHold keeps SIGPIPE away from the process: it goes to a channel that nobody
-// reads. It is held from the fire on, while a NotifySignal is in effect.
-type pipeHold struct {
-	mu      sync.Mutex     // guards the fields below, and the order of calls to os/signal
-	signals int            // NotifySignal calls in effect
-	fired   bool           // the event fires, or has
-	held    chan os.Signal // nil: not held
-}
-
-// fire is called before the event fires, so that nobody writes after the fire
-// and before the hold.
-func (p *pipeHold) fire() { p.change(0, true) }
-
-func (p *pipeHold) enter() { p.change(1, false) }
-func (p *pipeHold) leave() { p.change(-1, false) }
-
-func (p *pipeHold) change(signals int, fired bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.signals += signals
-	p.fired = p.fired || fired
-	switch hold := p.fired && p.signals > 0 && sigpipe != nil; {
-	case hold && p.held == nil:
-		p.held = make(chan os.Signal, 1)
-		signal.Notify(p.held, sigpipe)
-	case !hold && p.held != nil:
-		signal.Stop(p.held)
-		p.held = nil
-	}
-}
-
-// exiting is locked by the first exit and never unlocked: all others wait for
-// the end of the process.
-var exiting sync.Mutex
-
-// exit ends the process, having said what still runs, also of other events. It waits for a stderr
-// that takes nothing, but no longer than two seconds. os.Exit it is, and not the signal itself, since
-// a process that is PID 1 cannot kill itself with one.
-func (q *QuitEvent) exit(sig *SignalError) {
-	exiting.Lock()
-	if sigpipe != nil {
-		signal.Notify(make(chan os.Signal, 1), sigpipe)
-	}
-	collected := make(chan map[string]string, 1)
-	go func() { collected <- stacks.All() }() // ends with the process at the latest, as does the next
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		fmt.Fprintf(os.Stderr, "%v, ending at once\n", sig)
-		seen, all := make(map[*QuitEvent]bool), map[string]string(nil)
+	t.mu.Unlock()
+	for _, r := range receivers {
+		taken := make(chan struct{})
 		select {
-		case all = <-collected:
-		case <-time.After(time.Second): // a crowd of goroutines: what still runs is said without stacks
+		case r.flush <- taken:
+			<-taken
+		case <-r.ended:
 		}
-		for _, e := range append([]*QuitEvent{q}, eventsRunning()...) {
-			if !seen[e] && !e.ended.HasFired() {
-				fmt.Fprint(os.Stderr, e.report(seen, all))
-			}
-		}
-	}()
-	select {
-	case <-written:
-	case <-time.After(2 * time.Second):
 	}
-	os.Exit(sig.ExitCode())
+
+	t.mu.Lock()
+	stopped := h.stopped
+	t.release(h)
+	t.rest = without(t.rest, h)
+	l := &h.q.listener
+	if l.handlers = without(l.handlers, h); len(l.handlers) == 0 {
+		t.active = without(t.active, h.q)
+	}
+	t.mu.Unlock()
+	if !stopped {
+		h.q.pipe.handle(-1)
+	}
 }
+
+// without returns list without e.
+func without[E comparable](list []E, e E) []E {
+	return slices.DeleteFunc(list, func(o E) bool { return o == e })
+}
+
+// leave is called when q's shutdown has ended. Its handlers stay in effect for
+// main's last lines, until another event handles signals.
+func (t *signalTable) leave(q *QuitEvent) {
+	t.mu.Lock()
+	l := &q.listener
+	l.ended = true
+	if len(l.handlers) > 0 {
+		t.active = without(t.active, q)
+		t.rest = append(t.rest, l.handlers...)
+		t.last = l.first
+		l.handlers = nil
+	}
+	t.mu.Unlock()
+	q.pipe.end()
+}
+
+// received reports whether a signal came for q.
+func (t *signalTable) received(q *QuitEvent) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !q.listener.first.IsZero()
+}
+
+// take takes a signal, for all events that listen to it.
+func (t *signalTable) take(s os.Signal, now time.Time) {
+	fires, by, ends := t.decide(s, now)
+	for _, q := range fires {
+		q.Fail(&SignalError{s})
+	}
+	if !ends {
+		return
+	}
+	if by != nil && by.endDelay() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		by.listener.first = now // the next one may be this one's double
+		return
+	}
+	exit(&SignalError{s}, by)
+}
+
+// decide returns the events for which s is the first signal, and whether it ends
+// the process: by is the event that says so, or nil if all have ended.
+func (t *signalTable) decide(s os.Signal, now time.Time) (fires []*QuitEvent, by *QuitEvent, ends bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	again := func(first time.Time) bool { return s == os.Interrupt && now.Sub(first) >= doubled }
+	heard := false
+	for _, q := range t.active {
+		l := &q.listener
+		if !slices.ContainsFunc(l.handlers, func(h *handler) bool { return slices.Contains(h.sigs, s) }) {
+			continue
+		}
+		if l.first.IsZero() {
+			l.first = now
+			fires = append(fires, q)
+		} else if !heard && again(l.first) { // the oldest decides
+			by, ends = q, true
+		}
+		heard = true
+	}
+	switch {
+	case heard:
+	case t.last.IsZero():
+		t.last = now
+	case again(t.last):
+		ends = true
+	}
+	return fires, by, ends
+}
+
+// endDelay ends the delay, and reports whether it did.
+func (q *QuitEvent) endDelay() bool { return q.sched.delaying() && q.hasten.Fire() }

@@ -723,42 +723,6 @@ func TestChildFirstSignalOfEvent(t *testing.T) {
 	c.wantEnd("exit status 130")
 }
 
-// TestInterruptOfTwoHandlers has an event with two handlers, as after NotifySignal and
-// WaitSignal. Both get each signal, and one may come to run much later than the other:
-// that is no second Ctrl-C.
-func TestInterruptOfTwoHandlers(t *testing.T) {
-	type got struct {
-		by   int // the handler
-		sig  os.Signal
-		at   time.Duration
-		ends bool
-	}
-	const s = time.Second
-	for name, signals := range map[string][]got{
-		"one interrupt, late":      {{0, os.Interrupt, 0, false}, {1, os.Interrupt, 9 * s, false}},
-		"two interrupts":           {{0, os.Interrupt, 0, false}, {1, os.Interrupt, 9 * s, false}, {1, os.Interrupt, 9 * s, true}},
-		"the second comes first":   {{1, os.Interrupt, 0, false}, {1, os.Interrupt, s, true}},
-		"two at once":              {{0, os.Interrupt, 0, false}, {0, os.Interrupt, s / 3, false}, {1, os.Interrupt, s / 3, false}, {1, os.Interrupt, s, true}},
-		"after SIGTERM":            {{0, syscall.SIGTERM, 0, false}, {1, syscall.SIGTERM, s, false}, {1, os.Interrupt, s, true}},
-		"SIGTERM, only one has it": {{0, syscall.SIGTERM, 0, false}, {1, os.Interrupt, s, true}},
-		"SIGTERM after":            {{0, os.Interrupt, 0, false}, {1, syscall.SIGTERM, s, false}, {0, syscall.SIGTERM, s, false}},
-		"a handler that came late": {{0, os.Interrupt, 0, false}, {2, os.Interrupt, 3 * s, true}},
-	} {
-		q, start := quietEvent(), time.Now()
-		takes := []func(os.Signal, time.Time) bool{
-			quit.Handler(q, start.Add(-s)), quit.Handler(q, start.Add(-s)), quit.Handler(q, start.Add(2*s)),
-		}
-		for i, g := range signals {
-			if ends := takes[g.by](g.sig, start.Add(g.at)); ends != g.ends {
-				t.Errorf("%s: signal %d, %+v: ends %v", name, i, g, ends)
-			}
-		}
-		if cause := (*quit.SignalError)(nil); !errors.As(q.Cause(), &cause) || cause.Signal != signals[0].sig {
-			t.Errorf("%s: cause %v", name, q.Cause())
-		}
-	}
-}
-
 // oneHangs has two events that handle signals, of which one has nothing to close.
 var oneHangs = program("two events, one hangs", func([]string) {
 	hangs, ends := &quit.QuitEvent{Timeout: -1}, quit.NewQuitEvent()

@@ -3,306 +3,249 @@ package quit
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"runtime/pprof"
+	"sync/atomic"
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
-// step is the record of one step of a shutdown: what runs, since when, for how
-// long it may, and what became of it. Errors, logs and reports are made of it.
+// step is one step of a shutdown: a closer that is called, the delay or the
+// drain. Errors, logs and reports are made of it.
 type step struct {
-	*entry
-	phase phase
+	q      *QuitEvent
+	title  string
+	site   uintptr // where the closer was registered; 0: a step of our own
+	phase  Phase
+	child  *QuitEvent // the event that is the closer, or nil
+	owner  string     // of the goroutines that the closer waits for, if it knows them
+	ignore *ignore
 
-	start time.Time
-	share time.Duration // the step's context expires at its end; 0: no limit
-	watch *time.Timer   // calls look; stopped when the step is over
+	start    time.Time
+	deadline time.Time // the end of its share, when its context expires; zero: no limit
+	last     time.Time // when it is abandoned, an eighth of its share later; zero: never
 
-	// Guarded by q.mu:
+	node   *node         // what it holds up: its event, or itself if it is late
+	closer closer        // used and cleared by the goroutine that calls it
+	watch  *time.Timer   // calls look; stopped when the step is over
+	done   chan struct{} // of a late step: closed when it is over; else nil
+
+	// over is set, with the schedule's mu held, when the step has returned or
+	// was abandoned. It is atomic for those who only want to know whether the
+	// step still counts, for whom an answer that is just out of date is as good.
+	over atomic.Bool
+
+	// Guarded by the schedule's mu:
 	end       time.Time // zero while the step runs
 	abandoned bool
-	cut       error  // what Shutdown returned before Close was called, as it counts
-	err       error  // as it counts
-	told      string // the stacks that came with the error of Shutdown
-	held      bool   // the stacks of what holds it up are taken, or being taken
-	stacks    string // those, or what was told
-
-	over chan struct{} // closed at the end, for one who waits; or nil
+	err       error  // all that failed, joined
+	stacks    string // of the goroutines that held it up
 }
 
-// newStep begins the step of e. Its share is 4/5 of what is left to deadline, or
-// the entry's own timeout if that is shorter. Since a step is abandoned after a
-// share and an eighth, none takes more than 9/10 of what was left, and something
-// is left for all that follow: until the deadline itself has passed, and then
-// each that follows still gets a moment to show that it does not hang.
-func newStep(e *entry, p phase, deadline time.Time) *step {
-	const moment = time.Millisecond
-	s := &step{entry: e, phase: p, start: time.Now()}
-	if !deadline.IsZero() {
-		if s.share = deadline.Sub(s.start) / 5 * 4; s.share <= 0 {
-			s.share = moment
-		}
+// noLimit is the share of a step that may take as long as it needs.
+const noLimit time.Duration = -1
+
+// newStep makes e a step that begins now. Its share is cut to its own timeout.
+func newStep(e *entry, p Phase, now time.Time, share time.Duration) *step {
+	s := &step{q: e.q, title: e.title(), site: e.site, phase: p, child: e.closer.child(), ignore: e.ignore,
+		start: now, closer: e.closer, node: &e.q.node}
+	if o, ok := e.closer.value.(stacks.Owner); ok {
+		s.owner = string(o.Owner())
 	}
-	if e.timeout > 0 && (s.share == 0 || e.timeout < s.share) {
-		s.share = e.timeout
+	e.closer = closer{} // an unregister func that is kept does not keep the closer
+	if e.timeout > 0 && (share == noLimit || e.timeout < share) {
+		share = e.timeout
+	}
+	if share != noLimit {
+		s.deadline = now.Add(share)
+		s.last = s.deadline.Add(share / 8)
 	}
 	return s
 }
 
-// abandonAfter returns how long after its start the step is abandoned; 0: never.
-// The delay and the drain, which are nobody's closers, end by themselves.
-func (s *step) abandonAfter() time.Duration {
-	if s.site == 0 {
-		return 0
-	}
-	return s.share + s.share/8
+// late reports whether the closer was registered after the end of the shutdown.
+func (s *step) late() bool { return s.done != nil }
+
+// stepContext is the context of a step, but for its labels and its deadline.
+type stepContext struct {
+	context.Context // with the values of the shutdown's, which is never cancelled
+	step            *step
 }
 
-// run calls the closer and reports whether the caller is to go on with the next
-// step: false if the step was abandoned, since then another goroutine has.
-func (s *step) run(base context.Context) (goOn bool) {
-	ctx, cancel := stacks.Label(base, s.title(), stacks.ID(s)), context.CancelFunc(func() {})
-	pprof.SetGoroutineLabels(ctx)
-	if s.share > 0 {
-		ctx, cancel = context.WithDeadline(ctx, s.start.Add(s.share))
-	}
-	defer cancel()
+type stepKey struct{}
 
+func (c stepContext) Value(key any) any {
+	if key == (stepKey{}) {
+		return c.step
+	}
+	return c.Context.Value(key)
+}
+
+// stepOf returns the step whose closer was given ctx, or nil.
+func stepOf(ctx context.Context) *step {
+	s, _ := safeValue(ctx, stepKey{}).(*step)
+	return s
+}
+
+// run calls the closer. When it has returned, the caller asks for the next step.
+func (s *step) run(base context.Context) {
+	ctx := stacks.Label(stepContext{base, s}, s.title, stacks.ID(s))
+	pprof.SetGoroutineLabels(ctx)
+	if !s.deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, s.deadline)
+		defer cancel()
+	}
 	// The timer is made stopped and then started, so that look finds it.
 	const never = 1<<63 - 1
 	s.watch = time.AfterFunc(never, s.look)
-	s.watch.Reset(s.nextLook(0))
+	s.watch.Reset(s.nextLook(s.start))
 
-	s.logBegin()
+	s.q.logBegins(s)
 	err := errGoexit
 	defer func() {
-		// This goroutine ends here if the closer called Goexit, and cannot go on.
-		if goOn = s.finish(err, false); goOn && err == errGoexit {
-			go s.q.loop() // ends when no step is left
+		s.finish(err, false)
+		if err == errGoexit { // this goroutine ends here, and cannot go on
+			go s.q.loop() // ends when no step may begin
 		}
 	}()
-	err = caught(func() error { return s.call(ctx) })
-	return
+	err = caught(func() error { return s.ignore.counts(s.call(ctx)) })
 }
 
-// call calls the closer, and closes one that could not shut down in its time. It
-// returns the error that counts: to ignore an error is not to ignore a panic.
+// call calls the closer, and forces one that could not shut down in its time.
 func (s *step) call(ctx context.Context) error {
-	err := s.closer.Shutdown(ctx)
+	c := s.closer
+	s.closer = closer{}
+	err := c.shutdown(ctx)
+	told := ""
 	if e, ok := err.(*stacks.Error); ok {
-		err = e.Err
-		s.q.mu.Lock()
-		s.told = e.Stacks
-		s.q.mu.Unlock()
+		err, told = e.Err, e.Stacks
 	}
-	c, closes := s.closer.(io.Closer)
-	if err == nil || ctx.Err() == nil || !closes {
-		return without(err, s.ignored...)
+	forcible, forced := c.forcible()
+	forced = forced && err != nil && ctx.Err() != nil
+	if !forced && told == "" {
+		return err
 	}
-	err = without(err, s.ignored...)
-	s.q.mu.Lock()
-	s.cut = err // it counts even if Close never returns
-	s.q.mu.Unlock()
-	return without(c.Close(), s.ignored...)
+	s.fault(s.ignore.counts(err), told) // it counts even if Close never returns
+	if !forced {
+		return nil
+	}
+	return forcible.Close()
 }
 
-// finish ends the step: once, by its return or by being abandoned, and reports
-// whether this call did. Whoever did goes on with the shutdown.
-func (s *step) finish(err error, abandoned bool) bool {
-	panicked, _ := err.(*PanicError)
-
-	q := s.q
-	q.mu.Lock()
-	first := s.end.IsZero()
-	if abandoned && !first { // it returned just in time
-		q.mu.Unlock()
-		return false
-	}
-	if first {
-		err = join(s.cut, err)
-	}
-	held := ""
+// fault records a failure of the step, which may go on running.
+func (s *step) fault(err error, stacks string) {
 	if err != nil {
-		held = s.told
-		err = &namedError{name: s.title(), site: s.siteText(), err: err}
-		if q.phase != phaseEnded {
-			q.failures = append(q.failures, err)
-		}
+		s.q.sched.fault(s, err, stacks)
+		s.q.logFault(s, err, stacks)
 	}
-	if first {
-		s.end, s.abandoned, s.err = time.Now(), abandoned, err
-		if !abandoned {
-			s.stacks = held // and not those of one that did return after its share
-		}
-		held = s.stacks
-		q.running--
-	}
-	q.mu.Unlock()
+}
 
+// finish ends the step, by its return or by being abandoned, and reports whether
+// this call did so.
+func (s *step) finish(err error, abandoned bool) (first bool) {
+	now := time.Now()
+	first = s.q.sched.finish(s, now, err, abandoned)
+	if abandoned && !first {
+		return false // it returned just in time
+	}
 	if first {
 		s.watch.Stop()
+		if s.late() {
+			close(s.done)
+		}
 	}
-	s.logEnd(first, abandoned, err, panicked, held)
-	if first && s.over != nil {
-		close(s.over)
-	}
+	s.q.logEnd(s, now, err, abandoned, first)
 	return first
 }
 
-// look is called while the step runs: it warns when the step takes long, ever
-// rarer; takes the stacks of what holds it up when its share is over, unless the closer
-// tells them with its error; and abandons it an eighth later.
+// look is called while the step runs. It warns if the step takes long, ever
+// rarer, and abandons it when its time is over.
 func (s *step) look() {
-	defer enterLoop(s.q)() // a log handler is user code, and may call the shutdown
-	age, last := time.Since(s.start), s.abandonAfter()
-	if last > 0 && age >= last {
-		if s.finish(fmt.Errorf("abandoned after %v: %w", last.Round(time.Millisecond), context.DeadlineExceeded), true) {
-			go s.q.loop() // ends when no step is left
-			s.holdup()    // if this look is the first to come after the share
-		}
+	now := time.Now()
+	if s.abandonable() && !now.Before(s.last) {
+		s.abandon(now)
 		return
 	}
-
-	// The next look comes on time, also if this one takes long.
-	s.q.mu.Lock()
-	over := !s.end.IsZero()
-	if !over { // else finish has stopped the timer, or will
-		s.watch.Reset(s.nextLook(age))
-	}
-	s.q.mu.Unlock()
-	if over || s.phase == phaseDelay { // which is meant to take its time
+	s.watch.Reset(s.nextLook(now))
+	if s.over.Load() { // finish stops the timer after it has set over
+		s.watch.Stop()
 		return
 	}
-	var holdup []slog.Attr
-	if _, tells := s.closer.(stacks.Owner); !tells && last > 0 && age >= s.share {
-		holdup = s.holdup()
-	}
-	if age >= 5*time.Second {
-		s.q.warn("quit: step still running", s.attrs(append(holdup,
-			slog.Duration("for", age.Round(time.Millisecond)), slog.String("left", s.left(age)))...)...)
+	if s.phase != PhaseDelay { // which is meant to take its time
+		s.q.logRunning(s, now)
 	}
 }
 
-// holdup takes the stacks of the goroutines that hold up the step, once. In a
-// crowd of goroutines that may take until after the step was abandoned.
-func (s *step) holdup() []slog.Attr {
-	s.q.mu.Lock()
-	taken := s.held
-	s.held = true
-	s.q.mu.Unlock()
-	if taken {
-		return nil
+// abandonable reports whether the step is abandoned at the end of its time. The
+// delay and the drain end by themselves.
+func (s *step) abandonable() bool { return !s.last.IsZero() && s.site != 0 }
+
+// abandon ends the step, unless it has just returned. The next one begins first.
+// Then the goroutines that hang are found: what the end of the context has woken
+// has had an eighth of the share to end by now, so these are the ones that
+// really hang.
+func (s *step) abandon(now time.Time) {
+	err := error(&overdue{fmt.Sprintf("abandoned after %v", now.Sub(s.start).Round(time.Millisecond))})
+	if !s.finish(err, true) {
+		return
 	}
+	if !s.late() {
+		go s.q.loop() // ends when no step may begin
+	}
+	s.name()
+}
+
+// name finds the stacks of the goroutines that hold up the step, which the
+// schedule says are owed.
+func (s *step) name() {
 	text := s.heldUpBy(stacks.All())
-	attr := slog.String("stacks", text)
-	s.q.mu.Lock()
-	late := s.abandoned
-	if late || s.end.IsZero() {
-		s.stacks = text
+	s.q.sched.named(s, text)
+	if text != "" {
+		s.q.logStacks(s, text)
 	}
-	s.q.mu.Unlock()
-	if late {
-		s.q.log(slog.LevelError, "quit: stacks of abandoned step", s.attrs(attr)...)
-	}
-	return []slog.Attr{attr}
 }
 
-// heldUpBy returns, of all stacks, those of the goroutines that hold up the step: its
-// own, which are in the closer, and those that the closer waits for.
+// heldUpBy returns, of all stacks, those of the goroutines that hold up the
+// step: its own, which are in the closer, and those that the closer waits for.
 func (s *step) heldUpBy(all map[string]string) string {
-	if s.phase == phaseDrain {
+	if s.phase == PhaseDrain {
 		return all[stacks.ID(s.q)]
 	}
-	text := all[stacks.ID(s)]
-	if c, ok := s.closer.(stacks.Owner); ok {
-		text = all[string(c.Owner())] + text
-	}
-	return text
+	return all[s.owner] + all[stacks.ID(s)]
 }
 
-// nextLook returns the time from age, which is zero or when look was called, to
-// the next look: at 5 s, 10 s, 20 s and so on, at the end of the share, and when
-// the step is to be abandoned.
-func (s *step) nextLook(age time.Duration) time.Duration {
-	next := 5 * time.Second
-	for next <= age {
+// nextLook returns the time from now until the next look: at 5 s, 10 s, 20 s and
+// so on after the start, and when the step is to be abandoned.
+func (s *step) nextLook(now time.Time) time.Duration {
+	age := now.Sub(s.start)
+	next := firstWarning
+	for next <= age && next < 1<<61 {
 		next *= 2
 	}
-	if last := s.abandonAfter(); last > 0 {
-		if age < s.share {
-			next = min(next, s.share)
-		}
-		next = min(next, last)
+	if s.abandonable() {
+		next = min(next, s.last.Sub(s.start))
 	}
 	return next - age
 }
 
-func (s *step) left(age time.Duration) string {
-	if s.share == 0 {
-		return "no limit"
-	}
-	return (s.share + s.share/8 - age).Round(time.Millisecond).String()
-}
+// firstWarning is the age of a step at which it is first warned of.
+const firstWarning = 5 * time.Second
 
-// title returns the step's name: the one it was given, or the default.
+// siteText returns where the closer was registered; "" if it is not a closer's.
+func (s *step) siteText() string { return siteText(s.site) }
+
+// title returns the entry's name: the one it was given, or the default.
 func (e *entry) title() string {
 	if e.name != "" {
 		return e.name
 	}
-	return closerName(e.closer)
+	return e.closer.name()
 }
 
-// siteText returns where the closer was registered; "" if it is not a closer's.
-func (e *entry) siteText() string {
-	if e.site == 0 {
+func siteText(pc uintptr) string {
+	if pc == 0 {
 		return ""
 	}
-	return siteName(e.site)
-}
-
-func (s *step) attrs(more ...slog.Attr) []slog.Attr {
-	attrs := []slog.Attr{slog.String("step", s.title())}
-	if s.site != 0 {
-		attrs = append(attrs, slog.String("site", s.siteText()))
-	}
-	return append(attrs, more...)
-}
-
-func (s *step) logBegin() {
-	if s.q.logs(slog.LevelDebug) {
-		s.q.log(slog.LevelDebug, "quit: step begins", s.attrs(slog.Duration("share", s.share))...)
-	}
-}
-
-// logEnd logs the end of the step, or the return of one that was abandoned.
-func (s *step) logEnd(first, abandoned bool, err error, panicked *PanicError, held string) {
-	level, msg := slog.LevelDebug, "quit: step ended"
-	if err != nil {
-		level, msg = slog.LevelError, "quit: step failed"
-	}
-	switch {
-	case abandoned && first:
-		msg = "quit: step abandoned"
-	case !first && err != nil:
-		msg = "quit: abandoned step failed"
-	case !first:
-		msg = "quit: abandoned step returned"
-	}
-	if !s.q.logs(level) {
-		return
-	}
-	attrs := s.attrs(slog.Duration("took", time.Since(s.start).Round(time.Microsecond)))
-	if err != nil {
-		attrs = append(attrs, slog.Any("err", err))
-	}
-	if panicked != nil {
-		attrs = append(attrs, slog.String("stack", string(panicked.Stack)))
-	}
-	if held != "" {
-		attrs = append(attrs, slog.String("stacks", held))
-	}
-	s.q.log(level, msg, attrs...)
+	return siteName(pc)
 }

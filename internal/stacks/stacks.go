@@ -11,6 +11,8 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/gracefulgo/graceful/internal/text"
@@ -76,12 +78,41 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// All returns the stacks of all labelled goroutines by the ids of their owners. It is
+// All returns the stacks of all labelled goroutines by the ids of their owners.
+// They are as they were at some moment after the call. Calls at the same time share
+// one look at the goroutines.
+func All() map[string]string {
+	mine := looks.begun.Load()
+	looks.waiting.Add(1)
+	looks.mu.Lock()
+	defer looks.mu.Unlock()
+	if looks.number <= mine { // the last one began before the call
+		looks.number = looks.begun.Add(1)
+		looks.all = look()
+	}
+	all := looks.all
+	if looks.waiting.Add(-1) == 0 {
+		looks.all, looks.number = nil, 0 // nobody else can use it: a call to come wants a later one
+	}
+	return all
+}
+
+// looks is what calls of All share.
+var looks struct {
+	begun   atomic.Int64 // looks that have begun; a call that reads it comes after those
+	waiting atomic.Int64 // calls that have not got theirs
+
+	mu     sync.Mutex // guards the fields below, and is held while a look is taken
+	number int64      // of the last look; 0: none is kept
+	all    map[string]string
+}
+
+// look takes the stacks. It is
 // made of the goroutine profile, which folds identical ones into one with a count: so
 // it is small also where there are many goroutines, and these are not stopped one by one.
 // Where few are identical, such as where each has a name of its own, it has the stacks
 // that most goroutines have, and says how many others there are.
-func All() map[string]string {
+func look() map[string]string {
 	const most = 50 // stacks of one owner
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {

@@ -66,9 +66,9 @@ func TestNewFails(t *testing.T) {
 		{"error", func(q *quit.QuitEvent) {
 			q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("failed") }), quit.Name("database"))
 		}, "database (quittest/quittest_test.go:", 0},
-		{"goroutine left", func(q *quit.QuitEvent) { q.AddGoroutine() }, "1 goroutine left", 4500 * time.Millisecond},
+		{"goroutine left", func(q *quit.QuitEvent) { q.AddGoroutine() }, "1 goroutine left", 4050 * time.Millisecond},
 		{"counted after the end", func(q *quit.QuitEvent) { q.GracefulStop(); q.AddGoroutine() }, "1 goroutine counted", 0},
-		{"own Timeout", func(q *quit.QuitEvent) { q.Timeout = 10 * time.Second; q.AddGoroutine() }, "1 goroutine left", 9 * time.Second},
+		{"own Timeout", func(q *quit.QuitEvent) { q.Timeout = 10 * time.Second; q.AddGoroutine() }, "1 goroutine left", 8100 * time.Millisecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,0 +1,39 @@
+// Package goid tells which goroutine is calling.
+package goid
+
+import (
+	"bytes"
+	"runtime"
+	"strconv"
+)
+
+// ID returns the number of the calling goroutine, or 0, which no goroutine has,
+// if it cannot be told. The first line of a stack,
+//
+//	goroutine 7 [running]:
+//
+// is the only public place that has it; net/http reads it there too.
+func ID() uint64 {
+	var buf [64]byte
+	if fields := bytes.Fields(header(buf[:])); len(fields) > 1 {
+		id, _ := strconv.ParseUint(string(fields[1]), 10, 64)
+		return id
+	}
+	return 0
+}
+
+// InBubble reports whether the calling goroutine is in a bubble of
+// [testing/synctest]. The first line of a stack says so too:
+//
+//	goroutine 7 [running, synctest bubble 6]:
+func InBubble() bool {
+	var buf [64]byte
+	return bytes.Contains(header(buf[:]), []byte(", synctest bubble "))
+}
+
+// header returns the first line of the calling goroutine's stack, as far as it
+// fits into buf.
+func header(buf []byte) []byte {
+	line, _, _ := bytes.Cut(buf[:runtime.Stack(buf, false)], []byte("\n"))
+	return line
+}

@@ -1,0 +1,116 @@
+package quit
+
+import (
+	"errors"
+	"reflect"
+)
+
+// ignore says which errors are no failure. A nil *ignore ignores nothing.
+type ignore struct {
+	errs []error
+	oks  []func(error) bool
+}
+
+// counts returns what of err counts as a failure, or nil. It calls methods of
+// errors and funcs of the user, so the closer's or goroutine's own goroutine
+// calls it, within its time.
+func (ig *ignore) counts(err error) error {
+	if ig == nil || err == nil {
+		return err
+	}
+	rest, _ := ig.rest(err)
+	return rest
+}
+
+// joinType is the type of what errors.Join returns.
+var joinType = reflect.TypeOf(errors.Join(errGoexit))
+
+// rest returns what of err counts, and whether that is less than err. Only an
+// error that is nothing but a list of errors, or a name and an error, can be
+// taken apart. Any other counts as it is, with its text, unless all that it wraps
+// is ignored.
+func (ig *ignore) rest(err error) (rest error, less bool) {
+	if !alwaysCounts(err) {
+		yes, failed := ig.covers(err)
+		if failed != nil {
+			return join(err, failed), true
+		}
+		if yes {
+			return nil, true
+		}
+	}
+	var list []error
+	switch e := err.(type) {
+	case *namedError:
+		inner, less := ig.rest(e.err)
+		if inner == nil || !less {
+			return err, false
+		}
+		return &namedError{e.name, e.site, inner}, true
+	case *failures:
+		list = e.errs
+	default:
+		if reflect.TypeOf(err) != joinType {
+			return err, false
+		}
+		list, _ = wrapped(err)
+	}
+	var kept []error
+	for _, e := range list {
+		r, l := ig.rest(e)
+		kept, less = append(kept, r), less || l
+	}
+	if !less {
+		return err, false
+	}
+	return join(kept...), true
+}
+
+// covers reports whether all of err is ignored. failed is the panic of a func.
+func (ig *ignore) covers(err error) (yes bool, failed error) {
+	for _, ok := range ig.oks {
+		failed = caught(func() error { yes = ok(err); return nil })
+		if yes || failed != nil {
+			return yes, failed
+		}
+	}
+	budget := mostWrapped
+	return ig.coversAll(err, &budget), nil
+}
+
+// coversAll reports whether err is one of the errors, or whether all errors that
+// it wraps are.
+func (ig *ignore) coversAll(err error, budget *int) bool {
+	for {
+		for _, target := range ig.errs {
+			if matches(err, target) {
+				return true
+			}
+		}
+		inner, _ := wrapped(err)
+		if *budget--; len(inner) == 0 || *budget < 0 {
+			return false
+		}
+		for _, e := range inner[1:] {
+			if e == nil || !ig.coversAll(e, budget) {
+				return false
+			}
+		}
+		if err = inner[0]; err == nil {
+			return false
+		}
+	}
+}
+
+// alwaysCounts reports whether err has a panic in it, or work that is lost since
+// time ran out.
+func alwaysCounts(err error) bool {
+	found, _ := visit(err, func(e error) bool {
+		switch e.(type) {
+		case *PanicError, *overdue:
+			return true
+		}
+		return false
+	})
+	return found
+}

@@ -1,0 +1,379 @@
+// # What it logs
+//
+// To [QuitEvent.Logger], or to [slog.Default]:
+//
+//	Info   quit: fired                  cause
+//	Info   quit: stopped                took, failures
+//	Info   quit: signal stays ignored   signal
+//	Debug  quit: step begins            step, site, share
+//	Debug  quit: step ended             step, site, took
+//	Warn   quit: step still running     step, site, for, left; after 5 s, then ever rarer
+//	Error  quit: step failed            step, site, took, err; stack of a panic
+//	Error  quit: step abandoned         step, site, took, err
+//	Error  quit: stacks                 step, site, stacks; of what was abandoned or given up
+//	Debug  quit: abandoned step returned   step, site, took
+//	Error  quit: abandoned step failed  step, site, took, err; stack of a panic
+//	Error  quit: goroutine failed       goroutine, err; stack of a panic
+//	Error  quit: failed                 err
+//	Error  quit: failure after the shutdown   err
+//	Warn   quit: nil ignored            in, site
+//	Warn   quit: goroutine not started, the event has fired   goroutine, site; once for each func
+//	Warn   quit: Shutdown was called with a context that is done   err, site
+//	Warn   quit: closer has Shutdown too, RegisterCloser calls Close   closer, site
+//	Warn   quit: log records lost       records
+//
+// The delay and the drain have no site. An event that is registered with another
+// adds the attribute event to each record: the name it is registered with.
+//
+// A record is made at the moment it tells of, and handed to the handler by a
+// goroutine of the event, in that order. A handler that is slow, blocks or panics
+// changes nothing for any closer. At its end the shutdown waits for the last
+// record, within its time, or for a second if it has no limit. If the handler
+// does not keep up, records are counted and not kept. The four warnings of
+// misuse (nil, not started, done, Shutdown too) are handed over by the caller's
+// own goroutine. A failure that the handler itself reports with Fail counts, but
+// is not logged.
+package quit
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/goid"
+)
+
+const (
+	msgFired        = "quit: fired"
+	msgStopped      = "quit: stopped"
+	msgIgnored      = "quit: signal stays ignored"
+	msgBegins       = "quit: step begins"
+	msgEnded        = "quit: step ended"
+	msgRunning      = "quit: step still running"
+	msgFailed       = "quit: step failed"
+	msgAbandoned    = "quit: step abandoned"
+	msgStacks       = "quit: stacks"
+	msgLateReturn   = "quit: abandoned step returned"
+	msgLateFailure  = "quit: abandoned step failed"
+	msgGoroutine    = "quit: goroutine failed"
+	msgFailure      = "quit: failed"
+	msgAfterEnd     = "quit: failure after the shutdown"
+	msgNil          = "quit: nil ignored"
+	msgNotStarted   = "quit: goroutine not started, the event has fired"
+	msgDone         = "quit: Shutdown was called with a context that is done"
+	msgHasShutdown  = "quit: closer has Shutdown too, RegisterCloser calls Close"
+	msgRecordsLost  = "quit: log records lost"
+	mostRecords     = 4096            // that wait for the handler
+	mostDebug       = mostRecords / 2 // of which these may be Debug ones
+	mostEventLevels = 8               // of events within events in the attribute event
+)
+
+// record is a log record that waits to be handed over. Its attributes are made
+// only then, so one that the handler does not want costs little.
+type record struct {
+	at     time.Time
+	level  slog.Level
+	msg    string
+	logger *slog.Logger
+	step   *step // or nil
+	attrs  []slog.Attr
+}
+
+// records are the log records of an event that wait to be handed over. While
+// there are any, one goroutine hands them over, in their order.
+type records struct {
+	mu        sync.Mutex // guards the fields below; a leaf
+	waiting   []record
+	lost      int // since the last record about lost ones
+	lostDebug int
+	by        uint64        // the goroutine that hands over; 0: there is none, or it is not known
+	handing   bool          // there is one
+	empty     chan struct{} // closed when it ends; nil if nobody waits for that
+
+	// noDebug is set while the handler is known to want no Debug records. It is
+	// only a hint, so an old answer does no harm.
+	noDebug atomic.Bool
+}
+
+// log hands a record over to the goroutine that has them handled.
+func (q *QuitEvent) log(r record) {
+	l := &q.records
+	r.logger = q.logger()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch n := len(l.waiting); {
+	case r.level < slog.LevelInfo && n >= mostDebug:
+		l.lostDebug++
+	case n >= mostRecords:
+		l.lost++
+	default:
+		l.waiting = append(l.waiting, r)
+	}
+	if !l.handing {
+		l.handing = true
+		go q.handOver() // ends when nothing waits
+	}
+}
+
+// handOver hands over records until none is left.
+func (q *QuitEvent) handOver() {
+	l := &q.records
+	// The shutdown waits for this goroutine as it does for a step.
+	defer walk(&step{q: q, node: &q.node})()
+	done := false
+	defer func() {
+		if !done { // the handler called Goexit
+			go q.handOver() // ends when nothing waits
+		}
+	}()
+	l.mu.Lock()
+	l.by = goid.ID()
+	l.mu.Unlock()
+	l.noDebug.Store(!enabled(q.logger(), slog.LevelDebug))
+	for {
+		r, ok := l.take()
+		if !ok {
+			done = true
+			return
+		}
+		r.handle(q)
+	}
+}
+
+// take takes the next record, or reports that the goroutine may end.
+func (l *records) take() (r record, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lost := l.lost
+	if !l.noDebug.Load() {
+		lost += l.lostDebug
+	}
+	switch {
+	case len(l.waiting) > 0:
+		r = l.waiting[0]
+		l.waiting[0] = record{} // to be collected
+		l.waiting = l.waiting[1:]
+		return r, true
+	case lost > 0:
+		l.lost, l.lostDebug = 0, 0
+		return record{at: time.Now(), level: slog.LevelWarn, msg: msgRecordsLost, attrs: []slog.Attr{slog.Int("records", lost)}}, true
+	}
+	l.waiting, l.lostDebug, l.handing, l.by = nil, 0, false, 0
+	if l.empty != nil {
+		close(l.empty)
+		l.empty = nil
+	}
+	return record{}, false
+}
+
+// idle returns a channel that is closed when the records have been handed over,
+// or nil if there are none.
+func (l *records) idle() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.handing && l.empty == nil {
+		l.empty = make(chan struct{})
+	}
+	return l.empty
+}
+
+// byHandler reports whether it is the log handler that calls.
+func (l *records) byHandler() bool {
+	l.mu.Lock()
+	handing := l.handing
+	by := l.by
+	l.mu.Unlock()
+	return handing && by != 0 && by == goid.ID()
+}
+
+// handle calls the handler, whose panic is lost: there is no other log for it.
+func (r *record) handle(q *QuitEvent) {
+	defer func() { _ = recover() }()
+	logger := r.logger
+	if logger == nil {
+		logger = q.logger()
+	}
+	ctx := context.Background()
+	if !logger.Enabled(ctx, r.level) {
+		return
+	}
+	var pc [1]uintptr
+	runtime.Callers(1, pc[:])
+	out := slog.NewRecord(r.at, r.level, r.msg, pc[0])
+	if s := r.step; s != nil {
+		out.AddAttrs(slog.String("step", s.title))
+		if s.site != 0 {
+			out.AddAttrs(slog.String("site", s.siteText()))
+		}
+		r.addTimes(&out)
+	}
+	out.AddAttrs(r.attrs...)
+	if name := q.path(); name != "" {
+		out.AddAttrs(slog.String("event", name))
+	}
+	_ = logger.Handler().Handle(ctx, out)
+}
+
+// addTimes adds the attributes that follow from the time and the step.
+func (r *record) addTimes(out *slog.Record) {
+	s, age := r.step, r.at.Sub(r.step.start)
+	switch r.msg {
+	case msgBegins:
+		if s.deadline.IsZero() {
+			out.AddAttrs(slog.Duration("share", 0))
+			return
+		}
+		out.AddAttrs(slog.Duration("share", s.deadline.Sub(s.start)))
+	case msgRunning:
+		left := "no limit"
+		if !s.last.IsZero() {
+			left = s.last.Sub(r.at).Round(time.Millisecond).String()
+		}
+		out.AddAttrs(slog.Duration("for", age.Round(time.Millisecond)), slog.String("left", left))
+	case msgStacks:
+	default:
+		out.AddAttrs(slog.Duration("took", age.Round(time.Microsecond)))
+	}
+}
+
+// enabled asks the handler, whose panic is no.
+func enabled(l *slog.Logger, level slog.Level) (yes bool) {
+	defer func() { _ = recover() }()
+	return l.Enabled(context.Background(), level)
+}
+
+// logger returns where q logs to. To call its methods is to run user code.
+func (q *QuitEvent) logger() *slog.Logger {
+	if q.Logger != nil {
+		return q.Logger
+	}
+	return slog.Default()
+}
+
+// path returns the names under which the event is registered with others, the
+// outermost first; "" if it is not.
+func (q *QuitEvent) path() string {
+	path := ""
+	for level := 0; level < mostEventLevels; level++ {
+		title, up := q.parent()
+		if title == "" {
+			return path
+		}
+		if path != "" {
+			title += ": " + path
+		}
+		path, q = title, up
+	}
+	return "…: " + path
+}
+
+// parent returns the name under which the event is registered with another, and
+// that event: the one that shuts it down, or the only one that may. The name is
+// "" if there is none.
+func (q *QuitEvent) parent() (title string, parent *QuitEvent) {
+	if s := q.sched.startedBy(); s != nil {
+		return s.title, s.q
+	}
+	return q.parents.only()
+}
+
+// Misuse is logged by the goroutine that makes the mistake.
+func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
+	r := record{at: time.Now(), level: slog.LevelWarn, msg: msg, attrs: attrs}
+	r.handle(q)
+}
+
+func (q *QuitEvent) logFired(cause error) {
+	q.log(record{at: q.event.at, level: slog.LevelInfo, msg: msgFired, attrs: []slog.Attr{slog.Any("cause", cause)}})
+}
+
+func (q *QuitEvent) logStopped(at time.Time, failures int) {
+	q.log(record{at: at, level: slog.LevelInfo, msg: msgStopped, attrs: []slog.Attr{
+		slog.Duration("took", at.Sub(q.event.at).Round(time.Microsecond)), slog.Int("failures", failures)}})
+}
+
+func (q *QuitEvent) logIgnored(s os.Signal) {
+	q.log(record{at: time.Now(), level: slog.LevelInfo, msg: msgIgnored, attrs: []slog.Attr{slog.Any("signal", s)}})
+}
+
+func (q *QuitEvent) logBegins(s *step) {
+	if !q.records.noDebug.Load() {
+		q.log(record{at: s.start, level: slog.LevelDebug, msg: msgBegins, step: s})
+	}
+}
+
+func (q *QuitEvent) logRunning(s *step, at time.Time) {
+	q.log(record{at: at, level: slog.LevelWarn, msg: msgRunning, step: s})
+}
+
+// logFault logs a failure of a step that goes on running.
+func (q *QuitEvent) logFault(s *step, err error, stacks string) {
+	attrs := failureAttrs(err)
+	if stacks != "" {
+		attrs = append(attrs, slog.String("stacks", stacks))
+	}
+	q.log(record{at: time.Now(), level: slog.LevelError, msg: msgFailed, step: s, attrs: attrs})
+}
+
+// logEnd logs the end of a step, or the return of one that was abandoned.
+func (q *QuitEvent) logEnd(s *step, at time.Time, err error, abandoned, first bool) {
+	r := record{at: at, level: slog.LevelDebug, msg: msgEnded, step: s}
+	if !first {
+		r.msg = msgLateReturn
+	}
+	if err == nil {
+		if !q.records.noDebug.Load() {
+			q.log(r)
+		}
+		return
+	}
+	switch {
+	case abandoned:
+		r.msg = msgAbandoned
+	case first:
+		r.msg = msgFailed
+	default:
+		r.msg = msgLateFailure
+	}
+	r.level, r.attrs = slog.LevelError, failureAttrs(err)
+	q.log(r)
+}
+
+func (q *QuitEvent) logStacks(s *step, stacks string) {
+	q.log(record{at: time.Now(), level: slog.LevelError, msg: msgStacks, step: s, attrs: []slog.Attr{slog.String("stacks", stacks)}})
+}
+
+// logFailure logs a failure that is no step's. goroutine is the name of the
+// goroutine whose it is, or "". If the handler itself has reported the failure,
+// nothing is logged: it would go on forever.
+func (q *QuitEvent) logFailure(err error, goroutine string, counts bool) {
+	if q.records.byHandler() {
+		return
+	}
+	r := record{at: time.Now(), level: slog.LevelError, msg: msgFailure}
+	switch {
+	case !counts:
+		r.msg = msgAfterEnd
+	case goroutine != "":
+		r.msg = msgGoroutine
+	}
+	if goroutine != "" {
+		r.attrs = append(r.attrs, slog.String("goroutine", goroutine))
+	}
+	r.attrs = append(r.attrs, failureAttrs(err)...)
+	q.log(r)
+}
+
+// failureAttrs returns the attributes of a failure: the error, and the stack of a
+// panic.
+func failureAttrs(err error) []slog.Attr {
+	attrs := []slog.Attr{slog.Any("err", err)}
+	if p, ok := err.(*PanicError); ok {
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
+	}
+	return attrs
+}

@@ -1,0 +1,382 @@
+package quit
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Phase is the part of a shutdown that a step belongs to.
+type Phase int
+
+// The phases, in their order. Each has a stack of the closers that wait for it.
+const (
+	phaseIdle       Phase = iota // no shutdown has started
+	PhaseDelay                   // one step: the delay
+	PhaseClosers                 // the closers
+	PhaseDrain                   // one step: the drain
+	PhaseAfterDrain              // the closers with the option AfterDrain
+	phaseEnded                   // the shutdown has ended
+)
+
+// schedule is the state of an event's shutdown: which closers wait, which steps
+// run, what has failed, and how the time is shared out. It owns every change of
+// that state. It is pure: it runs no user code, starts no goroutine, logs
+// nothing and is told the time, so a test can try all its histories.
+//
+// Whoever ends a step, by returning or by abandoning it, then asks for the next
+// one, and so does whoever opens the shutdown or adds a closer that may begin at
+// once. The answer depends only on what waits and what runs. So no goroutine
+// owns the shutdown, a call of next too many is harmless, and there is never a
+// state in which steps wait, none runs and nobody is about to ask.
+//
+// Invariants, with mu free:
+//   - An entry is in one stack, or has become one step, or was removed.
+//   - running is the number of steps that have neither returned nor been abandoned.
+//   - A step of a phase begins only when the phases before it have no entry left.
+//   - One step runs at a time, unless the event is Concurrent or hurries.
+//   - phase only grows. Once it is phaseEnded, steps, failures and err are final.
+type schedule struct {
+	mu sync.Mutex // guards the fields below; a leaf: no lock is taken under it
+
+	phase    Phase
+	waiting  [phaseEnded]stack // by phase
+	running  int
+	steps    []*step // begun, in that order
+	failures []error // in the order in which they happened
+
+	base     context.Context // of all steps; set by the first call of limit, as are the next four
+	by       *step           // of another event, whose closer calls the shutdown; or nil
+	began    time.Time       // when the time began that is shared out
+	deadline time.Time       // D; zero: no limit
+	reserve  time.Duration   // R; kept back until the rest has been used up
+	hurry    time.Time       // the end of the reserve, set when nothing else is left; zero before
+
+	started time.Time // when open was called
+	ended   time.Time // when the last step ended; set by conclude
+	err     error     // the result; set by conclude
+
+	owed  int           // steps whose stacks are still being taken
+	clear chan struct{} // closed when owed falls to zero; nil if nobody waits for that
+
+	version  uint64   // counts the changes
+	watchers []*watch // told of the next change; nil if nobody watches
+}
+
+// add puts e on the stack of its phase. It reports whether it was too late for
+// that, since the shutdown has ended, and whether e may begin at once, so that
+// the caller has to ask for the next step.
+func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == phaseEnded {
+		return true, false
+	}
+	phase := PhaseClosers
+	if e.afterDrain {
+		phase = PhaseAfterDrain
+	}
+	s.waiting[phase].push(e)
+	s.touch()
+	return false, s.phase != phaseIdle && (s.running == 0 || s.allAtOnce(concurrent))
+}
+
+// remove takes e out, and reports whether it was still waiting.
+func (s *schedule) remove(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.in == nil {
+		return false
+	}
+	e.in.remove(e)
+	e.closer = closer{} // an unregister func that is kept does not keep the closer
+	s.touch()
+	return true
+}
+
+// fail adds a failure that is no step's. It reports whether it counts: after the
+// end of the shutdown it does not.
+func (s *schedule) fail(err error) (counts bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == phaseEnded {
+		return false
+	}
+	s.failures = append(s.failures, err)
+	s.touch()
+	return true
+}
+
+// fired notes that the event has fired, which is a change like any other.
+func (s *schedule) fired() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touch()
+}
+
+// limit sets the context and the deadline of the shutdown, unless an earlier
+// call did. A zero deadline is no limit.
+func (s *schedule) limit(base context.Context, by *step, now, deadline time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.base == nil {
+		s.base, s.by = base, by
+		s.limitTo(now, deadline)
+	}
+}
+
+// relimit replaces a deadline that turned out to be a mistake, unless the
+// shutdown has started or base is another caller's.
+func (s *schedule) relimit(base context.Context, now, deadline time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.base == base && s.phase == phaseIdle {
+		s.limitTo(now, deadline)
+	}
+}
+
+func (s *schedule) limitTo(now, deadline time.Time) {
+	s.began, s.deadline, s.reserve = now, deadline, 0
+	if !deadline.IsZero() {
+		s.reserve = min(max(deadline.Sub(now)/10, time.Millisecond), time.Second)
+	}
+}
+
+// open starts the shutdown, whose own steps are the given entries, each with its
+// phase. It reports whether this call did so: then the caller has to ask for the
+// next step.
+func (s *schedule) open(now time.Time, own map[Phase]*entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != phaseIdle {
+		return false
+	}
+	s.phase, s.started = PhaseDelay, now
+	for p, e := range own {
+		s.waiting[p].push(e)
+	}
+	s.touch()
+	return true
+}
+
+// next begins the next step if one may begin now: the last registered of the
+// earliest phase that has any, up to the present phase. When those are empty and
+// nothing runs, the next phase has come. It reports whether another step may
+// begin at once, and whether this call ended the shutdown.
+func (s *schedule) next(now time.Time, concurrent bool) (begun *step, more, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == phaseIdle || s.phase == phaseEnded {
+		return nil, false, false
+	}
+	for {
+		s.lookAtTime(now)
+		if s.running > 0 && !s.allAtOnce(concurrent) {
+			return nil, false, false
+		}
+		if e, p := s.top(); e != nil {
+			begun = s.begin(e, p, now)
+			e, _ = s.top()
+			return begun, e != nil && s.allAtOnce(concurrent), false
+		}
+		if s.running > 0 {
+			return nil, false, false
+		}
+		if s.phase++; s.phase == phaseEnded {
+			return nil, false, true
+		}
+	}
+}
+
+// top returns the entry that is next, and its phase.
+func (s *schedule) top() (*entry, Phase) {
+	for p := PhaseDelay; p <= s.phase; p++ {
+		if e := s.waiting[p].last; e != nil {
+			return e, p
+		}
+	}
+	return nil, 0
+}
+
+// allAtOnce reports whether a step may begin while others run.
+func (s *schedule) allAtOnce(concurrent bool) bool { return concurrent || !s.hurry.IsZero() }
+
+// lookAtTime finds out whether only the reserve is left: less than a hundredth
+// of the time before it. If less than the reserve itself is left, for the process
+// stood still, all of it counts from now.
+func (s *schedule) lookAtTime(now time.Time) {
+	if s.deadline.IsZero() || !s.hurry.IsZero() {
+		return
+	}
+	free := s.deadline.Add(-s.reserve) // the end of the time that is not the reserve
+	if left := free.Sub(now); left > 0 && left >= free.Sub(s.began)/100 {
+		return
+	}
+	s.hurry = s.deadline
+	if at := now.Add(s.reserve); at.After(s.hurry) {
+		s.hurry = at
+	}
+}
+
+// begin makes e a step of phase p.
+func (s *schedule) begin(e *entry, p Phase, now time.Time) *step {
+	e.in.remove(e)
+	st := newStep(e, p, now, s.share(e, p, now))
+	s.steps = append(s.steps, st)
+	s.running++
+	s.touch()
+	return st
+}
+
+// share returns the time that the step of e may take, or noLimit. A step is
+// abandoned after its share and an eighth, so none takes more than 9/10 of what
+// was left. In the reserve the steps of a phase begin together. Those of the
+// closers have one half, unless no AfterDrain closer waits for the other; and a
+// closer has at least 2/5 of the reserve in any case.
+func (s *schedule) share(e *entry, p Phase, now time.Time) time.Duration {
+	switch {
+	case s.deadline.IsZero():
+		return noLimit
+	case s.hurry.IsZero():
+		return s.deadline.Add(-s.reserve).Sub(now) / 5 * 4
+	case e.site == 0: // the delay and the drain are given up
+		return 0
+	}
+	left := s.hurry.Sub(now)
+	if s.phase < PhaseAfterDrain && s.waiting[PhaseAfterDrain].last != nil {
+		left /= 2
+	}
+	return max(left/5*4, s.reserve/5*2)
+}
+
+// fault adds a failure of st, which may go on running, with the stacks that tell
+// of it, if there are any.
+func (s *schedule) fault(st *step, err error, stacks string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.addFault(st, err) && stacks != "" {
+		st.stacks = stacks
+	}
+}
+
+// addFault adds a failure of st, unless the shutdown has ended. It is called with
+// mu held.
+func (s *schedule) addFault(st *step, err error) bool {
+	if s.phase == phaseEnded {
+		return false
+	}
+	st.err = join(st.err, err)
+	s.failures = append(s.failures, &namedError{st.title, st.siteText(), err})
+	s.touch()
+	return true
+}
+
+// finish ends st by its return, with err, or by abandoning it for that reason.
+// It reports whether this call ended the step. A step that returned cannot be
+// abandoned. One that was abandoned may still return and add its error, but ends
+// nothing by that.
+func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first = !st.over.Load(); abandoned && !first {
+		return false
+	}
+	if err != nil {
+		s.addFault(st, err)
+	}
+	if !first {
+		return false
+	}
+	st.end, st.abandoned = now, abandoned
+	st.over.Store(true)
+	if abandoned {
+		s.owed++
+	}
+	if !st.late() {
+		s.running--
+	}
+	s.touch()
+	return true
+}
+
+// owe notes that the stacks of st are being taken, until named is called. A step
+// that is abandoned owes its stacks from then on.
+func (s *schedule) owe(st *step) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owed++
+}
+
+// named sets the stacks of st.
+func (s *schedule) named(st *step, stacks string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.stacks = stacks
+	s.touch()
+	if s.owed--; s.owed == 0 && s.clear != nil {
+		close(s.clear)
+		s.clear = nil
+	}
+}
+
+// unnamed returns a channel that is closed once no stacks are owed, or nil if
+// none are.
+func (s *schedule) unnamed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owed > 0 && s.clear == nil {
+		s.clear = make(chan struct{})
+	}
+	return s.clear
+}
+
+// conclude sets the result. It is called once, by whoever was told by next that
+// the shutdown has ended.
+func (s *schedule) conclude(at time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended, s.err = at, err
+	s.touch()
+}
+
+// outcome returns the failures of a shutdown that has ended.
+func (s *schedule) outcome() []error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failures
+}
+
+// startedBy returns the step of another event that shuts this one down, or nil.
+func (s *schedule) startedBy() *step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.by
+}
+
+// delaying reports whether the delay runs.
+func (s *schedule) delaying() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == PhaseDelay && s.running > 0
+}
+
+// until returns when the time for the shutdown is over; zero: no limit.
+func (s *schedule) until() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.hurry.IsZero() {
+		return s.hurry
+	}
+	return s.deadline
+}
+
+// touch notes a change. It is called with mu held.
+func (s *schedule) touch() {
+	s.version++
+	if s.watchers != nil {
+		for _, w := range s.watchers {
+			w.tell()
+		}
+		s.watchers = nil
+	}
+}
