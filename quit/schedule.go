@@ -299,9 +299,9 @@ func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (f
 	return true
 }
 
-// owe notes that the stacks of st are being taken, until named is called. A step
-// that is abandoned owes its stacks from then on.
-func (s *schedule) owe(st *step) {
+// owe notes that the stacks of a step are being taken, until named is called. A
+// step that is abandoned owes its stacks from then on.
+func (s *schedule) owe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owed++

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // Shutdown fires the event if that has not happened, and runs the shutdown, or
@@ -183,21 +185,34 @@ func (q *QuitEvent) delay(ctx context.Context) error {
 var errNoTime = fmt.Errorf("quit: no time left for work in flight: %w", context.DeadlineExceeded)
 
 // drain is the step that waits for the goroutines. At the end of its share it
-// gives up. First WorkContext ends. Then, while those that are left have an
-// eighth of the share to notice that, their stacks are taken.
+// gives up: WorkContext ends, and those that are left have an eighth of the share
+// to notice that. Their stacks are taken a moment before, when they still are
+// where they held up the drain, and nothing waits for that.
 func (q *QuitEvent) drain(ctx context.Context) error {
 	s := stepOf(ctx)
-	left := q.count.wait(ctx.Done())
-	if left <= 0 {
+	share := s.deadline.Sub(s.start)
+	wait := func(until time.Time) (left int64) {
+		if s.deadline.IsZero() {
+			return q.count.wait(nil)
+		}
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+		defer cancel()
+		return q.count.wait(ctx.Done())
+	}
+	if wait(s.deadline.Add(-share/16)) <= 0 {
 		return nil // a count below zero is told at the end
 	}
+	stuck := make(chan string, 1)
+	go func() { stuck <- s.heldUpBy(stacks.All()) }() // ends when the stacks are taken, as does the next
+	left := wait(s.deadline)
+	if left <= 0 {
+		return nil
+	}
 	q.work.fire(errNoTime)
+	q.sched.owe()
+	go func() { s.named(<-stuck) }()
 	err := &overdue{fmt.Sprintf("%s left after %v", plural(left, "goroutine"), time.Since(s.start).Round(time.Millisecond))}
-	q.sched.owe(s)
-	go s.name() // ends when the stacks are taken
-	last, cancel := context.WithDeadline(context.WithoutCancel(ctx), s.last)
-	defer cancel()
-	q.count.wait(last.Done())
+	wait(s.last)
 	return err
 }
 

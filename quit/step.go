@@ -193,16 +193,15 @@ func (s *step) abandon(now time.Time) {
 	if !s.late() {
 		go s.q.loop() // ends when no step may begin
 	}
-	s.name()
+	s.named(s.heldUpBy(stacks.All()))
 }
 
-// name finds the stacks of the goroutines that hold up the step, which the
-// schedule says are owed.
-func (s *step) name() {
-	text := s.heldUpBy(stacks.All())
-	s.q.sched.named(s, text)
-	if text != "" {
-		s.q.logStacks(s, text)
+// named sets and logs the stacks of the goroutines that hold up the step, which
+// the schedule says are owed.
+func (s *step) named(stacks string) {
+	s.q.sched.named(s, stacks)
+	if stacks != "" {
+		s.q.logStacks(s, stacks)
 	}
 }
 
