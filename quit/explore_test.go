@@ -572,7 +572,8 @@ func (sd *side) visible() (v [8]int) {
 }
 
 func TestExplore(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // what is made is garbage at once
+	percent := debug.SetGCPercent(800) // what is made is garbage at once
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	for _, concurrent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Concurrent=%v", concurrent), func(t *testing.T) {
 			t.Parallel()
