@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strings"
 
 	"github.com/gracefulgo/graceful/internal/text"
+	"github.com/gracefulgo/graceful/internal/timeline"
 )
 
 // PanicError is a panic in a closer or in a func started by [QuitEvent.Go].
@@ -75,17 +75,10 @@ type namedError struct {
 
 // Error has a line for each line of the error within, each with the name. An
 // error of an event within an event so names both, in the order of nesting.
-func (e *namedError) Error() string {
-	who := "quit: " + text.OneLine(e.name)
-	if e.site != "" {
-		who += " (" + e.site + ")"
-	}
-	lines := strings.Split(strings.TrimRight(errorText(e.err), "\n"), "\n")
-	for i, line := range lines {
-		lines[i] = who + ": " + strings.TrimPrefix(line, "quit: ")
-	}
-	return strings.Join(lines, "\n")
-}
+func (e *namedError) Error() string { return timeline.ErrorText(e) }
+
+// Failure makes it a [timeline.Named].
+func (e *namedError) Failure() (name, site string, err error) { return e.name, e.site, e.err }
 
 func (e *namedError) Unwrap() error { return e.err }
 
@@ -97,3 +90,6 @@ func join(errs ...error) error {
 	}
 	return errors.Join(errs...)
 }
+
+// plural returns n with the noun, which is regular.
+func plural(n int64, noun string) string { return text.Plural(n, noun) }

@@ -11,14 +11,15 @@ import (
 var (
 	ShortSymbol = shortSymbol
 	GoroutineID = goroutineID
-	Short       = short
 )
 
 // Taken returns r as a snapshot taken at that time, with err as what failed so far.
 func (r Report) Taken(at time.Time, err error) Report {
 	r.taken, r.err = at, err
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		r.failures = len(joined.Unwrap())
+		r.failures = joined.Unwrap()
+	} else if err != nil {
+		r.failures = []error{err}
 	}
 	return r
 }
