@@ -465,7 +465,7 @@ func (w *world) name(sd *side, it *item) {
 
 func (w *world) conclude(sd *side) {
 	sd.err = join(sd.s.outcome()...)
-	sd.s.conclude(w.time(), sd.err)
+	sd.s.conclude(w.time(), sd.s.outcome(), sd.err)
 	sd.concluded = true
 }
 

@@ -10,14 +10,15 @@ import (
 // What tests need of the inside.
 var (
 	ShortSymbol = shortSymbol
-	Short       = short
 )
 
 // Taken returns r as a snapshot taken at that time, with err as what failed so far.
 func (r Report) Taken(at time.Time, err error) Report {
 	r.taken, r.err = at, err
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		r.failures = len(joined.Unwrap())
+		r.failures = joined.Unwrap()
+	} else if err != nil {
+		r.failures = []error{err}
 	}
 	return r
 }
