@@ -261,7 +261,8 @@ func WantBadStart(t testing.TB, status int, why string, args ...string) {
 	p.WantExit(status)
 	got, prefix := p.Stderr(), filepath.Base(folder)+": "
 	oneLine := strings.Index(got, "\n") == len(got)-1
-	if p.Stdout() != "" || !strings.HasPrefix(got, prefix) || !strings.Contains(got, why) || !oneLine {
+	if p.Stdout() != "" || !oneLine || !strings.HasPrefix(got, prefix) ||
+		!strings.Contains(got, why) {
 		t.Errorf("%q: stdout = %q, stderr = %q, want only the latter, one line: %s… %s…",
 			args, p.Stdout(), got, prefix, why)
 	}
@@ -296,7 +297,8 @@ func NeverRead(t testing.TB, addr, request string) {
 	// A small buffer, and requests that are not small: whenever a server that
 	// is merely slow reads one, there is room for more to be sent.
 	conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
-	request = strings.Replace(request, "\r\n\r\n", "\r\nPad: "+strings.Repeat("x", 256)+"\r\n\r\n", 1)
+	padded := "\r\nPad: " + strings.Repeat("x", 256) + "\r\n\r\n"
+	request = strings.Replace(request, "\r\n\r\n", padded, 1)
 	batch := strings.Repeat(request, 1+64<<10/len(request))
 	// Several times in a row, and each time it answers another client: so the
 	// server does not just stand still.

@@ -74,29 +74,41 @@ func (r *recorder) Errorf(format string, args ...any) {
 
 func (r *recorder) Fatalf(format string, args ...any) { r.Errorf(format, args...) }
 
-// TestProgramFails has a program do what its test does not want.
+// TestProgramFails has programs do something else than their tests want.
 func TestProgramFails(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		want func(p *process.Process)
-		fail string
+		try  func(p *process.Process)
+		want string
 	}{
-		{name: "another line", want: func(p *process.Process) { p.Expect("two") },
-			fail: `the process said "one", want "two"`},
-		{name: "too little said", want: func(p *process.Process) { p.Tell(); p.Expect("one", "two") },
-			fail: `the process said "", want "two"`},
-		{name: "too much said", want: func(p *process.Process) { p.Tell(); p.WantEnd("exit status 0") },
-			fail: `the process said "one\n", want nothing more`},
-		{name: "another end", want: func(p *process.Process) { p.Expect("one"); p.Tell(); p.WantExit(1) },
-			fail: `the process ended with "exit status 0", want "exit status 1"`},
+		{
+			name: "another line",
+			try:  func(p *process.Process) { p.Expect("two") },
+			want: `the process said "one", want "two"`,
+		},
+		{
+			name: "too little said",
+			try:  func(p *process.Process) { p.Tell(); p.Expect("one", "two") },
+			want: `the process said "", want "two"`,
+		},
+		{
+			name: "too much said",
+			try:  func(p *process.Process) { p.Tell(); p.WantEnd("exit status 0") },
+			want: `the process said "one\n", want nothing more`,
+		},
+		{
+			name: "another end",
+			try:  func(p *process.Process) { p.Expect("one"); p.Tell(); p.WantExit(1) },
+			want: `the process ended with "exit status 0", want "exit status 1"`,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := &recorder{TB: t}
-			test.want(echo.Start(r, "one"))
-			if got := strings.Join(r.failures, "; "); got != test.fail {
-				t.Errorf("the test failed with %q, want %q", got, test.fail)
+			test.try(echo.Start(r, "one"))
+			if got := strings.Join(r.failures, "; "); got != test.want {
+				t.Errorf("the test failed with %q, want %q", got, test.want)
 			}
 		})
 	}
@@ -104,8 +116,8 @@ func TestProgramFails(t *testing.T) {
 
 // ignoring says which signals are ignored, and writes to stdout.
 var ignoring = process.NewProgram("ignoring", func([]string) {
-	process.Say("SIGHUP %v, SIGINT %v, SIGTERM %v",
-		signal.Ignored(syscall.SIGHUP), signal.Ignored(syscall.SIGINT), signal.Ignored(syscall.SIGTERM))
+	process.Say("SIGHUP %v, SIGINT %v, SIGTERM %v", signal.Ignored(syscall.SIGHUP),
+		signal.Ignored(syscall.SIGINT), signal.Ignored(syscall.SIGTERM))
 	_, err := os.Stdout.WriteString("x")
 	process.Say("broken pipe %v", errors.Is(err, syscall.EPIPE))
 })
