@@ -80,6 +80,10 @@ func (t *SignalTable) Take(s os.Signal, now time.Time) (ends bool) {
 	return ends
 }
 
+// HasCounted reports whether a goroutine has been counted, even if it is
+// discounted by now.
+func (q *QuitEvent) HasCounted() bool { return q.count.stripes.Load() != nil }
+
 // HoldCounter keeps the first of all adds, and all waits, from what they do
 // until release.
 func (q *QuitEvent) HoldCounter() (release func()) {

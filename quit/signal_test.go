@@ -411,6 +411,11 @@ var leaving = process.NewProgram("leaving", func([]string) {
 	panic(allStacks())
 })
 
+func allStacks() string {
+	buf := make([]byte, 1<<20)
+	return string(buf[:runtime.Stack(buf, true)])
+}
+
 func TestChildNoGoroutineLeft(t *testing.T) {
 	t.Parallel()
 	p := leaving.Start(t)
