@@ -1,0 +1,285 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// share is what a closer saw of its time.
+type share struct {
+	start, end time.Duration // since the start of the shutdown; end of its context
+	live       bool
+	forever    bool
+}
+
+// TestShares has closers that hang, and looks at what the next ones are left with.
+func TestShares(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	for _, test := range []struct {
+		name    string
+		timeout time.Duration
+		ctx     time.Duration // deadline of the caller's context, if not 0
+		opts    []quit.Option
+		want    []share // of closers that hang, one after the other
+		took    time.Duration
+	}{
+		// A reserve of a tenth, or 1s, is kept back. A step has 4/5 of the rest,
+		// and an eighth of that until it is abandoned.
+		{
+			name: "default", took: 23760 * ms,
+			want: []share{{start: 0, end: 19200 * ms, live: true}, {start: 21600 * ms, end: 23520 * ms, live: true}},
+		},
+		{
+			name: "Timeout", timeout: 10 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "ctx alone", ctx: 100 * s, took: 98010 * ms,
+			want: []share{{start: 0, end: 79200 * ms, live: true}, {start: 89100 * ms, end: 97020 * ms, live: true}},
+		},
+		{
+			name: "ctx earlier", timeout: 100 * s, ctx: 10 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "ctx later", timeout: 10 * s, ctx: 100 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "no limit but ctx", timeout: -1, ctx: 10 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "a reserve of a tenth", timeout: s, took: 891 * ms,
+			want: []share{{start: 0, end: 720 * ms, live: true}, {start: 810 * ms, end: 882 * ms, live: true}},
+		},
+		{
+			name: "own Timeout", timeout: 10 * s, opts: []quit.Option{quit.Timeout(8 * ms)}, took: 18 * ms,
+			want: []share{{start: 0, end: 8 * ms, live: true}, {start: 9 * ms, end: 17 * ms, live: true}},
+		},
+		{
+			name: "own Timeout, no limit", timeout: -1, opts: []quit.Option{quit.Timeout(8 * s)}, took: 18 * s,
+			want: []share{{start: 0, end: 8 * s, live: true}, {start: 9 * s, end: 17 * s, live: true}},
+		},
+		{
+			name: "own Timeout longer", timeout: 10 * s, opts: []quit.Option{quit.Timeout(time.Hour)}, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				q.Timeout = test.timeout
+				hang := make(chan struct{})
+				defer close(hang)
+				start := time.Now()
+				var mu sync.Mutex
+				var got []share
+				for range test.want {
+					q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+						end, ok := ctx.Deadline()
+						mu.Lock()
+						saw := share{start: time.Since(start), end: end.Sub(start), live: ctx.Err() == nil, forever: !ok}
+						got = append(got, saw)
+						mu.Unlock()
+						<-hang
+						return nil
+					}), test.opts...)
+				}
+				ctx := context.Background()
+				if test.ctx > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.ctx)
+					defer cancel()
+				}
+				err := q.Shutdown(ctx)
+				if took := time.Since(start); took != test.took {
+					t.Errorf("Shutdown took %v, want %v", took, test.took)
+				}
+				mu.Lock() // nothing is synchronized with the return of an abandoned closer
+				defer mu.Unlock()
+				if !slices.Equal(got, test.want) {
+					t.Errorf("the closers were given %v, want %v", got, test.want)
+				}
+				lines := strings.Count(fmt.Sprint(err), "abandoned after")
+				if lines != len(test.want) || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Shutdown() = %v, want %d abandoned steps", err, len(test.want))
+				}
+			})
+		})
+	}
+}
+
+func TestNoLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = -1
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			if end, ok := ctx.Deadline(); ok {
+				t.Errorf("the context has the deadline %v, want none", end)
+			}
+			time.Sleep(100 * time.Hour)
+			return ctx.Err()
+		}))
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+	})
+}
+
+type key struct{}
+
+func TestCloserContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		called := make(chan struct{})
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			defer close(called)
+			if got := ctx.Value(key{}); got != "value" {
+				t.Errorf("ctx.Value = %v, want that of the context given to Shutdown", got)
+			}
+			time.Sleep(time.Second) // the caller's context is cancelled now
+			if ctx.Err() != nil {
+				t.Errorf("ctx.Err() = %v, want nil: the caller's cancellation is not the closer's", ctx.Err())
+			}
+			return nil
+		}))
+		ctx, cancel := context.WithCancel(context.WithValue(context.Background(), key{}, "value"))
+		cancel()
+		if err := q.Shutdown(ctx); err != context.Canceled {
+			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.Canceled)
+		}
+		<-called
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEscalation(t *testing.T) {
+	closed := errors.New("while closing")
+	for _, test := range []struct {
+		name      string
+		shutdown  func(ctx context.Context) error
+		wantClose bool
+	}{
+		{name: "in time", shutdown: func(context.Context) error { return nil }},
+		{name: "failed in time", shutdown: func(context.Context) error { return errors.New("failed") }},
+		{
+			name:      "out of time",
+			shutdown:  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			wantClose: true,
+		},
+		{name: "out of time, but nil", shutdown: func(ctx context.Context) error { <-ctx.Done(); return nil }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				calls := 0
+				q.RegisterQuitCloser(&bothWays{
+					shutdown: test.shutdown,
+					close:    func() error { calls++; return closed },
+				})
+				err := q.Shutdown(context.Background())
+				if (calls == 1) != test.wantClose || calls > 1 {
+					t.Errorf("Close was called %d times, want it: %v", calls, test.wantClose)
+				}
+				if errors.Is(err, closed) != test.wantClose {
+					t.Errorf("Shutdown() = %v, with the error of Close: want %v", err, test.wantClose)
+				}
+				if test.wantClose && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Shutdown() = %v, want the error of Shutdown too", err)
+				}
+			})
+		})
+	}
+	t.Run("not of an io.Closer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			calls := 0
+			q.RegisterCloser(closerFunc(func() error {
+				calls++
+				time.Sleep(21 * time.Second) // past its share, but not abandoned yet
+				return errors.New("slow")
+			}))
+			q.GracefulStop()
+			if calls != 1 {
+				t.Errorf("Close was called %d times, want 1", calls)
+			}
+		})
+	})
+}
+
+// TestCloseHangs has the Close after a failed Shutdown hang: the first error counts still.
+func TestCloseHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failure := errors.New("failure")
+		hang := make(chan struct{})
+		defer close(hang)
+		q := quietEvent()
+		register := func(name string, closes func() error) {
+			q.RegisterQuitCloser(&bothWays{
+				shutdown: func(ctx context.Context) error { <-ctx.Done(); return failure },
+				close:    closes,
+			}, quit.Name(name))
+		}
+		register("hangs", func() error { <-hang; return nil })
+		register("exits", func() error { runtime.Goexit(); return nil })
+		register("panics", func() error { panic("boom") })
+		err := q.Shutdown(context.Background())
+		got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
+		for _, name := range []string{"hangs", "exits", "panics"} {
+			if want := "quit: " + name + " (quit/step_test.go:LINE): failure\n"; !strings.Contains(got, want) {
+				t.Errorf("Shutdown() does not have %q:\n%s", want, got)
+			}
+		}
+		if n := strings.Count(got, "\n") + 1; n != 6 {
+			t.Errorf("Shutdown() has %d lines, want 6:\n%s", n, got)
+		}
+	})
+}
+
+// TestAbandonedFailsLate has a closer panic after it was abandoned, while the
+// shutdown still runs.
+func TestAbandonedFailsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		slow := func() { time.Sleep(5 * time.Second); panic("late") }
+		q.RegisterStopFunc(slow, quit.Name("slow"), quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		var p *quit.PanicError
+		if !errors.As(err, &p) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() = %v, want both that it was abandoned and its panic", err)
+		}
+		want := `level=ERROR msg="quit: abandoned step failed" step=slow`
+		if log := logged(); !strings.Contains(log, want) || !strings.Contains(log, "runtime/panic.go") {
+			t.Errorf("the late panic is not logged with its stack:\n%s", log)
+		}
+	})
+}
+
+// TestReturnsAtTheLast has a closer return at the very moment at which it would be
+// abandoned: it is the one or the other, and not both.
+func TestReturnsAtTheLast(t *testing.T) {
+	for range 500 {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.RegisterStopFunc(func() { time.Sleep(900 * time.Millisecond) }, quit.Timeout(800*time.Millisecond))
+			err := q.Shutdown(context.Background())
+			if s := q.Report().Steps[0]; s.Abandoned != (err != nil) {
+				t.Errorf("abandoned: %v, Shutdown() = %v", s.Abandoned, err)
+			}
+		})
+	}
+}
