@@ -43,8 +43,11 @@ func (ig *ignore) rest(err error) (rest error, less bool) {
 	switch e := err.(type) {
 	case *namedError:
 		inner, less := ig.rest(e.err)
-		if inner == nil || !less {
+		if !less {
 			return err, false
+		}
+		if inner == nil { // a func has said so of the error without its name
+			return nil, true
 		}
 		return &namedError{e.name, e.site, inner}, true
 	case *failures:
