@@ -282,5 +282,9 @@ func TestGraceful(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		err := quit.Graceful(func() { panic("stop") }, nil).Shutdown(t.Context())
+		if p, ok := err.(*quit.PanicError); !ok || p.Value != "stop" {
+			t.Errorf("Shutdown() = %v, want a *PanicError", err)
+		}
 	})
 }
