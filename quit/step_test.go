@@ -2,8 +2,10 @@ package quit_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -281,5 +283,229 @@ func TestReturnsAtTheLast(t *testing.T) {
 				t.Errorf("abandoned: %v, Shutdown() = %v", s.Abandoned, err)
 			}
 		})
+	}
+}
+
+// TestAbandonedIsClosed has a closer with both methods return an error from
+// Shutdown after it was abandoned: it counts, and so does that of the Close which
+// follows, while the shutdown runs. After the end they are logged alone.
+func TestAbandonedIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		stopping, closing := errors.New("while stopping"), errors.New("while closing")
+		register := func(name string, after time.Duration) {
+			q.RegisterQuitCloser(&bothWays{
+				shutdown: func(context.Context) error { time.Sleep(after); return stopping },
+				close:    func() error { time.Sleep(time.Second); return closing },
+			}, quit.Name(name), quit.Timeout(time.Second))
+		}
+		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		register("in time", 5*time.Second)
+		register("too late", time.Minute)
+		err := q.Shutdown(context.Background())
+		for _, want := range []string{
+			"quit: in time (quit/step_test.go:LINE): abandoned after 1.125s: context deadline exceeded",
+			"quit: in time (quit/step_test.go:LINE): while stopping",
+			"quit: in time (quit/step_test.go:LINE): while closing",
+			"quit: too late (quit/step_test.go:LINE): abandoned after 1.125s: context deadline exceeded",
+		} {
+			if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); !strings.Contains(got, want) {
+				t.Errorf("Shutdown() does not have %q:\n%s", want, got)
+			}
+		}
+		if n := len(strings.Split(err.Error(), "\n")); n != 4 || !errors.Is(err, stopping) || !errors.Is(err, closing) {
+			t.Errorf("Shutdown() has %d failures, want 4: %v", n, err)
+		}
+		steps := func() string { return fmt.Sprint(q.Report().Steps) }
+		before := steps()
+		time.Sleep(2 * time.Minute)
+		if q.Report().Err() != err || q.Shutdown(context.Background()) != err || steps() != before {
+			t.Error("a failure after the end has changed the result")
+		}
+		for _, want := range []string{
+			`msg="quit: step failed" step="too late" site=quit/step_test.go:LINE took=1m0s err="while stopping"`,
+			`msg="quit: abandoned step failed" step="too late" site=quit/step_test.go:LINE took=1m1s err="while closing"`,
+		} {
+			if got := lineNumber.ReplaceAllString(logged(), "_test.go:LINE"); !strings.Contains(got, want) {
+				t.Errorf("the log does not have %q:\n%s", want, got)
+			}
+		}
+	})
+}
+
+// TestExtremeTimeouts has times at the ends of what a Duration and a Time can be.
+// Each closer is called with a live context, and all times that are told make
+// sense.
+func TestExtremeTimeouts(t *testing.T) {
+	const most = time.Duration(math.MaxInt64)
+	far := time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		name    string
+		timeout time.Duration
+		end     time.Time // of the context given to Shutdown; zero: none
+		opts    []quit.Option
+		least   time.Duration // that the first closer has
+		forever bool          // it has no deadline
+	}{
+		{name: "1ns", timeout: 1, least: 400 * time.Microsecond}, // 2/5 of a reserve of a millisecond
+		{name: "the longest", timeout: most, least: (most - time.Second) / 5 * 4},
+		{name: "the longest negative", timeout: math.MinInt64, forever: true},
+		{name: "the longest of one step", timeout: -1, opts: []quit.Option{quit.Timeout(most)}, least: most},
+		{name: "the longest of both", timeout: most, opts: []quit.Option{quit.Timeout(most)}, least: (most - time.Second) / 5 * 4},
+		{name: "1ns of one step", opts: []quit.Option{quit.Timeout(1)}},
+		{name: "year 20000", end: far, least: (most - time.Second) / 5 * 4},
+		{name: "year 20000, no limit", timeout: -1, end: far, least: (most - time.Second) / 5 * 4},
+		{name: "year 20000, Timeout", timeout: 10 * time.Second, end: far, least: 7200 * time.Millisecond},
+		{name: "no monotonic clock", end: time.Date(2000, 1, 1, 0, 0, 10, 0, time.UTC), least: 7200 * time.Millisecond},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, logged := loggedEvent()
+				q.Timeout = test.timeout
+				release := make(chan struct{})
+				called, after := false, false
+				q.RegisterStopFunc(func() { after = true }, quit.AfterDrain())
+				q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+					called = true
+					end, ok := ctx.Deadline()
+					if ok == test.forever || ok && time.Until(end) < test.least {
+						t.Errorf("the context's deadline: %v, in %v, want at least %v", ok, time.Until(end), test.least)
+					}
+					if ctx.Err() != nil && test.least > 0 {
+						t.Errorf("ctx.Err() = %v at the start", ctx.Err())
+					}
+					<-release
+					return nil
+				}), append(test.opts, quit.Name("held"))...)
+				ctx := context.Background()
+				if !test.end.IsZero() {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithDeadline(ctx, test.end)
+					defer cancel()
+				}
+				done := make(chan error, 1)
+				go func() { done <- q.Shutdown(ctx) }()
+				time.Sleep(time.Minute)
+				report := q.Report()
+				if text := report.String(); !strings.Contains(text, "held") {
+					t.Errorf("the report has no step:\n%s", text)
+				}
+				if text, err := json.Marshal(report); err != nil {
+					t.Errorf("MarshalJSON() = %s, %v", text, err)
+				}
+				close(release)
+				err := <-done
+				synctest.Wait()
+				if !called || !after {
+					t.Errorf("the closers were called: %v, %v", called, after)
+				}
+				if hung := test.least < time.Minute && !test.forever; hung != (err != nil) {
+					t.Errorf("Shutdown() = %v, want an abandoned closer: %v", err, hung)
+				}
+				if log := logged(); strings.Contains(log, "=-") {
+					t.Errorf("the log has a negative time:\n%s", log)
+				} else if test.least > time.Minute && !strings.Contains(log, "still running") {
+					t.Errorf("the log does not tell of the step that runs:\n%s", log)
+				}
+			})
+		})
+	}
+}
+
+// TestHugeError has errors of 10 MB: in one line, in many, and not text.
+func TestHugeError(t *testing.T) {
+	size := 10 << 20
+	if testing.Short() || raceEnabled() {
+		size /= 10
+	}
+	for name, text := range map[string]string{
+		"one line":   strings.Repeat("x", size),
+		"many lines": strings.Repeat(strings.Repeat("x", 999)+"\n", size/1000),
+		"not text":   strings.Repeat("\xff\x00", size/20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, child := quietEvent(), quietEvent()
+			huge := errors.New(text)
+			child.RegisterCloser(closerFunc(func() error { return huge }), quit.Name("huge"))
+			q.RegisterQuitCloser(child)
+			q.Fail(huge)
+			err := q.Shutdown(t.Context())
+			if !errors.Is(err, huge) || len(err.Error()) < len(text) {
+				t.Errorf("Shutdown() is an error of %d bytes", len(err.Error()))
+			}
+			report := q.Report()
+			if !strings.Contains(report.String(), "huge") {
+				t.Error("the report does not tell of the closer")
+			}
+			if _, err := json.Marshal(report); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestReserve has so many closers hang that nothing but the reserve is left. Each
+// of the others, in both phases, has 2/5 of it at least, even one that is
+// registered when most of it has gone; and all ends in time.
+func TestReserve(t *testing.T) {
+	t.Run("registered before", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { testReserve(t, 0) })
+	})
+	t.Run("registered late", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { testReserve(t, 500*time.Millisecond) })
+	})
+}
+
+// testReserve has closers come late if more than 25s are allowed.
+func testReserve(t *testing.T, more time.Duration) {
+	q := quietEvent()
+	hang := make(chan struct{})
+	defer close(hang)
+	start := time.Now()
+	const reserve = time.Second
+	var mu sync.Mutex
+	called, inReserve, want := 0, 0, 60
+	hangs := quit.ShutdownFunc(func(ctx context.Context) error {
+		mu.Lock()
+		called++
+		if time.Since(start) >= 23500*time.Millisecond {
+			inReserve++
+		}
+		mu.Unlock()
+		end, _ := ctx.Deadline()
+		least := reserve / 5 * 2
+		if time.Since(start) < 23800*time.Millisecond {
+			least = 24 * time.Second / 100 / 5 * 4 // of the last hundredth before the reserve
+		}
+		if left := time.Until(end); left < least || ctx.Err() != nil {
+			t.Errorf("a closer that is called after %v has %v, want %v at least", time.Since(start), left, least)
+		}
+		<-hang
+		return nil
+	})
+	for range 30 {
+		q.RegisterQuitCloser(hangs)
+		q.RegisterQuitCloser(hangs, quit.AfterDrain())
+	}
+	q.AddGoroutine() // never done
+	q.RegisterStopFunc(func() {
+		for _, at := range []time.Duration{24300 * time.Millisecond, 24600 * time.Millisecond} {
+			if more > 0 {
+				want++
+				time.AfterFunc(at, func() { q.RegisterQuitCloser(hangs) })
+			}
+		}
+	})
+	err := q.Shutdown(context.Background())
+	if took := time.Since(start); took > 25*time.Second+more {
+		t.Errorf("the shutdown took %v, want 25s and %v", took, more)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if called != want || inReserve < 50 {
+		t.Errorf("%d closers were called, %d of them in the reserve; want %d", called, inReserve, want)
+	}
+	if n := strings.Count(fmt.Sprint(err), "abandoned after"); n != want || !strings.Contains(err.Error(), "1 goroutine left") {
+		t.Errorf("Shutdown() has %d abandoned closers, want %d: %v", n, want, err)
 	}
 }
