@@ -32,54 +32,56 @@
 //
 // # The rules
 //
-// Every closer that was not unregistered is called exactly once, whatever the
-// others do: hang, fail, panic or call runtime.Goexit; however many goroutines
+// Every closer that was not unregistered is called exactly once: whatever the
+// others do, hang, fail, panic or call runtime.Goexit; however many goroutines
 // shut down at once; and whenever it was registered.
 //
 // The time is bounded and fairly shared. The shutdown has [QuitEvent.Timeout], 25
-// seconds by default. A step gets 4/5 of what is left of it: its share, at the end
-// of which its context expires. A step that does not return then has another eighth
-// of its share; after that it is abandoned, which means reported, and the shutdown
-// goes on without it. So each step has 9/10 of what was left at most, and those after
-// it are called in time, with a live context. What is left shrinks to a tenth with each
-// that hangs: after four, of 25 seconds, to milliseconds, where timers and the
-// scheduler count. Once nothing is left, each that follows still gets a millisecond.
+// seconds by default. Of that a reserve is kept back: a tenth, and one second at
+// most. A step gets 4/5 of the rest that is left: its share, at the end of which
+// its context expires. A step that does not return then has another eighth of its
+// share. After that it is abandoned: it is reported, and no longer waited for. So
+// a step takes 9/10 of what was left at most.
 //
-// A failure stops nothing and is never lost: all are in the error that the
-// shutdown returns, each in a line of its own with the name of the closer and
-// where it was registered.
+// Once less than a hundredth of that time is left, since several closers have
+// hung or the process stood still, time goes before order. The closers that are
+// left in the phase are called all at once, in one half of the reserve. The drain
+// is given up. The AfterDrain closers are called all at once in the other half. So
+// every closer has at least 2/5 of the reserve with a live context, however many
+// before it hang, and the shutdown still ends in time.
 //
-// The package does nothing when it is imported, and runs no user code with a lock
-// held. It starts a goroutine for a func of Go, for a NotifySignal in effect and
-// while a shutdown runs; what can be left behind is the goroutine of a
-// closer that was abandoned, or of a force func of Graceful, until that returns.
+// A failure stops nothing and is never lost: it is logged when it happens, and is
+// in the error that the shutdown returns, in a line of its own with the name of
+// the closer and where it was registered.
 //
-// # What it logs
+// The package does nothing when it is imported. It runs no user code with a lock
+// held, and none that can hurt the shutdown: a log handler that blocks, or an
+// error whose methods panic, holds up no closer. It starts goroutines for the
+// funcs of Go, for each signal that is handled, for the log while there is
+// something to log, and while a shutdown runs. The goroutine of a closer that was
+// abandoned, of a force func of Graceful, or of a log handler that blocks can be
+// left behind until that returns.
 //
-// Attributes, not sentences; a handler may go by the messages, which are part of the API.
+// # Events within events
 //
-//	Info   quit: fired                  cause
-//	Info   quit: stopped                took, failures
-//	Debug  quit: step begins            step, site, share (0: no limit)
-//	Debug  quit: step ended             step, site, took
-//	Warn   quit: step still running     step, site, for, left, stacks; after 5 s, then ever rarer
-//	Error  quit: step failed            step, site, took, err, stacks; stack of a panic
-//	Error  quit: step abandoned         the same, or the stacks later: quit: stacks of abandoned step
-//	Debug  quit: abandoned step returned; Error: quit: abandoned step failed
-//	Error  quit: panic                  goroutine, panic, stack
-//	Error  quit: failure after the shutdown   err
-//	Warn   quit: nil ignored            in, site
-//	Warn   quit: closer has Shutdown too, RegisterCloser calls Close   closer, site
+// A QuitEvent can be registered with another, by RegisterQuitCloser. When its turn
+// comes, it fires, calls its closers and drains its counter within its parent's
+// share. This is how workers are drained before what they use is closed, and how a
+// group is closed at once. Its steps are in the parent's report.
 //
-// Steps that are nobody's closers, the delay and the drain, have no site.
+// A failure goes up. If a registered event fires by itself with a failure, by Fail
+// or by an error or a panic of Go, its parent fires with the same cause at once.
+// The failure is in the parent's result once, under the event's step. An event
+// that is fired or shut down without a failure stops alone.
 //
 // # The limits
 //
 // SIGKILL, [os.Exit] and log.Fatal end a process without a shutdown. A closer that
 // was abandoned cannot be stopped: Go has no way to end a goroutine from outside. A
-// closer that waits for its own event's shutdown in another goroutine, without passing
-// its context on, waits until its share is over; so does a goroutine that is
-// counted and waits for the drain. [net/http.Server] does not wait for hijacked
+// closer that waits for its own event's shutdown in another goroutine, without
+// passing its context on, waits until its share is over; so does a goroutine that
+// is counted and waits for the drain. [net/http.Server] does not wait for hijacked
 // connections, such as WebSockets: count them with AddGoroutine. It drops a request
-// that it reads once its Shutdown has begun: Delay is the time for clients to leave before.
+// that it reads once its Shutdown has begun: Delay is the time for clients to leave
+// before.
 package quit

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/gracefulgo/graceful/internal/text"
+	"github.com/gracefulgo/graceful/internal/timeline"
 )
 
 // PanicError is a panic in a closer or in a func started by [QuitEvent.Go].
@@ -47,27 +47,10 @@ type namedError struct {
 
 // Error has a line for each line of the error within, each with the name. An
 // error of an event within an event so names both, in the order of nesting.
-func (e *namedError) Error() string {
-	var who strings.Builder
-	who.WriteString("quit: ")
-	for { // and not by recursion: events may be nested deep
-		who.WriteString(text.OneLine(e.name))
-		if e.site != "" {
-			who.WriteString(" (" + e.site + ")")
-		}
-		who.WriteString(": ")
-		inner, ok := e.err.(*namedError)
-		if !ok {
-			break
-		}
-		e = inner
-	}
-	lines := strings.Split(strings.TrimRight(errorText(e.err), "\n"), "\n")
-	for i, line := range lines {
-		lines[i] = who.String() + strings.TrimPrefix(line, "quit: ")
-	}
-	return strings.Join(lines, "\n")
-}
+func (e *namedError) Error() string { return timeline.ErrorText(e) }
+
+// Failure makes it a [timeline.Named].
+func (e *namedError) Failure() (name, site string, err error) { return e.name, e.site, e.err }
 
 func (e *namedError) Is(target error) bool { return safeIs(e.err, target) }
 func (e *namedError) As(target any) bool   { return safeAs(e.err, target) }
@@ -76,13 +59,10 @@ func (e *namedError) As(target any) bool   { return safeAs(e.err, target) }
 // error can be compared.
 type failures struct{ errs []error }
 
-func (e *failures) Error() string {
-	lines := make([]string, len(e.errs))
-	for i, err := range e.errs {
-		lines[i] = errorText(err)
-	}
-	return strings.Join(lines, "\n")
-}
+func (e *failures) Error() string { return timeline.ErrorText(e) }
+
+// List makes it a [timeline.List].
+func (e *failures) List() []error { return e.errs }
 
 func (e *failures) Is(target error) bool { return safeIs(e, target) }
 func (e *failures) As(target any) bool   { return safeAs(e, target) }
@@ -149,3 +129,6 @@ func result(errs []error, await func(done <-chan struct{}) (inTime bool)) error 
 	}
 	return guarded(err)
 }
+
+// plural returns n with the noun, which is regular.
+func plural(n int64, noun string) string { return text.Plural(n, noun) }

@@ -2,6 +2,7 @@ package quit
 
 import (
 	"os"
+	"sync"
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/stacks"
@@ -10,17 +11,19 @@ import (
 // What tests need of the inside.
 var (
 	ShortSymbol = shortSymbol
-	Short       = short
 )
 
 // An error that wraps others without end takes seconds in tests otherwise.
 func init() { mostWrapped = 1 << 12 }
 
-// Taken returns r as a snapshot taken at that time, with err as what failed so far.
+// Taken returns r as a snapshot taken at that time, with err as what failed so
+// far.
 func (r Report) Taken(at time.Time, err error) Report {
 	r.taken, r.err = at, err
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		r.failures = len(joined.Unwrap())
+		r.failures = joined.Unwrap()
+	} else if err != nil {
+		r.failures = []error{err}
 	}
 	return r
 }
@@ -34,6 +37,27 @@ func NamedError(name, site string, err error) error { return &namedError{name, s
 // ReportWithStacks is what a forced end writes.
 func ReportWithStacks(q *QuitEvent) string {
 	return q.report(make(map[*QuitEvent]bool), stacks.All()).String()
+}
+
+// waitHooks are the functions of OnWait in effect: of type *func(*QuitEvent).
+var waitHooks sync.Map
+
+func init() {
+	onWait = func(q *QuitEvent) {
+		waitHooks.Range(func(f, _ any) bool {
+			(*f.(*func(*QuitEvent)))(q)
+			return true
+		})
+	}
+}
+
+// OnWait has f called by every WaitSignal until restore is called: once the
+// signals are handled, and before the wait for the fire. Any number of
+// functions may be in effect, and f is called from the goroutines of the
+// WaitSignal calls.
+func OnWait(f func(q *QuitEvent)) (restore func()) {
+	waitHooks.Store(&f, nil)
+	return func() { waitHooks.Delete(&f) }
 }
 
 // SignalTable is a table of handlers of its own, for signals that a test makes.
@@ -60,7 +84,12 @@ func (t *SignalTable) Take(s os.Signal, now time.Time) (ends bool) {
 	return ends
 }
 
-// HoldCounter keeps the first of all adds, and all waits, from what they do until release.
+// HasCounted reports whether a goroutine has been counted, even if it is
+// discounted by now.
+func (q *QuitEvent) HasCounted() bool { return q.count.stripes.Load() != nil }
+
+// HoldCounter keeps the first of all adds, and all waits, from what they do
+// until release.
 func (q *QuitEvent) HoldCounter() (release func()) {
 	q.count.mu.Lock()
 	return q.count.mu.Unlock

@@ -56,8 +56,8 @@ func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 //
 // An error that f returns is logged at once and fires the event, as
 // [QuitEvent.Fail] does. After the fire it is added to what Shutdown returns,
-// unless it is [context.Canceled] or the cause: these very errors, since one that
-// wraps them says what was lost. An error given to [Ignore] or [IgnoreFunc] is
+// unless it is [context.Canceled] or the cause: these very errors, alone or in a
+// list by [errors.Join], since an error that wraps them says what was lost. An error given to [Ignore] or [IgnoreFunc] is
 // dropped in either case. A panic in f is logged with its stack, and is then an
 // error like any other, a [*PanicError]. Unlike in an
 // [golang.org/x/sync/errgroup.Group], every error counts, and not the first
@@ -109,15 +109,23 @@ func (r *routine) run(f func(ctx context.Context) error) {
 		return
 	}
 	if q.HasFired() {
-		_, signal := err.(*SignalError)
-		if signal || equal(err, context.Canceled) || equal(err, q.Cause()) {
-			return // it was told to end, and says so
+		if err = q.toldToEnd().counts(err); err == nil {
+			return
 		}
 	} else if isSignal(err) {
 		q.fire(err)
 		return
 	}
 	q.fail(&namedError{name: "goroutine " + r.name, err: err}, err, r.name)
+}
+
+// toldToEnd ignores what a func returns that was told to end by the fire, and says
+// no more than that. An error that wraps the cause says what was lost, and counts.
+func (q *QuitEvent) toldToEnd() *ignore {
+	return &ignore{oks: []func(error) bool{func(err error) bool {
+		_, signal := err.(*SignalError)
+		return signal || equal(err, context.Canceled) || equal(err, q.Cause())
+	}}}
 }
 
 // routineCache has the routines of an event. To make one costs as much as to

@@ -84,7 +84,8 @@ func TestGoError(t *testing.T) {
 		{name: "another signal", first: signal, then: &quit.SignalError{}, cause: sig},
 		{name: "two", first: fail, then: other, cause: failure, want: []error{failure, other}},
 		{name: "joined", first: fail, then: errors.Join(context.Canceled, other, ignored), cause: failure,
-			want: []error{failure, other, context.Canceled}, not: []error{ignored}},
+			want: []error{failure, other}, not: []error{ignored, context.Canceled}},
+		{name: "a list of one", first: fail, then: errors.Join(failure), cause: failure, want: []error{failure}, lines: 1},
 		{name: "ignored", first: fail, then: fmt.Errorf("%w", ignored), cause: failure, want: []error{failure}, not: []error{ignored}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

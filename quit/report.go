@@ -2,29 +2,28 @@ package quit
 
 import (
 	"cmp"
-	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 	"weak"
+
+	"github.com/gracefulgo/graceful/internal/timeline"
 )
 
 // Report is a snapshot of an event: before the fire, the plan; during the
-// shutdown, its progress; after it, what happened. It is a value: it does not change,
-// holds no lock, and outlives its event.
+// shutdown, its progress; after it, what happened. It is a value: it does not
+// change, holds no lock, and outlives its event.
 type Report struct {
 	Cause      error     // why it fired; nil before the fire
 	Fired      time.Time // zero before the fire
-	Started    time.Time // of the shutdown; zero before
+	Started    time.Time // of the shutdown, which may be later than the fire; zero before
 	Deadline   time.Time // of the shutdown; before it has started, as if it did so now; zero: no limit
 	Ended      time.Time // of the shutdown; zero before
 	Goroutines int       // counted now
 	Steps      []Step    // begun, in that order, and then those planned, in theirs
 
-	taken time.Time // when the snapshot was taken
-	err   error     // what failed so far
-
-	failures int // in err
+	taken    time.Time // when the snapshot was taken
+	err      error     // what failed so far
+	failures []error   // that err is made of
 
 	event   weak.Pointer[QuitEvent] // for Changed: a report that is kept does not keep the event
 	version uint64                  // of the event, and of those in it
@@ -35,7 +34,7 @@ type Step struct {
 	Name, Site string // Site is dir/file.go:line, and "" for what was not registered
 	Phase      Phase
 	Start      time.Time // zero before
-	Deadline   time.Time // the end of its share, when its context expires; zero: before, or no limit
+	Deadline   time.Time // the end of its share of the time; zero before, and if there is no limit
 	End        time.Time // zero before
 	Err        error     // what counts as a failure, without the name and site of the step
 	Abandoned  bool      // it did not return in its share of the time, and then was not waited for
@@ -61,7 +60,8 @@ func (p Phase) String() string {
 // MarshalText returns the name of the phase.
 func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// Err returns what [QuitEvent.Shutdown] returned, and nil before the shutdown has ended.
+// Err returns what [QuitEvent.Shutdown] returned, and nil before the shutdown
+// has ended.
 func (r Report) Err() error {
 	if r.Ended.IsZero() {
 		return nil
@@ -69,41 +69,81 @@ func (r Report) Err() error {
 	return r.err
 }
 
-// MarshalJSON returns all of the report, with errors as their texts.
+// String draws the report as a timeline for a terminal of 80 columns: a line a
+// step with its name, site, time taken, a bar on the common time axis, and the
+// outcome. Steps that are alike are folded into one line. What failed or hangs
+// is marked in the first column, and told below, once, with its stacks. A text
+// of an error that is very long is cut.
+func (r Report) String() string { return timeline.New(r.timeline()).String() }
+
+// MarshalJSON returns all of the report, with errors as their texts. It does
+// not fail. Steps that are nested a thousand deep are only counted, an error is
+// cut if it is long and only repeats those of inner steps, and a time that JSON
+// cannot have is replaced by the nearest that it can.
 func (r Report) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Cause      string    `json:"cause,omitempty"`
-		Fired      time.Time `json:"fired,omitzero"`
-		Deadline   time.Time `json:"deadline,omitzero"`
-		Ended      time.Time `json:"ended,omitzero"`
-		Taken      time.Time `json:"taken,omitzero"`
-		Goroutines int       `json:"goroutines"`
-		Failures   []string  `json:"failures,omitempty"`
-		Steps      []Step    `json:"steps"`
-	}{errorText(r.Cause), r.Fired, r.Deadline, r.Ended, r.taken, r.Goroutines, failureLines(r.err), r.Steps})
+	t := r.timeline()
+	return t.JSON()
 }
 
-// MarshalJSON returns all of the step, with its error as a text.
+// MarshalJSON returns all of the step, with its error as a text, as in a
+// report.
 func (s Step) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Name      string    `json:"name"`
-		Site      string    `json:"site,omitempty"`
-		Phase     Phase     `json:"phase"`
-		Start     time.Time `json:"start,omitzero"`
-		End       time.Time `json:"end,omitzero"`
-		Err       string    `json:"err,omitempty"`
-		Abandoned bool      `json:"abandoned,omitempty"`
-		Stacks    string    `json:"stacks,omitempty"`
-		Steps     []Step    `json:"steps,omitempty"`
-	}{s.Name, s.Site, s.Phase, s.Start, s.End, errorText(s.Err), s.Abandoned, s.Stacks, s.Steps})
+	t := timelineSteps([]Step{s})
+	return t[0].JSON()
 }
 
-// failureLines returns the lines of what Shutdown returns.
-func failureLines(err error) []string {
-	if err == nil {
+// timeline returns the report as package timeline has it, which draws it.
+func (r Report) timeline() timeline.Report {
+	return timeline.Report{
+		Cause:      r.Cause,
+		Fired:      r.Fired,
+		Started:    r.Started,
+		Deadline:   r.Deadline,
+		Ended:      r.Ended,
+		Taken:      r.taken,
+		Goroutines: r.Goroutines,
+		Errs:       r.failures,
+		Steps:      timelineSteps(r.Steps),
+		PanicStack: panicStack,
+	}
+}
+
+func timelineSteps(steps []Step) []timeline.Step {
+	if len(steps) == 0 {
 		return nil
 	}
-	return strings.Split(strings.TrimRight(errorText(err), "\n"), "\n")
+	all := make([]timeline.Step, 0, len(steps))
+	for _, s := range steps {
+		all = append(all, timeline.Step{
+			Name:      s.Name,
+			Site:      s.Site,
+			Phase:     s.Phase.String(),
+			Start:     s.Start,
+			Deadline:  s.Deadline,
+			End:       s.End,
+			Err:       s.Err,
+			Abandoned: s.Abandoned,
+			Stacks:    s.Stacks,
+			Steps:     timelineSteps(s.Steps),
+		})
+	}
+	return all
+}
+
+// The status page is drawn from the same timeline, with what only this package
+// knows of a report.
+var _ = timeline.Bind(Report.timeline)
+
+// panicStack returns the stack of the panic that err is of, or "".
+func panicStack(err error) (stack string) {
+	visit(err, func(e error) bool {
+		p, ok := e.(*PanicError)
+		if ok {
+			stack = string(p.Stack)
+		}
+		return ok
+	})
+	return stack
 }
 
 // Report returns a snapshot, at any time, with the steps of the events that are
@@ -181,7 +221,7 @@ func (q *QuitEvent) ownRaws() []raw {
 func (s *schedule) report(now time.Time) (r Report, raws []raw) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r = Report{Started: s.started, Deadline: s.deadline, Ended: s.ended, version: s.version, failures: len(s.failures)}
+	r = Report{Started: s.started, Deadline: s.deadline, Ended: s.ended, version: s.version, failures: slices.Clone(s.failures)}
 	if r.err = s.err; s.ended.IsZero() {
 		r.err = join(s.failures...)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -58,7 +59,7 @@ func reports() map[string]quit.Report {
 	refused := errors.New("write tcp 10.0.0.7:5432: broken pipe")
 
 	stuck := quit.Report{
-		Cause: sigterm, Fired: at(0), Deadline: at(25 * sec), Ended: at(24800 * ms), Goroutines: 2,
+		Cause: sigterm, Fired: at(0), Started: at(0), Deadline: at(25 * sec), Ended: at(24800 * ms), Goroutines: 2,
 		Steps: []quit.Step{
 			ran(quit.PhaseDelay, "delay", "", 0, 3*sec),
 			ran(quit.PhaseClosers, "*http.Server", "shop/main.go:71", 3*sec, 3050*ms),
@@ -78,7 +79,7 @@ func reports() map[string]quit.Report {
 		quit.NamedError("goroutine shop.(*mailer).run", "", errors.New("smtp: no such host"))))
 
 	running := quit.Report{
-		Cause: sigterm, Fired: at(0), Deadline: at(25 * sec), Goroutines: 14,
+		Cause: sigterm, Fired: at(0), Started: at(0), Deadline: at(25 * sec), Goroutines: 14,
 		Steps: []quit.Step{
 			ran(quit.PhaseClosers, "*http.Server", "shop/main.go:71", 0, 900*ms),
 			{Name: "*kafka.Reader", Site: "shop/main.go:58", Phase: quit.PhaseClosers, Start: at(900 * ms), Stacks: stack},
@@ -97,7 +98,7 @@ func reports() map[string]quit.Report {
 		},
 	}.Taken(at(0), nil)
 
-	odd := quit.Report{Cause: context.Canceled, Fired: at(0), Ended: at(125 * sec)}
+	odd := quit.Report{Cause: context.Canceled, Fired: at(0), Started: at(0), Ended: at(125 * sec)}
 	for i, name := range []string{
 		"<b onclick='x'>&amp;</b>", "two\nlines\tand a tab", "right-to-left \u202egnp.exe", "数据库连接池", "一个名字非常非常非常长的消息队列消费者",
 		"nul\x00 esc\x1b[31m bad\xff", strings.Repeat("long ", 2000), "", "é́́ combining", "🚀 rocket",
@@ -108,7 +109,7 @@ func reports() map[string]quit.Report {
 	odd.Steps = append(odd.Steps, failed(ran(quit.PhaseClosers, "last\nname", "x/y.go:1", 124*sec, 125*sec), errors.New("a\x1b[2Jb\nsecond line")))
 	odd = odd.Taken(at(200*sec), nil)
 
-	many := quit.Report{Cause: context.Canceled, Fired: at(0), Deadline: at(10 * sec), Ended: at(400 * ms)}
+	many := quit.Report{Cause: context.Canceled, Fired: at(0), Started: at(0), Deadline: at(10 * sec), Ended: at(400 * ms)}
 	for i := range 300 {
 		s := ran(quit.PhaseClosers, "*net.TCPConn", "proxy/conn.go:88", time.Duration(i)*ms, time.Duration(i+1)*ms)
 		if i == 120 {
@@ -122,10 +123,10 @@ func reports() map[string]quit.Report {
 	return map[string]quit.Report{
 		"plan": plan, "running": running, "stuck": stuck, "odd": odd, "many": many,
 		"nothing":   quit.Report{}.Taken(at(0), nil),
-		"instant":   quit.Report{Cause: context.Canceled, Fired: at(0), Deadline: at(sec), Ended: at(0), Steps: []quit.Step{ran(quit.PhaseDrain, "drain", "", 0, 0)}}.Taken(at(0), nil),
+		"instant":   quit.Report{Cause: context.Canceled, Fired: at(0), Started: at(0), Deadline: at(sec), Ended: at(0), Steps: []quit.Step{ran(quit.PhaseDrain, "drain", "", 0, 0)}}.Taken(at(0), nil),
 		"fired":     quit.Report{Cause: sigterm, Fired: at(0), Deadline: at(30 * sec), Steps: []quit.Step{{Name: "drain", Phase: quit.PhaseDrain}}}.Taken(at(5*sec), nil),
-		"fast":      quit.Report{Cause: sigterm, Fired: at(0), Deadline: at(25 * sec), Ended: at(431 * us), Steps: []quit.Step{ran(quit.PhaseClosers, "*http.Server", "server/main.go:71", 12*us, 300*us), ran(quit.PhaseDrain, "drain", "", 301*us, 301*us+700), ran(quit.PhaseAfterDrain, "journal", "server/main.go:40", 302*us, 431*us)}}.Taken(at(sec), nil),
-		"unlimited": quit.Report{Cause: context.Canceled, Fired: at(0), Ended: at(3 * time.Hour), Steps: []quit.Step{ran(quit.PhaseClosers, "backup", "tool/main.go:9", 0, 2*time.Hour), ran(quit.PhaseDrain, "drain", "", 2*time.Hour, 3*time.Hour)}}.Taken(at(4*time.Hour), nil),
+		"fast":      quit.Report{Cause: sigterm, Fired: at(0), Started: at(0), Deadline: at(25 * sec), Ended: at(431 * us), Steps: []quit.Step{ran(quit.PhaseClosers, "*http.Server", "server/main.go:71", 12*us, 300*us), ran(quit.PhaseDrain, "drain", "", 301*us, 301*us+700), ran(quit.PhaseAfterDrain, "journal", "server/main.go:40", 302*us, 431*us)}}.Taken(at(sec), nil),
+		"unlimited": quit.Report{Cause: context.Canceled, Fired: at(0), Started: at(0), Ended: at(3 * time.Hour), Steps: []quit.Step{ran(quit.PhaseClosers, "backup", "tool/main.go:9", 0, 2*time.Hour), ran(quit.PhaseDrain, "drain", "", 2*time.Hour, 3*time.Hour)}}.Taken(at(4*time.Hour), nil),
 	}
 }
 
@@ -164,42 +165,30 @@ func TestReportString(t *testing.T) {
 	}
 }
 
-func TestShortDuration(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0s", -1: "0s", 1: "1ns", 999: "999ns", us: "1µs", 1500: "1.5µs", 35400: "35.4µs", 999499: "999µs", 999500: "1ms",
-		ms: "1ms", 123456 * us: "123ms", 999499 * us: "999ms", 999500 * us: "1s", 1234 * ms: "1.23s", 22500 * ms: "22.5s",
-		59949 * ms: "59.9s", 59950 * ms: "1m00s", 123 * sec: "2m03s", time.Hour - 1: "1h00m", 62 * time.Minute: "1h02m",
-		999 * time.Hour: "999h00m", 5000 * time.Hour: "5000h",
-	} {
-		if got := quit.Short(d); got != want {
-			t.Errorf("short(%v) = %q, want %q", d, got, want)
-		}
-	}
-}
-
 func TestReportJSON(t *testing.T) {
 	report := reports()["stuck"]
+	report.Started, report.Steps[1].Deadline = at(ms), at(20*sec)
 	text, err := json.Marshal(report)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
-		Cause                  string
-		Fired, Deadline, Ended time.Time
-		Goroutines             int
-		Failures               []string
-		Steps                  []struct {
-			Name, Site, Phase string
-			Start, End        time.Time
-			Err, Stacks       string
-			Abandoned         bool
-			Steps             []struct{ Name string }
+		Cause                           string
+		Fired, Started, Deadline, Ended time.Time
+		Goroutines                      int
+		Failures                        []string
+		Steps                           []struct {
+			Name, Site, Phase    string
+			Start, Deadline, End time.Time
+			Err, Stacks          string
+			Abandoned            bool
+			Steps                []struct{ Name string }
 		}
 	}
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Cause != report.Cause.Error() || !got.Fired.Equal(report.Fired) || !got.Deadline.Equal(report.Deadline) ||
+	if got.Cause != report.Cause.Error() || !got.Fired.Equal(report.Fired) || !got.Started.Equal(report.Started) || !got.Deadline.Equal(report.Deadline) ||
 		!got.Ended.Equal(report.Ended) || got.Goroutines != report.Goroutines || len(got.Steps) != len(report.Steps) || len(got.Failures) != 4 {
 		t.Errorf("MarshalJSON() = %s", text)
 	}
@@ -209,7 +198,7 @@ func TestReportJSON(t *testing.T) {
 		if s.Err != nil {
 			errText = s.Err.Error()
 		}
-		if g.Name != s.Name || g.Site != s.Site || g.Phase != s.Phase.String() || !g.Start.Equal(s.Start) || !g.End.Equal(s.End) ||
+		if g.Name != s.Name || g.Site != s.Site || g.Phase != s.Phase.String() || !g.Start.Equal(s.Start) || !g.Deadline.Equal(s.Deadline) || !g.End.Equal(s.End) ||
 			g.Err != errText || g.Abandoned != s.Abandoned || g.Stacks != s.Stacks || len(g.Steps) != len(s.Steps) {
 			t.Errorf("step %d of MarshalJSON() = %+v, want %+v", i, g, s)
 		}
@@ -262,15 +251,26 @@ func TestReportLife(t *testing.T) {
 			return r
 		}
 		r := check("before", "delay planned, first planned, child planned, drain planned, db planned", "inner planned, drain planned")
-		if !r.Fired.IsZero() || r.Cause != nil || r.Err() != nil || r.Goroutines != 1 || time.Until(r.Deadline) != quit.DefaultTimeout {
+		if !r.Fired.IsZero() || !r.Started.IsZero() || !r.Steps[0].Deadline.IsZero() || r.Cause != nil || r.Err() != nil || r.Goroutines != 1 || time.Until(r.Deadline) != quit.DefaultTimeout {
 			t.Errorf("before: %+v", r)
 		}
 
+		began := time.Now()
+		q.Fire()
+		time.Sleep(500 * time.Millisecond)
+		r = check("fired", "delay planned, first planned, child planned, drain planned, db planned", "inner planned, drain planned")
+		if !r.Fired.Equal(began) || !r.Started.IsZero() {
+			t.Errorf("fired: %+v, want Started zero", r)
+		}
+		began = time.Now()
 		go q.GracefulStop()
-		time.Sleep(1500 * time.Millisecond)
+		time.Sleep(time.Second)
 		r = check("during", "delay ok, first ok, child running, drain planned, db planned", "inner running, drain planned")
-		if r.Fired.IsZero() || r.Cause != context.Canceled || !r.Ended.IsZero() || r.Err() != nil {
+		if r.Fired.IsZero() || !r.Started.Equal(began) || r.Cause != context.Canceled || !r.Ended.IsZero() || r.Err() != nil {
 			t.Errorf("during: %+v", r)
+		}
+		if got, want := r.Steps[0].Deadline, began.Add((quit.DefaultTimeout-time.Second)/5*4); !got.Equal(want) || !r.Steps[3].Deadline.IsZero() {
+			t.Errorf("during: deadlines of the delay and the drain = %v, %v, want %v and zero", got, r.Steps[3].Deadline, want)
 		}
 		time.Sleep(time.Second)
 		check("in the drain", "delay ok, first ok, child ok, drain running, db planned", "inner ok, drain ok")
@@ -502,8 +502,172 @@ func TestReportTellsOnce(t *testing.T) {
 	child.RegisterCloser(closerFunc(func() error { return errors.New("boom\n") }), quit.Name("a\nb"))
 	q.RegisterQuitCloser(child, quit.Name("c\td"))
 	q.GracefulStop()
-	if text := q.Report().String(); strings.Count(text, "boom") != 1 || strings.Count(text, "\n✗ ") != 3 {
+	if text := q.Report().String(); strings.Count(text, "boom") != 1 || strings.Count(text, "\n✗ ") != 3 || !strings.Contains(text, ", 1 failure\n") {
 		t.Errorf("a failure in a child is not told once, with its two steps:\n%s", text)
+	}
+}
+
+// TestReportOfChild has an event within an event, with failures of its steps, of
+// its goroutine and of its own, of which some are alike.
+func TestReportOfChild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child := quietEvent(), quietEvent()
+		boom := closerFunc(func() error { return errors.New("boom") })
+		for range 3 {
+			child.RegisterCloser(boom, quit.Name("consumer"))
+		}
+		child.RegisterCloser(closerFunc(func() error { return errors.Join(os.ErrClosed, io.EOF) }), quit.Name("pool"), quit.Ignore(io.EOF))
+		child.Go(func(ctx context.Context) error { <-ctx.Done(); return errors.New("lost") }, quit.Name("worker"))
+		q.RegisterQuitCloser(child, quit.Name("child"))
+		q.AddGoroutine()
+		q.DoneGoroutine()
+		q.DoneGoroutine()
+		q.GracefulStop()
+		got := q.Report().String()
+		for _, want := range []string{", 6 failures\n", "✗   consumer ×3 ", " ×3: boom\n", "lost\n", os.ErrClosed.Error() + "\n", "1 time more than"} {
+			if strings.Count(got, want) != 1 {
+				t.Errorf("String() does not have %q once:\n%s", want, got)
+			}
+		}
+		if strings.Contains(got, "counted") {
+			t.Errorf("String() has a count of goroutines below zero:\n%s", got)
+		}
+	})
+}
+
+// endlessError is within itself. A nil one panics.
+type endlessError struct{ text string }
+
+func (e *endlessError) Error() string { return e.text }
+
+func (e *endlessError) Unwrap() error {
+	if e.text == "" {
+		return nil
+	}
+	return e
+}
+
+// TestReportOfAnything has reports that a program would not make, but for its
+// mistakes.
+func TestReportOfAnything(t *testing.T) {
+	deep := failed(ran(quit.PhaseClosers, "leaf", "a.go:1", 0, sec), errors.New("boom"))
+	for range 20_000 {
+		outer := failed(ran(quit.PhaseClosers, "event", "b.go:1", 0, sec), quit.NamedError(deep.Name, deep.Site, deep.Err))
+		outer.Steps = []quit.Step{deep}
+		deep = outer
+	}
+	crowd := make([]quit.Step, 3000)
+	for i := range crowd {
+		s := ran(quit.PhaseClosers, "*net.TCPConn", "proxy/conn.go:88", 0, time.Duration(i/1000+1)*sec)
+		crowd[i] = abandoned(s, "1 goroutine of *net.TCPConn:\n\tmain.hang\n")
+	}
+	panicked := &quit.PanicError{Value: "oh\x1b", Stack: []byte("goroutine 7 [running]:\nmain.oh(\x07)\n\t/src/main.go:7\n")}
+	long := strings.Repeat("ten bytes\n", 1<<20)
+	for name, test := range map[string]struct {
+		report quit.Report
+		lines  int      // of String
+		most   int      // bytes of String
+		want   []string // in String
+		json   []string // in the JSON
+	}{
+		"deep": {
+			report: quit.Report{
+				Fired:   at(0),
+				Started: at(0),
+				Ended:   at(sec),
+				Steps:   []quit.Step{deep},
+			},
+			lines: 20_005,
+			most:  150 * 20_000,
+			want:  []string{", 1 failure\n", ": … 19993 more …: ", "): boom\n"},
+			json: []string{
+				"… 19001 steps more",
+			},
+		},
+		"crowd": {
+			report: quit.Report{Fired: at(0), Started: at(0), Ended: at(3 * sec), Steps: crowd},
+			lines:  15,
+			most:   4000,
+			want: []string{
+				", 3000 failures\n",
+				" ×3000 ",
+				") ×1000: abandoned after 1s",
+				") ×1000: abandoned after 3s",
+			},
+		},
+		"long": {
+			report: quit.Report{
+				Cause:   errors.New(long),
+				Fired:   at(0),
+				Started: at(0),
+				Ended:   at(sec),
+				Steps: []quit.Step{
+					failed(ran(quit.PhaseDrain, "drain", "", 0, sec), errors.New(long)),
+				},
+			},
+			lines: 415,
+			most:  10_000,
+			want:  []string{", 1 failure\n", "  … 10481663 bytes more\n"},
+			json: []string{
+				strings.ReplaceAll(long, "\n", "\\n"),
+			},
+		},
+		"broken": {
+			report: quit.Report{Cause: (*endlessError)(nil), Fired: at(0), Started: at(0), Ended: at(sec), Goroutines: -7, Steps: []quit.Step{
+				failed(ran(quit.PhaseClosers, "nil", "", 0, sec), (*endlessError)(nil)),
+				failed(ran(quit.PhaseClosers, "endless", "", 0, sec), &endlessError{text: "boom"})}},
+			lines: 8,
+			most:  1000,
+			want:  []string{"cause: <nil>", ", 2 failures\n", "✗ nil: <nil>\n", "✗ endless: boom\n"},
+			json: []string{
+				`"goroutines":0`,
+				`"err":"\u003cnil\u003e"`,
+			},
+		},
+		"ages": {
+			report: quit.Report{
+				Fired:   time.Date(-9999, 1, 1, 0, 0, 0, 0, time.UTC),
+				Started: at(0),
+				Ended:   time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC),
+				Steps:   []quit.Step{ran(quit.PhaseDrain, "drain", "", 0, sec)},
+			},
+			lines: 3,
+			most:  1000,
+			json:  []string{`"fired":"0000-`, `"ended":"9999-`},
+		},
+		"panic": {
+			report: quit.Report{Fired: at(0), Started: at(0), Ended: at(sec), Steps: []quit.Step{
+				failed(ran(quit.PhaseClosers, "a", "", 0, sec), errors.Join(io.EOF, panicked))}},
+			lines: 9,
+			most:  1000,
+			want: []string{
+				"✗ a: EOF\n  panic: oh\\x1b\n    goroutine 7 [running]:\n    main.oh(\\a)\n        /src/main.go:7\n",
+			},
+		},
+	} {
+		got := test.report.String()
+		if n := strings.Count(got, "\n"); n != test.lines || len(got) > test.most || !utf8.ValidString(got) {
+			t.Errorf("%s: String() has %d lines, %d bytes, want %d, and %d at most:\n%.5000s", name, n, len(got), test.lines, test.most, got)
+		}
+		for _, want := range test.want {
+			if strings.Count(got, want) != 1 {
+				t.Errorf("%s: String() does not have %q once:\n%.5000s", name, want, got)
+			}
+		}
+		b, err := json.Marshal(test.report)
+		if err != nil || !json.Valid(b) {
+			t.Errorf("%s: Marshal() = %.300s, %v, want no error", name, b, err)
+		}
+		for _, want := range test.json {
+			if !bytes.Contains(b, []byte(want)) {
+				t.Errorf("%s: Marshal() = %.5000s, want %.300s in it", name, b, want)
+			}
+		}
+		for _, s := range test.report.Steps[:1] {
+			if b, err := json.Marshal(s); err != nil || !bytes.HasPrefix(b, []byte(`{"name":"`+s.Name+`"`)) {
+				t.Errorf("%s: Marshal() of a step = %.300s, %v, want no error", name, b, err)
+			}
+		}
 	}
 }
 

@@ -2,11 +2,12 @@ package quit
 
 import (
 	"context"
-	"fmt"
 	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
+
+	"github.com/gracefulgo/graceful/internal/text"
 )
 
 // The methods of errors and contexts are user code. They are called here, where
@@ -35,14 +36,8 @@ func newPanicError(value any) *PanicError {
 	return &PanicError{Value: value, Stack: debug.Stack()}
 }
 
-// errorText returns the text of err, or "" for nil. It is fmt's, which survives
-// an Error method that panics, as that of a typed nil does.
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return fmt.Sprint(err)
-}
+// errorText returns the text of err, or "" for nil.
+func errorText(err error) string { return text.Error(err) }
 
 // mostWrapped is how many errors one may wrap. With more, it is taken to wrap
 // errors without end. Tests have a smaller one.

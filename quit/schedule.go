@@ -330,12 +330,12 @@ func (s *schedule) unnamed() <-chan struct{} {
 	return s.clear
 }
 
-// conclude sets the result. It is called once, by whoever was told by next that
-// the shutdown has ended.
-func (s *schedule) conclude(at time.Time, err error) {
+// conclude sets the result, and the failures that it is made of. It is called
+// once, by whoever was told by next that the shutdown has ended.
+func (s *schedule) conclude(at time.Time, failures []error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended, s.err = at, err
+	s.ended, s.failures, s.err = at, failures, err
 	s.touch()
 }
 

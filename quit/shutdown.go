@@ -136,6 +136,7 @@ func after(from time.Time, d time.Duration) time.Time {
 // the fire: whoever hears of the fire and comes with a context of its own is
 // later.
 func (q *QuitEvent) open() {
+	<-q.Done() // another call may have begun to fire, and not be done with it
 	own := map[Phase]*entry{PhaseDrain: q.own(PhaseDrain)}
 	if q.Delay > 0 {
 		own[PhaseDelay] = q.own(PhaseDelay)
@@ -250,7 +251,7 @@ func (q *QuitEvent) conclude() {
 		failures = append(failures, err)
 		q.logFailure(err, "", true)
 	}
-	q.sched.conclude(now, result(failures, await))
+	q.sched.conclude(now, failures, result(failures, await))
 	q.work.fire(errNoTime)
 	q.logStopped(now, len(failures))
 	if idle := q.records.idle(); idle != nil {

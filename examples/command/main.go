@@ -46,7 +46,7 @@ func main() {
 		exit(2, fmt.Errorf("-size must be more than 0, not %d", *size))
 	}
 	if !*verbose {
-		slog.SetLogLoggerLevel(slog.LevelWarn) // to end is nothing to talk about
+		q.Logger = slog.New(slog.DiscardHandler) // main says in the end what has failed
 	}
 
 	// From here on none of these ends the program before it has cleaned up. A broken

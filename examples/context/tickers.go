@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
@@ -30,7 +29,7 @@ func tick(ctx context.Context, name string, every time.Duration) error {
 // of the program. Its Shutdown waits for its goroutines, but no longer than timeout, or
 // than the program gives it where that is less.
 func startService(timeout time.Duration, n int, every time.Duration, stuck, fail bool) *quit.QuitEvent {
-	svc := &quit.QuitEvent{Timeout: timeout, Logger: slog.With("event", "service")}
+	svc := &quit.QuitEvent{Timeout: timeout}
 	for i := range n {
 		svc.Go(func(ctx context.Context) error { return tick(ctx, fmt.Sprint("service ticker ", i+1), every) })
 	}

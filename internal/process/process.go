@@ -15,6 +15,8 @@
 //		p.Signal(syscall.SIGTERM)
 //		p.WantExit(0)
 //	}
+//
+// A test binary can also be several programs: see [Program].
 package process
 
 import (
@@ -35,38 +37,63 @@ import (
 	"time"
 )
 
-// With this variable the test binary is the program.
+// With this variable the test binary is a program: the one of NewProgram with
+// that name, or main.
 const asProgram = "QUIT_TEST_AS_PROGRAM"
 
+// mainName is the name of Main's main.
+const mainName = "main()"
+
 // limit is how long a process may live, and how long a test waits for something
-// to happen that is expected at once: far more than a slow machine needs.
+// that is expected at once: far more than a slow machine needs.
 const limit = 3 * time.Minute
 
-// Main runs the tests, or main where the binary was started by Start or Command.
+// Main runs the tests, or, in a process that a test has started, the program.
+// main is the program of Start and Command; it may be nil if there are only
+// those of NewProgram.
 func Main(m *testing.M, main func()) {
-	if os.Getenv(asProgram) != "" {
+	if name := os.Getenv(asProgram); name != "" {
 		os.Unsetenv(asProgram)
-		main()
+		// A process whose test was killed ends by itself. A timer is no
+		// goroutine.
+		time.AfterFunc(2*limit, func() { panic("no test has ended this process") })
+		if name == mainName {
+			main()
+		} else {
+			toTest = os.NewFile(3, "pipe to the test")
+			programs[name](os.Args[1:])
+		}
 		os.Exit(0)
 	}
-	// A test that runs in the background of a shell ignores interrupts, and then
-	// so do the processes it starts; but not if it handles them.
-	if signal.Ignored(os.Interrupt) {
-		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	// A process inherits which signals are ignored, as they are in the
+	// background of a shell, but not which are handled.
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	os.Exit(m.Run())
 }
 
-// Command returns the program with args, not started yet. If it lives longer than
-// three minutes, SIGQUIT ends it, with its stacks on stderr.
+// Command returns Main's main with args, not started yet. If it lives longer
+// than three minutes, SIGQUIT ends it, with its stacks on stderr.
 func Command(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	return command(t, mainName, args)
+}
+
+func command(t testing.TB, program string, args []string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := Other(t, self, args...)
-	cmd.Env = append(cmd.Env, asProgram+"=1")
+	cmd.Env = append(cmd.Env, asProgram+"="+program, "GOTRACEBACK=single",
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // by default each exit takes a second
+	if testing.CoverMode() != "" {
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+t.TempDir()) // without it, a warning is on stderr
+	}
 	return cmd
 }
 
@@ -77,7 +104,7 @@ func Other(t testing.TB, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
 	cmd.WaitDelay = time.Minute // also for what is left in the pipes when it has ended
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = os.Environ()
 	return cmd
 }
 
@@ -89,20 +116,31 @@ type Process struct {
 	stdout, stderr output
 	read           int // of stdout, by Line
 	exited         chan struct{}
+
+	// The test's ends of the pipes of a Program; of no use in another process.
+	said  *bufio.Reader
+	stdin io.Writer
 }
 
-// Start starts the program with args.
+// Start starts Main's main with args.
 func Start(t testing.TB, args ...string) *Process {
 	t.Helper()
 	return StartCommand(t, Command(t, args...))
 }
 
-// StartCommand starts cmd, whose Stdout and Stderr it takes for itself. At the end
-// of the test the process is killed, if it is still there.
+// StartCommand starts cmd. Where cmd has no Stdout or Stderr, the methods of
+// the Process read it. At the end of the test the process is killed if it still
+// runs, and what it wrote is logged if the test has failed.
 func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
-	p := &Process{Cmd: cmd, t: t, exited: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
+	p := &Process{Cmd: cmd, t: t, exited: make(chan struct{}),
+		said: bufio.NewReader(strings.NewReader("")), stdin: io.Discard}
+	if cmd.Stdout == nil {
+		cmd.Stdout = &p.stdout
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &p.stderr
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +154,7 @@ func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 		cmd.Process.Kill()
 		<-p.exited
 		if t.Failed() {
-			t.Logf("stdout of %v:\n%s\nstderr:\n%s", cmd, p.Stdout(), p.Stderr())
+			t.Logf("%v: %v, stdout:\n%s\nstderr:\n%s", cmd, p.ProcessState, p.Stdout(), p.Stderr())
 		}
 	})
 	return p
@@ -148,8 +186,8 @@ func (p *Process) Signal(sig os.Signal) {
 	}
 }
 
-// InterruptAgain sends an interrupt that counts as a second Ctrl-C: half a second after
-// the first one, or sooner, it would be the same that arrives twice.
+// InterruptAgain sends an interrupt that counts as a second Ctrl-C: within half
+// a second after the first one it would count as the same one, arriving twice.
 func (p *Process) InterruptAgain() {
 	p.t.Helper()
 	time.Sleep(600 * time.Millisecond)
@@ -191,18 +229,28 @@ func (p *Process) AwaitPortClosed(addr string) {
 func (p *Process) Stdout() string { return p.stdout.String() }
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// WantExit waits for the end of the process, which should have that status: of
-// one that a signal ended it is -1.
-func (p *Process) WantExit(status int) {
+// WantEnd waits for the end of the process, and wants it to be as in "exit
+// status 130" or "signal: terminated". A Program is to have said nothing more.
+func (p *Process) WantEnd(want string) {
 	p.t.Helper()
+	if rest, _ := io.ReadAll(p.said); len(rest) > 0 {
+		p.t.Errorf("the process said %q, want nothing more", rest)
+	}
 	<-p.exited
-	if got := p.ProcessState.ExitCode(); got != status {
-		p.t.Errorf("%v, want exit status %d", p.ProcessState, status)
+	if got := p.ProcessState.String(); got != want {
+		p.t.Errorf("the process ended with %q, want %q", got, want)
 	}
 }
 
-// WantBadStart starts the program with args, and wants it to end with that status,
-// and to have said no more than one line on stderr, with the name of its folder and with why.
+// WantExit is WantEnd for an exit status.
+func (p *Process) WantExit(status int) {
+	p.t.Helper()
+	p.WantEnd(fmt.Sprint("exit status ", status))
+}
+
+// WantBadStart starts the program with args, and wants it to end with that
+// status, having written nothing but one line on stderr, which begins with the
+// name of its folder and contains why.
 func WantBadStart(t testing.TB, status int, why string, args ...string) {
 	t.Helper()
 	folder, err := os.Getwd() // of a test: that of its package
@@ -212,14 +260,18 @@ func WantBadStart(t testing.TB, status int, why string, args ...string) {
 	p := Start(t, args...)
 	p.WantExit(status)
 	got, prefix := p.Stderr(), filepath.Base(folder)+": "
-	if p.Stdout() != "" || !strings.HasPrefix(got, prefix) || !strings.Contains(got, why) || strings.Index(got, "\n") != len(got)-1 {
-		t.Errorf("%q: stdout = %q, stderr = %q, want only the latter, one line: %s… %s…", args, p.Stdout(), got, prefix, why)
+	oneLine := strings.Index(got, "\n") == len(got)-1
+	if p.Stdout() != "" || !oneLine || !strings.HasPrefix(got, prefix) ||
+		!strings.Contains(got, why) {
+		t.Errorf("%q: stdout = %q, stderr = %q, want only the latter, one line: %s… %s…",
+			args, p.Stdout(), got, prefix, why)
 	}
 }
 
-// Patiently calls try with a timeout for the program. What comes at its end has a part of that
-// time, which may be too short on a slow machine: try reports false then, and is called
-// again with twice as much, at most two times. A test that has failed is not tried again.
+// Patiently calls try with a timeout for the program. The last steps of a stop
+// have a part of that time only, which may be too short on a slow machine. Then
+// try reports false, and is called again with twice as much, at most two times.
+// A test that has failed is not tried again.
 func Patiently(t testing.TB, timeout time.Duration, try func(timeout time.Duration) bool) {
 	t.Helper()
 	for range 3 {
@@ -232,9 +284,9 @@ func Patiently(t testing.TB, timeout time.Duration, try func(timeout time.Durati
 	t.Error("no time is enough")
 }
 
-// NeverRead sends request to addr again and again, and reads no answer, until the server
-// is stuck in a write: then it does not read any longer either. The connection is open until
-// the end of the test.
+// NeverRead sends request to addr again and again, and reads no answer, until
+// the server is stuck in a write: then it does not read any longer either. The
+// connection is open until the end of the test.
 func NeverRead(t testing.TB, addr, request string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -242,12 +294,14 @@ func NeverRead(t testing.TB, addr, request string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	// A small buffer, and requests that are not small: whenever a server that is merely slow
-	// reads one, there is room for more to be sent.
+	// A small buffer, and requests that are not small: whenever a server that
+	// is merely slow reads one, there is room for more to be sent.
 	conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
-	request = strings.Replace(request, "\r\n\r\n", "\r\nPad: "+strings.Repeat("x", 256)+"\r\n\r\n", 1)
+	padded := "\r\nPad: " + strings.Repeat("x", 256) + "\r\n\r\n"
+	request = strings.Replace(request, "\r\n\r\n", padded, 1)
 	batch := strings.Repeat(request, 1+64<<10/len(request))
-	// Several times in a row, and each time it answers another client: so it does not just stand still.
+	// Several times in a row, and each time it answers another client: so the
+	// server does not just stand still.
 	for rest, stuck := batch, 0; stuck < 6; {
 		conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 		n, err := io.WriteString(conn, rest)
@@ -265,9 +319,10 @@ func NeverRead(t testing.TB, addr, request string) {
 	}
 }
 
-// SlowToSend has a client send the head of a GET to addr, which announces a body, and never
-// the body: that holds up a stop until the server has no more patience with it. It
-// returns a func to call after the stop, which wants the client to have its answer.
+// SlowToSend has a client send the head of a GET to addr, which announces a
+// body, and never the body. That delays a stop until the server waits no
+// longer. It returns a func to call after the stop, which wants the client to
+// have its answer.
 func SlowToSend(t testing.TB, addr, path string) (wantAnswer func()) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -301,7 +356,8 @@ func ask(t testing.TB, addr string) {
 	}
 }
 
-// TakenAddr returns an address on which somebody listens until the end of the test.
+// TakenAddr returns an address on which somebody listens until the end of the
+// test.
 func TakenAddr(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -16,15 +16,6 @@ type Labels struct{ p unsafe.Pointer } // a *labelMap of runtime/pprof; nil: non
 // it starts inherits.
 func Inherited() Labels { return Labels{getProfLabel()} }
 
-// Package runtime/pprof can set the labels of a goroutine, but not tell them. So
-// there is no other way to add to what a go statement inherits: without this, the
-// labels of a tracer would be lost in each goroutine that we start. The runtime
-// keeps this func for those who use it by this name (go.dev/issue/67401). Its
-// result is opaque here, but for its type, of which context.Context knows.
-//
-//go:linkname getProfLabel runtime/pprof.runtime_getProfLabel
-func getProfLabel() unsafe.Pointer
-
 // Extend returns ctx with the labels l, the name and one more owner. It reports
 // whether l are no labels, or labels that have the owner already: those are few,
 // while those of others may be new ones for each request.

@@ -1,10 +1,12 @@
-// Package text draws texts that are not ours for a terminal or a page.
+// Package text prepares texts for a terminal or a page: names and errors, which
+// can be anything, and durations and numbers.
 package text
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -12,6 +14,9 @@ import (
 // OneLine returns s with everything escaped that would not stay in its place:
 // control characters, marks that change the direction, and what is not UTF-8.
 func OneLine(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
+		return s // as most names
+	}
 	var b strings.Builder
 	for i, r := range s {
 		switch {
@@ -35,10 +40,12 @@ func Width(s string) int {
 	return n
 }
 
-// runeWidth returns 0 for marks on the rune before, 2 for the scripts and symbols
-// that terminals draw wide, and 1 for the rest.
+// runeWidth returns 0 for marks on the rune before, 2 for the scripts and
+// symbols that terminals draw wide, and 1 for the rest.
 func runeWidth(r rune) int {
 	switch {
+	case r < 0x300:
+		return 1
 	case unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Me, r):
 		return 0
 	case r >= 0x1100 && (r <= 0x115F || r >= 0x2E80 && r <= 0xA4CF || r >= 0xAC00 && r <= 0xD7A3 ||
@@ -63,3 +70,115 @@ func Clip(s string, n int) string {
 	}
 	return b.String() + "…"
 }
+
+// Tail cuts s to its last n columns, with an ellipsis where something is
+// missing.
+func Tail(s string, n int) string {
+	width := Width(s)
+	if width <= n {
+		return s
+	}
+	for i, r := range s {
+		if width < n && runeWidth(r) > 0 {
+			return "…" + s[i:]
+		}
+		width -= runeWidth(r)
+	}
+	return "…"
+}
+
+// Head returns the first n bytes of s at most, without a part of a rune at the
+// end.
+func Head(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// Lines returns the lines of s, each as OneLine has it, with spaces for tabs.
+// Beyond the first n bytes of s it only says how much there is.
+func Lines(s string, n int) string {
+	s = strings.TrimRight(s, "\n")
+	head := Head(s, n)
+	var b strings.Builder
+	shown := strings.ReplaceAll(strings.TrimRight(head, "\n"), "\t", "    ")
+	for line := range strings.SplitSeq(shown, "\n") {
+		b.WriteString(OneLine(line) + "\n")
+	}
+	if more := len(s) - len(head); more > 0 {
+		fmt.Fprintf(&b, "… %s more\n", Plural(more, "byte"))
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// Error returns the text of err, and "" for nil. An Error method that panics,
+// as that of a typed nil does, has the text that package fmt makes of it.
+func Error(err error) (text string) {
+	if err == nil {
+		return ""
+	}
+	defer func() {
+		if recover() != nil {
+			text = panicked(err)
+		}
+	}()
+	return err.Error()
+}
+
+// panicked is fmt.Sprint(err), which panics if the value of the panic does so,
+// too.
+func panicked(err error) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprintf("%T: panic in Error", err)
+		}
+	}()
+	return fmt.Sprint(err)
+}
+
+// Plural returns n with the noun, which is regular.
+func Plural[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Duration returns d in at most seven columns: 12µs, 1.23s, 2m03s, 1h02m.
+func Duration(d time.Duration) string {
+	three := func(unit time.Duration, name string) string {
+		switch v := float64(d) / float64(unit); {
+		case v >= 99.95:
+			return fmt.Sprintf("%.0f%s", v, name)
+		case v >= 9.995:
+			return trimZeros(fmt.Sprintf("%.1f", v)) + name
+		default:
+			return trimZeros(fmt.Sprintf("%.2f", v)) + name
+		}
+	}
+	switch {
+	case d <= 0:
+		return "0s"
+	case d < time.Microsecond:
+		return fmt.Sprintf("%dns", d)
+	case d < 999500*time.Nanosecond:
+		return three(time.Microsecond, "µs")
+	case d < 999500*time.Microsecond:
+		return three(time.Millisecond, "ms")
+	case d < 59950*time.Millisecond:
+		return three(time.Second, "s")
+	case d < time.Hour-500*time.Millisecond:
+		d = d.Round(time.Second)
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 1000*time.Hour:
+		d = d.Round(time.Minute)
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dh", d/time.Hour)
+}
+
+func trimZeros(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"), ".") }

@@ -2,21 +2,19 @@ package quithttp
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"html/template"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/text"
+	"github.com/gracefulgo/graceful/internal/timeline"
 	"github.com/gracefulgo/graceful/quit"
 )
 
@@ -36,9 +34,10 @@ type pageAssets struct {
 	report     *template.Template
 }
 
-// assets are made when they are first used. The style and the script are part of the page, so that it
-// works under any path, and are allowed by their hashes. The address of the icon is an empty one, or browsers
-// would ask the server for one.
+// assets are made when they are first used. The style and the script are part
+// of the page, so that it works under any path, and are allowed by their
+// hashes. The address of the icon is an empty one, or browsers would ask the
+// server for one.
 var assets = sync.OnceValue(func() *pageAssets {
 	hash := func(s string) string {
 		sum := sha256.Sum256([]byte(s))
@@ -79,40 +78,27 @@ func (a *pageAssets) page(s shot) []byte {
 
 // shot is a report, and what depends on the time at which it was taken.
 type shot struct {
-	quit.Report
+	*timeline.Timeline
 	clock time.Duration // from the fire; 0 before it
-	limit time.Duration // of the shutdown; 0: none
 	span  time.Duration // of the time axis; 0: nothing is on it
 }
 
-func take(q *quit.QuitEvent) shot {
-	s := shot{Report: q.Report()}
-	if !s.Fired.IsZero() {
-		s.clock = time.Since(s.Fired)
-	}
-	switch {
-	case s.Deadline.IsZero():
-	case s.started():
-		s.limit = s.Deadline.Sub(s.Fired).Round(time.Millisecond)
-	default: // less is left to the deadline by now, but the limit is the same
-		s.limit = cmp.Or(q.Timeout, quit.DefaultTimeout)
-	}
-	switch {
-	case !s.Ended.IsZero():
-		s.clock = s.Ended.Sub(s.Fired)
+func take(q *quit.QuitEvent) shot { return newShot(q.Report()) }
+
+func newShot(r quit.Report) shot {
+	s := shot{Timeline: timeline.Of(r)}
+	s.clock = s.Until().Sub(s.Begin())
+	switch s.Stage() {
+	case timeline.Stopped:
 		s.span = max(s.clock, 1)
-	case s.started():
+	case timeline.Stopping:
 		// The axis grows in steps, so that between them only the bars do.
 		s.span = roundUp(max(s.clock, 100*time.Millisecond))
-		if s.limit > s.clock {
-			s.span = min(s.span, s.limit)
+		if s.Limit > s.clock {
+			s.span = min(s.span, s.Limit)
 		}
 	}
 	return s
-}
-
-func (s *shot) started() bool {
-	return !s.Ended.IsZero() || len(s.Steps) > 0 && !s.Steps[0].Start.IsZero()
 }
 
 // roundUp returns the next of 1, 2, 5, 10, 20, 50 and so on.
@@ -126,7 +112,8 @@ func roundUp(d time.Duration) time.Duration {
 	return 10 * unit
 }
 
-// picture is what the template draws. Lengths on the time axis are in percent, all others in pixels.
+// picture is what the template draws. Lengths on the time axis are in percent,
+// all others in pixels.
 type picture struct {
 	Class, Marker, State   string
 	Before, Elapsed, After string // the time used, in words
@@ -148,36 +135,34 @@ type fact struct{ Name, Text string }
 
 type tick struct{ At, Label string }
 
-// row is a step, or several that are alike.
+// row is a row of the timeline, with its texts and its place in the picture.
 type row struct {
-	Class, Marker, Word       string
-	Name, Site, Times         string // as far as there is room for them
-	Full, FullSite, In, Phase string
-	Begun, Took               string
-	Running                   bool
-	Since                     int64 // the fire, in milliseconds, when it began
-	BarX, BarWidth            string
-	X, Y                      int
-	step                      *quit.Step
-	folded                    int // steps; the times are those of all
-	start, end                time.Time
-	path                      []string
+	*timeline.Row
+	Class, Marker string
+	Name, Site    string // as far as there is room for them
+	Full          string
+	FullSite      string
+	Begun, Took   string
+	Running       bool
+	Since         int64 // the fire, in milliseconds, when it began
+	BarX          string
+	BarWidth      string
+	X, Y          int
 }
 
+// failure is a detail of the timeline.
 type failure struct{ Marker, Title, Text, Stacks string }
 
-// mostRows bounds the page. What failed or runs is on it in any case.
+// mostRows bounds the page. What failed or runs, and not only because a step in
+// it did, is on it in any case.
 const mostRows = 1000
 
-// html returns the report as it is drawn when the clock shows the given time. The
-// same report at the same time is drawn the same.
+// html returns the report as it is drawn when the clock shows the given time.
+// The same report at the same time is drawn the same.
 func (s *shot) html(clock time.Duration) []byte {
-	p := &picture{shot: s, clock: clock, Span: s.span.Milliseconds(), Limit: s.limit.Milliseconds()}
+	p := &picture{shot: s, clock: clock, Span: s.span.Milliseconds(), Limit: s.Limit.Milliseconds()}
 	p.addTicks()
-	p.addRows(s.Steps, nil)
-	for _, w := range p.Rows {
-		p.place(w)
-	}
+	p.addRows()
 	p.addFailures()
 	p.addHead()
 	var b bytes.Buffer
@@ -189,40 +174,44 @@ func (s *shot) html(clock time.Duration) []byte {
 
 func (p *picture) addHead() {
 	s := p.shot
-	within := "without a limit"
-	if s.limit > 0 {
-		within = "of " + length(s.limit)
+	limit, within := "no limit", "without a limit"
+	if s.Limit > 0 {
+		limit = text.Duration(s.Limit)
+		within = "of " + limit
 	}
-	if s.limit > 0 && s.started() {
-		p.Used = percent(p.clock, s.limit)
-	}
-	switch {
-	case s.Fired.IsZero() && s.limit > 0:
-		p.Class, p.Marker, p.State, p.Before = "planned", "·", "Not fired", "a shutdown would have "+length(s.limit)
-	case s.Fired.IsZero():
-		p.Class, p.Marker, p.State, p.Before = "planned", "·", "Not fired", "a shutdown would have no limit"
-	case !s.started():
-		p.Class, p.Marker, p.State, p.Elapsed, p.After = "running", "▸", "Fired", ticking(p.clock), "ago, not shut down"
-	case s.Ended.IsZero():
-		p.Class, p.Marker, p.State, p.Elapsed, p.After = "running", "▸", "Shutting down", ticking(p.clock), within
-	default:
-		p.Class, p.Marker, p.State, p.Before, p.Elapsed, p.After = "ok", "✓", "Stopped", "after", length(s.clock), within
+	switch s.Stage() {
+	case timeline.Idle:
+		p.Class, p.Marker, p.State = "planned", "·", "Not fired"
+		p.Before = "a shutdown would have " + limit
+	case timeline.Fired:
+		p.Class, p.Marker, p.State = "running", "▸", "Fired"
+		p.Elapsed, p.After = ticking(p.clock), "ago, not shut down"
+	case timeline.Stopping:
+		p.Class, p.Marker, p.State = "running", "▸", "Shutting down"
+		p.Elapsed, p.After = ticking(p.clock), within
+	case timeline.Stopped:
+		p.Class, p.Marker, p.State = "ok", "✓", "Stopped"
+		p.Before, p.Elapsed, p.After = "after", text.Duration(s.clock), within
 	}
 	p.Live = p.Class == "running"
-	if n := len(p.Failures); n > 0 && p.Class == "ok" {
-		p.Class, p.Marker, p.State = "failed", "✗", "Stopped with 1 failure"
-		if n > 1 {
-			p.State = fmt.Sprintf("Stopped with %d failures", n)
+	if s.Limit > 0 && s.Stage() >= timeline.Stopping {
+		p.Used = percent(p.clock, s.Limit)
+	}
+	if s.Failures > 0 {
+		p.State += " with " + text.Plural(s.Failures, "failure")
+		if p.Class == "ok" {
+			p.Class, p.Marker = "failed", "✗"
 		}
 	}
 	if s.Cause != nil {
-		p.Facts = append(p.Facts, fact{"Cause", text.Clip(text.OneLine(strings.TrimPrefix(textOf(s.Cause), "quit: ")), 200)},
+		p.Facts = append(p.Facts, fact{"Cause", text.Clip(s.Reason, 200)},
 			fact{"Fired", s.Fired.Format("2006-01-02 15:04:05.000 MST")})
 	}
 	p.Facts = append(p.Facts, fact{"Goroutines counted", strconv.Itoa(s.Goroutines)})
 }
 
-// addTicks adds some round times to the axis, but none where its label would not fit.
+// addTicks adds some round times to the axis, but none where its label would
+// not fit.
 func (p *picture) addTicks() {
 	span := p.shot.span
 	if span == 0 {
@@ -230,175 +219,66 @@ func (p *picture) addTicks() {
 	}
 	p.Height = 24
 	for at, each := time.Duration(0), roundUp(span/5); at <= span-span/8; at += each {
-		p.Ticks = append(p.Ticks, tick{percent(at, span), length(at)})
+		p.Ticks = append(p.Ticks, tick{percent(at, span), text.Duration(at)})
 	}
 }
 
-// addRows adds steps and what is in them. Those that follow each other and
-// differ in nothing but their times are folded.
-func (p *picture) addRows(steps []quit.Step, path []string) {
-	var last *row // that the next step may be folded into
-	for i := range steps {
-		s := &steps[i]
-		w := &row{step: s, path: path, folded: 1, start: s.Start, end: s.End}
-		switch {
-		case s.Abandoned:
-			w.Class, w.Marker, w.Word = "abandoned", "✗", "ABANDONED"
-		case s.Err != nil:
-			w.Class, w.Marker, w.Word = "failed", "✗", "FAILED"
-		case s.Start.IsZero():
-			w.Class, w.Marker, w.Word = "planned", "·", "planned"
-		case s.End.IsZero():
-			w.Class, w.Marker, w.Word, w.Running = "running", "▸", "running", true
-		default:
-			w.Class, w.Marker, w.Word = "ok", "✓", "ok"
+// addRows adds all rows that are to be on the page.
+func (p *picture) addRows() {
+	for i := range p.shot.Rows {
+		w := &p.shot.Rows[i]
+		must := w.Tells || w.State == timeline.Running && len(w.Steps) == 0
+		if !must && len(p.Rows) >= mostRows {
+			p.More += w.Folded
+			continue
 		}
-		plain := (w.Class == "ok" || w.Class == "planned") && len(s.Steps) == 0
-		switch {
-		case plain && last != nil && w.Class == last.Class && s.Name == last.step.Name && s.Site == last.step.Site && s.Phase == last.step.Phase:
-			last.folded++
-			if w.start.Before(last.start) {
-				last.start = w.start
-			}
-			if w.end.After(last.end) {
-				last.end = w.end
-			}
-		case plain && len(p.Rows) >= mostRows:
-			p.More++
-		default:
-			p.Rows = append(p.Rows, w)
-			if last = nil; plain {
-				last = w
-			}
-			p.addRows(s.Steps, append(path[:len(path):len(path)], title(s)))
-		}
+		p.Rows = append(p.Rows, p.place(w))
 	}
 }
 
-// place gives the row its texts and its place in the picture.
-func (p *picture) place(w *row) {
-	w.Full, w.FullSite, w.Phase = text.OneLine(w.step.Name), text.OneLine(w.step.Site), w.step.Phase.String()
-	w.In = strings.Join(w.path, ": ")
-	most := 32
-	if w.folded > 1 {
-		w.Times = fmt.Sprintf("×%d", w.folded)
-		most -= len(w.Times)
+// place gives a row its texts and its place in the picture.
+func (p *picture) place(w *timeline.Row) *row {
+	r := &row{
+		Row:      w,
+		Class:    strings.ToLower(w.State.String()),
+		Marker:   w.State.Marker(),
+		Full:     text.OneLine(w.Step.Name),
+		FullSite: text.OneLine(w.Step.Site),
+		Running:  w.State == timeline.Running,
+		X:        16 * min(w.Depth, timeline.MaxDepth),
+		Y:        p.Height,
 	}
-	w.Name, w.Site = text.Clip(w.Full, most), w.FullSite
-	if r := []rune(w.Site); len(r) > 28 {
-		w.Site = "…" + string(r[len(r)-27:]) // the end has the line
-	}
-	w.X, w.Y = 16*min(len(w.path), 8), p.Height
-	if w.start.IsZero() {
+	r.Name, r.Site = text.Clip(r.Full, 32-text.Width(w.Times())), text.Tail(r.FullSite, 28)
+	if w.Start.IsZero() {
 		p.Height += 26
-		return
+		return r
 	}
 	p.Height += 38
-	from := w.start.Sub(p.shot.Fired)
+	from := w.Start.Sub(p.shot.Begin())
 	until := p.clock
-	w.Since, w.Begun = from.Milliseconds(), length(from)
-	if w.Running {
-		w.Took = ticking(until - from)
+	r.Since, r.Begun = from.Milliseconds(), text.Duration(from)
+	if r.Running {
+		r.Took = ticking(until - from)
 	} else {
-		until = w.end.Sub(p.shot.Fired)
-		w.Took = length(until - from)
+		until = w.End.Sub(p.shot.Begin())
+		r.Took = text.Duration(until - from)
 	}
 	const least = 0.3 // percent, to be seen
 	x := min(share(from, p.shot.span), 100-least)
-	w.BarX, w.BarWidth = decimal(x), decimal(max(min(share(until, p.shot.span), 100)-x, least))
+	r.BarX, r.BarWidth = decimal(x), decimal(max(min(share(until, p.shot.span), 100)-x, least))
+	return r
 }
 
-// addFailures tells each failure in full, with the stacks: of steps in their
-// order, and then all others. What failed in an event that is a step is told with
-// the steps of that event.
 func (p *picture) addFailures() {
-	told := make(map[string]bool) // lines of the shutdown's error
-	tell := func(prefix, text string) (untold []string) {
-		for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
-			line = strings.TrimPrefix(line, "quit: ")
-			if !told[prefix+line] {
-				told[prefix+line] = true
-				untold = append(untold, line)
-			}
+	for i := range p.shot.Details {
+		d := &p.shot.Details[i]
+		f := failure{Marker: d.State.Marker(), Title: d.Title, Text: d.Text, Stacks: d.Stacks}
+		if f.Title == "" { // it is of no step
+			f.Title, f.Text, _ = strings.Cut(d.Text, "\n")
 		}
-		return untold
+		f.Title = strings.TrimSpace(f.Title + " " + d.Times())
+		p.Failures = append(p.Failures, f)
 	}
-	texts := make(map[*row][]string)
-	for _, inner := range []bool{false, true} { // the innermost first, since the error of an event repeats theirs
-		for _, w := range slices.Backward(p.Rows) {
-			if w.step.Err != nil && inner == (len(w.step.Steps) > 0) {
-				texts[w] = tell(w.title()+": ", textOf(w.step.Err))
-			}
-		}
-	}
-	for _, w := range p.Rows {
-		f := failure{Marker: w.Marker, Title: w.title(), Text: lines(strings.Join(texts[w], "\n")), Stacks: lines(w.step.Stacks)}
-		if f.Stacks == "" && f.Text != "" {
-			f.Stacks = lines(panicStack(w.step.Err))
-		}
-		if f.Text != "" || f.Stacks != "" {
-			p.Failures = append(p.Failures, f)
-		}
-	}
-	for _, line := range tell("", textOf(p.shot.Err())) {
-		if line != "" {
-			p.Failures = append(p.Failures, failure{Marker: "✗", Title: text.OneLine(line)})
-		}
-	}
-}
-
-// title names the row's step with those it is in, in the way in which errors do.
-func (w *row) title() string {
-	return strings.Join(append(w.path[:len(w.path):len(w.path)], title(w.step)), ": ")
-}
-
-func title(s *quit.Step) string {
-	if s.Site == "" {
-		return text.OneLine(s.Name)
-	}
-	return text.OneLine(s.Name) + " (" + s.Site + ")"
-}
-
-// textOf returns the text of err, whose method is not ours: the streams outlive its panic.
-func textOf(err error) (text string) {
-	defer func() {
-		if v := recover(); v != nil {
-			text = fmt.Sprintf("%T: panic in Error", err)
-		}
-	}()
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
-func panicStack(err error) (stack string) {
-	defer func() { recover() }() // as in textOf
-	if p := (*quit.PanicError)(nil); errors.As(err, &p) {
-		return string(p.Stack)
-	}
-	return ""
-}
-
-// lines is text.OneLine for each line of s.
-func lines(s string) string {
-	var b strings.Builder
-	for line := range strings.SplitSeq(strings.TrimRight(strings.ReplaceAll(s, "\t", "    "), "\n"), "\n") {
-		b.WriteString(text.OneLine(line) + "\n")
-	}
-	return strings.TrimRight(b.String(), "\n")
-}
-
-// length returns d with three digits: 12.3µs, 1.23s, 2m3s.
-func length(d time.Duration) string {
-	unit := time.Duration(1)
-	for d/unit >= 1000 {
-		unit *= 10
-	}
-	if d >= time.Minute {
-		unit = time.Second
-	}
-	return d.Round(unit).String()
 }
 
 // ticking returns d as the script does while the time grows: 1.2s, 2m3s.

@@ -395,7 +395,7 @@ func TestStatusErrorPanics(t *testing.T) {
 	q := quietEvent()
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return nil }))
 	q.Fail(panickingError{})
-	if got := fragment(quithttp.Status(q)); !strings.Contains(got, "panickingError: panic in Error") {
+	if got := fragment(quithttp.Status(q)); !strings.Contains(got, "(PANIC=Error method: no text)") {
 		t.Errorf("the page does not tell the panic:\n%s", got)
 	}
 }
@@ -767,8 +767,8 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 		time.Sleep(time.Minute)
 		all(5, 16) // the axis grows too, but in steps: 500ms, 1s, 2s and so on to 2m
 		const looks = 60 * 4
-		if n := texts.Load(); n > 2*looks {
-			t.Errorf("drawn %d times in %d looks, want once, and once more for a change", n, looks)
+		if n := texts.Load(); n > 3*looks {
+			t.Errorf("the text was asked for %d times in %d looks, want twice in each: as the cause and as a failure", n, looks)
 		}
 		close(release)
 		time.Sleep(time.Second)

@@ -322,11 +322,10 @@ func TestWithoutScript(t *testing.T) {
 			}
 		}
 	}
-	contains(read(), "Not fired", "a shutdown would have 5m0s", "first", "planned", "A snapshot.")
+	contains(read(), "Not fired", "a shutdown would have 5m00s", "first", "planned", "A snapshot.")
 	go s.q.Shutdown(context.Background())
 	<-s.running["first"]
-	r := s.q.Report()
-	contains(read(), "Shutting down", "of "+r.Deadline.Sub(r.Fired).Round(time.Second).String(), "first", "running")
+	contains(read(), "Shutting down", "of 5m00s", "first", "running")
 	s.let["first"] <- nil
 	s.q.Shutdown(t.Context())
 	contains(read(), "Stopped with 1 failure", "ABANDONED", "abandoned after")

@@ -1,0 +1,46 @@
+package stacks_test
+
+import (
+	"context"
+	"runtime/pprof"
+	"testing"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
+)
+
+// TestExtend has goroutines inherit labels, which are kept beside our own.
+func TestExtend(t *testing.T) {
+	label := func(ctx context.Context, key string) string {
+		v, _ := pprof.Label(ctx, key)
+		return v
+	}
+	check := func(when string, name, owners, other string, wantFew bool) {
+		t.Helper()
+		ctx, few := stacks.Inherited().Extend(t.Context(), "name", "1")
+		if n, o, x := label(ctx, "quit"), label(ctx, "quit.id"), label(ctx, "other"); n != name || o != owners || x != other || few != wantFew {
+			t.Errorf("%s: labels %q, %q, %q, few %v, want %q, %q, %q, %v", when, n, o, x, few, name, owners, other, wantFew)
+		}
+		if ctx.Done() != t.Context().Done() {
+			t.Errorf("%s: Extend(ctx) is not of ctx", when)
+		}
+	}
+	check("no labels", "name", "1", "", true)
+	pprof.Do(t.Context(), pprof.Labels("other", "x"), func(context.Context) {
+		check("another's labels", "name", "1", "x", false)
+		if stacks.Inherited() != stacks.Inherited() {
+			t.Error("the labels of a goroutine are not the same the second time")
+		}
+		same := make(chan bool)
+		parent := stacks.Inherited()
+		go func() { same <- stacks.Inherited() == parent }()
+		if !<-same {
+			t.Error("a goroutine does not inherit the labels of the one that starts it")
+		}
+	})
+	owned := func(owner string, f func()) {
+		ctx := stacks.Label(t.Context(), "parent", owner)
+		pprof.Do(ctx, pprof.Labels("other", "y"), func(context.Context) { f() })
+	}
+	owned("2", func() { check("another owner", "name", "2 1", "y", false) })
+	owned("1", func() { check("the same owner", "name", "1", "y", true) })
+}

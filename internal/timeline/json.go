@@ -1,0 +1,136 @@
+package timeline
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/text"
+)
+
+// The report as JSON has it. It is made of plain structs, since package json
+// checks what a MarshalJSON returns once more at each level above it.
+type (
+	jsonReport struct {
+		Cause      string     `json:"cause,omitempty"`
+		Fired      time.Time  `json:"fired,omitzero"`
+		Started    time.Time  `json:"started,omitzero"`
+		Deadline   time.Time  `json:"deadline,omitzero"`
+		Ended      time.Time  `json:"ended,omitzero"`
+		Taken      time.Time  `json:"taken,omitzero"`
+		Goroutines int        `json:"goroutines"`
+		Failures   []string   `json:"failures,omitempty"`
+		Steps      []jsonStep `json:"steps"`
+	}
+	jsonStep struct {
+		Name      string     `json:"name"`
+		Site      string     `json:"site,omitempty"`
+		Phase     string     `json:"phase"`
+		Start     time.Time  `json:"start,omitzero"`
+		Deadline  time.Time  `json:"deadline,omitzero"`
+		End       time.Time  `json:"end,omitzero"`
+		Err       string     `json:"err,omitempty"`
+		Abandoned bool       `json:"abandoned,omitempty"`
+		Stacks    string     `json:"stacks,omitempty"`
+		Steps     []jsonStep `json:"steps,omitempty"`
+	}
+)
+
+// Bounds of the JSON.
+const (
+	mostDepth  = 1000     // of the steps: package json has 10,000 levels at most, and a step is two
+	mostRepeat = 16 << 10 // bytes of an error that inner steps tell
+)
+
+// JSON returns all of the report, with errors as their texts.
+func (r *Report) JSON() ([]byte, error) {
+	j := jsonReport{
+		Cause:      text.Error(r.Cause),
+		Fired:      valid(r.Fired),
+		Started:    valid(r.Started),
+		Deadline:   valid(r.Deadline),
+		Ended:      valid(r.Ended),
+		Taken:      valid(r.Taken),
+		Goroutines: max(r.Goroutines, 0),
+		Steps:      jsonSteps(r.Steps, mostDepth),
+	}
+	for _, err := range r.Errs {
+		j.Failures = append(j.Failures, strings.Split(ErrorText(err), "\n")...)
+	}
+	return json.Marshal(j)
+}
+
+// JSON returns all of the step, with its error as a text.
+func (s *Step) JSON() ([]byte, error) { return json.Marshal(s.json(mostDepth)) }
+
+// json returns the step with so many levels of inner steps.
+func (s *Step) json(levels int) jsonStep {
+	j := jsonStep{
+		Name:      s.Name,
+		Site:      s.Site,
+		Phase:     s.Phase,
+		Start:     valid(s.Start),
+		Deadline:  valid(s.Deadline),
+		End:       valid(s.End),
+		Err:       s.jsonErr(),
+		Abandoned: s.Abandoned,
+		Stacks:    s.Stacks,
+	}
+	if len(s.Steps) > 0 {
+		j.Steps = jsonSteps(s.Steps, levels-1)
+	}
+	return j
+}
+
+func jsonSteps(steps []Step, levels int) []jsonStep {
+	if levels == 0 {
+		more := fmt.Sprintf("… %s more, nested too deep", text.Plural(count(steps), "step"))
+		return []jsonStep{{Name: more, Phase: steps[0].Phase}}
+	}
+	all := make([]jsonStep, 0, len(steps))
+	for i := range steps {
+		all = append(all, steps[i].json(levels))
+	}
+	return all
+}
+
+// jsonErr returns the text of the step's error. It is cut only if the inner
+// steps have all of it: else the same text might be there once for each level.
+func (s *Step) jsonErr() string {
+	if s.Err == nil {
+		return ""
+	}
+	if len(s.Steps) > 0 && len(s.own()) == 0 {
+		e, all := errorText(s.Err, mostRepeat)
+		if !all {
+			e = strings.TrimPrefix(e+"\n… more, which the inner steps tell", "\n")
+		}
+		return e
+	}
+	return text.Error(s.Err)
+}
+
+// count returns the number of steps and of all in them.
+func count(steps []Step) int {
+	n := len(steps)
+	for i := range steps {
+		n += count(steps[i].Steps)
+	}
+	return n
+}
+
+// valid returns t, or the time nearest to it that JSON can have: one in the
+// years from 0 to 9999, in a zone less than a day from UTC.
+func valid(t time.Time) time.Time {
+	if _, err := t.MarshalJSON(); err == nil {
+		return t
+	}
+	switch t = t.UTC(); {
+	case t.Year() < 0:
+		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
+	}
+	return t
+}

@@ -1,0 +1,643 @@
+package quit
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The schedule is pure, so all its histories can be tried on the real code. A
+// world is one history: two schedules, of which the inner one belongs to an event
+// that is a closer of the outer one, beside a plain model of what should happen.
+// TestExplore finds every state that a sequence of operations can lead to, up to
+// the bounds below, and checks the invariants in each. States that are alike in
+// everything that can matter later are visited once.
+//
+// This test is in package quit, unlike the others, since its subject has no
+// exported name.
+
+var exploreClosers = flag.Int("explore", 0, "closers of each world of TestExplore, besides the inner event and the closer in that")
+
+// place is where a closer of the model is.
+type place byte
+
+const (
+	nowhere   place = iota // not registered yet
+	waits_                 // on a stack
+	runs                   // its step runs
+	returned               // its step is over
+	abandoned              // its step is over, and its closer has not returned
+	ghost                  // its step was abandoned, and its closer has returned since
+	removed                // unregistered
+	late                   // registered after the end
+)
+
+// item is a closer, the delay or the drain, with what the model knows of it.
+type item struct {
+	e     *entry
+	step  *step
+	phase Phase
+	own   bool // the delay or the drain
+	at    place
+	owed  bool  // its stacks are being taken
+	inner *side // of the event that is the closer, or nil
+}
+
+// side is one of the two schedules of a world.
+type side struct {
+	s          *schedule
+	items      []*item // in the order of registration: own ones last
+	concurrent bool
+
+	opened    bool
+	phase     Phase // of the model
+	looks     int   // calls of next that are owed
+	endings   int   // times that next has told of the end
+	concluded bool
+	failures  int // that count
+	owed      int // items whose stacks are being taken
+	err       error
+}
+
+type world struct {
+	sides   [2]*side // the outer one, and that of the event in it
+	now     int      // index of the instant
+	limited time.Time
+	problem string
+}
+
+// start is when the worlds begin. Of 10 s, 1 s is the reserve.
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// instants are the times that there are: at the start, in the reserve, and after
+// the deadline.
+var instants = []time.Duration{0, 9500 * time.Millisecond, 20 * time.Second}
+
+func (w *world) time() time.Time { return start.Add(instants[w.now]) }
+
+func newWorld(closers int, concurrent bool) *world {
+	w := new(world)
+	add := func(side int, phase Phase, own bool) *item {
+		sd := w.sides[side]
+		it := &item{phase: phase, own: own, e: &entry{q: nobody, site: 1, closer: closer{nop, kindFunc}}}
+		it.e.afterDrain = phase == PhaseAfterDrain
+		it.e.name = names_[side*10+len(sd.items)]
+		if own {
+			it.e.site = 0
+		}
+		sd.items = append(sd.items, it)
+		return it
+	}
+	w.sides = [2]*side{{s: new(schedule), concurrent: concurrent}, {s: new(schedule), concurrent: concurrent}}
+	for i := range closers {
+		phase := PhaseClosers
+		if i%2 == 1 {
+			phase = PhaseAfterDrain
+		}
+		add(0, phase, false)
+	}
+	add(0, PhaseClosers, false).inner = w.sides[1]
+	add(0, PhaseDelay, true)
+	add(0, PhaseDrain, true)
+	add(1, PhaseClosers, false)
+	add(1, PhaseDrain, true)
+	return w
+}
+
+var (
+	nobody = new(QuitEvent)
+	nop    = func() {}
+	names_ = strings.Split("a b c d e f g h i j A B C D E F G H I J", " ")
+)
+
+// operation is one that is possible in some state.
+type operation struct {
+	what what
+	side int // 0: the outer one
+	item int
+}
+
+type what byte
+
+const (
+	register what = iota
+	unregister
+	returns
+	fails // a Goexit too is a failure of the step
+	faults
+	abandons
+	returnsLate
+	failsLate
+	names
+	looks
+	concludes
+	failsItself
+	shutsDown
+	shutsDownLater // by a call that comes with another deadline
+	timePasses
+)
+
+var whats = []string{"register", "unregister", "return", "fail", "fault", "abandon", "return late", "fail late",
+	"name", "look", "conclude", "Fail", "shut down", "shut down with another deadline", "time passes"}
+
+func (o operation) String() string { return fmt.Sprintf("%s %d/%d", whats[o.what], o.side, o.item) }
+
+// operations returns those that are possible now. Progress is among them if some
+// goroutine of the package has something to do.
+func (w *world) operations(ops []operation) (all []operation, progress bool) {
+	for side, sd := range w.sides {
+		add := func(what what, item int) { ops = append(ops, operation{what, side, item}) }
+		for i, it := range sd.items {
+			switch it.at {
+			case nowhere:
+				if !it.own && (i == 0 || sd.items[i-1].at != nowhere) {
+					add(register, i)
+				}
+			case waits_:
+				if !it.own {
+					add(unregister, i)
+				}
+			case runs:
+				if it.inner == nil || it.inner.concluded {
+					add(returns, i)
+					progress = true
+				}
+				if it.inner == nil {
+					add(fails, i)
+					add(faults, i)
+				}
+				if !it.own {
+					add(abandons, i)
+				}
+				if i == 0 && !it.own {
+					add(unregister, i)
+				}
+			case abandoned:
+				if i == 0 || it.inner != nil && it.inner.concluded { // for the others it would be the same
+					add(returnsLate, i)
+					add(failsLate, i)
+				}
+			}
+			if it.owed {
+				add(names, i)
+			}
+		}
+		if sd.looks > 0 {
+			add(looks, 0)
+			progress = true
+		}
+		if sd.endings > 0 && !sd.concluded {
+			add(concludes, 0)
+			progress = true
+		}
+		add(failsItself, 0)
+		add(shutsDown, 0)
+		if side == 0 && !sd.opened {
+			add(shutsDownLater, 0)
+		}
+	}
+	if w.now+1 < len(instants) {
+		ops = append(ops, operation{what: timePasses})
+	}
+	return ops, progress
+}
+
+func (w *world) do(o operation) {
+	sd := w.sides[o.side]
+	it := sd.items[o.item]
+	switch o.what {
+	case register:
+		w.register(sd, it)
+	case unregister:
+		w.unregister(sd, it)
+	case returns:
+		w.finish(sd, it, false, it.inner != nil && it.inner.failures > 0)
+	case fails:
+		w.finish(sd, it, false, true)
+	case faults:
+		w.fault(sd, it)
+	case abandons:
+		w.finish(sd, it, true, true)
+	case returnsLate:
+		w.returnLate(sd, it, false)
+	case failsLate:
+		w.returnLate(sd, it, true)
+	case names:
+		w.name(sd, it)
+	case looks:
+		w.look(sd)
+	case concludes:
+		w.conclude(sd)
+	case failsItself:
+		w.fail(sd)
+	case shutsDown:
+		w.open(sd, start.Add(10*time.Second))
+	case shutsDownLater:
+		w.limitOnly(start.Add(10 * time.Second))
+	case timePasses:
+		w.now++
+	}
+}
+
+func (w *world) wrong(format string, args ...any) {
+	if w.problem == "" {
+		w.problem = fmt.Sprintf(format, args...)
+	}
+}
+
+func (w *world) register(sd *side, it *item) {
+	isLate, look := sd.s.add(it.e, sd.concurrent)
+	if isLate != (sd.endings > 0) {
+		w.wrong("add: late = %v, want %v", isLate, sd.endings > 0)
+	}
+	if it.at = waits_; isLate {
+		it.at = late
+	}
+	if look {
+		sd.looks++
+	}
+}
+
+func (w *world) unregister(sd *side, it *item) {
+	want := it.at == waits_
+	if got := sd.s.remove(it.e); got != want {
+		w.wrong("remove = %v, want %v", got, want)
+	}
+	if want {
+		it.at = removed
+	}
+}
+
+// open is a call of Shutdown, of which only the first sets the deadline.
+func (w *world) open(sd *side, deadline time.Time) {
+	first := !sd.opened
+	sd.s.limit(context.Background(), nil, w.time(), deadline)
+	own := make(map[Phase]*entry)
+	for _, it := range sd.items {
+		if it.own {
+			own[it.phase] = it.e
+			if first {
+				it.at = waits_
+			}
+		}
+	}
+	if got := sd.s.open(w.time(), own); got != first {
+		w.wrong("open = %v, want %v", got, first)
+	}
+	if first {
+		sd.opened, sd.phase = true, PhaseDelay
+		sd.looks++
+	}
+	if sd == w.sides[0] {
+		if w.limited.IsZero() {
+			w.limited = deadline
+		}
+		if !sd.s.deadline.Equal(w.limited) {
+			w.wrong("the deadline is %v, want that of the first caller", sd.s.deadline)
+		}
+	}
+}
+
+// limitOnly is a call of Shutdown that has got as far as the fire. Another call,
+// which the fire has woken, then opens the shutdown.
+func (w *world) limitOnly(deadline time.Time) {
+	sd := w.sides[0]
+	sd.s.limit(context.Background(), nil, w.time(), deadline)
+	w.limited = deadline
+	w.open(sd, start.Add(time.Minute))
+}
+
+// next returns what the model would begin, and whether the phase may be over.
+func (sd *side) next(atOnce bool) (it *item, over bool) {
+	running := 0
+	for _, o := range sd.items {
+		if o.at == runs {
+			running++
+		}
+	}
+	if running > 0 && !atOnce {
+		return nil, false
+	}
+	for p := PhaseDelay; p <= sd.phase; p++ {
+		for i := len(sd.items) - 1; i >= 0; i-- {
+			if o := sd.items[i]; o.at == waits_ && o.phase == p {
+				return o, false
+			}
+		}
+	}
+	return nil, running == 0
+}
+
+func (w *world) look(sd *side) {
+	sd.looks--
+	st, more, ended := sd.s.next(w.time(), sd.concurrent)
+	hurries := !sd.s.hurry.IsZero()
+	if sd.endings > 0 {
+		if st != nil || more || ended {
+			w.wrong("next after the end = %v, %v, %v, want nothing", st, more, ended)
+		}
+		return
+	}
+	want, over := sd.next(sd.concurrent || hurries)
+	for over && sd.phase < phaseEnded {
+		sd.phase++
+		want, over = sd.next(sd.concurrent || hurries)
+	}
+	if ended != (sd.phase == phaseEnded) {
+		w.wrong("next: ended = %v, want %v", ended, sd.phase == phaseEnded)
+	}
+	if ended {
+		sd.endings++
+	}
+	switch {
+	case st == nil && want == nil:
+	case st == nil:
+		w.wrong("next begins nothing, want %s", want.e.name)
+	case want == nil:
+		w.wrong("next begins %s, want nothing", st.title)
+	case st.title != want.e.name:
+		w.wrong("next begins %s, want %s", st.title, want.e.name)
+	}
+	if w.problem != "" || st == nil {
+		return
+	}
+	want.at, want.step = runs, st
+	w.checkShare(sd, want, hurries)
+	again, _ := sd.next(sd.concurrent || hurries)
+	if more != (again != nil) {
+		w.wrong("next: more = %v, want %v", more, again != nil)
+	}
+	if more {
+		sd.looks++
+	}
+	if want.inner != nil && !want.inner.opened {
+		w.open(want.inner, st.deadline)
+	}
+}
+
+// checkShare checks the time that a step is given.
+func (w *world) checkShare(sd *side, it *item, hurries bool) {
+	s, st, now := sd.s, it.step, w.time()
+	free := s.deadline.Add(-s.reserve)
+	if little := free.Sub(now) < free.Sub(s.began)/100; hurries != (little || !now.Before(free)) && !hurries {
+		w.wrong("%v before the reserve, the schedule does not hurry", free.Sub(now))
+	}
+	share := st.deadline.Sub(now)
+	if st.last.Sub(st.deadline) != share/8 {
+		w.wrong("a share of %v, and the step is abandoned %v later", share, st.last.Sub(st.deadline))
+	}
+	switch {
+	case !hurries && share != free.Sub(now)/5*4:
+		w.wrong("a share of %v, want 4/5 of %v", share, free.Sub(now))
+	case hurries && it.own && share != 0:
+		w.wrong("%v for the delay or the drain in the reserve, want none", share)
+	case hurries && !it.own && share < s.reserve/5*2:
+		w.wrong("a share of %v, want 2/5 of the reserve of %v at least", share, s.reserve)
+	case hurries && !it.own && s.phase < PhaseAfterDrain && it.step.last.After(s.hurry) && !w.time().After(s.hurry.Add(-s.reserve/2)):
+		w.wrong("a closer has until %v, want the end of the reserve at %v at most", st.last, s.hurry)
+	}
+}
+
+var errTest = errors.New("test")
+
+func (w *world) finish(sd *side, it *item, abandon, fails bool) {
+	var err error
+	if fails {
+		err = errTest
+		sd.failures++
+	}
+	if !sd.s.finish(it.step, w.time(), err, abandon) {
+		w.wrong("finish = false, want true")
+	}
+	it.at = returned
+	if abandon {
+		it.at, it.owed = abandoned, true
+		if sd.owed++; it != sd.items[0] { // to keep the number of states small
+			w.name(sd, it)
+		}
+	}
+	sd.looks++
+}
+
+func (w *world) returnLate(sd *side, it *item, fails bool) {
+	var err error
+	if fails {
+		if err = errTest; sd.endings == 0 {
+			sd.failures++
+		}
+	}
+	if sd.s.finish(it.step, w.time(), err, false) {
+		w.wrong("finish of an abandoned step = true, want false")
+	}
+	if sd.s.finish(it.step, w.time(), errTest, true) {
+		w.wrong("an abandoned step was abandoned again")
+	}
+	it.at = ghost
+	sd.looks++ // its goroutine asks for the next step, as that of any other does
+}
+
+func (w *world) fault(sd *side, it *item) {
+	sd.s.fault(it.step, errTest, "")
+	sd.failures++
+}
+
+func (w *world) fail(sd *side) {
+	counts := sd.s.fail(errTest)
+	if counts != (sd.endings == 0) {
+		w.wrong("fail = %v, want %v", counts, sd.endings == 0)
+	}
+	if counts {
+		sd.failures++
+	}
+}
+
+func (w *world) name(sd *side, it *item) {
+	sd.s.named(it.step, "stacks")
+	it.owed = false
+	sd.owed--
+}
+
+func (w *world) conclude(sd *side) {
+	sd.err = join(sd.s.outcome()...)
+	sd.s.conclude(w.time(), sd.s.outcome(), sd.err)
+	sd.concluded = true
+}
+
+// check checks what must hold in every state.
+func (w *world) check(progress bool) {
+	for _, sd := range w.sides {
+		s, running, called := sd.s, 0, 0
+		for _, it := range sd.items {
+			if (it.e.in != nil) != (it.at == waits_) {
+				w.wrong("%s is on a stack: %v, want %v", it.e.name, it.e.in != nil, it.at == waits_)
+			}
+			switch it.at {
+			case runs:
+				running++
+				called++
+			case returned, abandoned, ghost:
+				called++
+			case waits_:
+				if sd.endings > 0 {
+					w.wrong("the shutdown has ended, and %s waits", it.e.name)
+				}
+			}
+		}
+		switch {
+		case s.running != running:
+			w.wrong("running = %d, want %d", s.running, running)
+		case running > 1 && !sd.concurrent && s.hurry.IsZero():
+			w.wrong("%d steps run at once", running)
+		case len(s.steps) != called:
+			w.wrong("%d steps have begun, want %d: each closer once at most", len(s.steps), called)
+		case len(s.failures) != sd.failures:
+			w.wrong("%d failures, want %d", len(s.failures), sd.failures)
+		case sd.opened && sd.endings == 0 && sd.looks == 0 && running == 0:
+			w.wrong("stuck: nothing runs, and nobody looks for more")
+		case sd.endings > 1:
+			w.wrong("the shutdown has ended %d times", sd.endings)
+		case sd.endings > 0 && running > 0:
+			w.wrong("the shutdown has ended, and %d steps run", running)
+		case s.owed != sd.owed || (s.unnamed() != nil) != (sd.owed > 0):
+			w.wrong("owed = %d, want %d", s.owed, sd.owed)
+		case sd.concluded && (s.err != sd.err || s.phase != phaseEnded):
+			w.wrong("the result is %v, want the %v it was", s.err, sd.err)
+		}
+	}
+	if w.sides[0].opened && !w.sides[0].concluded && !progress {
+		w.wrong("the shutdown never ends: nobody has anything to do")
+	}
+}
+
+// key is all of the state that can matter later. A closer that has returned, was
+// unregistered or came too late is one that is over, in any case.
+func (w *world) key() string {
+	b := make([]byte, 0, 48)
+	flag := func(on bool) {
+		if on {
+			b = append(b, '+')
+		} else {
+			b = append(b, '-')
+		}
+	}
+	b = append(b, byte(w.now), byte(w.limited.Sub(start)/time.Second))
+	for _, sd := range w.sides {
+		b = append(b, byte(sd.s.phase), byte(min(sd.looks, 2)), byte(sd.s.hurry.Sub(sd.s.began)/time.Second))
+		flag(sd.endings > 0)
+		flag(sd.concluded)
+		flag(sd.s.hurry.IsZero())
+		for i, it := range sd.items {
+			at := it.at
+			if at == ghost || at == removed || at == late || at == abandoned && i > 0 && it.inner == nil {
+				at = returned
+			}
+			b = append(b, byte(at))
+			flag(it.owed)
+		}
+	}
+	return string(b)
+}
+
+// visible is what a report tells of a side, as far as it can change: the number
+// of each.
+func (sd *side) visible() (v [8]int) {
+	s := sd.s
+	v[0], v[1] = len(s.steps), len(s.failures)
+	for _, st := range s.steps {
+		if !st.end.IsZero() {
+			v[2]++
+		}
+		if st.stacks != "" {
+			v[3]++
+		}
+	}
+	for _, it := range sd.items {
+		if it.e.in != nil {
+			v[4]++
+		}
+	}
+	if !s.started.IsZero() {
+		v[5]++
+	}
+	if !s.ended.IsZero() {
+		v[6]++
+	}
+	return v
+}
+
+func TestExplore(t *testing.T) {
+	percent := debug.SetGCPercent(800) // what is made is garbage at once
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
+	for _, concurrent := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Concurrent=%v", concurrent), func(t *testing.T) {
+			t.Parallel()
+			explore(t, *exploreClosers, concurrent)
+		})
+	}
+}
+
+// explore visits the states in the order of the length of their histories, so a
+// history that is wrong is the shortest. A state is made by its history, on new
+// schedules.
+func explore(t *testing.T, closers int, concurrent bool) {
+	type node struct {
+		before int32 // index of the state that it was reached from
+		op     operation
+	}
+	nodes := []node{{before: -1}}
+	seen := map[string]bool{newWorld(closers, concurrent).key(): true}
+	tried, ends := 0, 0
+	var history, ops []operation
+	for i := 0; i < len(nodes); i++ {
+		history = history[:0]
+		for j := int32(i); nodes[j].before >= 0; j = nodes[j].before {
+			history = append(history, nodes[j].op)
+		}
+		slices.Reverse(history)
+		replay := func() *world {
+			w := newWorld(closers, concurrent)
+			for _, op := range history {
+				w.do(op)
+			}
+			return w
+		}
+		ops, _ = replay().operations(ops[:0])
+		for _, op := range ops {
+			w := replay()
+			var before [2][8]int
+			var versions [2]uint64
+			for k, sd := range w.sides {
+				before[k], versions[k] = sd.visible(), sd.s.version
+			}
+			w.do(op)
+			tried++
+			for k, sd := range w.sides {
+				if sd.visible() != before[k] && sd.s.version == versions[k] {
+					w.wrong("a report would tell more, and those who watch are not told")
+				}
+			}
+			_, progress := w.operations(nil)
+			w.check(progress)
+			if w.problem != "" {
+				t.Fatalf("%s\nafter %v, %v", w.problem, history, op)
+			}
+			if key := w.key(); !seen[key] {
+				seen[key] = true
+				nodes = append(nodes, node{int32(i), op})
+				if w.sides[0].concluded {
+					ends++
+				}
+			}
+		}
+	}
+	if ends == 0 {
+		t.Error("no shutdown has ended")
+	}
+	t.Logf("%d closers: %d states, in %d of them the shutdown has ended; %d operations tried", closers+2, len(nodes), ends, tried)
+}

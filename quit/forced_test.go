@@ -1,0 +1,352 @@
+//go:build unix
+
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// TestChildInterruptTwice has the first interrupt come twice, as a terminal and
+// a parent send it. A slow machine may put half a second between the two: then
+// a program that was ended does not prove that the second did it too early.
+func TestChildInterruptTwice(t *testing.T) {
+	t.Parallel()
+	untilInTime(t, func() (inTime bool) {
+		p := slow.Start(t)
+		p.Expect("ready")
+		start := time.Now()
+		p.Signal(syscall.SIGINT)
+		p.Expect("closing") // so these are two, and do not arrive as one
+		p.Signal(syscall.SIGINT)
+		time.Sleep(apart)
+		p.Tell()
+		if closed, returned := p.Next(), p.Next(); returned == "" {
+			inTime = time.Since(start) < 500*time.Millisecond
+			p.WantEnd("exit status 130")
+			if inTime {
+				t.Error("the second of two interrupts at once ended the program")
+			}
+			return inTime
+		} else if closed != "closed, <nil>" || returned != "returned <nil>" {
+			t.Fatalf("the program said %q, %q, want that it closed and returned", closed, returned)
+		}
+
+		// The half second is counted from the first one, not from the last one
+		// before. That WaitSignal has returned changes nothing.
+		for range 4 {
+			time.Sleep(windowOver / 2)
+			p.Process.Signal(syscall.SIGINT) // unless it has ended
+		}
+		p.WantEnd("exit status 130")
+		return true
+	})
+}
+
+// hung hangs where args[0] says.
+var hung = process.NewProgram("hung", func(args []string) {
+	// Nothing is logged, for the log would wait for a stderr that nobody reads.
+	q := &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
+	go bystander()
+	switch args[0] {
+	case "in a closer":
+		q.RegisterStopFunc(hangInCloser, quit.Name(sayHere("hung closer")))
+	case "in a goroutine":
+		draining := make(chan struct{})
+		q.Logger = slog.New(stepHandler{step: "drain", begins: func() { close(draining) }})
+		q.Go(func(context.Context) error {
+			<-draining
+			hangInGoroutine()
+			return nil
+		}, quit.Name("hung goroutine"))
+	case "in main before the shutdown":
+		q.NotifySignal()
+		process.Say("ready")
+		<-q.Done()
+		process.Say("hanging")
+		hang()
+	}
+	sayReady(1)
+	q.WaitSignal()
+})
+
+func hangInCloser() {
+	process.Say("hanging")
+	hang()
+}
+
+func hangInGoroutine() {
+	process.Say("hanging")
+	hang()
+}
+
+func bystander() { hang() }
+
+// stepHandler is a log handler that calls begins when the step of that name
+// begins, and writes nothing.
+type stepHandler struct {
+	step   string
+	begins func()
+}
+
+func (h stepHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h stepHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h stepHandler) WithGroup(string) slog.Handler            { return h }
+
+func (h stepHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "quit: step begins" {
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Equal(slog.String("step", h.step)) {
+				h.begins()
+			}
+			return true
+		})
+	}
+	return nil
+}
+
+// sayHere says name with the place of the call, as dir/file.go:line, and
+// returns the name.
+func sayHere(name string) string {
+	_, file, line, _ := runtime.Caller(1)
+	process.Say("%s (%s/%s:%d)", name, filepath.Base(filepath.Dir(file)), filepath.Base(file), line)
+	return name
+}
+
+func TestChildInterruptEndsIt(t *testing.T) {
+	t.Parallel()
+	const closer, goroutine, main = "in a closer", "in a goroutine", "in main before the shutdown"
+	for _, test := range []struct {
+		first  os.Signal
+		hangs  string
+		stderr string
+		want   []string // on stderr, beside the site of the closer
+	}{
+		{first: syscall.SIGINT, hangs: closer, stderr: "read",
+			want: []string{"quit_test.hangInCloser"}},
+		{first: syscall.SIGTERM, hangs: closer, stderr: "read",
+			want: []string{"quit_test.hangInCloser"}},
+		{first: syscall.SIGINT, hangs: closer, stderr: "full"},
+		{first: syscall.SIGINT, hangs: closer, stderr: "broken"},
+		{first: syscall.SIGINT, hangs: main, stderr: "broken"},
+		{first: syscall.SIGTERM, hangs: goroutine, stderr: "read",
+			want: []string{"drain", "1 goroutine of hung goroutine", "quit_test.hangInGoroutine"}},
+	} {
+		name := fmt.Sprintf("%v, hangs %s, stderr is %s", test.first, test.hangs, test.stderr)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			untilInTime(t, func() bool {
+				cmd := hung.Command(t, test.hangs)
+				switch test.stderr {
+				case "full":
+					cmd.Stderr = process.FullPipe(t)
+				case "broken":
+					cmd.Stderr = process.BrokenPipe(t)
+				}
+				p := hung.StartCommand(t, cmd)
+				want := test.want
+				if test.hangs == closer {
+					want = append(slices.Clip(want), p.Next()) // see sayHere
+				}
+				p.Expect("ready")
+				p.Signal(test.first)
+				p.Expect("hanging")
+				time.Sleep(windowOver)
+				inTime := endAtOnce(t, p)
+				output := p.Stdout() + p.Stderr()
+				for _, other := range []string{"bystander", "WaitSignal"} {
+					if strings.Contains(output, other) {
+						t.Errorf("the output has the stack of %s, for which no step waits:\n%s",
+							other, output)
+					}
+				}
+				if inTime && test.stderr == "read" {
+					wantStderr(t, p, want...)
+				}
+				return inTime || test.stderr != "read"
+			})
+		})
+	}
+}
+
+// twoLists has one handler for SIGTERM and another for interrupts.
+var twoLists = process.NewProgram("two handlers", func([]string) {
+	q := quit.GetQuitEvent()
+	q.Timeout = -1
+	q.RegisterStopFunc(func() { process.Say("hanging"); hang() })
+	q.NotifySignal(syscall.SIGTERM)
+	sayReady(1)
+	quit.WaitSignal(os.Interrupt)
+})
+
+// TestChildFirstSignalOfEvent counts the half second from the first signal of
+// the event, whichever handler had it.
+func TestChildFirstSignalOfEvent(t *testing.T) {
+	t.Parallel()
+	p := twoLists.Start(t)
+	p.Expect("ready")
+	p.Signal(syscall.SIGTERM)
+	p.Expect("hanging")
+	time.Sleep(windowOver)
+	p.Signal(syscall.SIGINT)
+	p.WantEnd("exit status 130")
+}
+
+// TestInterruptOfTwoHandlers has an event with two handlers, as after
+// NotifySignal and WaitSignal, of which each may list other signals. A signal is
+// one signal, regardless of how many handlers list it.
+func TestInterruptOfTwoHandlers(t *testing.T) {
+	type signal struct {
+		sig  os.Signal
+		at   time.Duration
+		ends bool
+	}
+	const s = time.Second
+	both := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	for _, test := range []struct {
+		name    string
+		lists   [][]os.Signal // of the handlers
+		late    bool          // the last handler comes after the first signal
+		signals []signal
+	}{
+		{
+			name:    "one interrupt",
+			lists:   [][]os.Signal{both, both},
+			signals: []signal{{sig: os.Interrupt, at: 0}},
+		},
+		{
+			name:    "two interrupts",
+			lists:   [][]os.Signal{both, both},
+			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: 9 * s, ends: true}},
+		},
+		{
+			name:  "two at once",
+			lists: [][]os.Signal{both, both},
+			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: s / 3},
+				{sig: os.Interrupt, at: s, ends: true}},
+		},
+		{
+			name:    "just before the half second is over",
+			lists:   [][]os.Signal{both, both},
+			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: s/2 - 1}},
+		},
+		{
+			name:    "when the half second is over",
+			lists:   [][]os.Signal{both, both},
+			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: s / 2, ends: true}},
+		},
+		{
+			name:  "after SIGTERM",
+			lists: [][]os.Signal{both, both},
+			signals: []signal{{sig: syscall.SIGTERM, at: 0}, {sig: syscall.SIGTERM, at: s},
+				{sig: os.Interrupt, at: s, ends: true}},
+		},
+		{
+			name:    "SIGTERM, only one has it",
+			lists:   [][]os.Signal{{syscall.SIGTERM}, {os.Interrupt}},
+			signals: []signal{{sig: syscall.SIGTERM, at: 0}, {sig: os.Interrupt, at: s, ends: true}},
+		},
+		{
+			name:  "SIGTERM after",
+			lists: [][]os.Signal{both, both},
+			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: syscall.SIGTERM, at: s},
+				{sig: syscall.SIGTERM, at: 2 * s}},
+		},
+		{
+			name:    "a handler that came late",
+			lists:   [][]os.Signal{both, both},
+			late:    true,
+			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: 3 * s, ends: true}},
+		},
+	} {
+		var table quit.SignalTable
+		q, start, waiting := quietEvent(), time.Now(), len(test.lists)
+		if test.late {
+			waiting--
+		}
+		for _, list := range test.lists[:waiting] {
+			table.Handle(q, list...)
+		}
+		for i, g := range test.signals {
+			if ends := table.Take(g.sig, start.Add(g.at)); ends != g.ends {
+				t.Errorf("%s: signal %d, %+v: ends %v", test.name, i, g, ends)
+			}
+			for _, list := range test.lists[waiting:] {
+				table.Handle(q, list...)
+			}
+			waiting = len(test.lists)
+		}
+		var cause *quit.SignalError
+		if !errors.As(q.Cause(), &cause) || cause.Signal != test.signals[0].sig {
+			t.Errorf("%s: cause %v", test.name, q.Cause())
+		}
+	}
+}
+
+// oneHangs has two events that handle signals, of which one has nothing to
+// close.
+var oneHangs = process.NewProgram("two events, one hangs", func([]string) {
+	hangs, ends := &quit.QuitEvent{Timeout: -1}, quit.NewQuitEvent()
+	hangs.RegisterStopFunc(func() { process.Say("hanging"); hang() }, quit.Name("hung closer"))
+	sayReady(2)
+	go ends.WaitSignal()
+	go hangs.WaitSignal()
+	hang()
+})
+
+// TestChildForcedEndOfOther ends the process by the handler of either event:
+// the closer that hangs is in the report in any case.
+func TestChildForcedEndOfOther(t *testing.T) {
+	t.Parallel()
+	for range 4 { // which of the two handlers comes first is chance
+		untilInTime(t, func() bool {
+			p := oneHangs.Start(t)
+			p.Expect("ready")
+			p.Signal(syscall.SIGTERM)
+			p.Expect("hanging")
+			time.Sleep(windowOver)
+			if !endAtOnce(t, p) {
+				return false
+			}
+			wantStderr(t, p, "▸ hung closer")
+			return true
+		})
+	}
+}
+
+// endAtOnce sends the interrupt that ends p at once. It reports false if that
+// took so long that p may have ended without the stacks, for which it waits no
+// longer than a second.
+func endAtOnce(t *testing.T, p *process.Process) (inTime bool) {
+	t.Helper()
+	start := time.Now()
+	p.Signal(syscall.SIGINT)
+	p.WantEnd("exit status 130")
+	return time.Since(start) < time.Second
+}
+
+// untilInTime calls try until it reports that the machine was not too slow for
+// it, or the test has failed.
+func untilInTime(t *testing.T, try func() (inTime bool)) {
+	t.Helper()
+	for range 50 {
+		if try() || t.Failed() {
+			return
+		}
+		t.Log("the machine was too slow, once more")
+	}
+	t.Error("the machine was too slow, 50 times of 50")
+}
