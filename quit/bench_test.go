@@ -152,7 +152,7 @@ func BenchmarkRegister(b *testing.B) {
 	for _, size := range []struct {
 		name string
 		n    int
-	}{{"0", 0}, {"1000000", 1_000_000}} {
+	}{{name: "0", n: 0}, {name: "1000000", n: 1_000_000}} {
 		b.Run("quit/registered="+size.name, func(b *testing.B) {
 			q := quit.NewQuitEvent()
 			c := new(nopCloser)
@@ -249,7 +249,12 @@ func BenchmarkShutdown(b *testing.B) {
 	for _, size := range []struct {
 		name string
 		n    int
-	}{{"0", 0}, {"1000", 1000}, {"100000", 100_000}, {"1000000", 1_000_000}} {
+	}{
+		{name: "0", n: 0},
+		{name: "1000", n: 1000},
+		{name: "100000", n: 100_000},
+		{name: "1000000", n: 1_000_000},
+	} {
 		b.Run("closers="+size.name, func(b *testing.B) {
 			b.StopTimer()
 			for range b.N {

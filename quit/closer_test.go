@@ -3,12 +3,15 @@ package quit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/gracefulgo/graceful/quit"
 )
@@ -108,14 +111,31 @@ func TestDefaultNames(t *testing.T) {
 		register func(q *quit.QuitEvent)
 		want     string
 	}{
-		{func(q *quit.QuitEvent) { q.RegisterCloser(closerFunc(nil)) }, "quit_test.closerFunc"},
-		{func(q *quit.QuitEvent) { q.RegisterQuitCloser((*http.Server)(nil)) }, "*http.Server"},
-		{func(q *quit.QuitEvent) { q.RegisterStopFunc(func() { panic(1) }) }, "quit_test.TestDefaultNames.func3.1"},
-		{func(q *quit.QuitEvent) { q.RegisterStopFunc(s.Stop, quit.Timeout(-1)) }, ""},
-		{func(q *quit.QuitEvent) {
-			q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("x") }))
-		}, "quit_test.TestDefaultNames.func5.1"},
-		{func(q *quit.QuitEvent) { q.RegisterQuitCloser(quit.Graceful(func() { panic(1) }, stopAll)) }, "quit_test.TestDefaultNames.func6.1"},
+		{
+			register: func(q *quit.QuitEvent) { q.RegisterCloser(closerFunc(nil)) },
+			want:     "quit_test.closerFunc",
+		},
+		{
+			register: func(q *quit.QuitEvent) { q.RegisterQuitCloser((*http.Server)(nil)) },
+			want:     "*http.Server",
+		},
+		{
+			register: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() { panic(1) }) },
+			want:     "quit_test.TestDefaultNames.func3.1",
+		},
+		{register: func(q *quit.QuitEvent) { q.RegisterStopFunc(s.Stop, quit.Timeout(-1)) }},
+		{
+			register: func(q *quit.QuitEvent) {
+				q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("x") }))
+			},
+			want: "quit_test.TestDefaultNames.func5.1",
+		},
+		{
+			register: func(q *quit.QuitEvent) {
+				q.RegisterQuitCloser(quit.Graceful(func() { panic(1) }, stopAll))
+			},
+			want: "quit_test.TestDefaultNames.func6.1",
+		},
 	} {
 		q := quietEvent()
 		test.register(q)
@@ -196,5 +216,75 @@ func TestCloserRunsUserCodeUnlocked(t *testing.T) {
 		q.RegisterStopFunc(all)
 		q.RegisterStopFunc(all, quit.AfterDrain())
 		q.GracefulStop()
+	})
+}
+
+func TestGraceful(t *testing.T) {
+	t.Run("in time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			var j journal
+			q.RegisterQuitCloser(quit.Graceful(func() { j.add("stop") }, func() { j.add("force") }))
+			if err := q.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			j.want(t, "stop")
+		})
+	})
+	t.Run("forced", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			var j journal
+			forced := make(chan struct{})
+			start := time.Now()
+			q.RegisterQuitCloser(quit.Graceful(
+				func() { <-forced; j.add("stopped") },
+				func() { j.add(fmt.Sprint("force after ", time.Since(start))); close(forced) }))
+			err := q.Shutdown(context.Background())
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "forced to stop") {
+				t.Errorf("Shutdown() = %v", err)
+			}
+			j.want(t, "force after 19.2s", "stopped")
+		})
+	})
+	t.Run("panics and Goexit", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			forced := make(chan struct{})
+			q.RegisterQuitCloser(quit.Graceful(
+				func() { <-forced; panic("stop") },
+				func() { close(forced); panic("force") }))
+			var late bool
+			q.RegisterQuitCloser(quit.Graceful(runtime.Goexit, func() { late = true }))
+			slow := quit.Graceful(func() { time.Sleep(3 * time.Second) }, runtime.Goexit)
+			q.RegisterQuitCloser(slow, quit.Timeout(2900*time.Millisecond))
+			err := q.Shutdown(context.Background())
+			for _, want := range []string{"panic: stop", "panic: force", "called runtime.Goexit"} {
+				if !strings.Contains(fmt.Sprint(err), want) {
+					t.Errorf("Shutdown() = %v, want it to have %q", err, want)
+				}
+			}
+			synctest.Wait()
+			if late {
+				t.Error("force was called although stop had ended its goroutine in time")
+			}
+		})
+	})
+	t.Run("nil", func(t *testing.T) {
+		if c := quit.Graceful(nil, func() {}); c != nil {
+			t.Errorf("Graceful(nil, force) = %v, want nil", c)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.RegisterQuitCloser(quit.Graceful(func() { time.Sleep(time.Second) }, nil))
+			if err := q.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		err := quit.Graceful(func() { panic("stop") }, nil).Shutdown(t.Context())
+		if p, ok := err.(*quit.PanicError); !ok || p.Value != "stop" {
+			t.Errorf("Shutdown() = %v, want a *PanicError", err)
+		}
 	})
 }

@@ -186,12 +186,20 @@ func TestCause(t *testing.T) {
 		fire func(q *quit.QuitEvent) bool
 		want error
 	}{
-		{"Fire", (*quit.QuitEvent).Fire, context.Canceled},
-		{"Fail(nil)", func(q *quit.QuitEvent) bool { return q.Fail(nil) }, context.Canceled},
-		{"Fail(err)", func(q *quit.QuitEvent) bool { return q.Fail(failure) }, failure},
-		{"Fail(signal)", func(q *quit.QuitEvent) bool { return q.Fail(sig) }, sig},
-		{"GracefulStop", func(q *quit.QuitEvent) bool { q.GracefulStop(); return true }, context.Canceled},
-		{"Shutdown", func(q *quit.QuitEvent) bool { return q.Shutdown(t.Context()) == nil }, context.Canceled},
+		{name: "Fire", fire: (*quit.QuitEvent).Fire, want: context.Canceled},
+		{name: "Fail(nil)", fire: func(q *quit.QuitEvent) bool { return q.Fail(nil) }, want: context.Canceled},
+		{name: "Fail(err)", fire: func(q *quit.QuitEvent) bool { return q.Fail(failure) }, want: failure},
+		{name: "Fail(signal)", fire: func(q *quit.QuitEvent) bool { return q.Fail(sig) }, want: sig},
+		{
+			name: "GracefulStop",
+			fire: func(q *quit.QuitEvent) bool { q.GracefulStop(); return true },
+			want: context.Canceled,
+		},
+		{
+			name: "Shutdown",
+			fire: func(q *quit.QuitEvent) bool { return q.Shutdown(t.Context()) == nil },
+			want: context.Canceled,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			q := quietEvent()

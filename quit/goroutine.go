@@ -122,7 +122,7 @@ func (r *routine) run(f func(ctx context.Context) error) {
 // toldToEnd ignores what a func returns that was told to end by the fire, and says
 // no more than that. An error that wraps the cause says what was lost, and counts.
 func (q *QuitEvent) toldToEnd() *ignore {
-	return &ignore{oks: []func(error) bool{func(err error) bool {
+	return &ignore{keepNamed: true, oks: []func(error) bool{func(err error) bool {
 		_, signal := err.(*SignalError)
 		return signal || equal(err, context.Canceled) || equal(err, q.Cause())
 	}}}

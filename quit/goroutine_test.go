@@ -55,6 +55,13 @@ func TestGoError(t *testing.T) {
 	wait := func(err error) func(context.Context) error {
 		return func(ctx context.Context) error { <-ctx.Done(); return err }
 	}
+	ofEvent := func(errs ...error) error { // names the closers, so it says what was lost
+		q := quietEvent()
+		for _, err := range errs {
+			q.RegisterCloser(closerFunc(func() error { return err }))
+		}
+		return q.Shutdown(t.Context())
+	}
 	for _, test := range []struct {
 		name  string
 		first func(q *quit.QuitEvent) // fires
@@ -86,6 +93,8 @@ func TestGoError(t *testing.T) {
 		{name: "joined", first: fail, then: errors.Join(context.Canceled, other, ignored), cause: failure,
 			want: []error{failure, other}, not: []error{ignored, context.Canceled}},
 		{name: "a list of one", first: fail, then: errors.Join(failure), cause: failure, want: []error{failure}, lines: 1},
+		{name: "of another event", first: fire, then: ofEvent(context.Canceled), cause: context.Canceled, want: []error{context.Canceled}},
+		{name: "list of another event", first: fail, then: ofEvent(failure, errors.New("third")), cause: failure, want: []error{failure}, lines: 3},
 		{name: "ignored", first: fail, then: fmt.Errorf("%w", ignored), cause: failure, want: []error{failure}, not: []error{ignored}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 type ignore struct {
 	errs []error
 	oks  []func(error) bool
+
+	keepNamed bool // an error with a name, of another event's, counts as it is
 }
 
 // counts returns what of err counts as a failure, or nil. It calls methods of
@@ -42,9 +44,15 @@ func (ig *ignore) rest(err error) (rest error, less bool) {
 	var list []error
 	switch e := err.(type) {
 	case *namedError:
-		inner, less := ig.rest(e.err)
-		if inner == nil || !less {
+		if ig.keepNamed {
 			return err, false
+		}
+		inner, less := ig.rest(e.err)
+		if !less {
+			return err, false
+		}
+		if inner == nil { // a func has said so of the error without its name
+			return nil, true
 		}
 		return &namedError{e.name, e.site, inner}, true
 	case *failures:

@@ -32,7 +32,7 @@
 // does not keep up, records are counted and not kept. The four warnings of
 // misuse (nil, not started, done, Shutdown too) are handed over by the caller's
 // own goroutine. A failure that the handler itself reports with Fail counts, but
-// is not logged.
+// is not logged. If the handler calls a shutdown, it does not wait for it.
 package quit
 
 import (
@@ -122,8 +122,10 @@ func (q *QuitEvent) log(r record) {
 // handOver hands over records until none is left.
 func (q *QuitEvent) handOver() {
 	l := &q.records
-	// The shutdown waits for this goroutine as it does for a step.
-	defer walk(&step{q: q, node: &q.node})()
+	// A handler may call a shutdown, but not wait for one. The end of q waits for
+	// the handler, so events that wait for q would not be able to, or all of q's
+	// time would pass.
+	defer walk(&step{q: q, node: &q.node, isLog: true})()
 	done := false
 	defer func() {
 		if !done { // the handler called Goexit
@@ -133,12 +135,14 @@ func (q *QuitEvent) handOver() {
 	l.mu.Lock()
 	l.by = goid.ID()
 	l.mu.Unlock()
-	l.noDebug.Store(!enabled(q.logger(), slog.LevelDebug))
-	for {
+	for asked := false; ; asked = true {
 		r, ok := l.take()
 		if !ok {
 			done = true
 			return
+		}
+		if !asked { // with a record in hand: a handler whose Enabled calls Goexit loses one each time
+			l.noDebug.Store(!enabled(q.logger(), slog.LevelDebug))
 		}
 		r.handle(q)
 	}

@@ -89,13 +89,13 @@ func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister
 		return e.register()
 	}
 	cause := child.parents.add(e)
-	unregister = e.register()
+	remove := e.register()
 	if cause != nil { // it has failed already
 		q.fireAll(cause)
 	}
 	return func() bool {
 		child.parents.remove(e)
-		return unregister()
+		return remove()
 	}
 }
 

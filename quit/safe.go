@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"github.com/gracefulgo/graceful/internal/text"
 )
@@ -39,8 +40,8 @@ func newPanicError(value any) *PanicError {
 func errorText(err error) string { return text.Error(err) }
 
 // mostWrapped is how many errors one may wrap. With more, it is taken to wrap
-// errors without end.
-const mostWrapped = 1 << 20
+// errors without end. Tests have a smaller one.
+var mostWrapped = 1 << 20
 
 // wrapped returns the errors that err wraps. It reports whether all went well.
 func wrapped(err error) (errs []error, ok bool) {
@@ -64,29 +65,44 @@ func wrapped(err error) (errs []error, ok bool) {
 
 // visit calls f with err and all that it wraps, in the order of errors.Is, until
 // f returns true. It reports whether that happened, and whether no error panicked
-// or wrapped others without end.
+// or wrapped others without end. Such an error would hide those that come after
+// it, so then there is a second walk, level by level.
 func visit(err error, f func(error) bool) (found, sound bool) {
+	found, sound, ended := walkErrors(err, f, false)
+	if !ended {
+		found, _, _ = walkErrors(err, f, true)
+	}
+	return found, sound && ended
+}
+
+func walkErrors(err error, f func(error) bool, byLevel bool) (found, sound, ended bool) {
 	sound = true
 	todo := []error{err}
 	for n := 0; len(todo) > 0; n++ {
 		if n == mostWrapped {
-			return false, false
+			return false, sound, false
 		}
-		e := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+		var e error
+		if byLevel {
+			e, todo = todo[0], todo[1:]
+		} else {
+			e, todo = todo[len(todo)-1], todo[:len(todo)-1]
+		}
 		if e == nil {
 			continue
 		}
 		if f(e) {
-			return true, sound
+			return true, sound, true
 		}
 		inner, ok := wrapped(e)
 		sound = sound && ok
-		for i := len(inner) - 1; i >= 0; i-- {
-			todo = append(todo, inner[i])
+		at := len(todo)
+		todo = append(todo, inner...)
+		if !byLevel { // the first is taken next
+			slices.Reverse(todo[at:])
 		}
 	}
-	return false, sound
+	return false, sound, true
 }
 
 // equal is ==, for values of any type.
@@ -133,7 +149,9 @@ func safeAs(err error, target any) bool {
 	return found
 }
 
-// isSound reports whether errors.Is, errors.As and Error can be called on err.
+// isSound reports whether errors.Is, errors.As and Error can be called on err, and
+// whether it can be compared, as by those who want to know if two callers of
+// Shutdown got the same error.
 func isSound(err error) bool {
 	probe := new(guard)
 	sound := func(call func()) (ok bool) {
@@ -144,7 +162,8 @@ func isSound(err error) bool {
 	broken, ok := visit(err, func(e error) bool {
 		x, hasIs := e.(interface{ Is(error) bool })
 		y, hasAs := e.(interface{ As(any) bool })
-		return hasIs && !sound(func() { x.Is(probe) }) || hasAs && !sound(func() { y.As(new(*guard)) })
+		return !equal(e, e) ||
+			hasIs && !sound(func() { x.Is(probe) }) || hasAs && !sound(func() { y.As(new(*guard)) })
 	})
 	return ok && !broken && sound(func() { _ = err.Error() })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/stacks"
@@ -50,7 +51,11 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 		q.warn(msgDone, slog.String("err", mistake.Error()), slog.String("site", siteOutside()))
 		return mistake
 	}
-	leave, ok := tryWait(callers(ctx), &q.node)
+	by := callers(ctx)
+	if slices.ContainsFunc(by, func(s *step) bool { return s.isLog }) {
+		return nil
+	}
+	leave, ok := tryWait(by, &q.node)
 	if !ok {
 		return nil
 	}

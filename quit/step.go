@@ -18,6 +18,7 @@ type step struct {
 	site   uintptr // where the closer was registered; 0: a step of our own
 	phase  Phase
 	child  *QuitEvent // the event that is the closer, or nil
+	isLog  bool       // it is no step, but hands over log records: see handOver
 	owner  string     // of the goroutines that the closer waits for, if it knows them
 	ignore *ignore
 

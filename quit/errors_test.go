@@ -1,0 +1,386 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func TestErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		var (
+			failed, ignored = errors.New("it failed"), errors.New("never mind")
+			cause, second   = errors.New("the cause"), errors.New("a second failure")
+			inPanic         = errors.New("in a panic")
+		)
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterCloser(closerFunc(func() error { return failed }))
+		q.RegisterCloser(closerFunc(func() error { return fmt.Errorf("wrapped: %w", ignored) }),
+			quit.Ignore(errors.New("other")), quit.Ignore(ignored))
+		q.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
+		q.RegisterStopFunc(func() { panic(inPanic) }, quit.Name("panicky"))
+		q.RegisterStopFunc(runtime.Goexit, quit.Name("goexit"))
+		q.RegisterCloser(closerFunc(func() error { return errors.New("two\nlines") }), quit.Name("wordy"))
+		q.RegisterStopFunc(func() {}, quit.Name("fine"))
+		q.AddGoroutine()
+		q.Fail(cause)
+		q.Fail(second)
+		err := q.Shutdown(context.Background())
+
+		for _, want := range []error{failed, cause, second, inPanic, context.DeadlineExceeded} {
+			if !errors.Is(err, want) {
+				t.Errorf("errors.Is(err, %q) = false", want)
+			}
+		}
+		if errors.Is(err, ignored) {
+			t.Errorf("errors.Is(err, %q) = true, but it is ignored", ignored)
+		}
+		var p *quit.PanicError
+		if !errors.As(err, &p) || p.Value != inPanic || !strings.Contains(string(p.Stack), "TestErrors") {
+			t.Errorf("errors.As(*PanicError) = %+v", p)
+		}
+		// In the order in which they happened.
+		wantLines := []string{
+			"the cause",
+			"a second failure",
+			"quit: wordy (quit/errors_test.go:LINE): two",
+			"quit: wordy (quit/errors_test.go:LINE): lines",
+			"quit: goexit (quit/errors_test.go:LINE): called runtime.Goexit instead of returning",
+			"quit: panicky (quit/errors_test.go:LINE): panic: in a panic",
+			"quit: hung (quit/errors_test.go:LINE): abandoned after 21.6s: context deadline exceeded",
+			"quit: quit_test.closerFunc (quit/errors_test.go:LINE): it failed",
+			"quit: drain: 1 goroutine left after 1.92s: context deadline exceeded",
+		}
+		got := lineNumber.ReplaceAllString(err.Error(), "_test.go:LINE")
+		if want := strings.Join(wantLines, "\n"); got != want {
+			t.Errorf("Shutdown() =\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+func TestOneFailureIsItself(t *testing.T) {
+	q := quietEvent()
+	failure := errors.New("failure")
+	q.Fail(failure)
+	if err := q.Shutdown(t.Context()); err != failure {
+		t.Errorf("Shutdown() = %v, want the very error given to Fail", err)
+	}
+}
+
+func TestSignalIsNoFailure(t *testing.T) {
+	q := quietEvent()
+	q.Fail(&quit.SignalError{Signal: someSignal{}})
+	if err := q.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown() = %v, want nil", err)
+	}
+	var sig *quit.SignalError
+	if !errors.As(q.Cause(), &sig) || !errors.Is(q.Cause(), context.Canceled) {
+		t.Errorf("Cause() = %#v, want a *SignalError that is context.Canceled", q.Cause())
+	}
+}
+
+type someSignal struct{}
+
+func (someSignal) Signal()        {}
+func (someSignal) String() string { return "some signal" }
+
+// TestIgnoreKeepsTheRest ignores one of several errors, and what is no error of the closer.
+func TestIgnoreKeepsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		other, closing := errors.New("other"), errors.New("closing")
+		q.RegisterCloser(closerFunc(func() error { return errors.Join(context.Canceled, other) }),
+			quit.Ignore(context.Canceled))
+		q.RegisterQuitCloser(&bothWays{
+			shutdown: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			close:    func() error { return closing },
+		}, quit.Ignore(context.DeadlineExceeded))
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterStopFunc(func() { <-hang }, quit.Ignore(context.DeadlineExceeded), quit.Name("hung"), quit.Timeout(1))
+		q.RegisterStopFunc(func() { panic(context.Canceled) }, quit.Ignore(context.Canceled), quit.Name("panicky"))
+		err := q.Shutdown(context.Background())
+		for _, want := range []string{": other", ": closing", "hung (", "panicky ("} {
+			if !strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("Shutdown() does not have %q: %v", want, err)
+			}
+		}
+		if n := strings.Count(fmt.Sprint(err), "\n") + 1; n != 4 {
+			t.Errorf("Shutdown() has %d lines, want 4: %v", n, err)
+		}
+	})
+}
+
+// brokenError has an Error and an Unwrap method that panic if it is nil.
+type brokenError struct{ text string }
+
+func (e *brokenError) Error() string { return e.text }
+func (e *brokenError) Unwrap() error { return errors.New(e.text) }
+
+// TestBrokenError has a closer return a typed nil, the classic.
+func TestBrokenError(t *testing.T) {
+	q, _ := loggedEvent()
+	called := false
+	q.RegisterStopFunc(func() { called = true })
+	q.RegisterCloser(closerFunc(func() error { var e *brokenError; return e }), quit.Name("broken"))
+	err := q.Shutdown(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "quit: broken (") || !called {
+		t.Errorf("Shutdown() = %v; the next closer was called: %v", err, called)
+	}
+	if text := q.Report().String(); !strings.Contains(text, "broken") {
+		t.Errorf("the report does not tell:\n%s", text)
+	}
+}
+
+// TestIgnoreOfNestedJoin ignores one of the errors of an event within an event.
+func TestIgnoreOfNestedJoin(t *testing.T) {
+	q, child, inner := quietEvent(), quietEvent(), quietEvent()
+	kept, ignored := errors.New("kept"), errors.New("ignored")
+	inner.RegisterCloser(closerFunc(func() error { return kept }))
+	inner.RegisterCloser(closerFunc(func() error { return ignored }))
+	child.RegisterQuitCloser(inner)
+	q.RegisterQuitCloser(child, quit.Ignore(ignored))
+	for _, second := range []error{kept, ignored} {
+		q.RegisterCloser(closerFunc(func() error {
+			return fmt.Errorf("wrapped: %w", errors.Join(ignored, second))
+		}), quit.Ignore(ignored))
+	}
+	err := q.Shutdown(t.Context())
+	if n := strings.Count(fmt.Sprint(err), "kept"); n != 2 {
+		t.Errorf("Shutdown() = %v, want both that are kept", err)
+	}
+	if n := len(strings.Split(fmt.Sprint(err), "\n")); n != 3 { // what wraps a join cannot be taken apart
+		t.Errorf("Shutdown() has %d lines, want 3: %v", n, err)
+	}
+}
+
+func TestSignalAmongFailures(t *testing.T) {
+	failure := errors.New("failure")
+	for _, test := range []struct {
+		name string
+		fire func(q *quit.QuitEvent)
+		want error
+	}{
+		{name: "wrapped", fire: func(q *quit.QuitEvent) { q.Fail(fmt.Errorf("stopped: %w", &quit.SignalError{})) }},
+		{
+			name: "joined",
+			fire: func(q *quit.QuitEvent) { q.Fail(errors.Join(failure, &quit.SignalError{})) },
+			want: failure,
+		},
+		{name: "of Go", fire: func(q *quit.QuitEvent) {
+			q.Go(func(context.Context) error { return &quit.SignalError{} })
+		}},
+	} {
+		q := quietEvent()
+		test.fire(q)
+		<-q.Done()
+		if err := q.Shutdown(t.Context()); !errors.Is(err, test.want) || (test.want == nil) != (err == nil) {
+			t.Errorf("%s: Shutdown() = %v, want %v", test.name, err, test.want)
+		}
+	}
+}
+
+// TestNameInOneLine has a name that would break the line of its error.
+func TestNameInOneLine(t *testing.T) {
+	q := quietEvent()
+	q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }), quit.Name("two\nlines\x1b[2J"))
+	if err := q.Shutdown(t.Context()); strings.ContainsAny(err.Error(), "\n\x1b") {
+		t.Errorf("Shutdown() = %q, want one line", err)
+	}
+}
+
+func TestReportErrIsTheSame(t *testing.T) {
+	q := quietEvent()
+	for range 2 {
+		q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }))
+	}
+	if err := q.Shutdown(t.Context()); q.Report().Err() != err {
+		t.Errorf("Report().Err() is another error than Shutdown's %v", err)
+	}
+}
+
+// TestIgnore has errors that hold an ignored one and perhaps a real one come in
+// by a closer and by a goroutine.
+func TestIgnore(t *testing.T) {
+	ignored, also, lost := errors.New("ignored"), errors.New("ignored too"), errors.New("lost")
+	is := func(target error) quit.Option {
+		return quit.IgnoreFunc(func(err error) bool { return errors.Is(err, target) })
+	}
+	same := func(target error) quit.Option {
+		return quit.IgnoreFunc(func(err error) bool { return err == target })
+	}
+	panics := quit.IgnoreFunc(func(error) bool { panic("in the func") })
+	for _, test := range []struct {
+		name string
+		err  error
+		opts []quit.Option
+		want string // the lines that count, without names
+	}{
+		{name: "itself", err: ignored, opts: []quit.Option{quit.Ignore(ignored)}},
+		{name: "none", err: ignored, opts: []quit.Option{quit.Ignore()}, want: "ignored"},
+		{name: "nil", err: ignored, opts: []quit.Option{quit.Ignore(nil)}, want: "ignored"},
+		{name: "wrapped", err: fmt.Errorf("w: %w", ignored), opts: []quit.Option{quit.Ignore(ignored)}},
+		{name: "several options", err: errors.Join(ignored, also), opts: []quit.Option{quit.Ignore(ignored), quit.Ignore(also)}},
+		{name: "joined", err: errors.Join(ignored, lost, ignored), opts: []quit.Option{quit.Ignore(ignored)}, want: "lost"},
+		{
+			name: "joined deep",
+			err:  errors.Join(errors.Join(ignored, errors.Join(lost)), also),
+			opts: []quit.Option{quit.Ignore(ignored, also)},
+			want: "lost",
+		},
+		{
+			name: "joined, none ignored",
+			err:  errors.Join(also, lost),
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "ignored too\nlost",
+		},
+		{
+			name: "joined in a wrapper, whose text stays",
+			err:  fmt.Errorf("w: %w", errors.Join(ignored, lost)),
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "w: ignored\nlost",
+		},
+		{
+			name: "two in one text",
+			err:  fmt.Errorf("%w: %w", ignored, lost),
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "ignored: lost",
+		},
+		{name: "two ignored in one text", err: fmt.Errorf("%w: %w", ignored, also), opts: []quit.Option{quit.Ignore(ignored, also)}},
+		{name: "slice", err: sliceError{ignored, lost}, opts: []quit.Option{quit.Ignore(ignored)}, want: "ignored\nlost"},
+		{name: "slice, in the other order", err: sliceError{lost, ignored}, opts: []quit.Option{quit.Ignore(ignored)}, want: "lost\nignored"},
+		{name: "slice, all ignored", err: sliceError{ignored, ignored}, opts: []quit.Option{quit.Ignore(ignored)}},
+		{
+			name: "wraps nil",
+			err:  &wrapsNil{also},
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "ignored too",
+		},
+		{
+			name: "panic among the joined",
+			err:  errors.Join(ignored, &quit.PanicError{Value: ignored}),
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "panic: ignored",
+		},
+		{
+			name: "panic in a wrapper",
+			err:  fmt.Errorf("w: %w", &quit.PanicError{Value: ignored}),
+			opts: []quit.Option{quit.Ignore(ignored), is(ignored)},
+			want: "w: quit: panic: ignored",
+		},
+		{name: "func", err: fmt.Errorf("w: %w", ignored), opts: []quit.Option{is(ignored)}},
+		{name: "func of the whole", err: errors.Join(ignored, lost), opts: []quit.Option{is(ignored)}},
+		{name: "func of each", err: errors.Join(ignored, lost), opts: []quit.Option{same(ignored)}, want: "lost"},
+		{name: "two funcs", err: errors.Join(ignored, also), opts: []quit.Option{same(ignored), same(also)}},
+		{name: "func that says no", err: ignored, opts: []quit.Option{same(lost)}, want: "ignored"},
+		{name: "no func", err: ignored, opts: []quit.Option{quit.IgnoreFunc(nil)}, want: "ignored"},
+		{name: "func that panics", err: lost, opts: []quit.Option{panics}, want: "lost\npanic: in the func"},
+		{name: "func that panics and errors", err: ignored, opts: []quit.Option{panics, quit.Ignore(ignored)}, want: "ignored\npanic: in the func"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			check := func(what, prefix string, q *quit.QuitEvent) {
+				t.Helper()
+				err := q.Shutdown(t.Context())
+				want := ""
+				if test.want != "" {
+					want = prefix + strings.ReplaceAll(test.want, "\n", "\n"+prefix)
+				}
+				got := ""
+				if err != nil {
+					got = lineNumber.ReplaceAllString(err.Error(), "_test.go:LINE")
+				}
+				if got != want {
+					t.Errorf("%s: Shutdown() = %q, want %q", what, got, want)
+				}
+				if errors.Is(err, lost) != errors.Is(test.err, lost) && test.want != "" {
+					t.Errorf("%s: Shutdown() = %v, and is not %q", what, err, lost)
+				}
+			}
+			named := append(test.opts, quit.Name("n"))
+			q := quietEvent()
+			q.RegisterCloser(closerFunc(func() error { return test.err }), named...)
+			check("closer", "quit: n (quit/errors_test.go:LINE): ", q)
+			q = quietEvent()
+			q.Go(func(context.Context) error { return test.err }, named...)
+			q.WaitGoroutines()
+			if q.HasFired() != (test.want != "") {
+				t.Errorf("goroutine: HasFired() = %v", q.HasFired())
+			}
+			check("goroutine", "quit: goroutine n: ", q)
+			// By an event within the event the names in between stay.
+			q, child := quietEvent(), quietEvent()
+			child.RegisterCloser(closerFunc(func() error { return test.err }), quit.Name("n"))
+			q.RegisterQuitCloser(child, append(test.opts, quit.Name("child"))...)
+			if !strings.HasPrefix(test.name, "func that panics") { // that is not a panic of n
+				check("child", "quit: child (quit/errors_test.go:LINE): n (quit/errors_test.go:LINE): ", q)
+			}
+		})
+	}
+}
+
+// TestIgnoreHidesNoTimeout ignores the error that tells of time that ran out:
+// for a closer, and for an event within the event.
+func TestIgnoreHidesNoTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child := quietEvent(), quietEvent()
+		hang := make(chan struct{})
+		defer close(hang)
+		all := []quit.Option{
+			quit.Ignore(context.DeadlineExceeded),
+			quit.IgnoreFunc(func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }),
+		}
+		child.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
+		child.RegisterStopFunc(func() { panic(context.DeadlineExceeded) }, quit.Name("panicky"))
+		child.RegisterCloser(closerFunc(func() error { return context.DeadlineExceeded }), quit.Name("late"))
+		child.AddGoroutine() // never done
+		q.RegisterQuitCloser(child, append(all, quit.Name("child"))...)
+		q.RegisterStopFunc(func() { <-hang }, append(all, quit.Timeout(time.Second), quit.Name("hung"))...)
+		err := q.Shutdown(context.Background())
+		want := "quit: hung (quit/errors_test.go:LINE): abandoned after 1.125s: context deadline exceeded\n" +
+			"quit: child (quit/errors_test.go:LINE): panicky (quit/errors_test.go:LINE): panic: context deadline exceeded\n" +
+			"quit: child (quit/errors_test.go:LINE): hung (quit/errors_test.go:LINE): abandoned after 15.57s: context deadline exceeded\n" +
+			"quit: child (quit/errors_test.go:LINE): drain: 1 goroutine left after 1.384s: context deadline exceeded"
+		if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
+			t.Errorf("Shutdown() =\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+// TestPanicNil has panics with nil, which have a value of their own unless the
+// program asks for what they once were.
+func TestPanicNil(t *testing.T) {
+	for _, setting := range []string{"panicnil=0", "panicnil=1"} {
+		t.Run(setting, func(t *testing.T) {
+			t.Setenv("GODEBUG", setting)
+			q := quietEvent()
+			q.RegisterStopFunc(func() { panic(nil) }, quit.Name("closer"))
+			q.RegisterQuitCloser(quit.Graceful(func() { panic(nil) }, nil), quit.Name("graceful"))
+			q.Go(func(context.Context) error { panic(nil) }, quit.Name("worker"))
+			q.WaitGoroutines()
+			if p, ok := q.Cause().(*quit.PanicError); !ok || p.Value == nil {
+				t.Errorf("Cause() = %v, want a *PanicError with a value", q.Cause())
+			}
+			err := q.Shutdown(t.Context())
+			lines := strings.Split(fmt.Sprint(err), "\n")
+			for i, name := range []string{"goroutine worker: ", "graceful (", "closer ("} {
+				if len(lines) != 3 || !strings.HasPrefix(lines[i], "quit: "+name) ||
+					!strings.Contains(lines[i], ": panic: panic called with nil argument") {
+					t.Fatalf("Shutdown() = %v, want a panic of %q in line %d of 3", err, name, i)
+				}
+			}
+			var inner *runtime.PanicNilError
+			if p := new(quit.PanicError); !errors.As(err, &p) || !errors.As(err, &inner) || len(p.Stack) == 0 {
+				t.Errorf("Shutdown() = %v, want a *PanicError with its stack and value", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,595 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func TestLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
+		q.RegisterStopFunc(func() { panic("boom") }, quit.Name("panicky"))
+		q.Fail(errors.New("the reason"))
+		q.GracefulStop()
+		log := logged()
+		for _, want := range []string{
+			`level=INFO msg="quit: fired" cause="the reason"`,
+			`level=ERROR msg="quit: step failed" step=panicky site=quit/log_test.go:`,
+			`panic: boom`,
+			`runtime/panic.go`,
+			`level=DEBUG msg="quit: step begins" step=hung site=quit/log_test.go:`,
+			`level=WARN msg="quit: step still running" step=hung site=quit/log_test.go:`,
+			`for=5s left=16.6s`, `for=10s left=11.6s`, `for=20s left=1.6s`,
+			`level=ERROR msg="quit: step abandoned" step=hung`,
+			`level=DEBUG msg="quit: step ended" step=drain`,
+			`level=INFO msg="quit: stopped" took=21.6s failures=3`,
+		} {
+			if !strings.Contains(log, want) {
+				t.Errorf("the log does not have %q", want)
+			}
+		}
+		if n := strings.Count(log, "still running"); n != 3 {
+			t.Errorf("%d warnings of a step still running, want 3", n)
+		}
+		if t.Failed() {
+			t.Log(log)
+		}
+	})
+}
+
+// callingHandler is a log handler that calls the event it is the handler of,
+// but not in the calls that it causes itself.
+type callingHandler struct {
+	slog.Handler
+	calls *atomic.Int32
+	call  func()
+}
+
+func (h callingHandler) Handle(context.Context, slog.Record) error {
+	if h.calls.Add(1) <= 20 {
+		h.call()
+	}
+	return nil
+}
+
+func (h callingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func TestLogHandlerMayCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quit.NewQuitEvent()
+		h := callingHandler{Handler: slog.DiscardHandler, calls: new(atomic.Int32), call: func() {
+			q.RegisterStopFunc(func() {})()
+			q.TryAddGoroutine()
+			q.DoneGoroutine()
+			q.Cause()
+			q.Fail(context.Canceled)
+		}}
+		q.Logger = slog.New(h)
+		q.RegisterCloser(nil)
+		q.RegisterStopFunc(func() { panic("boom") })
+		q.GracefulStop()
+		if h.calls.Load() < 5 {
+			t.Errorf("the handler was called %d times", h.calls.Load())
+		}
+	})
+}
+
+// TestLogHandlerMayShutDown has a log handler call the shutdown at every message:
+// it must not wait for a step that waits for it.
+func TestLogHandlerMayShutDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quit.NewQuitEvent()
+		h := callingHandler{Handler: slog.DiscardHandler, calls: new(atomic.Int32), call: q.GracefulStop}
+		q.Logger = slog.New(h)
+		hang := make(chan struct{})
+		defer close(hang)
+		called := false
+		q.RegisterStopFunc(func() { called = true })
+		q.RegisterStopFunc(func() { <-hang })
+		q.Go(func(ctx context.Context) error { <-ctx.Done(); panic("boom") })
+		start := time.Now()
+		q.GracefulStop()
+		if took := time.Since(start); took != 21600*time.Millisecond || !called {
+			t.Errorf("the shutdown took %v, want 21.6s; the last closer was called: %v", took, called)
+		}
+	})
+}
+
+// funcHandler is a log handler made of funcs.
+type funcHandler struct {
+	enabled func() bool // nil: of all levels
+	handle  func(r slog.Record)
+}
+
+func (h *funcHandler) Enabled(context.Context, slog.Level) bool {
+	return h.enabled == nil || h.enabled()
+}
+func (h *funcHandler) Handle(_ context.Context, r slog.Record) error {
+	h.handle(r)
+	return nil
+}
+func (h *funcHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h *funcHandler) WithGroup(string) slog.Handler      { return h }
+
+// eventWith returns a new event whose log handler is that func.
+func eventWith(handle func(r slog.Record)) *quit.QuitEvent {
+	return &quit.QuitEvent{Logger: slog.New(&funcHandler{handle: handle})}
+}
+
+// attr returns an attribute of a record as a text, or "".
+func attr(r slog.Record, key string) (text string) {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == key {
+			text = a.Value.String()
+		}
+		return true
+	})
+	return text
+}
+
+// TestLogHandlerMisbehaves has handlers that do not return as they should. The
+// shutdown is the one without a log.
+func TestLogHandlerMisbehaves(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		enabled func() bool
+		handle  func()
+		unseen  bool // the handler is never called
+	}{
+		{name: "not at all", handle: func() {}},
+		{name: "panics", handle: func() { panic("in the handler") }},
+		{name: "panics with nil", handle: func() { panic(error(nil)) }},
+		{name: "ends its goroutine", handle: runtime.Goexit},
+		{name: "Enabled panics", enabled: func() bool { panic("in Enabled") }, unseen: true},
+		{name: "Enabled ends its goroutine", enabled: func() bool { runtime.Goexit(); return true }, unseen: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var seen, called journal
+				q := &quit.QuitEvent{Logger: slog.New(&funcHandler{enabled: test.enabled, handle: func(r slog.Record) {
+					seen.add(strings.TrimSpace(r.Message + " " + attr(r, "step")))
+					test.handle()
+				}})}
+				q.RegisterStopFunc(func() { called.add("after"); panic("boom") }, quit.AfterDrain(), quit.Name("after"))
+				q.RegisterStopFunc(func() { time.Sleep(time.Second); called.add("slow") }, quit.Name("slow"))
+				q.RegisterCloser(closerFunc(func() error { called.add("fails"); return errors.New("failed") }), quit.Name("fails"))
+				q.Go(func(context.Context) error { return errors.New("lost") }, quit.Name("worker"))
+				q.WaitGoroutines()
+				start := time.Now()
+				err := q.Shutdown(context.Background())
+				if took := time.Since(start); took != time.Second {
+					t.Errorf("the shutdown took %v, want 1s", took)
+				}
+				if n := len(strings.Split(fmt.Sprint(err), "\n")); n != 3 {
+					t.Errorf("Shutdown() = %v, want 3 failures", err)
+				}
+				called.want(t, "fails", "slow", "after")
+				synctest.Wait()
+				if test.unseen {
+					seen.want(t)
+					return
+				}
+				seen.want(t, "quit: goroutine failed", "quit: fired",
+					"quit: step begins fails", "quit: step failed fails",
+					"quit: step begins slow", "quit: step ended slow",
+					"quit: step begins drain", "quit: step ended drain",
+					"quit: step begins after", "quit: step failed after", "quit: stopped")
+			})
+		})
+	}
+}
+
+// TestLogHandlerBlocks has a handler that never returns. Each closer has the time
+// that it would have without a log; only the end comes later.
+func TestLogHandlerBlocks(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	for _, test := range []struct {
+		timeout   time.Duration
+		took      time.Duration
+		deadlines []time.Duration // of the closers; 0: none
+	}{
+		{timeout: 10 * s, took: 10 * s, deadlines: []time.Duration{7200 * ms, 7400 * ms, 7600 * ms, 7800 * ms}},
+		{timeout: -1, took: 4 * s, deadlines: make([]time.Duration, 4)}, // a second after its end
+	} {
+		t.Run(test.timeout.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := make(chan struct{})
+				q := eventWith(func(slog.Record) { <-hang })
+				q.Timeout = test.timeout
+				start := time.Now()
+				var got []time.Duration
+				look := func(ctx context.Context) error {
+					if want := time.Duration(len(got)) * s; time.Since(start) != want {
+						t.Errorf("closer %d was called after %v, want %v", len(got), time.Since(start), want)
+					}
+					end, ok := ctx.Deadline()
+					if !ok {
+						end = start
+					}
+					got = append(got, end.Sub(start))
+					if len(got) < len(test.deadlines) {
+						time.Sleep(s)
+					}
+					return errors.New("failed")
+				}
+				q.RegisterQuitCloser(quit.ShutdownFunc(look), quit.AfterDrain())
+				for range 3 {
+					q.RegisterQuitCloser(quit.ShutdownFunc(look))
+				}
+				q.Fail(errors.New("before")) // which does not wait for the handler either
+				err := q.Shutdown(context.Background())
+				if took := time.Since(start); took != test.took {
+					t.Errorf("the shutdown took %v, want %v", took, test.took)
+				}
+				if n := len(strings.Split(fmt.Sprint(err), "\n")); n != 5 {
+					t.Errorf("Shutdown() = %v, want 5 failures", err)
+				}
+				if !slices.Equal(got, test.deadlines) {
+					t.Errorf("the deadlines of the closers = %v, want %v", got, test.deadlines)
+				}
+				close(hang)
+			})
+		})
+	}
+}
+
+// TestLogHandlerIsSlow has a handler that takes 300 ms for each record. No step
+// is later for that, the records are in order and have the times of what they
+// tell of, and Shutdown returns when the handler has them all.
+func TestLogHandlerIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perRecord, perCloser = 300 * time.Millisecond, 10 * time.Millisecond
+		start := time.Now()
+		var seen journal
+		q := eventWith(func(r slog.Record) {
+			seen.add(fmt.Sprintf("%v %s %s%s", r.Time.Sub(start), r.Message, attr(r, "step"), attr(r, "share")))
+			time.Sleep(perRecord)
+		})
+		q.Timeout = 100 * time.Second
+		want := []string{"0s quit: fired "}
+		for i := range 10 {
+			name := fmt.Sprint("step", i)
+			q.RegisterStopFunc(func() { time.Sleep(perCloser) }, quit.Name(fmt.Sprint("step", 9-i)))
+			begins := time.Duration(i) * perCloser
+			share := (99*time.Second - begins) / 5 * 4
+			want = append(want, fmt.Sprintf("%v quit: step begins %s%v", begins, name, share),
+				fmt.Sprintf("%v quit: step ended %s", begins+perCloser, name))
+		}
+		want = append(want, "100ms quit: step begins drain1m19.12s", "100ms quit: step ended drain", "100ms quit: stopped ")
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		seen.want(t, want...)
+		if took := time.Since(start); took != time.Duration(len(want))*perRecord {
+			t.Errorf("Shutdown took %v, want %v for each of %d records", took, perRecord, len(want))
+		}
+	})
+}
+
+// TestLogHandlerFails has a handler that reports a failure for each one that it is
+// told of, before and after the end.
+func TestLogHandlerFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q *quit.QuitEvent
+		records, fails := 0, 0
+		q = eventWith(func(r slog.Record) {
+			records++
+			if r.Level >= slog.LevelError {
+				fails++
+				q.Fail(fmt.Errorf("log %d", fails))
+			}
+		})
+		q.RegisterStopFunc(func() { time.Sleep(time.Second) })
+		q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }), quit.Name("closer"))
+		q.RegisterStopFunc(func() { time.Sleep(time.Second) })
+		q.Go(func(context.Context) error { return errors.New("lost") }, quit.Name("worker"))
+		<-q.Done()
+		err := q.Shutdown(context.Background())
+		want := "quit: goroutine worker: lost\nlog 1\nquit: closer (quit/log_test.go:LINE): failed\nlog 2"
+		if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
+			t.Errorf("Shutdown() = %q, want %q", got, want)
+		}
+		before := records
+		q.Fail(errors.New("late"))
+		q.RegisterStopFunc(func() { panic("late") })
+		synctest.Wait()
+		if n := records - before; n != 3 || fails != 4 { // late, begins, panic
+			t.Errorf("after the end: %d records, want 3; %d failures of the handler, want 4", n, fails)
+		}
+		if again := q.Shutdown(context.Background()); again != err {
+			t.Errorf("Shutdown() = %v after the end, want the same as before", again)
+		}
+	})
+}
+
+// TestLogHandlerShutsDown has the handler of an event and of one within it shut
+// down either at each record: all ends, in its order, and without a wait.
+func TestLogHandlerShutsDown(t *testing.T) {
+	type call = func(q *quit.QuitEvent)
+	for name, stop := range map[string]call{
+		"Shutdown":     func(q *quit.QuitEvent) { _ = q.Shutdown(context.Background()) },
+		"GracefulStop": (*quit.QuitEvent).GracefulStop,
+	} {
+		for start, begin := range map[string]func(parent, child *quit.QuitEvent){
+			"parent":       func(parent, _ *quit.QuitEvent) { parent.GracefulStop() },
+			"child":        func(_, child *quit.QuitEvent) { child.GracefulStop() },
+			"child fails":  func(_, child *quit.QuitEvent) { child.Fail(errors.New("failed")) },
+			"parent fires": func(parent, _ *quit.QuitEvent) { parent.Fire() },
+		} {
+			for _, who := range []string{"own", "parent", "child", "both"} {
+				t.Run(name+"/"+start+"/"+who, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						var parent, child *quit.QuitEvent
+						handler := func(own **quit.QuitEvent) *quit.QuitEvent {
+							return eventWith(func(slog.Record) {
+								switch who {
+								case "own":
+									stop(*own)
+								case "parent":
+									stop(parent)
+								case "child":
+									stop(child)
+								case "both":
+									stop(child)
+									stop(parent)
+								}
+							})
+						}
+						parent, child = handler(&parent), handler(&child)
+						var j journal
+						parent.RegisterStopFunc(func() { j.add("database") })
+						parent.RegisterQuitCloser(child)
+						child.RegisterStopFunc(func() { time.Sleep(time.Second); j.add("second") })
+						child.RegisterStopFunc(func() { time.Sleep(time.Second); j.add("first") })
+						began := time.Now()
+						begin(parent, child)
+						parent.GracefulStop()
+						if took := time.Since(began); took != 2*time.Second {
+							t.Errorf("the shutdown took %v, want 2s", took)
+						}
+						synctest.Wait()
+						j.want(t, "first", "second", "database")
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestLogFlood has more records than are kept for a handler that blocks: it is
+// told last how many it did not get.
+func TestLogFlood(t *testing.T) {
+	for _, debug := range []bool{false, true} {
+		t.Run(fmt.Sprintf("debug=%v", debug), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := make(chan struct{})
+				var seen []slog.Record
+				q := eventWith(func(r slog.Record) { <-hang; seen = append(seen, r) })
+				const flood = 10_000
+				records := 1 // fired
+				if debug {
+					for range flood / 2 {
+						q.RegisterStopFunc(func() {})
+					}
+					q.GracefulStop() // up to its deadline
+					records += flood + 2 + 1
+				} else {
+					for range flood {
+						q.Fail(errors.New("failed"))
+					}
+					records += flood
+				}
+				close(hang)
+				synctest.Wait()
+				last := seen[len(seen)-1]
+				lost, _ := strconv.Atoi(attr(last, "records"))
+				if last.Message != "quit: log records lost" || last.Level != slog.LevelWarn || len(seen)-1+lost != records {
+					t.Errorf("the last of %d records: %v %q, %d lost; want %d in all",
+						len(seen), last.Level, last.Message, lost, records)
+				}
+				if len(seen) > 5000 {
+					t.Errorf("%d records were kept", len(seen))
+				}
+				if i := slices.IndexFunc(seen, func(r slog.Record) bool { return r.Message == "quit: stopped" }); debug && i < 0 {
+					t.Error("Debug records have taken the place of others")
+				}
+				q.GracefulStop()
+			})
+		})
+	}
+}
+
+// TestLogNamesEvents has records of events within events.
+func TestLogNamesEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen journal
+		event := func() *quit.QuitEvent {
+			return eventWith(func(r slog.Record) {
+				if r.Level >= slog.LevelInfo {
+					seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "event"))
+				}
+			})
+		}
+		q, child, inner := event(), event(), event()
+		q.RegisterQuitCloser(child, quit.Name("workers"))
+		child.RegisterQuitCloser(inner, quit.Name("pool"))
+		inner.RegisterStopFunc(func() { panic("boom") })
+		inner.Go(func(context.Context) error { return errors.New("lost") })
+		<-inner.Done()
+		synctest.Wait()
+		inner.RegisterCloser(nil)
+		q.GracefulStop()
+		slices.Sort(seen.lines[:4]) // each event hands over its own
+		seen.want(t, "fired ", "fired workers", "fired workers: pool", "goroutine failed workers: pool",
+			"nil ignored workers: pool", "step failed workers: pool", "stopped workers: pool",
+			"step failed workers", "stopped workers", "step failed ", "stopped ")
+	})
+}
+
+// TestLogFailureAtOnce has a goroutine and a step fail while the shutdown goes on.
+func TestLogFailureAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var seen journal
+		q := eventWith(func(r slog.Record) {
+			if r.Level == slog.LevelError {
+				seen.add(fmt.Sprint(time.Since(start), " ", r.Message, " ", attr(r, "goroutine"), attr(r, "step"), " ", attr(r, "err")))
+			}
+		})
+		q.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(2 * time.Second)
+			return errors.New("lost")
+		}, quit.Name("worker"))
+		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		q.RegisterQuitCloser(&bothWays{
+			shutdown: func(ctx context.Context) error { <-ctx.Done(); return errors.New("not in time") },
+			close:    func() error { time.Sleep(100 * time.Millisecond); return nil },
+		}, quit.Name("server"), quit.Timeout(time.Second))
+		go q.GracefulStop()
+		time.Sleep(3 * time.Second)
+		seen.want(t, "1s quit: step failed server not in time", "2s quit: goroutine failed worker lost")
+		q.GracefulStop()
+	})
+}
+
+func TestLogGoAfterFire(t *testing.T) {
+	q, logged := loggedEvent()
+	q.GracefulStop()
+	named := func(context.Context) error { return nil }
+	for range 3 {
+		q.Go(named, quit.Name("named"))
+		q.Go(func(context.Context) error { return nil })
+	}
+	var lines []string
+	for line := range strings.Lines(logged()) {
+		if _, warning, ok := strings.Cut(line, `level=WARN msg="quit: goroutine not started, the event has fired" `); ok {
+			lines = append(lines, lineNumber.ReplaceAllString(strings.TrimSpace(warning), "_test.go:LINE"))
+		}
+	}
+	want := []string{
+		"goroutine=named site=quit/log_test.go:LINE",
+		"goroutine=quit_test.TestLogGoAfterFire.func2 site=quit/log_test.go:LINE",
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("the warnings = %q, want %q", lines, want)
+	}
+}
+
+// TestDoneContext gives Shutdown contexts that are done, or that its own fire
+// cancels.
+func TestDoneContext(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		ctx  func(q *quit.QuitEvent) (context.Context, context.CancelFunc)
+		want error
+	}{
+		{
+			name: "cancelled",
+			ctx: func(*quit.QuitEvent) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				cancel()
+				return ctx, cancel
+			},
+			want: context.Canceled,
+		},
+		{
+			name: "by its own cause",
+			ctx: func(*quit.QuitEvent) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancelCause(context.Background())
+				cancel(errors.New("a cause"))
+				return ctx, func() {}
+			},
+			want: context.Canceled,
+		},
+		{
+			name: "passed",
+			ctx: func(*quit.QuitEvent) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(context.Background(), -time.Second)
+			},
+			want: context.DeadlineExceeded,
+		},
+		{
+			name: "the event's own",
+			ctx: func(q *quit.QuitEvent) (context.Context, context.CancelFunc) {
+				return q.Context(), func() {}
+			},
+			want: context.Canceled,
+		},
+		{
+			name: "the event's own, fired before",
+			ctx: func(q *quit.QuitEvent) (context.Context, context.CancelFunc) {
+				q.Fire()
+				return q.Context(), func() {}
+			},
+			want: context.Canceled,
+		},
+		{
+			name: "of the event's own, shorter",
+			ctx: func(q *quit.QuitEvent) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(q.Context(), time.Second)
+			},
+			want: context.Canceled,
+		},
+		{
+			name: "of the event's own, longer",
+			ctx: func(q *quit.QuitEvent) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(q.Context(), time.Hour)
+			},
+			want: context.Canceled,
+		},
+	} {
+		for _, timeout := range []time.Duration{10 * time.Second, 0, -1} {
+			t.Run(fmt.Sprint(test.name, "/", timeout), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					q, logged := loggedEvent()
+					q.Timeout = timeout
+					start := time.Now()
+					var closer context.Context
+					var value any
+					q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+						closer, value = ctx, ctx.Value(key{})
+						time.Sleep(time.Second)
+						return ctx.Err()
+					}))
+					ctx, cancel := test.ctx(q)
+					defer cancel()
+					err := q.Shutdown(context.WithValue(ctx, key{}, "kept"))
+					if took := time.Since(start); err != test.want || took != 0 {
+						t.Errorf("Shutdown(ctx) = %v after %v, want %v at once", err, took, test.want)
+					}
+					warning := fmt.Sprintf(`level=WARN msg="quit: Shutdown was called with a context that is done" err="%v" site=quit/log_test.go:`, test.want)
+					if log := logged(); strings.Count(log, warning) != 1 {
+						t.Errorf("the log does not have %q once:\n%s", warning, log)
+					}
+					if err := q.Shutdown(context.Background()); err != nil {
+						t.Errorf("Shutdown() = %v, want nil: the closer had its time", err)
+					}
+					want := map[time.Duration]time.Duration{10 * time.Second: 7200 * time.Millisecond, 0: 19200 * time.Millisecond}[timeout]
+					end, ok := closer.Deadline()
+					if ok != (timeout >= 0) || ok && end.Sub(start) != want {
+						t.Errorf("the closer's deadline: %v, after %v, want %v", ok, end.Sub(start), want)
+					}
+					if value != "kept" {
+						t.Errorf("the closer's context has the value %v", value)
+					}
+				})
+			})
+		}
+	}
+}

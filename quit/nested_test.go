@@ -1,0 +1,416 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func TestComposition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, child := quietEvent(), quietEvent()
+		var j journal
+		failure := errors.New("of the pool")
+		child.RegisterCloser(closerFunc(func() error { j.add("child's closer"); return failure }), quit.Name("pool"))
+		child.RegisterStopFunc(func() { j.add("child's after drain") }, quit.AfterDrain())
+		child.AddGoroutine()
+		go func() {
+			defer child.DoneGoroutine()
+			<-child.Done()
+			if !parent.HasFired() {
+				t.Error("the child fired before the parent")
+			}
+			time.Sleep(time.Second)
+			j.add("child's goroutine")
+		}()
+		parent.RegisterStopFunc(func() { j.add("parent's database") })
+		parent.RegisterQuitCloser(child, quit.Name("workers"))
+		parent.RegisterStopFunc(func() {
+			if child.HasFired() {
+				t.Error("the child fired before its turn")
+			}
+			j.add("parent's server")
+		})
+		err := parent.Shutdown(context.Background())
+		j.want(t, "parent's server", "child's closer", "child's goroutine", "child's after drain",
+			"parent's database")
+		want := "quit: workers (quit/nested_test.go:LINE): pool (quit/nested_test.go:LINE): of the pool"
+		got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
+		if got != want || !errors.Is(err, failure) {
+			t.Errorf("Shutdown() = %q, want %q", got, want)
+		}
+		if child.Cause() != context.Canceled {
+			t.Errorf("the child's Cause() = %v, want %v", child.Cause(), context.Canceled)
+		}
+	})
+}
+
+// TestCompositionTime has the child end within its parent's share, although what
+// it closes hangs.
+func TestCompositionTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, child := quietEvent(), quietEvent()
+		hang := make(chan struct{})
+		defer close(hang)
+		start := time.Now()
+		child.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
+		child.AddGoroutine() // never done
+		parent.RegisterQuitCloser(child)
+		err := parent.Shutdown(context.Background())
+		if took := time.Since(start); took >= 20*time.Second {
+			t.Errorf("the child took %v, want less than its share of 20s", took)
+		}
+		text := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
+		if !strings.Contains(text, "*quit.QuitEvent (") || !strings.Contains(text, ": hung (") ||
+			!strings.Contains(text, "1 goroutine left") ||
+			strings.Contains(text, "*quit.QuitEvent (quit/nested_test.go:LINE): abandoned") {
+			t.Errorf("Shutdown() = %v", err)
+		}
+	})
+}
+
+// TestSharedChild has two events close one: both wait for it.
+func TestSharedChild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, child := quietEvent(), quietEvent(), quietEvent()
+		a.RegisterQuitCloser(child)
+		b.RegisterQuitCloser(child)
+		child.RegisterStopFunc(func() { time.Sleep(time.Second) })
+		start := time.Now()
+		var wg sync.WaitGroup
+		for _, q := range []*quit.QuitEvent{a, b} {
+			wg.Go(func() {
+				q.GracefulStop()
+				if took := time.Since(start); took != time.Second {
+					t.Errorf("the shutdown took %v, want the 1s of the child", took)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// TestFailureGoesUp has an event fail by itself, and then looks at those that it
+// is registered with: they fire with the same cause at once, and the failure is in
+// their results once.
+func TestFailureGoesUp(t *testing.T) {
+	for name, fails := range map[string]func(q *quit.QuitEvent, err error){
+		"Fail":  func(q *quit.QuitEvent, err error) { q.Fail(err) },
+		"Go":    func(q *quit.QuitEvent, err error) { q.Go(func(context.Context) error { return err }) },
+		"panic": func(q *quit.QuitEvent, err error) { q.Go(func(context.Context) error { panic(err) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, other, child, leaf := quietEvent(), quietEvent(), quietEvent(), quietEvent()
+				q.RegisterQuitCloser(child, quit.Name("child"))
+				other.RegisterQuitCloser(child, quit.Name("shared"))
+				child.RegisterQuitCloser(leaf, quit.Name("leaf"))
+				failure := errors.New("lost")
+				fails(leaf, failure)
+				synctest.Wait()
+				for i, up := range []*quit.QuitEvent{leaf, child, q, other} {
+					if !up.HasFired() || up.Cause() != leaf.Cause() || !errors.Is(up.Cause(), failure) {
+						t.Errorf("event %d above: HasFired() = %v, Cause() = %v, want %v", i, up.HasFired(), up.Cause(), leaf.Cause())
+					}
+				}
+				for outer, up := range map[string]*quit.QuitEvent{"child": q, "shared": other} {
+					err := up.Shutdown(context.Background())
+					text := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
+					prefix := "quit: " + outer + " (quit/nested_test.go:LINE): leaf (quit/nested_test.go:LINE): "
+					if !strings.HasPrefix(text, prefix) || strings.Count(text, "lost") != 1 || strings.Contains(text, "\n") {
+						t.Errorf("Shutdown() = %q, want %q and the failure once", text, prefix)
+					}
+					if !errors.Is(err, failure) {
+						t.Errorf("errors.Is(%v, failure) = false", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestFailureStaysDown has an event that is registered with another end without a
+// failure of its own, or be on its own.
+func TestFailureStaysDown(t *testing.T) {
+	failure := errors.New("failure")
+	for _, test := range []struct {
+		name string
+		end  func(child *quit.QuitEvent, unregister func() bool)
+	}{
+		{name: "fired", end: func(child *quit.QuitEvent, _ func() bool) { child.Fire() }},
+		{name: "Fail(nil)", end: func(child *quit.QuitEvent, _ func() bool) { child.Fail(nil) }},
+		{name: "signal", end: func(child *quit.QuitEvent, _ func() bool) {
+			child.Fail(&quit.SignalError{Signal: someSignal{}})
+		}},
+		{name: "signal of Go", end: func(child *quit.QuitEvent, _ func() bool) {
+			child.Go(func(context.Context) error { return fmt.Errorf("stopped: %w", &quit.SignalError{}) })
+		}},
+		{name: "ignored", end: func(child *quit.QuitEvent, _ func() bool) {
+			child.Go(func(context.Context) error { return failure }, quit.Ignore(failure))
+		}},
+		{name: "shut down", end: func(child *quit.QuitEvent, _ func() bool) { child.GracefulStop() }},
+		{name: "shut down with a failure", end: func(child *quit.QuitEvent, _ func() bool) {
+			child.RegisterCloser(closerFunc(func() error { return failure }))
+			child.GracefulStop()
+		}},
+		{name: "fired before it fails", end: func(child *quit.QuitEvent, _ func() bool) {
+			child.Fire()
+			child.Fail(failure)
+		}},
+		{name: "unregistered", end: func(child *quit.QuitEvent, unregister func() bool) {
+			if !unregister() {
+				t.Error("unregister = false")
+			}
+			child.Fail(failure)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, child := quietEvent(), quietEvent()
+				test.end(child, q.RegisterQuitCloser(child))
+				synctest.Wait()
+				if q.HasFired() {
+					t.Errorf("the parent has fired, with %v", q.Cause())
+				}
+				q.GracefulStop()
+			})
+		})
+	}
+}
+
+// TestFailureBeforeRegistration registers an event that has failed before.
+func TestFailureBeforeRegistration(t *testing.T) {
+	q, child := quietEvent(), quietEvent()
+	failure := errors.New("lost")
+	child.Fail(failure)
+	above := quietEvent()
+	above.RegisterQuitCloser(q, quit.Name("middle"))
+	q.RegisterQuitCloser(child, quit.Name("child"))
+	if q.Cause() != failure || above.Cause() != failure {
+		t.Errorf("Cause() = %v, and above %v, want %v", q.Cause(), above.Cause(), failure)
+	}
+	err := above.Shutdown(t.Context())
+	want := "quit: middle (quit/nested_test.go:LINE): child (quit/nested_test.go:LINE): lost"
+	if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
+		t.Errorf("Shutdown() = %q, want %q", got, want)
+	}
+}
+
+// TestFailureInRing has an event in a ring fail, one that is registered twice, and
+// one that is registered with itself.
+func TestFailureInRing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := quietEvent(), quietEvent(), quietEvent()
+		a.RegisterQuitCloser(b)
+		b.RegisterQuitCloser(c)
+		b.RegisterQuitCloser(c)
+		c.RegisterQuitCloser(a)
+		c.RegisterQuitCloser(c)
+		failure := errors.New("lost")
+		start := time.Now()
+		b.Fail(failure)
+		for _, q := range []*quit.QuitEvent{a, b, c} {
+			if q.Cause() != failure {
+				t.Errorf("Cause() = %v, want %v", q.Cause(), failure)
+			}
+		}
+		err := a.Shutdown(context.Background())
+		if !errors.Is(err, failure) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("Shutdown() = %v, want one line with %v", err, failure)
+		}
+		if err := b.Shutdown(context.Background()); err != failure {
+			t.Errorf("Shutdown() = %v, want %v", err, failure)
+		}
+		// By c, b is reached through a alone, which could not be waited for.
+		if err := c.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("a ring took %v, want none", took)
+		}
+	})
+}
+
+// TestFailureOfMany has goroutines of many children fail at once, while children
+// are registered and taken out. One failure fires the parent; all that are there
+// at the end are in its result.
+func TestFailureOfMany(t *testing.T) {
+	q := quietEvent()
+	const n = 50
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			child := quietEvent()
+			child.Go(func(context.Context) error { return fmt.Errorf("failure %02d", i) })
+			unregister := q.RegisterQuitCloser(child)
+			if i%2 == 0 {
+				unregister()
+			}
+		})
+	}
+	wg.Wait()
+	<-q.Done()
+	if text := fmt.Sprint(q.Cause()); !strings.HasPrefix(text, "failure ") {
+		t.Errorf("Cause() = %v, want the failure of a child", text)
+	}
+	text := fmt.Sprint(q.Shutdown(t.Context()))
+	for i := range n {
+		if got, want := strings.Count(text, fmt.Sprintf("failure %02d", i)), i%2; got != want {
+			t.Errorf("failure %d is there %d times, want %d", i, got, want)
+		}
+	}
+}
+
+// TestChildHangs has six closers of a child hang. All six failures are in the
+// result of the parent: its own limit does not hide them.
+func TestChildHangs(t *testing.T) {
+	const closers = 6
+	check := func(t *testing.T, q *quit.QuitEvent, err error) {
+		t.Helper()
+		text := fmt.Sprint(err)
+		if n := strings.Count(text, "\n") + 1; n != closers || strings.Count(text, ": abandoned after ") != closers {
+			t.Errorf("Shutdown() = %v, want %d abandoned closers", err, closers)
+		}
+		if n := strings.Count(text, "quit: "); n != closers {
+			t.Errorf("Shutdown() has the prefix %d times, want %d: %v", n, closers, err)
+		}
+		for i := range closers {
+			if !strings.Contains(text, fmt.Sprintf(": hung%d (quit/nested_test.go:", i)) {
+				t.Errorf("Shutdown() does not have closer %d: %v", i, err)
+			}
+		}
+		if s := q.Report().Steps[0]; s.Abandoned || len(s.Steps) != closers+1 {
+			t.Errorf("the step of the child: abandoned %v, %d steps in it, want %d", s.Abandoned, len(s.Steps), closers+1)
+		}
+	}
+	hangs := func(hang chan struct{}) *quit.QuitEvent {
+		child := quietEvent()
+		for i := range closers {
+			child.RegisterStopFunc(func() { <-hang }, quit.Name(fmt.Sprint("hung", i)))
+		}
+		return child
+	}
+	for _, timeout := range []time.Duration{10 * time.Millisecond, 10 * time.Second, 1000 * time.Hour} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := make(chan struct{})
+				defer close(hang)
+				q := quietEvent()
+				q.Timeout = timeout
+				q.RegisterQuitCloser(hangs(hang))
+				start := time.Now()
+				check(t, q, q.Shutdown(context.Background()))
+				if took := time.Since(start); took > timeout {
+					t.Errorf("the shutdown took %v, want %v at most", took, timeout)
+				}
+			})
+		})
+	}
+	t.Run("real time", func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		q, child := quietEvent(), hangs(hang)
+		child.Timeout = 50 * time.Millisecond // its own limit, so that a slow machine breaks nothing
+		q.RegisterQuitCloser(child)
+		check(t, q, q.Shutdown(context.Background()))
+	})
+}
+
+// TestChildIsSlow has a child that was shut down before, by another, with more time
+// than its parent has. It ends after the end of its step's share and before it is
+// abandoned: its failure counts, and not that of the share.
+func TestChildIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		q, child := quietEvent(), quietEvent()
+		q.Timeout, child.Timeout = 10*time.Second, 9*time.Second // its closer has 7.2s or 6.48s, and an eighth more
+		child.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
+		q.RegisterQuitCloser(child, quit.Name("child"))
+		go child.GracefulStop()
+		synctest.Wait()
+		err := q.Shutdown(context.Background())
+		want := "quit: child (quit/nested_test.go:LINE): hung (quit/nested_test.go:LINE): abandoned after 7.29s: context deadline exceeded"
+		if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
+			t.Errorf("Shutdown() = %q, want %q", got, want)
+		}
+	})
+}
+
+// TestDeepChain has events within events, and a failure in the innermost.
+func TestDeepChain(t *testing.T) {
+	const depth = 1000
+	top, leaf := chain(depth, func(q *quit.QuitEvent) { q.Timeout = -1 })
+	failure := errors.New("lost")
+	leaf.RegisterCloser(closerFunc(func() error { return failure }), quit.Name("leaf"))
+	err := top.Shutdown(t.Context())
+	text := fmt.Sprint(err)
+	if !errors.Is(err, failure) || strings.Contains(text, "\n") || !strings.HasSuffix(text, ": lost") {
+		t.Errorf("Shutdown() has %d lines and ends with %q", strings.Count(text, "\n")+1, text[max(0, len(text)-100):])
+	}
+	if n := strings.Count(text, "quit/nested_test.go:"); n != depth {
+		t.Errorf("Shutdown() names %d events, want %d", n, depth)
+	}
+	if n := strings.Count(text, "quit: "); n != 1 {
+		t.Errorf("Shutdown() has the prefix %d times, want once", n)
+	}
+}
+
+// chain returns the ends of a chain of so many events, each registered with the
+// one before.
+func chain(depth int, each func(*quit.QuitEvent)) (top, leaf *quit.QuitEvent) {
+	top = quietEvent()
+	each(top)
+	leaf = top
+	for range depth - 1 {
+		inner := quietEvent()
+		each(inner)
+		leaf.RegisterQuitCloser(inner)
+		leaf = inner
+	}
+	return top, leaf
+}
+
+// TestVeryDeepChain shuts down a long chain. Without a limit all end in order;
+// with one, those that are deep down have little of it, and yet each closer is
+// called.
+func TestVeryDeepChain(t *testing.T) {
+	for _, test := range []struct {
+		timeout time.Duration
+		depth   int
+	}{
+		{timeout: -1, depth: 100_000},
+		{timeout: 0, depth: 10_000},
+		{timeout: 1, depth: 10_000},
+	} {
+		t.Run(test.timeout.String(), func(t *testing.T) {
+			depth := test.depth
+			if testing.Short() || raceEnabled() {
+				depth /= 20
+			}
+			var called atomic.Int32
+			all := make(chan struct{})
+			top, _ := chain(depth, func(q *quit.QuitEvent) {
+				q.Timeout = test.timeout
+				q.RegisterStopFunc(func() {
+					if n := int(called.Add(1)); n == depth {
+						close(all)
+					}
+				})
+			})
+			err := top.Shutdown(context.Background())
+			if test.timeout < 0 && (err != nil || !isClosed(all)) {
+				t.Errorf("Shutdown() = %.200v after %d closers, want nil after %d", err, called.Load(), depth)
+			}
+			<-all // those of events that were abandoned may be called later
+		})
+	}
+}

@@ -1,0 +1,511 @@
+package quit_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// share is what a closer saw of its time.
+type share struct {
+	start, end time.Duration // since the start of the shutdown; end of its context
+	live       bool
+	forever    bool
+}
+
+// TestShares has closers that hang, and looks at what the next ones are left with.
+func TestShares(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	for _, test := range []struct {
+		name    string
+		timeout time.Duration
+		ctx     time.Duration // deadline of the caller's context, if not 0
+		opts    []quit.Option
+		want    []share // of closers that hang, one after the other
+		took    time.Duration
+	}{
+		// A reserve of a tenth, or 1s, is kept back. A step has 4/5 of the rest,
+		// and an eighth of that until it is abandoned.
+		{
+			name: "default", took: 23760 * ms,
+			want: []share{{start: 0, end: 19200 * ms, live: true}, {start: 21600 * ms, end: 23520 * ms, live: true}},
+		},
+		{
+			name: "Timeout", timeout: 10 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "ctx alone", ctx: 100 * s, took: 98010 * ms,
+			want: []share{{start: 0, end: 79200 * ms, live: true}, {start: 89100 * ms, end: 97020 * ms, live: true}},
+		},
+		{
+			name: "ctx earlier", timeout: 100 * s, ctx: 10 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "ctx later", timeout: 10 * s, ctx: 100 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "no limit but ctx", timeout: -1, ctx: 10 * s, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+		{
+			name: "a reserve of a tenth", timeout: s, took: 891 * ms,
+			want: []share{{start: 0, end: 720 * ms, live: true}, {start: 810 * ms, end: 882 * ms, live: true}},
+		},
+		{
+			name: "own Timeout", timeout: 10 * s, opts: []quit.Option{quit.Timeout(8 * ms)}, took: 18 * ms,
+			want: []share{{start: 0, end: 8 * ms, live: true}, {start: 9 * ms, end: 17 * ms, live: true}},
+		},
+		{
+			name: "own Timeout, no limit", timeout: -1, opts: []quit.Option{quit.Timeout(8 * s)}, took: 18 * s,
+			want: []share{{start: 0, end: 8 * s, live: true}, {start: 9 * s, end: 17 * s, live: true}},
+		},
+		{
+			name: "own Timeout longer", timeout: 10 * s, opts: []quit.Option{quit.Timeout(time.Hour)}, took: 8910 * ms,
+			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				q.Timeout = test.timeout
+				hang := make(chan struct{})
+				defer close(hang)
+				start := time.Now()
+				var mu sync.Mutex
+				var got []share
+				for range test.want {
+					q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+						end, ok := ctx.Deadline()
+						mu.Lock()
+						saw := share{start: time.Since(start), end: end.Sub(start), live: ctx.Err() == nil, forever: !ok}
+						got = append(got, saw)
+						mu.Unlock()
+						<-hang
+						return nil
+					}), test.opts...)
+				}
+				ctx := context.Background()
+				if test.ctx > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.ctx)
+					defer cancel()
+				}
+				err := q.Shutdown(ctx)
+				if took := time.Since(start); took != test.took {
+					t.Errorf("Shutdown took %v, want %v", took, test.took)
+				}
+				mu.Lock() // nothing is synchronized with the return of an abandoned closer
+				defer mu.Unlock()
+				if !slices.Equal(got, test.want) {
+					t.Errorf("the closers were given %v, want %v", got, test.want)
+				}
+				lines := strings.Count(fmt.Sprint(err), "abandoned after")
+				if lines != len(test.want) || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Shutdown() = %v, want %d abandoned steps", err, len(test.want))
+				}
+			})
+		})
+	}
+}
+
+func TestNoLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = -1
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			if end, ok := ctx.Deadline(); ok {
+				t.Errorf("the context has the deadline %v, want none", end)
+			}
+			time.Sleep(100 * time.Hour)
+			return ctx.Err()
+		}))
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+	})
+}
+
+type key struct{}
+
+func TestCloserContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		called := make(chan struct{})
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			defer close(called)
+			if got := ctx.Value(key{}); got != "value" {
+				t.Errorf("ctx.Value = %v, want that of the context given to Shutdown", got)
+			}
+			time.Sleep(time.Second) // the caller's context is cancelled now
+			if ctx.Err() != nil {
+				t.Errorf("ctx.Err() = %v, want nil: the caller's cancellation is not the closer's", ctx.Err())
+			}
+			return nil
+		}))
+		ctx, cancel := context.WithCancel(context.WithValue(context.Background(), key{}, "value"))
+		cancel()
+		if err := q.Shutdown(ctx); err != context.Canceled {
+			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.Canceled)
+		}
+		<-called
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEscalation(t *testing.T) {
+	closed := errors.New("while closing")
+	for _, test := range []struct {
+		name      string
+		shutdown  func(ctx context.Context) error
+		wantClose bool
+	}{
+		{name: "in time", shutdown: func(context.Context) error { return nil }},
+		{name: "failed in time", shutdown: func(context.Context) error { return errors.New("failed") }},
+		{
+			name:      "out of time",
+			shutdown:  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			wantClose: true,
+		},
+		{name: "out of time, but nil", shutdown: func(ctx context.Context) error { <-ctx.Done(); return nil }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				calls := 0
+				q.RegisterQuitCloser(&bothWays{
+					shutdown: test.shutdown,
+					close:    func() error { calls++; return closed },
+				})
+				err := q.Shutdown(context.Background())
+				if (calls == 1) != test.wantClose || calls > 1 {
+					t.Errorf("Close was called %d times, want it: %v", calls, test.wantClose)
+				}
+				if errors.Is(err, closed) != test.wantClose {
+					t.Errorf("Shutdown() = %v, with the error of Close: want %v", err, test.wantClose)
+				}
+				if test.wantClose && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Shutdown() = %v, want the error of Shutdown too", err)
+				}
+			})
+		})
+	}
+	t.Run("not of an io.Closer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			calls := 0
+			q.RegisterCloser(closerFunc(func() error {
+				calls++
+				time.Sleep(21 * time.Second) // past its share, but not abandoned yet
+				return errors.New("slow")
+			}))
+			q.GracefulStop()
+			if calls != 1 {
+				t.Errorf("Close was called %d times, want 1", calls)
+			}
+		})
+	})
+}
+
+// TestCloseHangs has the Close after a failed Shutdown hang: the first error counts still.
+func TestCloseHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failure := errors.New("failure")
+		hang := make(chan struct{})
+		defer close(hang)
+		q := quietEvent()
+		register := func(name string, closes func() error) {
+			q.RegisterQuitCloser(&bothWays{
+				shutdown: func(ctx context.Context) error { <-ctx.Done(); return failure },
+				close:    closes,
+			}, quit.Name(name))
+		}
+		register("hangs", func() error { <-hang; return nil })
+		register("exits", func() error { runtime.Goexit(); return nil })
+		register("panics", func() error { panic("boom") })
+		err := q.Shutdown(context.Background())
+		got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
+		for _, name := range []string{"hangs", "exits", "panics"} {
+			if want := "quit: " + name + " (quit/step_test.go:LINE): failure\n"; !strings.Contains(got, want) {
+				t.Errorf("Shutdown() does not have %q:\n%s", want, got)
+			}
+		}
+		if n := strings.Count(got, "\n") + 1; n != 6 {
+			t.Errorf("Shutdown() has %d lines, want 6:\n%s", n, got)
+		}
+	})
+}
+
+// TestAbandonedFailsLate has a closer panic after it was abandoned, while the
+// shutdown still runs.
+func TestAbandonedFailsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		slow := func() { time.Sleep(5 * time.Second); panic("late") }
+		q.RegisterStopFunc(slow, quit.Name("slow"), quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		var p *quit.PanicError
+		if !errors.As(err, &p) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() = %v, want both that it was abandoned and its panic", err)
+		}
+		want := `level=ERROR msg="quit: abandoned step failed" step=slow`
+		if log := logged(); !strings.Contains(log, want) || !strings.Contains(log, "runtime/panic.go") {
+			t.Errorf("the late panic is not logged with its stack:\n%s", log)
+		}
+	})
+}
+
+// TestReturnsAtTheLast has a closer return at the very moment at which it would be
+// abandoned: it is the one or the other, and not both.
+func TestReturnsAtTheLast(t *testing.T) {
+	for range 500 {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.RegisterStopFunc(func() { time.Sleep(900 * time.Millisecond) }, quit.Timeout(800*time.Millisecond))
+			err := q.Shutdown(context.Background())
+			if s := q.Report().Steps[0]; s.Abandoned != (err != nil) {
+				t.Errorf("abandoned: %v, Shutdown() = %v", s.Abandoned, err)
+			}
+		})
+	}
+}
+
+// TestAbandonedIsClosed has a closer with both methods return an error from
+// Shutdown after it was abandoned: it counts, and so does that of the Close which
+// follows, while the shutdown runs. After the end they are logged alone.
+func TestAbandonedIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		stopping, closing := errors.New("while stopping"), errors.New("while closing")
+		register := func(name string, after time.Duration) {
+			q.RegisterQuitCloser(&bothWays{
+				shutdown: func(context.Context) error { time.Sleep(after); return stopping },
+				close:    func() error { time.Sleep(time.Second); return closing },
+			}, quit.Name(name), quit.Timeout(time.Second))
+		}
+		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		register("in time", 5*time.Second)
+		register("too late", time.Minute)
+		err := q.Shutdown(context.Background())
+		for _, want := range []string{
+			"quit: in time (quit/step_test.go:LINE): abandoned after 1.125s: context deadline exceeded",
+			"quit: in time (quit/step_test.go:LINE): while stopping",
+			"quit: in time (quit/step_test.go:LINE): while closing",
+			"quit: too late (quit/step_test.go:LINE): abandoned after 1.125s: context deadline exceeded",
+		} {
+			if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); !strings.Contains(got, want) {
+				t.Errorf("Shutdown() does not have %q:\n%s", want, got)
+			}
+		}
+		if n := len(strings.Split(err.Error(), "\n")); n != 4 || !errors.Is(err, stopping) || !errors.Is(err, closing) {
+			t.Errorf("Shutdown() has %d failures, want 4: %v", n, err)
+		}
+		steps := func() string { return fmt.Sprint(q.Report().Steps) }
+		before := steps()
+		time.Sleep(2 * time.Minute)
+		if q.Report().Err() != err || q.Shutdown(context.Background()) != err || steps() != before {
+			t.Error("a failure after the end has changed the result")
+		}
+		for _, want := range []string{
+			`msg="quit: step failed" step="too late" site=quit/step_test.go:LINE took=1m0s err="while stopping"`,
+			`msg="quit: abandoned step failed" step="too late" site=quit/step_test.go:LINE took=1m1s err="while closing"`,
+		} {
+			if got := lineNumber.ReplaceAllString(logged(), "_test.go:LINE"); !strings.Contains(got, want) {
+				t.Errorf("the log does not have %q:\n%s", want, got)
+			}
+		}
+	})
+}
+
+// TestExtremeTimeouts has times at the ends of what a Duration and a Time can be.
+// Each closer is called with a live context, and all times that are told make
+// sense.
+func TestExtremeTimeouts(t *testing.T) {
+	const most = time.Duration(math.MaxInt64)
+	far := time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		name    string
+		timeout time.Duration
+		end     time.Time // of the context given to Shutdown; zero: none
+		opts    []quit.Option
+		least   time.Duration // that the first closer has
+		forever bool          // it has no deadline
+	}{
+		{name: "1ns", timeout: 1, least: 400 * time.Microsecond}, // 2/5 of a reserve of a millisecond
+		{name: "the longest", timeout: most, least: (most - time.Second) / 5 * 4},
+		{name: "the longest negative", timeout: math.MinInt64, forever: true},
+		{name: "the longest of one step", timeout: -1, opts: []quit.Option{quit.Timeout(most)}, least: most},
+		{name: "the longest of both", timeout: most, opts: []quit.Option{quit.Timeout(most)}, least: (most - time.Second) / 5 * 4},
+		{name: "1ns of one step", opts: []quit.Option{quit.Timeout(1)}},
+		{name: "year 20000", end: far, least: (most - time.Second) / 5 * 4},
+		{name: "year 20000, no limit", timeout: -1, end: far, least: (most - time.Second) / 5 * 4},
+		{name: "year 20000, Timeout", timeout: 10 * time.Second, end: far, least: 7200 * time.Millisecond},
+		{name: "no monotonic clock", end: time.Date(2000, 1, 1, 0, 0, 10, 0, time.UTC), least: 7200 * time.Millisecond},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, logged := loggedEvent()
+				q.Timeout = test.timeout
+				release := make(chan struct{})
+				called, after := false, false
+				q.RegisterStopFunc(func() { after = true }, quit.AfterDrain())
+				q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+					called = true
+					end, ok := ctx.Deadline()
+					if ok == test.forever || ok && time.Until(end) < test.least {
+						t.Errorf("the context's deadline: %v, in %v, want at least %v", ok, time.Until(end), test.least)
+					}
+					if ctx.Err() != nil && test.least > 0 {
+						t.Errorf("ctx.Err() = %v at the start", ctx.Err())
+					}
+					<-release
+					return nil
+				}), append(test.opts, quit.Name("held"))...)
+				ctx := context.Background()
+				if !test.end.IsZero() {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithDeadline(ctx, test.end)
+					defer cancel()
+				}
+				done := make(chan error, 1)
+				go func() { done <- q.Shutdown(ctx) }()
+				time.Sleep(time.Minute)
+				report := q.Report()
+				if text := report.String(); !strings.Contains(text, "held") {
+					t.Errorf("the report has no step:\n%s", text)
+				}
+				if text, err := json.Marshal(report); err != nil {
+					t.Errorf("MarshalJSON() = %s, %v", text, err)
+				}
+				close(release)
+				err := <-done
+				synctest.Wait()
+				if !called || !after {
+					t.Errorf("the closers were called: %v, %v", called, after)
+				}
+				if hung := test.least < time.Minute && !test.forever; hung != (err != nil) {
+					t.Errorf("Shutdown() = %v, want an abandoned closer: %v", err, hung)
+				}
+				if log := logged(); strings.Contains(log, "=-") {
+					t.Errorf("the log has a negative time:\n%s", log)
+				} else if test.least > time.Minute && !strings.Contains(log, "still running") {
+					t.Errorf("the log does not tell of the step that runs:\n%s", log)
+				}
+			})
+		})
+	}
+}
+
+// TestHugeError has errors of 10 MB: in one line, in many, and not text.
+func TestHugeError(t *testing.T) {
+	size := 10 << 20
+	if testing.Short() || raceEnabled() {
+		size /= 10
+	}
+	for name, text := range map[string]string{
+		"one line":   strings.Repeat("x", size),
+		"many lines": strings.Repeat(strings.Repeat("x", 999)+"\n", size/1000),
+		"not text":   strings.Repeat("\xff\x00", size/20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, child := quietEvent(), quietEvent()
+			huge := errors.New(text)
+			child.RegisterCloser(closerFunc(func() error { return huge }), quit.Name("huge"))
+			q.RegisterQuitCloser(child)
+			q.Fail(huge)
+			err := q.Shutdown(t.Context())
+			if !errors.Is(err, huge) || len(err.Error()) < len(text) {
+				t.Errorf("Shutdown() is an error of %d bytes", len(err.Error()))
+			}
+			report := q.Report()
+			if !strings.Contains(report.String(), "huge") {
+				t.Error("the report does not tell of the closer")
+			}
+			if _, err := json.Marshal(report); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestReserve has so many closers hang that nothing but the reserve is left. Each
+// of the others, in both phases, has 2/5 of it at least, even one that is
+// registered when most of it has gone; and all ends in time.
+func TestReserve(t *testing.T) {
+	t.Run("registered before", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { testReserve(t, 0) })
+	})
+	t.Run("registered late", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { testReserve(t, 500*time.Millisecond) })
+	})
+}
+
+// testReserve has closers come late if more than 25s are allowed.
+func testReserve(t *testing.T, more time.Duration) {
+	q := quietEvent()
+	hang := make(chan struct{})
+	defer close(hang)
+	start := time.Now()
+	const reserve = time.Second
+	var mu sync.Mutex
+	called, inReserve, want := 0, 0, 60
+	hangs := quit.ShutdownFunc(func(ctx context.Context) error {
+		mu.Lock()
+		called++
+		if time.Since(start) >= 23500*time.Millisecond {
+			inReserve++
+		}
+		mu.Unlock()
+		end, _ := ctx.Deadline()
+		least := reserve / 5 * 2
+		if time.Since(start) < 23800*time.Millisecond {
+			least = 24 * time.Second / 100 / 5 * 4 // of the last hundredth before the reserve
+		}
+		if left := time.Until(end); left < least || ctx.Err() != nil {
+			t.Errorf("a closer that is called after %v has %v, want %v at least", time.Since(start), left, least)
+		}
+		<-hang
+		return nil
+	})
+	for range 30 {
+		q.RegisterQuitCloser(hangs)
+		q.RegisterQuitCloser(hangs, quit.AfterDrain())
+	}
+	q.AddGoroutine() // never done
+	q.RegisterStopFunc(func() {
+		for _, at := range []time.Duration{24300 * time.Millisecond, 24600 * time.Millisecond} {
+			if more > 0 {
+				want++
+				time.AfterFunc(at, func() { q.RegisterQuitCloser(hangs) })
+			}
+		}
+	})
+	err := q.Shutdown(context.Background())
+	if took := time.Since(start); took > 25*time.Second+more {
+		t.Errorf("the shutdown took %v, want 25s and %v", took, more)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if called != want || inReserve < 50 {
+		t.Errorf("%d closers were called, %d of them in the reserve; want %d", called, inReserve, want)
+	}
+	if n := strings.Count(fmt.Sprint(err), "abandoned after"); n != want || !strings.Contains(err.Error(), "1 goroutine left") {
+		t.Errorf("Shutdown() has %d abandoned closers, want %d: %v", n, want, err)
+	}
+}

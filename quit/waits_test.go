@@ -1,0 +1,236 @@
+package quit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func TestReentrance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		start := time.Now()
+		q.RegisterStopFunc(q.GracefulStop)
+		q.RegisterQuitCloser(q) // with itself
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			q.GracefulStop()
+			done := make(chan error)
+			go func() { done <- q.Shutdown(ctx) }() // known by its context
+			return errors.Join(q.Shutdown(context.Background()), q.Shutdown(ctx), <-done)
+		}))
+		q.RegisterStopFunc(func() { q.GracefulStop() }, quit.AfterDrain())
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the shutdown took %v, want none", took)
+		}
+	})
+}
+
+// TestRing has three events close each other, by contexts and by stop funcs,
+// shut down by one caller or by one for each at the same time.
+func TestRing(t *testing.T) {
+	for _, callers := range []int{1, 3} {
+		for _, concurrent := range []bool{false, true} {
+			for range 50 {
+				synctest.Test(t, func(t *testing.T) {
+					events := []*quit.QuitEvent{quietEvent(), quietEvent(), quietEvent()}
+					start := time.Now()
+					for i, q := range events {
+						q.Concurrent = concurrent
+						next, last := events[(i+1)%3], events[(i+2)%3]
+						q.RegisterStopFunc(next.GracefulStop)
+						q.RegisterQuitCloser(last)
+						q.RegisterQuitCloser(next)
+					}
+					var wg sync.WaitGroup
+					for _, q := range events[:callers] {
+						wg.Go(func() {
+							if err := q.Shutdown(context.Background()); err != nil {
+								t.Errorf("Shutdown() = %v, want nil", err)
+							}
+						})
+					}
+					wg.Wait()
+					if took := time.Since(start); took != 0 {
+						t.Errorf("%d callers: a ring took %v, want none", callers, took)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestLateRing closes a ring by a registration after the end.
+func TestLateRing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ended := quietEvent(), quietEvent()
+		start := time.Now()
+		ended.GracefulStop()
+		q.RegisterStopFunc(func() { ended.RegisterQuitCloser(q) })
+		q.RegisterStopFunc(func() {
+			ended.RegisterStopFunc(func() {
+				ended.RegisterStopFunc(q.GracefulStop) // late in a late one
+			})
+		})
+		slow := quit.Graceful(func() { time.Sleep(1100 * time.Millisecond) }, q.GracefulStop)
+		q.RegisterQuitCloser(slow, quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		if took := time.Since(start); took != 1100*time.Millisecond || strings.Contains(fmt.Sprint(err), "abandoned") {
+			t.Errorf("the shutdown took %v, want the 1.1s of one closer: %v", took, err)
+		}
+	})
+}
+
+// TestAbandonedMayWait has a closer that was abandoned call the shutdown that it
+// no longer holds up: it waits for the end, and gets the result.
+func TestAbandonedMayWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		start := time.Now()
+		failure := errors.New("failure")
+		q.RegisterCloser(closerFunc(func() error { time.Sleep(10 * time.Second); return failure }))
+		var waited, inTime error
+		var took time.Duration
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			inTime = q.Shutdown(ctx)
+			time.Sleep(2 * time.Second)                     // it has one, and an eighth
+			waited = q.Shutdown(context.WithoutCancel(ctx)) // known by its goroutine and by its context
+			took = time.Since(start)
+			return nil
+		}), quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		synctest.Wait()
+		if !errors.Is(err, failure) || waited != err || inTime != nil {
+			t.Errorf("Shutdown() = %v; in the closer = %v, and once it was abandoned = %v", err, inTime, waited)
+		}
+		if want := 11125 * time.Millisecond; took != want {
+			t.Errorf("the abandoned closer waited until %v, want %v", took, want)
+		}
+	})
+}
+
+// TestLateClosersAreTwo has two closers of an event that has ended. One holds up
+// the shutdown for which the other waits.
+func TestLateClosersAreTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended, q := quietEvent(), quietEvent()
+		ended.GracefulStop()
+		start := time.Now()
+		q.RegisterStopFunc(func() {
+			ended.RegisterStopFunc(func() {
+				q.GracefulStop() // held up by this one
+				time.Sleep(2 * time.Second)
+			})
+		})
+		go q.GracefulStop()
+		time.Sleep(time.Second)
+		ended.RegisterStopFunc(func() {
+			q.GracefulStop()
+			if took := time.Since(start); took != 2*time.Second {
+				t.Errorf("the other late closer waited until %v, want 2s", took)
+			}
+		})
+	})
+}
+
+// TestWaitsAreCounted has a closer wait for another event twice. The end of one of
+// the two waits leaves the other.
+func TestWaitsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, other := quietEvent(), quietEvent()
+		start := time.Now()
+		other.RegisterStopFunc(func() {
+			time.Sleep(2 * time.Second)
+			q.GracefulStop() // a circle: it does not wait
+		})
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				short, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				if err := other.Shutdown(short); err != context.DeadlineExceeded {
+					t.Errorf("Shutdown(short) = %v, want %v", err, context.DeadlineExceeded)
+				}
+			})
+			wg.Go(func() {
+				if err := other.Shutdown(ctx); err != nil {
+					t.Errorf("Shutdown(ctx) = %v, want nil", err)
+				}
+			})
+			wg.Wait()
+			return nil
+		}))
+		other.Timeout = -1
+		go other.GracefulStop()
+		synctest.Wait()
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("the shutdown took %v, want 2s", took)
+		}
+	})
+}
+
+// TestWaitIsOver has a wait end before the one that would have closed a circle with
+// it: that one waits.
+func TestWaitIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, other := quietEvent(), quietEvent()
+		start := time.Now()
+		other.Timeout = -1
+		other.RegisterStopFunc(func() {
+			time.Sleep(2 * time.Second)
+			q.GracefulStop() // whose closer no longer waits
+			if took := time.Since(start); took != 3*time.Second {
+				t.Errorf("the wait ended after %v, want 3s", took)
+			}
+		})
+		go other.GracefulStop()
+		synctest.Wait()
+		third := quietEvent()
+		third.RegisterStopFunc(func() { time.Sleep(3 * time.Second) })
+		q.Concurrent = true
+		q.RegisterStopFunc(third.GracefulStop) // a wait of q that goes on
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			other.Shutdown(short)
+			time.Sleep(2 * time.Second)
+			return nil
+		}))
+		q.GracefulStop()
+		other.GracefulStop()
+	})
+}
+
+// TestAbandonedHoldsUpNobody has a closer wait for another event when it is
+// abandoned. A closer of that one then waits for the end of the first.
+func TestAbandonedHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, other := quietEvent(), quietEvent()
+		start := time.Now()
+		other.RegisterStopFunc(func() {
+			time.Sleep(2 * time.Second)
+			q.GracefulStop()
+			if took, want := time.Since(start), 11125*time.Millisecond; took != want {
+				t.Errorf("the wait ended after %v, want %v", took, want)
+			}
+		})
+		third := quietEvent()
+		third.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		q.RegisterStopFunc(third.GracefulStop)
+		q.RegisterStopFunc(other.GracefulStop, quit.Timeout(time.Second))
+		q.GracefulStop()
+		other.GracefulStop()
+	})
+}
