@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"runtime"
 	"runtime/pprof"
@@ -254,4 +255,177 @@ func TestLabels(t *testing.T) {
 	go q.GracefulStop()
 	check("a closer", `{"quit":"closer"}`)
 	q.GracefulStop()
+}
+
+// labels returns the pprof labels of a context, which is how a goroutine can know
+// its own.
+func labels(ctx context.Context) map[string]string {
+	all := make(map[string]string)
+	pprof.ForLabels(ctx, func(key, value string) bool { all[key] = value; return true })
+	return all
+}
+
+// TestGoKeepsLabels has goroutines with labels of their own start others. Those
+// have the same labels, on the goroutine and in the context, and ours besides; no
+// goroutine has those of another that runs the same func.
+func TestGoKeepsLabels(t *testing.T) {
+	q, other := quietEvent(), quietEvent()
+	release := make(chan struct{})
+	defer func() { // all end before the events are gone
+		close(release)
+		q.GracefulStop()
+		other.GracefulStop()
+	}()
+	type started struct {
+		ctx    context.Context
+		labels string // of the goroutine
+	}
+	begun := make(chan started)
+	f := func(ctx context.Context) error { // the same func for all
+		c, parked := make(chan struct{}), new(sync.WaitGroup)
+		parked.Add(1)
+		go park(parked, c) // has the labels of this goroutine
+		parked.Wait()
+		begun <- started{ctx: ctx, labels: labelsNow(t)}
+		close(c)
+		for labelsNow(t) != "" {
+			runtime.Gosched()
+		}
+		begun <- started{}
+		<-release
+		return nil
+	}
+	const symbol = "quit_test.TestGoKeepsLabels.func2"
+	ids := make(map[*quit.QuitEvent]string)
+	for _, test := range []struct {
+		name   string
+		q      *quit.QuitEvent
+		labels []string // of the goroutine that calls Go
+		opts   []quit.Option
+		want   map[string]string
+	}{
+		{name: "none", q: q, want: map[string]string{"quit": symbol}},
+		{name: "one", q: q, labels: []string{"request", "1"}, want: map[string]string{"quit": symbol, "request": "1"}},
+		{name: "another", q: q, labels: []string{"request", "2"}, want: map[string]string{"quit": symbol, "request": "2"}},
+		{name: "two", q: q, labels: []string{"request", "2", "user", "x"}, want: map[string]string{"quit": symbol, "request": "2", "user": "x"}},
+		{name: "none again", q: q, want: map[string]string{"quit": symbol}},
+		{name: "named", q: q, opts: []quit.Option{quit.Name("n")}, want: map[string]string{"quit": "n"}},
+		{
+			name: "named, one", q: q, labels: []string{"request", "3"}, opts: []quit.Option{quit.Name("n")},
+			want: map[string]string{"quit": "n", "request": "3"},
+		},
+		{
+			name: "named otherwise, one", q: q, labels: []string{"request", "3"}, opts: []quit.Option{quit.Name("m")},
+			want: map[string]string{"quit": "m", "request": "3"},
+		},
+		{
+			name: "options", q: q, labels: []string{"request", "4"}, opts: []quit.Option{quit.Ignore(context.Canceled), quit.Name("n")},
+			want: map[string]string{"quit": "n", "request": "4"},
+		},
+		{name: "options alone", q: q, opts: []quit.Option{quit.AfterDrain(), nil, quit.Timeout(1)}, want: map[string]string{"quit": symbol}},
+		{name: "a label like ours", q: q, labels: []string{"quit", "mine"}, want: map[string]string{"quit": symbol}},
+		{name: "another event", q: other, labels: []string{"request", "1"}, want: map[string]string{"quit": symbol, "request": "1"}},
+		{name: "another event, none", q: other, want: map[string]string{"quit": symbol}},
+	} {
+		for _, round := range []string{"first", "second"} { // which may come from the cache
+			t.Run(test.name+"/"+round, func(t *testing.T) {
+				pprof.Do(context.Background(), pprof.Labels(test.labels...), func(context.Context) {
+					if !test.q.Go(f, test.opts...) {
+						t.Fatal("Go() = false")
+					}
+				})
+				s := <-begun
+				<-begun
+				got := labels(s.ctx)
+				if id := got["quit.id"]; id == "" || ids[test.q] != "" && ids[test.q] != id {
+					t.Errorf("the label quit.id = %q, want that of the event, %q", id, ids[test.q])
+				}
+				ids[test.q] = got["quit.id"]
+				delete(got, "quit.id")
+				if !maps.Equal(got, test.want) {
+					t.Errorf("labels of the context = %q, want %q", got, test.want)
+				}
+				for key, value := range test.want {
+					if want := fmt.Sprintf("%q:%q", key, value); !strings.Contains(s.labels, want) {
+						t.Errorf("labels of the goroutine = %s, want %s in them", s.labels, want)
+					}
+				}
+				if n := strings.Count(s.labels, `":"`); n != len(test.want)+1 {
+					t.Errorf("labels of the goroutine = %s, want %d", s.labels, len(test.want)+1)
+				}
+			})
+		}
+	}
+	if ids[q] == ids[other] {
+		t.Errorf("both events have the id %q", ids[q])
+	}
+}
+
+// TestGoInGo has goroutines of an event start others of the same event and of
+// another one. Whose they are is told of both.
+func TestGoInGo(t *testing.T) {
+	q, other := quietEvent(), quietEvent()
+	got := make(chan map[string]string)
+	own := func(ctx context.Context) error { got <- labels(ctx); return nil }
+	for range 3 {
+		q.Go(func(ctx context.Context) error {
+			outer := labels(ctx)
+			q.Go(own, quit.Name("inner"))
+			if inner := <-got; inner["quit.id"] != outer["quit.id"] || inner["quit"] != "inner" {
+				t.Errorf("labels of a goroutine of the same event = %q, of its parent %q", inner, outer)
+			}
+			other.Go(own, quit.Name("other"))
+			if inner := <-got; !strings.HasPrefix(inner["quit.id"], outer["quit.id"]+" ") || inner["quit"] != "other" {
+				t.Errorf("labels of a goroutine of another event = %q, of its parent %q", inner, outer)
+			}
+			return nil
+		}, quit.Name("outer"))
+		q.WaitGoroutines()
+		other.WaitGoroutines()
+	}
+}
+
+// TestGoCacheKeepsIgnores starts the same func with and without options that
+// decide which errors count.
+func TestGoCacheKeepsIgnores(t *testing.T) {
+	ignored := errors.New("ignored")
+	f := func(context.Context) error { return ignored }
+	for _, opts := range [][]quit.Option{
+		{quit.Ignore(ignored)},
+		{quit.IgnoreFunc(func(err error) bool { return err == ignored })},
+		{quit.Name("n"), quit.Ignore(ignored)},
+	} {
+		q := quietEvent()
+		q.Go(f, opts...)
+		q.WaitGoroutines()
+		if q.HasFired() {
+			t.Errorf("with options: %v has fired the event", q.Cause())
+		}
+		q.Go(f, opts[:len(opts)-1]...)
+		q.WaitGoroutines()
+		if q.Cause() != ignored {
+			t.Errorf("without: Cause() = %v, want %v", q.Cause(), ignored)
+		}
+		if q.Go(f, opts...) {
+			t.Error("Go() = true after the fire")
+		}
+	}
+	// And the other way round: a func that is known already.
+	q := quietEvent()
+	count := 0
+	g := func(context.Context) error {
+		if count++; count < 3 {
+			return nil
+		}
+		return ignored
+	}
+	q.Go(g)
+	q.WaitGoroutines()
+	q.Go(g, quit.Name("n"))
+	q.WaitGoroutines()
+	q.Go(g, quit.Name("n"), quit.Ignore(ignored))
+	q.WaitGoroutines()
+	if q.HasFired() {
+		t.Errorf("an option was lost: %v has fired the event", q.Cause())
+	}
 }

@@ -11,10 +11,14 @@ type entry struct {
 	in         *stack // nil once it was taken out; these three are guarded by the schedule's mu
 
 	q      *QuitEvent
-	closer closer  // cleared when the entry is taken out
+	closer closer  // cleared when the entry is taken out, as is ignore
 	site   uintptr // where Register was called; 0: a step of our own
 	config
 }
+
+// clear forgets the closer, and what is ignored of its errors, for which a func
+// may use it: an unregister func that is kept keeps neither.
+func (e *entry) clear() { e.closer, e.ignore = closer{}, nil }
 
 // stack holds the entries of one phase, the last registered on top. An entry can
 // be taken out anywhere. It is guarded by the schedule's mu.

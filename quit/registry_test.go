@@ -285,3 +285,117 @@ func TestRegisterAfterEnd(t *testing.T) {
 		close(hang)
 	})
 }
+
+// kept is a closer of any kind, whose memory is looked for.
+type kept struct{ _ [64]byte }
+
+func (*kept) Close() error                   { return nil }
+func (*kept) Shutdown(context.Context) error { return nil }
+func (k *kept) stop()                        {}
+
+// TestClosersAreFreed keeps an event and the unregister funcs. A closer that was
+// called or taken out is not kept by them; one that waits is kept by its event,
+// and by nothing else.
+func TestClosersAreFreed(t *testing.T) {
+	kinds := map[string]func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool{
+		"Closer": func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool { return q.RegisterCloser(k, opts...) },
+		"QuitCloser": func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool {
+			return q.RegisterQuitCloser(k, opts...)
+		},
+		"StopFunc": func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool {
+			return q.RegisterStopFunc(k.stop, opts...)
+		},
+	}
+	ends := map[string]func(q *quit.QuitEvent, unregister func() bool) (keep any){
+		"called": func(q *quit.QuitEvent, unregister func() bool) any {
+			q.GracefulStop()
+			if unregister() {
+				t.Error("unregister = true after the call")
+			}
+			return []any{q, unregister}
+		},
+		"taken out": func(q *quit.QuitEvent, unregister func() bool) any {
+			if !unregister() {
+				t.Error("unregister = false")
+			}
+			return []any{q, unregister}
+		},
+		"taken out and ended": func(q *quit.QuitEvent, unregister func() bool) any {
+			unregister()
+			q.GracefulStop()
+			return []any{q, unregister}
+		},
+		"never called": func(*quit.QuitEvent, func() bool) any { return nil },
+	}
+	for kind, register := range kinds {
+		for end, does := range ends {
+			for name, opts := range map[string][]quit.Option{"closers": nil, "after drain": {quit.AfterDrain()}} {
+				t.Run(kind+"/"+end+"/"+name, func(t *testing.T) {
+					freed := make(chan struct{})
+					q := quietEvent()
+					q.RegisterStopFunc(func() {}) // a neighbour, on either side
+					unregister := func() func() bool {
+						k := new(kept)
+						runtime.AddCleanup(k, func(c chan struct{}) { close(c) }, freed)
+						own := quit.IgnoreFunc(func(err error) bool { return k == nil }) // which uses k, too
+						return register(q, k, append(opts, own)...)
+					}()
+					q.RegisterStopFunc(func() {})
+					keep := does(q, unregister)
+					if end == "never called" {
+						runtime.GC()
+						if isClosed(freed) {
+							t.Error("a closer that waits is gone")
+						}
+						runtime.KeepAlive(q)
+					}
+					q, unregister = nil, nil
+					waitFor(t, freed)
+					runtime.KeepAlive(keep)
+				})
+			}
+		}
+	}
+	t.Run("registered after the end", func(t *testing.T) {
+		for kind, register := range kinds {
+			q := quietEvent()
+			q.GracefulStop()
+			freed := make(chan struct{})
+			unregister := func() func() bool {
+				k := new(kept)
+				runtime.AddCleanup(k, func(c chan struct{}) { close(c) }, freed)
+				return register(q, k)
+			}()
+			t.Log(kind)
+			waitFor(t, freed)
+			runtime.KeepAlive(unregister)
+			runtime.KeepAlive(q)
+		}
+	})
+}
+
+// TestEventsAreFreed keeps a child, and the func that takes it out, but not the
+// event that it was registered with.
+func TestEventsAreFreed(t *testing.T) {
+	child := quietEvent()
+	freed := make(chan struct{})
+	unregister := func() func() bool {
+		q := quietEvent()
+		runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, freed)
+		return q.RegisterQuitCloser(child)
+	}()
+	unregister()
+	unregister = nil
+	waitFor(t, freed)
+	runtime.KeepAlive(child)
+}
+
+// waitFor collects garbage until freed is closed.
+func waitFor(t *testing.T, freed <-chan struct{}) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !isClosed(freed); runtime.Gosched() {
+		if runtime.GC(); time.Now().After(end) {
+			t.Fatal("it is still in memory")
+		}
+	}
+}

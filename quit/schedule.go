@@ -89,7 +89,7 @@ func (s *schedule) remove(e *entry) bool {
 		return false
 	}
 	e.in.remove(e)
-	e.closer = closer{} // an unregister func that is kept does not keep the closer
+	e.clear()
 	s.touch()
 	return true
 }

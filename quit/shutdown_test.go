@@ -2,6 +2,7 @@ package quit_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -217,5 +218,58 @@ func TestWhoFiresSetsDeadline(t *testing.T) {
 		if got := q.Report().Deadline; !got.Equal(want) || value != "the parent's" {
 			t.Errorf("the deadline is %v off, the value of the context is %v", got.Sub(want), value)
 		}
+	}
+}
+
+// TestCountBelowZero has DoneGoroutine called more often than AddGoroutine: before
+// the shutdown, in it, and after the drain. It is reported, and never shown.
+func TestCountBelowZero(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		register func(q *quit.QuitEvent)
+		want     string
+	}{
+		{name: "before", register: (*quit.QuitEvent).DoneGoroutine, want: "1 time"},
+		{name: "twice", register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.DoneGoroutine() }, want: "2 times"},
+		{name: "made up for", register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.AddGoroutine() }},
+		{name: "by a closer", register: func(q *quit.QuitEvent) { q.RegisterStopFunc(q.DoneGoroutine) }, want: "1 time"},
+		{
+			name:     "after the drain",
+			register: func(q *quit.QuitEvent) { q.RegisterStopFunc(q.DoneGoroutine, quit.AfterDrain()) },
+			want:     "1 time",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, logged := loggedEvent()
+				look := func() {
+					t.Helper()
+					report := q.Report()
+					text, err := json.Marshal(report)
+					if report.Goroutines < 0 || err != nil || !strings.Contains(string(text), `"goroutines":0`) {
+						t.Errorf("Report().Goroutines = %d, in JSON: %s, %v", report.Goroutines, text, err)
+					}
+					if drawn := report.String(); strings.Contains(drawn, "-1") || strings.Contains(drawn, "-2") {
+						t.Errorf("the report has a negative number:\n%s", drawn)
+					}
+				}
+				q.RegisterStopFunc(look)
+				q.RegisterStopFunc(look, quit.AfterDrain())
+				test.register(q)
+				look()
+				err := q.Shutdown(context.Background())
+				look()
+				want := ""
+				if test.want != "" {
+					want = "quit: DoneGoroutine was called " + test.want + " more than AddGoroutine"
+				}
+				if got := fmt.Sprint(err); got != want && (err != nil || want != "") {
+					t.Errorf("Shutdown() = %q, want %q", got, want)
+				}
+				if strings.Contains(logged(), `level=ERROR msg="quit: failed" err="`+want) != (want != "") {
+					t.Errorf("the log does not tell:\n%s", logged())
+				}
+			})
+		})
 	}
 }

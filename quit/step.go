@@ -27,7 +27,7 @@ type step struct {
 	last     time.Time // when it is abandoned, an eighth of its share later; zero: never
 
 	node   *node         // what it holds up: its event, or itself if it is late
-	closer closer        // used and cleared by the goroutine that calls it
+	closer closer        // used and cleared by the goroutine that calls it, as is ignore
 	watch  *time.Timer   // calls look; stopped when the step is over
 	done   chan struct{} // of a late step: closed when it is over; else nil
 
@@ -53,7 +53,7 @@ func newStep(e *entry, p Phase, now time.Time, share time.Duration) *step {
 	if o, ok := e.closer.value.(stacks.Owner); ok {
 		s.owner = string(o.Owner())
 	}
-	e.closer = closer{} // an unregister func that is kept does not keep the closer
+	e.clear()
 	if e.timeout > 0 && (share == noLimit || e.timeout < share) {
 		share = e.timeout
 	}
@@ -105,6 +105,7 @@ func (s *step) run(base context.Context) {
 	s.q.logBegins(s)
 	err := errGoexit
 	defer func() {
+		s.ignore = nil
 		s.finish(err, false)
 		if err == errGoexit { // this goroutine ends here, and cannot go on
 			go s.q.loop() // ends when no step may begin
