@@ -385,7 +385,7 @@ func (w *world) look(sd *side) {
 func (w *world) checkShare(sd *side, it *item, hurries bool) {
 	s, st, now := sd.s, it.step, w.time()
 	free := s.deadline.Add(-s.reserve)
-	if little := free.Sub(now) < free.Sub(s.began)/100; hurries != (little || !now.Before(free)) && !hurries {
+	if little := free.Sub(now) < s.reserve/2; little && !hurries {
 		w.wrong("%v before the reserve, the schedule does not hurry", free.Sub(now))
 	}
 	share := st.deadline.Sub(now)

@@ -201,15 +201,16 @@ func (s *schedule) top() (*entry, Phase) {
 // allAtOnce reports whether a step may begin while others run.
 func (s *schedule) allAtOnce(concurrent bool) bool { return concurrent || !s.hurry.IsZero() }
 
-// lookAtTime finds out whether only the reserve is left: less than a hundredth
-// of the time before it. If less than the reserve itself is left, for the process
-// stood still, all of it counts from now.
+// lookAtTime finds out whether only the reserve is left: so little time before
+// it that the share of a step would be less than in the reserve. If less than
+// the reserve itself is left, for the process stood still, all of it counts from
+// now.
 func (s *schedule) lookAtTime(now time.Time) {
 	if s.deadline.IsZero() || !s.hurry.IsZero() {
 		return
 	}
 	free := s.deadline.Add(-s.reserve) // the end of the time that is not the reserve
-	if left := free.Sub(now); left > 0 && left >= free.Sub(s.began)/100 {
+	if free.Sub(now) >= s.reserve/2 {
 		return
 	}
 	s.hurry = s.deadline
