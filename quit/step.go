@@ -105,8 +105,10 @@ func (s *step) run(base context.Context) {
 	s.q.logBegins(s)
 	err := errGoexit
 	defer func() {
-		s.ignore = nil
-		s.finish(err, false)
+		s.ignore = nil // an ended event does not keep the funcs given to IgnoreFunc
+		if _, name := s.finish(err, false); name != nil {
+			go nameAll(name) // ends when the stacks are taken
+		}
 		if err == errGoexit { // this goroutine ends here, and cannot go on
 			go s.q.loop() // ends when no step may begin
 		}
@@ -144,12 +146,12 @@ func (s *step) fault(err error, stacks string) {
 }
 
 // finish ends the step, by its return or by being abandoned, and reports whether
-// this call did so.
-func (s *step) finish(err error, abandoned bool) (first bool) {
+// this call did so. The caller should take the stacks of the steps name.
+func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 	now := time.Now()
-	first = s.q.sched.finish(s, now, err, abandoned)
+	first, name = s.q.sched.finish(s, now, err, abandoned)
 	if abandoned && !first {
-		return false // it returned just in time
+		return false, nil // it returned just in time
 	}
 	if first {
 		s.watch.Stop()
@@ -158,7 +160,7 @@ func (s *step) finish(err error, abandoned bool) (first bool) {
 		}
 	}
 	s.q.logEnd(s, now, err, abandoned, first)
-	return first
+	return first, name
 }
 
 // look is called while the step runs. It warns if the step takes long, ever
@@ -189,14 +191,29 @@ func (s *step) abandonable() bool { return !s.last.IsZero() && s.site != 0 }
 // really hang.
 func (s *step) abandon(now time.Time) {
 	err := error(&overdue{fmt.Sprintf("abandoned after %v", now.Sub(s.start).Round(time.Millisecond))})
-	if !s.finish(err, true) {
+	ended, name := s.finish(err, true)
+	if !ended {
 		return
 	}
 	if !s.late() {
 		go s.q.loop() // ends when no step may begin
 	}
-	s.named(s.heldUpBy(stacks.All()))
+	nameAll(name)
 }
+
+// nameAll finds the goroutines that hold up the steps, by one look for all.
+func nameAll(steps []*step) {
+	if len(steps) == 0 {
+		return
+	}
+	all := allStacks()
+	for _, s := range steps {
+		s.named(s.heldUpBy(all))
+	}
+}
+
+// allStacks is stacks.All. A test replaces it.
+var allStacks = stacks.All
 
 // named sets and logs the stacks of the goroutines that hold up the step, which
 // the schedule says are owed.

@@ -444,18 +444,6 @@ func TestHugeError(t *testing.T) {
 	}
 }
 
-// TestReserve has so many closers hang that nothing but the reserve is left. Each
-// of the others, in both phases, has 2/5 of it at least, even one that is
-// registered when most of it has gone; and all ends in time.
-func TestReserve(t *testing.T) {
-	t.Run("registered before", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { testReserve(t, 0) })
-	})
-	t.Run("registered late", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { testReserve(t, 500*time.Millisecond) })
-	})
-}
-
 // testReserve has closers come late if more than 25s are allowed.
 func testReserve(t *testing.T, more time.Duration) {
 	q := quietEvent()
