@@ -27,11 +27,11 @@ func TestExtend(t *testing.T) {
 	check("no labels", "name", "1", "", true)
 	pprof.Do(t.Context(), pprof.Labels("other", "x"), func(context.Context) {
 		check("another's labels", "name", "1", "x", false)
-		if stacks.Inherited() != stacks.Inherited() {
+		parent := stacks.Inherited()
+		if again := stacks.Inherited(); again != parent {
 			t.Error("the labels of a goroutine are not the same the second time")
 		}
 		same := make(chan bool)
-		parent := stacks.Inherited()
 		go func() { same <- stacks.Inherited() == parent }()
 		if !<-same {
 			t.Error("a goroutine does not inherit the labels of the one that starts it")
