@@ -292,10 +292,10 @@ func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (f
 	if abandoned {
 		s.owed++
 	}
-	if !st.late() {
+	if !st.late() { // else no report has it
 		s.running--
+		s.touch()
 	}
-	s.touch()
 	return true
 }
 
@@ -312,7 +312,9 @@ func (s *schedule) named(st *step, stacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.stacks = stacks
-	s.touch()
+	if !st.late() {
+		s.touch()
+	}
 	if s.owed--; s.owed == 0 && s.clear != nil {
 		close(s.clear)
 		s.clear = nil
