@@ -116,3 +116,10 @@ func (q *QuitEvent) HoldCounter() (release func()) {
 	q.count.mu.Lock()
 	return q.count.mu.Unlock
 }
+
+// Watchers returns how many watchers wait for a change of q.
+func (q *QuitEvent) Watchers() int {
+	q.sched.mu.Lock()
+	defer q.sched.mu.Unlock()
+	return len(q.sched.watchers)
+}

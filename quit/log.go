@@ -248,17 +248,19 @@ func (q *QuitEvent) logger() *slog.Logger {
 // outermost first; "" if it is not.
 func (q *QuitEvent) path() string {
 	path := ""
-	for level := 0; level < mostEventLevels; level++ {
+	for level := 0; ; level++ {
 		title, up := q.parent()
 		if title == "" {
 			return path
+		}
+		if level == mostEventLevels {
+			return "…: " + path
 		}
 		if path != "" {
 			title += ": " + path
 		}
 		path, q = title, up
 	}
-	return "…: " + path
 }
 
 // parent returns the name under which the event is registered with another, and

@@ -441,6 +441,31 @@ func TestLogNamesEvents(t *testing.T) {
 	})
 }
 
+// TestLogNamesDeepEvents has more events within events than are named.
+func TestLogNamesDeepEvents(t *testing.T) {
+	q := quietEvent()
+	want := ""
+	for level := range 12 {
+		inner, logged := loggedEvent()
+		name := fmt.Sprint("e", level)
+		q.RegisterQuitCloser(inner, quit.Name(name))
+		inner.RegisterCloser(nil)
+		switch {
+		case level == 0:
+			want = name
+		case level < 8:
+			want += ": " + name
+		default: // the outermost is left out
+			_, want, _ = strings.Cut(strings.TrimPrefix(want, "…: "), ": ")
+			want = "…: " + want + ": " + name
+		}
+		if log := logged(); !strings.Contains(log, fmt.Sprintf("event=%q\n", want)) && !strings.Contains(log, "event="+want+"\n") {
+			t.Errorf("%d events deep: the log does not have %q:\n%s", level+1, want, log)
+		}
+		q = inner
+	}
+}
+
 // TestLogFailureAtOnce has a goroutine and a step fail while the shutdown goes on.
 func TestLogFailureAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

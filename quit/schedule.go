@@ -300,10 +300,10 @@ func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (f
 		s.owed++
 		s.nameless = append(s.nameless, st)
 	}
-	if !st.late() {
+	if !st.late() { // else no report has it
 		s.running--
+		s.touch()
 	}
-	s.touch()
 	if s.hurry.IsZero() || s.running == 0 {
 		name, s.nameless = s.nameless, nil
 	}
@@ -323,7 +323,9 @@ func (s *schedule) named(st *step, stacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.stacks = stacks
-	s.touch()
+	if !st.late() {
+		s.touch()
+	}
 	if s.owed--; s.owed == 0 && s.clear != nil {
 		close(s.clear)
 		s.clear = nil
