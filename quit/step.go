@@ -90,30 +90,35 @@ func stepOf(ctx context.Context) *step {
 
 // run calls the closer. When it has returned, the caller asks for the next step.
 func (s *step) run(base context.Context) {
-	ctx := stacks.Label(stepContext{base, s}, s.title, stacks.ID(s))
-	pprof.SetGoroutineLabels(ctx)
-	if !s.deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, s.deadline)
-		defer cancel()
-	}
-	// The timer is made stopped and then started, so that look finds it.
+	// The timer is made stopped and then started, so that look finds it. It comes
+	// first, since the values of base are the user's.
 	const never = 1<<63 - 1
 	s.watch = time.AfterFunc(never, s.look)
 	s.watch.Reset(s.nextLook(s.start))
 
 	s.q.logBegins(s)
-	err := errGoexit
+	err, exited := errGoexit, true
 	defer func() {
 		s.ignore = nil // an ended event does not keep the funcs given to IgnoreFunc
 		if _, name := s.finish(err, false); name != nil {
 			go nameAll(name) // ends when the stacks are taken
 		}
-		if err == errGoexit { // this goroutine ends here, and cannot go on
+		if exited { // this goroutine ends here, and cannot go on
 			go s.q.loop() // ends when no step may begin
 		}
 	}()
-	err = caught(func() error { return s.ignore.counts(s.call(ctx)) })
+	err = caught(func() error {
+		ctx := stacks.Label(stepContext{base, s}, s.title, stacks.ID(s))
+		pprof.SetGoroutineLabels(ctx)
+		if !s.deadline.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, s.deadline)
+			defer cancel()
+		}
+		return s.call(ctx)
+	})
+	err = caught(func() error { return s.ignore.counts(err) }) // which may be Goexit, too
+	exited = false
 }
 
 // call calls the closer, and forces one that could not shut down in its time.
