@@ -286,6 +286,25 @@ func TestReturnsAtTheLast(t *testing.T) {
 	}
 }
 
+// TestNoTimerAfterEnd has a closer return at the very moment at which it would be
+// warned of: no timer is set when it is over.
+func TestNoTimerAfterEnd(t *testing.T) {
+	for range 500 {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.RegisterStopFunc(func() { time.Sleep(5 * time.Second) })
+			q.GracefulStop()
+			synctest.Wait()
+			if n := q.TimersLeft(); n != 0 {
+				t.Fatalf("%d timers are set after the end, want none", n)
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // TestAbandonedIsClosed has a closer with both methods return an error from
 // Shutdown after it was abandoned: it counts, and so does that of the Close which
 // follows, while the shutdown runs. After the end they are logged alone.
