@@ -1,6 +1,10 @@
 package quit
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // parents are the entries with which an event is registered with other events.
 // A failure goes up by them: an event that fires by itself with a failure fires
@@ -10,6 +14,7 @@ type parents struct {
 	mu      sync.Mutex // guards the fields below; a leaf
 	entries map[*entry]struct{}
 	failure error // the cause, if the event has fired with a failure
+	up      bool  // the failure is that of an event in this one
 }
 
 // add adds e, and returns the failure with which the event has fired before, if
@@ -30,17 +35,24 @@ func (p *parents) remove(e *entry) {
 	delete(p.entries, e)
 }
 
-// failed notes that the event has fired with a failure, and returns its parents.
-// An entry that is added later learns of it in add.
-func (p *parents) failed(cause error) []*QuitEvent {
+// failed notes that the event has fired with a failure, its own or one that has
+// come up, and returns its entries. One that is added later learns of it in add.
+func (p *parents) failed(cause error, up bool) []*entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failure = cause
-	var qs []*QuitEvent
-	for e := range p.entries {
-		qs = append(qs, e.q)
+	p.failure, p.up = cause, up
+	return slices.Collect(maps.Keys(p.entries))
+}
+
+// cameUp returns the failure with which the event has fired, if it is that of an
+// event in it.
+func (p *parents) cameUp() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.up {
+		return nil
 	}
-	return qs
+	return p.failure
 }
 
 // only returns the event's name with its only parent, and that parent; "" if it
@@ -61,20 +73,24 @@ func (p *parents) only() (title string, parent *QuitEvent) {
 }
 
 // fireAll fires q with a failure as the cause, and then its parents, theirs and
-// so on. It reports whether it fired q. One that has fired before, and so a ring
-// of events, ends the way up.
+// so on. It reports whether it fired q.
 func (q *QuitEvent) fireAll(cause error) (fired bool) {
-	fired = q.fire(cause)
-	todo := []*QuitEvent{}
-	if fired {
-		todo = q.parents.failed(cause)
+	if !q.fire(cause) {
+		return false
 	}
-	for len(todo) > 0 {
-		up := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if up.fire(cause) {
-			todo = append(todo, up.parents.failed(cause)...)
+	fireUp(q.parents.failed(cause, false), cause)
+	return true
+}
+
+// fireUp fires the events that have these entries, and those above them. One that
+// has fired before, and so a ring of events, ends the way up, and so does an entry
+// that ignores the cause.
+func fireUp(entries []*entry, cause error) {
+	for len(entries) > 0 {
+		e := entries[len(entries)-1]
+		entries = entries[:len(entries)-1]
+		if e.ignore.counts(cause) != nil && e.q.fire(cause) {
+			entries = append(entries, e.q.parents.failed(cause, true)...)
 		}
 	}
-	return fired
 }

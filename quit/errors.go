@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/gracefulgo/graceful/internal/text"
 	"github.com/gracefulgo/graceful/internal/timeline"
@@ -113,8 +114,8 @@ func join(errs ...error) error {
 
 // result returns what Shutdown returns. An only failure is returned as it is, if
 // its methods can be called: to find that out is to call them, in a goroutine of
-// its own, for as long as await waits.
-func result(errs []error, await func(done <-chan struct{}) (inTime bool)) error {
+// its own, and not to wait for longer than that.
+func result(errs []error, wait time.Duration) error {
 	err := join(errs...)
 	if len(errs) != 1 || isOurs(err) {
 		return err
@@ -124,8 +125,14 @@ func result(errs []error, await func(done <-chan struct{}) (inTime bool)) error 
 		defer close(done)
 		sound = isSound(err)
 	}()
-	if await(done) && sound {
-		return err
+	timeUp := time.NewTimer(wait)
+	defer timeUp.Stop()
+	select {
+	case <-done:
+		if sound {
+			return err
+		}
+	case <-timeUp.C:
 	}
 	return guarded(err)
 }

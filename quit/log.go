@@ -40,6 +40,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,7 @@ func (q *QuitEvent) handOver() {
 	// the handler, so events that wait for q would not be able to, or all of q's
 	// time would pass.
 	defer walk(&step{q: q, node: &q.node, isLog: true})()
+	pprof.SetGoroutineLabels(context.Background()) // and not those of whoever has logged
 	done := false
 	defer func() {
 		if !done { // the handler called Goexit
@@ -178,6 +180,11 @@ func (l *records) idle() <-chan struct{} {
 		l.empty = make(chan struct{})
 	}
 	return l.empty
+}
+
+// byHandler reports whether it is a log handler of ours that calls, of any event.
+func byHandler() bool {
+	return slices.ContainsFunc(callers(context.Background()), func(s *step) bool { return s.isLog })
 }
 
 // handle calls the handler, whose panic is lost: there is no other log for it.
@@ -343,7 +350,7 @@ func (q *QuitEvent) logStacks(s *step, stacks string) {
 // goroutine whose it is, or "". If the handler itself has reported the failure,
 // nothing is logged: it would go on forever.
 func (q *QuitEvent) logFailure(err error, goroutine string, counts bool) {
-	if slices.ContainsFunc(callers(context.Background()), func(s *step) bool { return s.isLog && s.q == q }) {
+	if byHandler() {
 		return
 	}
 	r := record{at: time.Now(), level: slog.LevelError, msg: msgFailure}

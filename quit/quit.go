@@ -120,7 +120,11 @@ func (q *QuitEvent) Fail(err error) bool {
 func (q *QuitEvent) fail(failure, cause error, goroutine string) bool {
 	counts := q.sched.fail(failure) // first: a shutdown that the fire starts may end at once
 	q.logFailure(cause, goroutine, counts)
-	return q.fireAll(cause)
+	fired := q.fireAll(cause)
+	if !counts {
+		q.awaitLog() // which is all that tells of it
+	}
+	return fired
 }
 
 // HasFired reports whether the event has fired. When it is true, Done is

@@ -98,7 +98,7 @@ func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister
 	cause := child.parents.add(e)
 	remove := e.register()
 	if cause != nil { // it has failed already
-		q.fireAll(cause)
+		fireUp([]*entry{e}, cause)
 	}
 	return func() bool {
 		child.parents.remove(e)

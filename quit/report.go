@@ -163,7 +163,7 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 		r.Fired = q.event.at
 	}
 	r.Goroutines = int(max(q.count.count(), 0))
-	r.taken, r.event = now, weak.Make(q)
+	r.taken, r.event, r.version = now, weak.Make(q), q.mix(0, r.version)
 	if r.Started.IsZero() {
 		r.Deadline = after(now, q.timeout())
 		raws = append(raws, q.ownRaws()...)
@@ -174,7 +174,7 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 		if w.child != nil && !seen[w.child] {
 			inner := w.child.report(seen, all)
 			w.Steps = inner.Steps
-			r.version += inner.version
+			r.version = w.child.mix(r.version, inner.version)
 		}
 		if w.running != nil {
 			w.Stacks = w.running.heldUpBy(all)

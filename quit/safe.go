@@ -111,6 +111,12 @@ func equal(a, b error) (same bool) {
 	return a == b
 }
 
+// same is equal, or for values that cannot be compared, whether all in them is.
+func same(a, b error) (same bool) {
+	defer func() { _ = recover() }()
+	return equal(a, b) || reflect.DeepEqual(a, b)
+}
+
 // matches reports whether err itself, and not an error that it wraps, is target
 // in the sense of errors.Is.
 func matches(err, target error) (yes bool) {

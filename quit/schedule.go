@@ -61,8 +61,11 @@ type schedule struct {
 	owed  int           // steps whose stacks have not been taken
 	clear chan struct{} // closed when owed falls to zero; nil if nobody waits for that
 
+	inner []*QuitEvent // shut down by the steps
+
 	version  uint64   // counts the changes
 	watchers []*watch // told of the next change; nil if nobody watches
+	latest   *watch   // of this event and all in it; nil: there was none
 }
 
 // add puts e on the stack of its phase. It reports whether it was too late for
@@ -374,14 +377,52 @@ func (s *schedule) delaying() bool {
 	return s.phase == PhaseDelay && s.running > 0
 }
 
-// until returns when the time for the shutdown is over; zero: no limit.
-func (s *schedule) until() time.Time {
+// until returns when a shutdown that ends now should have told of it, a little
+// before its time is over; zero: no limit.
+func (s *schedule) until(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.hurry.IsZero() {
-		return s.hurry
+	end, little := s.deadline, s.reserve/20
+	if end.IsZero() {
+		return end
 	}
-	return s.deadline
+	if !s.hurry.IsZero() {
+		end = s.hurry
+	}
+	if end = end.Add(-little); end.Before(now.Add(little)) {
+		return now.Add(little)
+	}
+	return end
+}
+
+// grace returns how much longer than its ctx the call may wait that has set the
+// limit, whose base is given: the shutdown is about to end then, with a result.
+func (s *schedule) grace(base context.Context) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.base != base || s.deadline.IsZero() {
+		return 0
+	}
+	return max(s.reserve, 10*time.Millisecond)
+}
+
+// adopt has the outermost shutdown wait for the log and the stacks of q, which a
+// step of this one has shut down. It reports whether it does: not after the end.
+func (s *schedule) adopt(q *QuitEvent) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase == phaseEnded {
+		return false
+	}
+	s.inner = append(s.inner, q)
+	return true
+}
+
+// adopted returns the events that were adopted.
+func (s *schedule) adopted() []*QuitEvent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inner
 }
 
 // touch notes a change. It is called with mu held.

@@ -46,7 +46,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 		return q.sched.err
 	}
 	if mistake != nil {
-		q.warn(msgDone, slog.String("err", mistake.Error()), slog.String("site", siteOutside()))
+		q.warn(msgDone, slog.String("err", errorText(mistake)), slog.String("site", siteOutside()))
 		return mistake
 	}
 	by := callers(ctx)
@@ -61,8 +61,15 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	select {
 	case <-q.ended.Done():
 	case <-ctx.Done():
-		if !q.ended.HasFired() {
-			return ctx.Err()
+		// If it is ctx that limits the shutdown, both end at the same time.
+		timeUp := time.NewTimer(q.sched.grace(base))
+		defer timeUp.Stop()
+		select {
+		case <-q.ended.Done():
+		case <-timeUp.C:
+			if !q.ended.HasFired() {
+				return ctx.Err()
+			}
 		}
 	}
 	return q.sched.err
@@ -139,6 +146,7 @@ func (q *QuitEvent) open() {
 	if q.Delay > 0 {
 		own[PhaseDelay] = q.own(PhaseDelay)
 	}
+	q.records.noDebug.Store(false) // the level may have changed since the fire
 	if q.sched.open(time.Now(), own) {
 		go q.loop() // ends when no step may begin
 	}
@@ -229,16 +237,25 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 
 // conclude ends the shutdown for those who wait for it: with its result, once
 // all stacks have been taken and the log has been handed over, for as long as
-// there is time.
+// there is time. A shutdown that is a step of another one leaves that to it: the
+// log must take no share of a step.
 func (q *QuitEvent) conclude() {
 	now := time.Now()
-	until := q.sched.until()
+	by := q.sched.startedBy()
+	inner := by != nil && by.q.sched.adopt(q)
+	until := q.sched.until(now)
 	if until.IsZero() {
 		until = now.Add(patience)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
 	await := func(done <-chan struct{}) (inTime bool) {
+		switch {
+		case done == nil:
+			return true
+		case inner:
+			return false
+		}
 		select {
 		case <-done:
 			return true
@@ -247,27 +264,50 @@ func (q *QuitEvent) conclude() {
 		}
 	}
 
-	if named := q.sched.unnamed(); named != nil {
-		await(named)
+	events := []*QuitEvent{q}
+	for i := 0; i < len(events) && !inner; i++ {
+		events = append(events, events[i].sched.adopted()...)
 	}
-	failures := q.sched.outcome()
-	if n := q.count.count(); n < 0 {
-		err := fmt.Errorf("quit: DoneGoroutine was called %s more than AddGoroutine", plural(-n, "time"))
-		failures = append(failures, err)
-		q.logFailure(err, "", true)
+	for _, e := range events {
+		await(e.sched.unnamed())
 	}
-	q.sched.conclude(now, failures, result(failures, await))
+	failures := q.failures(inner)
+	wait := patience // for the methods of an error
+	if inner {
+		wait /= 100
+	}
+	q.sched.conclude(now, failures, result(failures, wait))
 	q.work.fire(errNoTime)
 	q.logStopped(now, len(failures))
-	if idle := q.records.idle(); idle != nil {
-		await(idle)
+	for _, e := range events {
+		await(e.records.idle())
 	}
 	signals.leave(q)
 	q.ended.Fire()
 }
 
-// patience is how long a shutdown without a limit waits at its end for stacks
-// and for the log.
+// failures returns what has failed in a shutdown that has ended, as a step of
+// another one or by itself.
+func (q *QuitEvent) failures(inner bool) []error {
+	errs := slices.Clip(q.sched.outcome())
+	if n := q.count.count(); n < 0 {
+		err := fmt.Errorf("quit: DoneGoroutine was called %s more than AddGoroutine", plural(-n, "time"))
+		errs = append(errs, err)
+		q.logFailure(err, "", true)
+	}
+	// The failure that has come up from an event in this one is among those of its
+	// step, unless the event was unregistered or abandoned since.
+	if cause := q.parents.cameUp(); cause != nil && !inner && !slices.ContainsFunc(errs, func(err error) bool {
+		found, _ := visit(err, func(e error) bool { return same(e, cause) })
+		return found
+	}) {
+		errs = append(errs, cause)
+	}
+	return errs
+}
+
+// patience is how long a shutdown without a limit waits at its end for stacks and
+// for the log, and a failure after the end for the log.
 const patience = time.Second
 
 // runLate calls a closer that was registered after the end, and waits for it.
@@ -286,4 +326,20 @@ func (q *QuitEvent) runLate(e *entry) {
 		s.run(q.sched.base)
 	}()
 	<-s.done
+	q.awaitLog() // it is all that tells of a failure
+}
+
+// awaitLog waits for the log after the end of the shutdown, but not for long, and
+// not if it is a log handler that calls.
+func (q *QuitEvent) awaitLog() {
+	idle := q.records.idle()
+	if idle == nil || byHandler() {
+		return
+	}
+	timeUp := time.NewTimer(patience)
+	defer timeUp.Stop()
+	select {
+	case <-idle:
+	case <-timeUp.C:
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"syscall"
@@ -203,9 +204,9 @@ func (t *signalTable) receive(s os.Signal) {
 			t.receivers = make(map[os.Signal]*receiver)
 		}
 		t.receivers[s] = r
-		signal.Notify(r.c, s)
 		go t.run(r) // ends when the last handler that lists s is released
 	}
+	signal.Notify(r.c, s) // even again: the program may have reset it since
 	r.handlers++
 }
 
@@ -229,6 +230,7 @@ func (t *signalTable) release(h *handler) {
 // run receives a signal.
 func (t *signalTable) run(r *receiver) {
 	defer close(r.ended)
+	pprof.SetGoroutineLabels(context.Background()) // and not those of whoever has called NotifySignal
 	takeAll := func() {
 		for {
 			select {

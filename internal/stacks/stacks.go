@@ -210,7 +210,8 @@ func draw(record string, known map[string]string) string {
 // drawFrames draws the frames of a record: lines of "#", an address, the func
 // and its file, with tabs between. Frames that call the closer or handler, at the
 // end, are left out, and so are goroutines that net/http has for the connection
-// of one that is drawn.
+// of one that is drawn, and the one of os/signal, which whoever was the first to
+// handle a signal has started.
 func drawFrames(record string) string {
 	const maxFrames = 24
 	var frames []string
@@ -221,7 +222,7 @@ func drawFrames(record string) string {
 			continue
 		}
 		name, _, _ := strings.Cut(fields[2], "+0x")
-		if isOfNetHTTP(name, ").backgroundRead", ").readLoop", ").writeLoop", ").readFrames", "erverConn).serve") {
+		if isOfNetHTTP(name, ").backgroundRead", ").readLoop", ").writeLoop", ").readFrames", "erverConn).serve") || name == "os/signal.loop" {
 			return ""
 		}
 		frames = append(frames, "\t"+name+"\n\t\t"+fields[3]+"\n")
