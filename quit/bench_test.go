@@ -2,6 +2,7 @@ package quit_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gracefulgo/graceful/quit"
 )
@@ -272,6 +274,84 @@ func BenchmarkShutdown(b *testing.B) {
 				b.StopTimer()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(max(size.n, 1)), "ns/closer")
+		})
+	}
+}
+
+// BenchmarkHang measures the processor time of a shutdown with 3,000 closers that
+// hang beyond its time, beside as many that return when their context ends, and
+// as many that return at once.
+func BenchmarkHang(b *testing.B) {
+	const n, timeout = 3000, time.Second
+	run := func(b *testing.B, closer func(ctx context.Context, hang chan struct{})) {
+		used := time.Duration(0)
+		for b.Loop() {
+			q := &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler), Timeout: timeout}
+			hang := make(chan struct{})
+			var running sync.WaitGroup
+			running.Add(n)
+			for range n {
+				q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+					defer running.Done()
+					closer(ctx, hang)
+					return nil
+				}))
+			}
+			runtime.GC()
+			before, _ := cpuTime()
+			q.GracefulStop()
+			after, ok := cpuTime()
+			if used += after - before; !ok {
+				b.Skip("the processor time is not known")
+			}
+			close(hang)
+			running.Wait()
+		}
+		b.ReportMetric(float64(used.Microseconds())/1000/float64(b.N), "cpu-ms/op")
+	}
+	b.Run("quit", func(b *testing.B) {
+		run(b, func(_ context.Context, hang chan struct{}) { <-hang })
+	})
+	b.Run("baseline=until ctx ends", func(b *testing.B) {
+		run(b, func(ctx context.Context, _ chan struct{}) { <-ctx.Done() })
+	})
+	b.Run("baseline=return at once", func(b *testing.B) {
+		run(b, func(context.Context, chan struct{}) {})
+	})
+}
+
+// BenchmarkWait measures the wait of a closer inside n events, each a closer of
+// the one before: for an event of its own, and for the one that closes it, which
+// it does not wait for.
+func BenchmarkWait(b *testing.B) {
+	for _, n := range []int{10, 1000, 100_000} {
+		run := func(b *testing.B, wait func(innermost *quit.QuitEvent, ctx context.Context)) {
+			qs := make([]*quit.QuitEvent, n)
+			for i := range qs {
+				qs[i] = &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler), Timeout: -1}
+				if i > 0 {
+					qs[i-1].RegisterQuitCloser(qs[i])
+				}
+			}
+			innermost := qs[n-1]
+			innermost.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+				b.ReportAllocs()
+				for b.Loop() {
+					wait(innermost, ctx)
+				}
+				return nil
+			}))
+			qs[0].GracefulStop()
+		}
+		b.Run(fmt.Sprint("own/events=", n), func(b *testing.B) {
+			run(b, func(q *quit.QuitEvent, ctx context.Context) { q.Shutdown(ctx) })
+		})
+		b.Run(fmt.Sprint("fresh/events=", n), func(b *testing.B) {
+			logger := slog.New(slog.DiscardHandler)
+			run(b, func(_ *quit.QuitEvent, ctx context.Context) {
+				q := &quit.QuitEvent{Logger: logger, Timeout: -1}
+				q.Shutdown(ctx)
+			})
 		})
 	}
 }

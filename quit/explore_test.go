@@ -62,6 +62,7 @@ type side struct {
 	concluded bool
 	failures  int // that count
 	owed      int // items whose stacks are being taken
+	nameless  int // items that were abandoned, and whose stacks nobody takes yet
 	err       error
 }
 
@@ -385,7 +386,7 @@ func (w *world) look(sd *side) {
 func (w *world) checkShare(sd *side, it *item, hurries bool) {
 	s, st, now := sd.s, it.step, w.time()
 	free := s.deadline.Add(-s.reserve)
-	if little := free.Sub(now) < free.Sub(s.began)/100; hurries != (little || !now.Before(free)) && !hurries {
+	if little := free.Sub(now) < s.reserve/2; little && !hurries {
 		w.wrong("%v before the reserve, the schedule does not hurry", free.Sub(now))
 	}
 	share := st.deadline.Sub(now)
@@ -412,10 +413,22 @@ func (w *world) finish(sd *side, it *item, abandon, fails bool) {
 		err = errTest
 		sd.failures++
 	}
-	if !sd.s.finish(it.step, w.time(), err, abandon) {
+	first, name := sd.s.finish(it.step, w.time(), err, abandon)
+	if !first {
 		w.wrong("finish = false, want true")
 	}
 	it.at = returned
+	if abandon {
+		sd.nameless++
+	}
+	wantNamed := sd.nameless
+	if !sd.s.hurry.IsZero() && slices.ContainsFunc(sd.items, func(o *item) bool { return o.at == runs }) {
+		wantNamed = 0 // whoever ends the last of those does it
+	}
+	sd.nameless -= wantNamed
+	if len(name) != wantNamed {
+		w.wrong("the stacks of %d steps are to be taken, want %d", len(name), wantNamed)
+	}
 	if abandon {
 		it.at, it.owed = abandoned, true
 		if sd.owed++; it != sd.items[0] { // to keep the number of states small
@@ -432,11 +445,11 @@ func (w *world) returnLate(sd *side, it *item, fails bool) {
 			sd.failures++
 		}
 	}
-	if sd.s.finish(it.step, w.time(), err, false) {
-		w.wrong("finish of an abandoned step = true, want false")
+	if first, name := sd.s.finish(it.step, w.time(), err, false); first || name != nil {
+		w.wrong("finish of an abandoned step = %v, %v, want false", first, name)
 	}
-	if sd.s.finish(it.step, w.time(), errTest, true) {
-		w.wrong("an abandoned step was abandoned again")
+	if first, name := sd.s.finish(it.step, w.time(), errTest, true); first || name != nil {
+		w.wrong("an abandoned step was abandoned again: %v, %v", first, name)
 	}
 	it.at = ghost
 	sd.looks++ // its goroutine asks for the next step, as that of any other does
@@ -502,6 +515,8 @@ func (w *world) check(progress bool) {
 			w.wrong("stuck: nothing runs, and nobody looks for more")
 		case sd.endings > 1:
 			w.wrong("the shutdown has ended %d times", sd.endings)
+		case sd.endings > 0 && sd.nameless > 0:
+			w.wrong("the shutdown has ended, and nobody takes the stacks of %d steps", sd.nameless)
 		case sd.endings > 0 && running > 0:
 			w.wrong("the shutdown has ended, and %d steps run", running)
 		case s.owed != sd.owed || (s.unnamed() != nil) != (sd.owed > 0):
@@ -528,7 +543,7 @@ func (w *world) key() string {
 	}
 	b = append(b, byte(w.now), byte(w.limited.Sub(start)/time.Second))
 	for _, sd := range w.sides {
-		b = append(b, byte(sd.s.phase), byte(min(sd.looks, 2)), byte(sd.s.hurry.Sub(sd.s.began)/time.Second))
+		b = append(b, byte(sd.s.phase), byte(min(sd.looks, 2)), byte(sd.nameless), byte(sd.s.hurry.Sub(sd.s.began)/time.Second))
 		flag(sd.endings > 0)
 		flag(sd.concluded)
 		flag(sd.s.hurry.IsZero())

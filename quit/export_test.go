@@ -60,6 +60,28 @@ func OnWait(f func(q *QuitEvent)) (restore func()) {
 	return func() { waitHooks.Delete(&f) }
 }
 
+// stacksHooks are the functions of OnStacks in effect: of type *func().
+var stacksHooks sync.Map
+
+func init() {
+	take := allStacks
+	allStacks = func() map[string]string {
+		stacksHooks.Range(func(f, _ any) bool {
+			(*f.(*func()))()
+			return true
+		})
+		return take()
+	}
+}
+
+// OnStacks has f called whenever the stacks of all goroutines are to be taken,
+// before they are, until restore is called. f is called from the goroutines that
+// want them.
+func OnStacks(f func()) (restore func()) {
+	stacksHooks.Store(&f, nil)
+	return func() { stacksHooks.Delete(&f) }
+}
+
 // SignalTable is a table of handlers of its own, for signals that a test makes.
 type SignalTable struct{ t signalTable }
 

@@ -6,16 +6,11 @@ import (
 	"os/signal"
 	"sync"
 	"time"
-
-	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // exiting is locked by the first exit and never unlocked: all others wait for
 // the end of the process.
 var exiting sync.Mutex
-
-// allStacks is stacks.All; a test replaces it.
-var allStacks = stacks.All
 
 // exit ends the process, after it has written to stderr which steps still run: of
 // the event that decided to end, if there is one, and of all others. It waits for

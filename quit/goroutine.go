@@ -104,19 +104,22 @@ func (r *routine) run(f func(ctx context.Context) error) {
 	q := r.q
 	defer q.DoneGoroutine() // after the error was recorded: the drain's end includes it
 	pprof.SetGoroutineLabels(r.ctx)
-	err := caught(func() error { return r.ignore.counts(f(r.ctx)) })
-	if err == nil {
-		return
-	}
-	if q.HasFired() {
-		if err = q.toldToEnd().counts(err); err == nil {
-			return
+	var err error
+	defer func() { // if a func given to IgnoreFunc calls Goexit, the error counts
+		if err != nil {
+			q.fail(&namedError{name: "goroutine " + r.name, err: err}, err, r.name)
 		}
-	} else if isSignal(err) {
+	}()
+	err = caught(func() error { return f(r.ctx) })
+	err = caught(func() error { return r.ignore.counts(err) })
+	switch {
+	case err == nil:
+	case q.HasFired():
+		err = q.toldToEnd().counts(err)
+	case isSignal(err):
 		q.fire(err)
-		return
+		err = nil
 	}
-	q.fail(&namedError{name: "goroutine " + r.name, err: err}, err, r.name)
 }
 
 // toldToEnd ignores what a func returns that was told to end by the fire, and says
@@ -166,24 +169,31 @@ func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) 
 	if r.name == "" {
 		r.name = funcName(key.code)
 	}
-	var ours bool
-	r.ctx, ours = key.labels.Extend(q.Context(), r.name, stacks.ID(q))
-	if plain && ours {
+	r.ctx = key.labels.Extend(q.Context(), r.name, stacks.ID(q))
+	if plain {
 		q.routines.add(key, r)
 	}
 	return r
 }
 
-// add adds r to a copy of the known routines. Of two at the same time one may be
-// forgotten, and is made again by the next call.
+// add adds r to a copy of the known routines, if the labels that it inherits are
+// none, or those of one of them: others may be new ones for each request. Of two
+// at the same time one may be forgotten, and is made again by the next call.
 func (c *routineCache) add(key routineKey, r *routine) {
 	known := c.known.Load()
+	ours := key.labels == stacks.Labels{}
 	more := map[routineKey]*routine{key: r}
 	if known != nil {
 		if len(*known) >= mostRoutines {
 			return
 		}
+		for _, o := range *known {
+			ours = ours || key.labels == stacks.Of(o.ctx)
+		}
 		maps.Copy(more, *known)
+	}
+	if !ours {
+		return
 	}
 	c.known.CompareAndSwap(known, &more)
 }

@@ -3,6 +3,7 @@ package quit
 import (
 	"errors"
 	"reflect"
+	"slices"
 )
 
 // ignore says which errors are no failure. A nil *ignore ignores nothing.
@@ -24,47 +25,32 @@ func (ig *ignore) counts(err error) error {
 	return rest
 }
 
-// joinType is the type of what errors.Join returns.
-var joinType = reflect.TypeOf(errors.Join(errGoexit))
-
 // rest returns what of err counts, and whether that is less than err. Only an
 // error that is nothing but a list of errors, or a name and an error, can be
 // taken apart. Any other counts as it is, with its text, unless all that it wraps
 // is ignored.
 func (ig *ignore) rest(err error) (rest error, less bool) {
-	if !alwaysCounts(err) {
-		yes, failed := ig.covers(err)
-		if failed != nil {
-			return join(err, failed), true
-		}
-		if yes {
-			return nil, true
-		}
-	}
-	var list []error
-	switch e := err.(type) {
-	case *namedError:
+	if e, ok := err.(*namedError); ok {
 		if ig.keepNamed {
 			return err, false
 		}
 		inner, less := ig.rest(e.err)
-		if !less {
+		switch {
+		case !less:
 			return err, false
-		}
-		if inner == nil { // a func has said so of the error without its name
+		case inner == nil:
 			return nil, true
 		}
 		return &namedError{e.name, e.site, inner}, true
-	case *failures:
-		list = e.errs
-	default:
-		if reflect.TypeOf(err) != joinType {
-			return err, false
-		}
-		list, _ = wrapped(err)
+	}
+	if rest, less = ig.restOfOne(err); less {
+		return rest, less
+	}
+	if _, is := listOf(err); !is {
+		return err, false
 	}
 	var kept []error
-	for _, e := range list {
+	for _, e := range flat(err) {
 		r, l := ig.rest(e)
 		kept, less = append(kept, r), less || l
 	}
@@ -72,6 +58,53 @@ func (ig *ignore) rest(err error) (rest error, less bool) {
 		return err, false
 	}
 	return join(kept...), true
+}
+
+// restOfOne is rest for an error that is not to be taken apart.
+func (ig *ignore) restOfOne(err error) (rest error, less bool) {
+	if alwaysCounts(err) {
+		return err, false
+	}
+	yes, failed := ig.covers(err)
+	switch {
+	case failed != nil:
+		return join(err, failed), true
+	case yes:
+		return nil, true
+	}
+	return err, false
+}
+
+// joinType is the type of what errors.Join returns.
+var joinType = reflect.TypeOf(errors.Join(errGoexit))
+
+// listOf returns the errors that err is nothing but a list of.
+func listOf(err error) (list []error, is bool) {
+	if e, ok := err.(*failures); ok {
+		return e.errs, true
+	}
+	if reflect.TypeOf(err) != joinType {
+		return nil, false
+	}
+	list, _ = wrapped(err)
+	return list, true
+}
+
+// flat returns the errors of a list, and of the lists in it, in their order.
+func flat(err error) (errs []error) {
+	todo := []error{err}
+	for len(todo) > 0 {
+		e := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		list, is := listOf(e)
+		if !is {
+			errs = append(errs, e)
+		}
+		for _, e := range slices.Backward(list) {
+			todo = append(todo, e)
+		}
+	}
+	return errs
 }
 
 // covers reports whether all of err is ignored. failed is the panic of a func.

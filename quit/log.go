@@ -40,11 +40,10 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/gracefulgo/graceful/internal/goid"
 )
 
 const (
@@ -90,7 +89,6 @@ type records struct {
 	waiting   []record
 	lost      int // since the last record about lost ones
 	lostDebug int
-	by        uint64        // the goroutine that hands over; 0: there is none, or it is not known
 	handing   bool          // there is one
 	empty     chan struct{} // closed when it ends; nil if nobody waits for that
 
@@ -132,9 +130,6 @@ func (q *QuitEvent) handOver() {
 			go q.handOver() // ends when nothing waits
 		}
 	}()
-	l.mu.Lock()
-	l.by = goid.ID()
-	l.mu.Unlock()
 	for asked := false; ; asked = true {
 		r, ok := l.take()
 		if !ok {
@@ -166,7 +161,7 @@ func (l *records) take() (r record, ok bool) {
 		l.lost, l.lostDebug = 0, 0
 		return record{at: time.Now(), level: slog.LevelWarn, msg: msgRecordsLost, attrs: []slog.Attr{slog.Int("records", lost)}}, true
 	}
-	l.waiting, l.lostDebug, l.handing, l.by = nil, 0, false, 0
+	l.waiting, l.lostDebug, l.handing = nil, 0, false
 	if l.empty != nil {
 		close(l.empty)
 		l.empty = nil
@@ -183,15 +178,6 @@ func (l *records) idle() <-chan struct{} {
 		l.empty = make(chan struct{})
 	}
 	return l.empty
-}
-
-// byHandler reports whether it is the log handler that calls.
-func (l *records) byHandler() bool {
-	l.mu.Lock()
-	handing := l.handing
-	by := l.by
-	l.mu.Unlock()
-	return handing && by != 0 && by == goid.ID()
 }
 
 // handle calls the handler, whose panic is lost: there is no other log for it.
@@ -357,7 +343,7 @@ func (q *QuitEvent) logStacks(s *step, stacks string) {
 // goroutine whose it is, or "". If the handler itself has reported the failure,
 // nothing is logged: it would go on forever.
 func (q *QuitEvent) logFailure(err error, goroutine string, counts bool) {
-	if q.records.byHandler() {
+	if slices.ContainsFunc(callers(context.Background()), func(s *step) bool { return s.isLog && s.q == q }) {
 		return
 	}
 	r := record{at: time.Now(), level: slog.LevelError, msg: msgFailure}

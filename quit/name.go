@@ -8,19 +8,11 @@ import (
 	"strings"
 )
 
-// caller returns the program counter of the call of the exported method that
-// calls caller.
-func caller() uintptr {
-	var pc [1]uintptr
-	runtime.Callers(3, pc[:]) // Callers, caller and the method are left out
-	return pc[0]
-}
-
-// callerOutside is caller, but for a method that the package, or quithttp, calls
-// too, for the program: the program's call is then the one that counts.
+// callerOutside returns the program counter of the call that has led into this
+// package, or into quithttp, which calls it for the program.
 func callerOutside() uintptr {
 	var pcs [16]uintptr
-	n := runtime.Callers(3, pcs[:])
+	n := runtime.Callers(2, pcs[:])
 	for _, pc := range pcs[:n] { // return addresses: the call is before
 		f := runtime.FuncForPC(pc - 1)
 		if f == nil || !strings.HasPrefix(f.Name(), ownPath+".") && !strings.HasPrefix(f.Name(), ownPath+"/quithttp.") {

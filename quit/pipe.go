@@ -12,9 +12,6 @@ import (
 // the end of its shutdown, and after that for as long as its signals are handled.
 // So a broken stdout or stderr does not kill the process while it closes what it
 // has.
-//
-// In a bubble of testing/synctest it does nothing, since os/signal cannot be used
-// there.
 type pipeHold struct {
 	mu       sync.Mutex // guards the fields below; sigpipeHeld is changed under it
 	handlers int        // of signals, in effect
@@ -35,15 +32,14 @@ func (p *pipeHold) end() { p.change(func() { p.ended = true }) }
 func (p *pipeHold) handle(n int) { p.change(func() { p.handlers += n }) }
 
 func (p *pipeHold) change(what func()) {
-	if sigpipe == nil || goid.InBubble() {
+	if sigpipe == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	what()
 	if hold := p.fired && (!p.ended || p.handlers > 0); hold != p.held {
-		p.held = hold
-		sigpipeHeld.hold(hold)
+		p.held = sigpipeHeld.hold(hold)
 	}
 }
 
@@ -59,21 +55,27 @@ type sharedHold struct {
 	ignored bool // before
 }
 
-func (h *sharedHold) hold(on bool) {
+// hold begins or ends the hold of one event, and reports whether it has one now.
+// The first one does not begin in a bubble of testing/synctest, where os/signal
+// cannot be used.
+func (h *sharedHold) hold(on bool) (held bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case on && h.events == 0:
+	case on && h.events > 0:
+		h.events++
+	case on && goid.InBubble():
+		return false
+	case on:
+		h.events = 1
 		h.c, h.ignored = make(chan os.Signal, 1), signal.Ignored(sigpipe)
 		signal.Notify(h.c, sigpipe)
-		h.events++
-	case on:
-		h.events++
 	default:
 		if h.events--; h.events == 0 {
 			restore(h.c, sigpipe, h.ignored)
 		}
 	}
+	return on
 }
 
 // restore has a signal no longer sent to c, and ignored again if it was.

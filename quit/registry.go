@@ -3,6 +3,7 @@ package quit
 import (
 	"io"
 	"log/slog"
+	"runtime"
 )
 
 // entry is a registered closer that has not been called yet.
@@ -70,7 +71,9 @@ func (q *QuitEvent) RegisterCloser(c io.Closer, opts ...Option) (unregister func
 	if _, ok := c.(QuitCloser); ok {
 		q.warn(msgHasShutdown, slog.String("closer", typeName(c)), slog.String("site", siteOutside()))
 	}
-	e := &entry{q: q, closer: closer{c, kindCloser}, site: caller(), config: configOf(opts)}
+	var pc [1]uintptr
+	runtime.Callers(2, pc[:]) // here, and not in a func of its own: each frame costs
+	e := &entry{q: q, closer: closer{c, kindCloser}, site: pc[0], config: configOf(opts)}
 	return e.register()
 }
 
@@ -108,7 +111,9 @@ func (q *QuitEvent) RegisterStopFunc(stop func(), opts ...Option) (unregister fu
 	if stop == nil {
 		return q.ignored("RegisterStopFunc")
 	}
-	e := &entry{q: q, closer: closer{stop, kindFunc}, site: caller(), config: configOf(opts)}
+	var pc [1]uintptr
+	runtime.Callers(2, pc[:])
+	e := &entry{q: q, closer: closer{stop, kindFunc}, site: pc[0], config: configOf(opts)}
 	return e.register()
 }
 

@@ -56,7 +56,9 @@ type schedule struct {
 	ended   time.Time // when the last step ended; set by conclude
 	err     error     // the result; set by conclude
 
-	owed  int           // steps whose stacks are still being taken
+	nameless []*step // abandoned, and nobody takes their stacks yet
+
+	owed  int           // steps whose stacks have not been taken
 	clear chan struct{} // closed when owed falls to zero; nil if nobody waits for that
 
 	version  uint64   // counts the changes
@@ -202,14 +204,15 @@ func (s *schedule) top() (*entry, Phase) {
 func (s *schedule) allAtOnce(concurrent bool) bool { return concurrent || !s.hurry.IsZero() }
 
 // lookAtTime finds out whether only the reserve is left: less than a hundredth
-// of the time before it. If less than the reserve itself is left, for the process
-// stood still, all of it counts from now.
+// of the time before it, or so little that the share of a step would be less than
+// in the reserve. If less than the reserve itself is left, for the process stood
+// still, all of it counts from now.
 func (s *schedule) lookAtTime(now time.Time) {
 	if s.deadline.IsZero() || !s.hurry.IsZero() {
 		return
 	}
 	free := s.deadline.Add(-s.reserve) // the end of the time that is not the reserve
-	if left := free.Sub(now); left > 0 && left >= free.Sub(s.began)/100 {
+	if free.Sub(now) >= max(free.Sub(s.began)/100, s.reserve/2) {
 		return
 	}
 	s.hurry = s.deadline
@@ -275,28 +278,36 @@ func (s *schedule) addFault(st *step, err error) bool {
 // It reports whether this call ended the step. A step that returned cannot be
 // abandoned. One that was abandoned may still return and add its error, but ends
 // nothing by that.
-func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (first bool) {
+//
+// It returns the steps, of those that were abandoned, whose stacks the caller
+// should now take. In the reserve, in which a crowd may be abandoned at once,
+// they are taken for all together, when no other step runs.
+func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (first bool, name []*step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first = !st.over.Load(); abandoned && !first {
-		return false
+		return false, nil
 	}
 	if err != nil {
 		s.addFault(st, err)
 	}
 	if !first {
-		return false
+		return false, nil
 	}
 	st.end, st.abandoned = now, abandoned
 	st.over.Store(true)
 	if abandoned {
 		s.owed++
+		s.nameless = append(s.nameless, st)
 	}
 	if !st.late() { // else no report has it
 		s.running--
 		s.touch()
 	}
-	return true
+	if s.hurry.IsZero() || s.running == 0 {
+		name, s.nameless = s.nameless, nil
+	}
+	return true, name
 }
 
 // owe notes that the stacks of a step are being taken, until named is called. A

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"slices"
 	"time"
-
-	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
 // Shutdown fires the event if that has not happened, and runs the shutdown, or
@@ -157,22 +155,29 @@ func (q *QuitEvent) own(p Phase) *entry {
 // loop runs steps until none may begin. See schedule for why any number of
 // goroutines may call it.
 func (q *QuitEvent) loop() {
+	s := q.next()
+	if s == nil {
+		return // as it is for most of a crowd that was abandoned
+	}
 	w, leave := enter(q)
 	defer leave()
-	for {
-		s, more, ended := q.sched.next(time.Now(), q.Concurrent)
-		if more {
-			go q.loop() // ends when no step may begin
-		}
-		if ended {
-			q.conclude()
-		}
-		if s == nil {
-			return
-		}
+	for ; s != nil; s = q.next() {
 		w.step = s
 		s.run(q.sched.base)
 	}
+}
+
+// next begins the next step, or returns nil if none may begin. It ends the
+// shutdown if that was the last one.
+func (q *QuitEvent) next() *step {
+	s, more, ended := q.sched.next(time.Now(), q.Concurrent)
+	if more {
+		go q.loop() // ends when no step may begin
+	}
+	if ended {
+		q.conclude()
+	}
+	return s
 }
 
 // delay is the step that waits until Delay has passed since the fire.
@@ -209,7 +214,7 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 		return nil // a count below zero is told at the end
 	}
 	stuck := make(chan string, 1)
-	go func() { stuck <- s.heldUpBy(stacks.All()) }() // ends when the stacks are taken, as does the next
+	go func() { stuck <- s.heldUpBy(allStacks()) }() // ends when the stacks are taken, as does the next
 	left := wait(s.deadline)
 	if left <= 0 {
 		return nil

@@ -90,28 +90,35 @@ func stepOf(ctx context.Context) *step {
 
 // run calls the closer. When it has returned, the caller asks for the next step.
 func (s *step) run(base context.Context) {
-	ctx := stacks.Label(stepContext{base, s}, s.title, stacks.ID(s))
-	pprof.SetGoroutineLabels(ctx)
-	if !s.deadline.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, s.deadline)
-		defer cancel()
-	}
-	// The timer is made stopped and then started, so that look finds it.
+	// The timer is made stopped and then started, so that look finds it. It comes
+	// first, since the values of base are the user's.
 	const never = 1<<63 - 1
 	s.watch = time.AfterFunc(never, s.look)
 	s.watch.Reset(s.nextLook(s.start))
 
 	s.q.logBegins(s)
-	err := errGoexit
+	err, exited := errGoexit, true
 	defer func() {
-		s.ignore = nil
-		s.finish(err, false)
-		if err == errGoexit { // this goroutine ends here, and cannot go on
+		s.ignore = nil // an ended event does not keep the funcs given to IgnoreFunc
+		if _, name := s.finish(err, false); name != nil {
+			go nameAll(name) // ends when the stacks are taken
+		}
+		if exited { // this goroutine ends here, and cannot go on
 			go s.q.loop() // ends when no step may begin
 		}
 	}()
-	err = caught(func() error { return s.ignore.counts(s.call(ctx)) })
+	err = caught(func() error {
+		ctx := stacks.Label(stepContext{base, s}, s.title, stacks.ID(s))
+		pprof.SetGoroutineLabels(ctx)
+		if !s.deadline.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, s.deadline)
+			defer cancel()
+		}
+		return s.call(ctx)
+	})
+	err = caught(func() error { return s.ignore.counts(err) }) // which may be Goexit, too
+	exited = false
 }
 
 // call calls the closer, and forces one that could not shut down in its time.
@@ -144,12 +151,12 @@ func (s *step) fault(err error, stacks string) {
 }
 
 // finish ends the step, by its return or by being abandoned, and reports whether
-// this call did so.
-func (s *step) finish(err error, abandoned bool) (first bool) {
+// this call did so. The caller should take the stacks of the steps name.
+func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 	now := time.Now()
-	first = s.q.sched.finish(s, now, err, abandoned)
+	first, name = s.q.sched.finish(s, now, err, abandoned)
 	if abandoned && !first {
-		return false // it returned just in time
+		return false, nil // it returned just in time
 	}
 	if first {
 		s.watch.Stop()
@@ -158,7 +165,7 @@ func (s *step) finish(err error, abandoned bool) (first bool) {
 		}
 	}
 	s.q.logEnd(s, now, err, abandoned, first)
-	return first
+	return first, name
 }
 
 // look is called while the step runs. It warns if the step takes long, ever
@@ -189,14 +196,29 @@ func (s *step) abandonable() bool { return !s.last.IsZero() && s.site != 0 }
 // really hang.
 func (s *step) abandon(now time.Time) {
 	err := error(&overdue{fmt.Sprintf("abandoned after %v", now.Sub(s.start).Round(time.Millisecond))})
-	if !s.finish(err, true) {
+	ended, name := s.finish(err, true)
+	if !ended {
 		return
 	}
 	if !s.late() {
 		go s.q.loop() // ends when no step may begin
 	}
-	s.named(s.heldUpBy(stacks.All()))
+	nameAll(name)
 }
+
+// nameAll finds the goroutines that hold up the steps, by one look for all.
+func nameAll(steps []*step) {
+	if len(steps) == 0 {
+		return
+	}
+	all := allStacks()
+	for _, s := range steps {
+		s.named(s.heldUpBy(all))
+	}
+}
+
+// allStacks is stacks.All. A test replaces it.
+var allStacks = stacks.All
 
 // named sets and logs the stacks of the goroutines that hold up the step, which
 // the schedule says are owed. They are logged first: the shutdown may end as soon

@@ -16,23 +16,31 @@ type Labels struct{ p unsafe.Pointer } // a *labelMap of runtime/pprof; nil: non
 // it starts inherits.
 func Inherited() Labels { return Labels{getProfLabel()} }
 
-// Extend returns ctx with the labels l, the name and one more owner. It reports
-// whether l are no labels, or labels that have the owner already: those are few,
-// while those of others may be new ones for each request.
-func (l Labels) Extend(ctx context.Context, name, owner string) (extended context.Context, few bool) {
+// Of returns the labels of ctx.
+func Of(ctx context.Context) Labels {
+	key, _ := labelMap()
+	v := reflect.ValueOf(ctx.Value(key))
+	if !v.IsValid() {
+		return Labels{}
+	}
+	return Labels{v.UnsafePointer()}
+}
+
+// Extend returns ctx with the labels l, the name and one more owner.
+func (l Labels) Extend(ctx context.Context, name, owner string) context.Context {
 	if l.p == nil {
-		return Label(ctx, name, owner), true
+		return Label(ctx, name, owner)
 	}
 	key, mapType := labelMap()
 	ctx = context.WithValue(ctx, key, reflect.NewAt(mapType, l.p).Interface())
-	if OwnedBy(ctx, owner) {
-		owners, _ := pprof.Label(ctx, ownerLabel)
-		return Label(ctx, name, owners), true
-	}
-	if owners, ok := pprof.Label(ctx, ownerLabel); ok {
+	owners, ok := pprof.Label(ctx, ownerLabel)
+	switch {
+	case OwnedBy(ctx, owner):
+		owner = owners
+	case ok:
 		owner = owners + " " + owner
 	}
-	return Label(ctx, name, owner), false
+	return Label(ctx, name, owner)
 }
 
 // labelMap returns the key under which a context has its labels, and the type

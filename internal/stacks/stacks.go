@@ -123,12 +123,12 @@ func look() map[string]string {
 		text         strings.Builder
 		stacks, more int // more: goroutines whose stacks are left out
 	}
-	byOwner := make(map[string]*held)
+	byOwner, known := make(map[string]*held), make(map[string]string)
 	for record := range strings.SplitSeq(records, "\n\n") { // of most goroutines first
 		owners, _ := labelIn(record, ownerLabel)
 		drawn := ""
 		if owners != "" {
-			drawn = draw(record)
+			drawn = draw(record, known)
 		}
 		if drawn == "" {
 			continue
@@ -187,10 +187,31 @@ func labelIn(record, key string) (value string, ok bool) {
 //		main.(*consumer).read
 //			/src/consumer/main.go:42
 //
-// The record has lines of "#", an address, the func and its file, with tabs
-// between. Frames that call the closer or handler, at the end, are left out, and so
-// are goroutines that net/http has for the connection of one that is drawn.
-func draw(record string) string {
+// known has the frames that have been drawn: in a crowd, most are the same.
+func draw(record string, known map[string]string) string {
+	_, frames, _ := strings.Cut(record, "\n#\t")
+	drawn, ok := known[frames]
+	if !ok {
+		drawn = drawFrames("#\t" + frames)
+		known[frames] = drawn
+	}
+	if drawn == "" {
+		return ""
+	}
+	n := count(record)
+	noun := " goroutines of "
+	if n == "1" {
+		noun = " goroutine of "
+	}
+	name, _ := labelIn(record, nameLabel)
+	return n + noun + text.OneLine(name) + ":\n" + drawn
+}
+
+// drawFrames draws the frames of a record: lines of "#", an address, the func
+// and its file, with tabs between. Frames that call the closer or handler, at the
+// end, are left out, and so are goroutines that net/http has for the connection
+// of one that is drawn.
+func drawFrames(record string) string {
 	const maxFrames = 24
 	var frames []string
 	last := 0 // the frames up to the last that is no caller
@@ -215,13 +236,7 @@ func draw(record string) string {
 	if n := len(frames) - maxFrames; n > 0 {
 		frames, more = frames[:maxFrames], fmt.Sprintf("\t… %d more frames\n", n)
 	}
-	n := count(record)
-	noun := " goroutines of "
-	if n == "1" {
-		noun = " goroutine of "
-	}
-	name, _ := labelIn(record, nameLabel)
-	return n + noun + text.OneLine(name) + ":\n" + strings.Join(frames, "") + more
+	return strings.Join(frames, "") + more
 }
 
 // isOfNetHTTP reports whether a func is one of net/http, or of a package within, and its name ends so.
@@ -242,3 +257,6 @@ var module = strings.TrimSuffix(reflect.TypeFor[Error]().PkgPath(), "internal/st
 func isOurs(name string) bool {
 	return strings.HasPrefix(name, module+"quit.") || strings.HasPrefix(name, module+"quit/quithttp.")
 }
+
+// Looks returns how many looks at the goroutines there were. It is for tests.
+func Looks() int64 { return looks.begun.Load() }

@@ -98,7 +98,7 @@ func record(count int, frames ...string) string {
 }
 
 func TestDraw(t *testing.T) {
-	quit := module + "quit."
+	quit, known := module+"quit.", make(map[string]string)
 	for name, c := range map[string]struct {
 		frames []string
 		want   int // frames; 0: nothing at all
@@ -124,7 +124,7 @@ func TestDraw(t *testing.T) {
 				c.frames[i] = "main.f"
 			}
 		}
-		got := draw(record(2, c.frames...))
+		got := draw(record(2, c.frames...), known)
 		want := ""
 		if c.want > 0 {
 			want = "2 goroutines of api:\n"

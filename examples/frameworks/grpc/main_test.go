@@ -226,8 +226,8 @@ func TestDelay(t *testing.T) {
 	if err := late.work("1ms"); err != nil {
 		t.Errorf("a call in the delay: %v", err)
 	}
-	p.InterruptAgain()
-	p.WantExit(130)
+	p.InterruptAgain() // ends the delay, and not the program at once
+	p.WantExit(0)
 }
 
 // TestDelayEnds wants what there was in the delay to end with it.
