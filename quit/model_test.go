@@ -174,9 +174,6 @@ func againstModel(t *testing.T, seed uint64) {
 		if after {
 			opts = append(opts, quit.AfterDrain())
 		}
-		if b.act == hangs { // not until only the reserve is left, in which there is no order
-			opts = append(opts, quit.Timeout(time.Millisecond))
-		}
 		unregister[id] = q.RegisterQuitCloser(quit.ShutdownFunc(closer), opts...)
 	}
 	q.Timeout = time.Duration(random.IntN(100)+1) * time.Second
