@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gracefulgo/graceful/internal/process"
 	"github.com/gracefulgo/graceful/quit"
 	"github.com/gracefulgo/graceful/quit/quittest"
 )
@@ -56,6 +57,16 @@ func sendUsr1(q *quit.QuitEvent) {
 		syscall.Kill(os.Getpid(), syscall.SIGUSR1)
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// TestBubbleAlone runs the tests with bubbles in a process in which nobody has
+// used os/signal before.
+func TestBubbleAlone(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	process.StartCommand(t, process.Other(t, self, "-test.run=^TestNewFails$", "-test.timeout=1m")).WantExit(0)
 }
 
 // wantNothingLeft wants no goroutine of package quit, now or soon.
