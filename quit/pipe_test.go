@@ -8,8 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
 	"github.com/gracefulgo/graceful/quit"
@@ -31,26 +34,17 @@ var writing = process.NewProgram("writing", func(args []string) {
 		}
 		process.Say("written")
 	}
-	q := quit.GetQuitEvent()
-	stop := q.NotifySignal()
-	if when == "before" {
+	q := &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
+	switch when {
+	case "before":
+		q.NotifySignal()
 		write()
-	}
-	if when == "at the fire" {
+	case "at the fire":
 		go q.Fire()
 		<-q.Done()
 		write() // no shutdown has begun yet
-	}
-	if when == "during one that began without signals" {
-		stop()
-		q.Logger = slog.New(slog.DiscardHandler)
-		q.RegisterStopFunc(func() {
-			q.NotifySignal()
-			write()
-		})
-		q.GracefulStop()
-	}
-	if when == "during" {
+		process.Say("returned %v", q.WaitSignal())
+	case "during":
 		closing := make(chan struct{})
 		q.RegisterStopFunc(func() { write(); close(closing) })
 		q.RegisterStopFunc(write, quit.AfterDrain())
@@ -59,11 +53,66 @@ var writing = process.NewProgram("writing", func(args []string) {
 			write()
 			return nil
 		})
-	}
-	q.Fire()
-	process.Say("returned %v", quit.WaitSignal())
-	if when == "after stop" {
+		q.Fire()
+		process.Say("returned %v", q.WaitSignal())
+	case "during one by hand":
+		q.RegisterStopFunc(write)
+		process.Say("returned %v", q.Shutdown(context.Background()))
+	case "after one by hand":
+		process.Say("returned %v", q.Shutdown(context.Background()))
+		write()
+	case "during one that handles signals itself":
+		q.RegisterStopFunc(func() {
+			q.NotifySignal()
+			write()
+		})
+		q.GracefulStop()
+	case "during, stopped before":
+		q.NotifySignal()()
+		q.RegisterStopFunc(write)
+		q.GracefulStop()
+	case "during, after stop":
+		stop := q.NotifySignal()
+		q.RegisterStopFunc(func() {
+			stop()
+			write()
+		})
+		q.GracefulStop()
+		process.Say("ended")
+		write()
+	case "between the fire and the shutdown, after stop":
+		stop := q.NotifySignal()
+		q.Fire()
 		stop()
+		write()
+		q.GracefulStop()
+	case "while a handler is left":
+		one, two := q.NotifySignal(), q.NotifySignal(syscall.SIGUSR1)
+		q.GracefulStop()
+		write()
+		one()
+		one()
+		write()
+		two()
+		process.Say("stopped")
+		write()
+	case "while another event is shut down":
+		other := quietEvent()
+		other.GracefulStop()
+		q.RegisterStopFunc(func() {
+			other := quietEvent()
+			other.GracefulStop()
+			write()
+		})
+		q.GracefulStop()
+		process.Say("ended")
+		write()
+	case "after the next event has handled signals":
+		q.NotifySignal()
+		q.GracefulStop()
+		write()
+		quit.NewQuitEvent().NotifySignal()
+		process.Say("next")
 		write()
 	}
 })
@@ -76,12 +125,18 @@ func TestChildBrokenPipe(t *testing.T) {
 		want string
 	}{
 		{when: "before", want: "signal: broken pipe"},
+		{when: "at the fire", said: []string{"written", "returned <nil>"}, want: "exit status 0"},
 		{when: "during", said: []string{"written", "written", "written", "returned <nil>"},
 			want: "exit status 0"},
-		{when: "at the fire", said: []string{"written", "returned <nil>"}, want: "exit status 0"},
-		{when: "during one that began without signals", said: []string{"written", "returned <nil>"},
-			want: "exit status 0"},
-		{when: "after stop", said: []string{"returned <nil>"}, want: "signal: broken pipe"},
+		{when: "during one by hand", said: []string{"written", "returned <nil>"}, want: "exit status 0"},
+		{when: "after one by hand", said: []string{"returned <nil>"}, want: "signal: broken pipe"},
+		{when: "during one that handles signals itself", said: []string{"written"}, want: "exit status 0"},
+		{when: "during, stopped before", said: []string{"written"}, want: "exit status 0"},
+		{when: "during, after stop", said: []string{"written", "ended"}, want: "signal: broken pipe"},
+		{when: "between the fire and the shutdown, after stop", said: []string{"written"}, want: "exit status 0"},
+		{when: "while a handler is left", said: []string{"written", "written", "stopped"}, want: "signal: broken pipe"},
+		{when: "while another event is shut down", said: []string{"written", "ended"}, want: "signal: broken pipe"},
+		{when: "after the next event has handled signals", said: []string{"written", "next"}, want: "signal: broken pipe"},
 	} {
 		for _, file := range []string{"stdout", "stderr"} {
 			t.Run(test.when+"/"+file, func(t *testing.T) {
@@ -98,4 +153,38 @@ func TestChildBrokenPipe(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestChildBubbleAlone has a bubble in a process in which nobody has used
+// os/signal before. Its goroutine would begin in the bubble and never end there.
+func TestChildBubbleAlone(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := process.StartCommand(t, process.Other(t, self, "-test.run=^TestBubble$", "-test.v"))
+	p.WantEnd("exit status 0")
+	if out := p.Stdout(); !strings.Contains(out, "--- PASS: TestBubble") {
+		t.Errorf("the test did not pass:\n%s", out)
+	}
+}
+
+// TestBubble fires and shuts down events in a bubble.
+func TestBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child, failed := quietEvent(), quietEvent(), quietEvent()
+		q.RegisterQuitCloser(child)
+		child.RegisterStopFunc(func() { time.Sleep(time.Second) })
+		q.Fire()
+		if err := q.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		failure := errors.New("failure")
+		failed.Fail(failure)
+		failed.GracefulStop()
+		if err := failed.WaitSignal(); err != failure { // it has ended: no signal is handled
+			t.Errorf("WaitSignal() = %v, want %v", err, failure)
+		}
+	})
 }

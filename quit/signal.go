@@ -260,7 +260,11 @@ func (h *handler) stop() {
 	t := &signals
 	t.mu.Lock()
 	var receivers []*receiver
-	if !h.stopped {
+	if !h.stopped && len(h.sigs) > 0 {
+		// The end of any channel waits until os/signal has sent all that has come.
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, h.sigs[0])
+		signal.Stop(c)
 		for _, s := range h.sigs {
 			receivers = append(receivers, t.receivers[s])
 		}

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/gracefulgo/graceful/internal/process"
 	"github.com/gracefulgo/graceful/quit"
@@ -503,4 +506,428 @@ func TestChildWaitSignalInCloser(t *testing.T) {
 	p.Tell()
 	p.Expect("broken pipe true", "in main: <nil>", "again: <nil>")
 	p.WantEnd("exit status 0")
+}
+
+// generations waits for signals with one event after the other, as a program
+// that reloads does.
+var generations = process.NewProgram("generations", func([]string) {
+	for i := range 3 {
+		q := &quit.QuitEvent{Timeout: -1}
+		q.RegisterStopFunc(func() { process.Say("closed %d", i) })
+		restore := quit.OnWait(func(*quit.QuitEvent) { process.Say("ready") })
+		err := q.WaitSignal(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		restore()
+		process.Say("%v, %v", err, q.Cause())
+	}
+	process.Listen()
+})
+
+func TestChildGenerations(t *testing.T) {
+	t.Parallel()
+	p := generations.Start(t)
+	for i, s := range []string{"hangup", "hangup", "interrupt"} {
+		p.Expect("ready")
+		time.Sleep(windowOver) // an interrupt now would be the second of the event before
+		p.Signal(map[string]os.Signal{"hangup": syscall.SIGHUP, "interrupt": os.Interrupt}[s])
+		p.Expect(fmt.Sprint("closed ", i), "<nil>, quit: received signal: "+s)
+	}
+	p.Tell()
+	p.WantEnd("exit status 0")
+}
+
+// manyGenerations has 50 events handle a signal, and main wait for them or not,
+// as args[0] says, and looks for what is left of the goroutines.
+var manyGenerations = process.NewProgram("many generations", func(args []string) {
+	counts := make(map[int]int)
+	var events []weak.Pointer[quit.QuitEvent]
+	stop := func() {}
+	for i := range 50 {
+		q := quietEvent()
+		events = append(events, weak.Make(q))
+		if args[0] == "WaitSignal" {
+			restore := quit.OnWait(func(*quit.QuitEvent) { syscall.Kill(os.Getpid(), syscall.SIGHUP) })
+			q.WaitSignal(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+			restore()
+		} else {
+			stop = q.NotifySignal(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM) // but for the last, never called
+			syscall.Kill(os.Getpid(), syscall.SIGHUP)
+			<-q.Done()
+			q.GracefulStop()
+		}
+		// Those that are about to end may take a moment.
+		for end := time.Now().Add(time.Minute); i > 0 && runtime.NumGoroutine() > counts[0]; {
+			if time.Now().After(end) {
+				process.Say("%d goroutines after %d events, %d after one", runtime.NumGoroutine(), i+1, counts[0])
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if i == 0 {
+			time.Sleep(apart)
+		}
+		counts[i] = runtime.NumGoroutine()
+	}
+	process.Say("no more goroutines than after the first")
+	runtime.GC()
+	runtime.GC()
+	kept := 0
+	for _, q := range events {
+		if q.Value() != nil {
+			kept++
+		}
+	}
+	process.Say("events are kept: %t", kept > 1) // the last one handles signals
+	stop()
+	quit.NewQuitEvent().NotifySignal()()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if !strings.Contains(allStacks(), "graceful/quit.") {
+			process.Say("none left")
+			return
+		}
+	}
+	panic(allStacks())
+})
+
+func TestChildGenerationsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"WaitSignal", "NotifySignal"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			p := manyGenerations.Start(t, how)
+			p.Expect("no more goroutines than after the first", "events are kept: false", "none left")
+			p.WantEnd("exit status 0")
+		})
+	}
+}
+
+// twoAtOnce has two events that handle interrupts: an older and a younger one.
+// SIGHUP is the first signal of the one that args[0] names, and its shutdown
+// then hangs. The other one waits.
+var twoAtOnce = process.NewProgram("two at once", func(args []string) {
+	older, younger := &quit.QuitEvent{Timeout: -1}, &quit.QuitEvent{Timeout: -1}
+	for name, q := range map[string]*quit.QuitEvent{"older": older, "younger": younger} {
+		q.RegisterStopFunc(func() { process.Say("%s hangs", name); hang() }, quit.Name(name))
+	}
+	for name, q := range map[string]*quit.QuitEvent{"older": older, "younger": younger} {
+		sigs := []os.Signal{os.Interrupt}
+		if name == args[0] {
+			sigs = append(sigs, syscall.SIGHUP)
+		}
+		if q == younger {
+			older.NotifySignal(os.Interrupt) // to be the older one in any case
+		}
+		q.NotifySignal(sigs...)
+		go q.WaitSignal(sigs...)
+	}
+	process.Say("ready")
+	hang()
+})
+
+func TestChildOldestDecides(t *testing.T) {
+	t.Parallel()
+	t.Run("which shuts down", func(t *testing.T) {
+		t.Parallel()
+		p := twoAtOnce.Start(t, "older")
+		p.Expect("ready")
+		p.Signal(syscall.SIGHUP)
+		p.Expect("older hangs")
+		time.Sleep(windowOver)
+		p.Signal(os.Interrupt)
+		if said := p.Next(); said != "" && said != "younger hangs" { // it is fired too, and may get so far
+			t.Errorf("the program said %q", said)
+		}
+		p.WantEnd("exit status 130")
+	})
+	t.Run("which waits", func(t *testing.T) {
+		t.Parallel()
+		p := twoAtOnce.Start(t, "younger")
+		p.Expect("ready")
+		p.Signal(syscall.SIGHUP)
+		p.Expect("younger hangs")
+		time.Sleep(windowOver)
+		p.Signal(os.Interrupt)
+		p.Expect("older hangs")
+		time.Sleep(windowOver)
+		p.Signal(os.Interrupt)
+		p.WantEnd("exit status 130")
+	})
+}
+
+// endedHandles has an event that has ended handle signals again, before another
+// one does.
+var endedHandles = process.NewProgram("an ended event handles signals", func([]string) {
+	ended, q := quietEvent(), &quit.QuitEvent{Timeout: -1}
+	ended.GracefulStop()
+	ended.NotifySignal(os.Interrupt)
+	q.RegisterStopFunc(func() { process.Say("hanging"); hang() })
+	sayReady(1)
+	q.WaitSignal(syscall.SIGHUP, os.Interrupt)
+})
+
+func TestChildEndedDecidesNothing(t *testing.T) {
+	t.Parallel()
+	p := endedHandles.Start(t)
+	p.Expect("ready")
+	p.Signal(syscall.SIGHUP)
+	p.Expect("hanging")
+	time.Sleep(windowOver)
+	p.Signal(os.Interrupt)
+	p.WantEnd("exit status 130")
+}
+
+// lastLines is in main's last lines after its event has ended by a signal, and
+// is garbage if args[0] says so.
+var lastLines = process.NewProgram("last lines", func(args []string) {
+	func() {
+		q := quit.NewQuitEvent()
+		sayReady(1)
+		q.WaitSignal()
+	}()
+	if args[0] == "garbage" {
+		runtime.GC()
+		runtime.GC()
+	}
+	process.Say("ended")
+	process.Listen()
+	process.Say("last line")
+	hang()
+})
+
+func TestChildLastLines(t *testing.T) {
+	t.Parallel()
+	for _, first := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		for _, event := range []string{"kept", "garbage"} {
+			t.Run(fmt.Sprint(first, ", ", event), func(t *testing.T) {
+				t.Parallel()
+				p := lastLines.Start(t, event)
+				p.Expect("ready")
+				p.Signal(first)
+				p.Expect("ended")
+				for range 3 {
+					p.Signal(syscall.SIGTERM)
+					time.Sleep(apart)
+				}
+				p.Tell()
+				p.Expect("last line")
+				time.Sleep(windowOver)
+				p.Signal(syscall.SIGTERM)
+				time.Sleep(apart)
+				p.Signal(os.Interrupt)
+				p.WantEnd("exit status 130")
+				wantStderr(t, p, "quit: received signal: interrupt, ending at once")
+			})
+		}
+	}
+}
+
+// delaying has a long delay, and a closer that hangs.
+var delaying = process.NewProgram("delaying", func([]string) {
+	q := &quit.QuitEvent{Timeout: -1, Delay: time.Hour}
+	q.RegisterStopFunc(func() { process.Say("closing"); hang() }, quit.Name("hung"))
+	sayReady(1)
+	go q.WaitSignal()
+	<-q.Done()
+	process.Say("fired")
+	hang()
+})
+
+func TestChildInterruptEndsDelay(t *testing.T) {
+	t.Parallel()
+	for _, first := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(first.String(), func(t *testing.T) {
+			t.Parallel()
+			untilInTime(t, func() (inTime bool) {
+				p := delaying.Start(t)
+				p.Expect("ready")
+				p.Signal(first)
+				p.Expect("fired")
+				time.Sleep(windowOver)
+				p.Signal(syscall.SIGTERM) // changes nothing
+				time.Sleep(apart)
+				start := time.Now()
+				p.Signal(os.Interrupt)
+				p.Expect("closing")
+				p.Signal(os.Interrupt) // the one before, arriving twice
+				select {
+				case <-p.Exited():
+					if time.Since(start) < 500*time.Millisecond {
+						t.Error("an interrupt at once after the one that ended the delay ended the process")
+					}
+					return false
+				case <-time.After(apart):
+				}
+				time.Sleep(windowOver)
+				p.Signal(os.Interrupt)
+				p.WantEnd("exit status 130")
+				wantStderr(t, p, "▸ hung")
+				return true
+			})
+		})
+	}
+}
+
+// ignoring was started to ignore signals, and lists them.
+var ignoring = process.NewProgram("ignoring", func([]string) {
+	q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	stop := q.NotifySignal(os.Interrupt, syscall.SIGHUP, syscall.SIGTERM)
+	q.GracefulStop()
+	stop()
+	process.Say("ignored %t, %t", signal.Ignored(os.Interrupt), signal.Ignored(syscall.SIGHUP))
+})
+
+func TestChildIgnoredIsLogged(t *testing.T) {
+	t.Parallel()
+	cmd := ignoring.Command(t)
+	process.IgnoreHangups(t, cmd)
+	p := ignoring.StartCommand(t, cmd)
+	p.Expect("ignored true, true")
+	p.WantEnd("exit status 0")
+	for _, s := range []string{"interrupt", "hangup"} {
+		wantStderr(t, p, `level=INFO msg="quit: signal stays ignored" signal=`+s+"\n")
+	}
+	if n := strings.Count(p.Stderr(), "stays ignored"); n != 2 {
+		t.Errorf("%d signals stay ignored, want 2:\n%s", n, p.Stderr())
+	}
+}
+
+// restoring handles SIGUSR1, which the program ignores or not as args[0] says,
+// and stops to do so.
+var restoring = process.NewProgram("restoring", func(args []string) {
+	ignored := args[0] == "ignored"
+	if ignored {
+		signal.Ignore(syscall.SIGUSR1, syscall.SIGPIPE)
+	}
+	q := quit.NewQuitEvent()
+	one, two := q.NotifySignal(syscall.SIGUSR1), q.NotifySignal(syscall.SIGUSR1, syscall.SIGTERM)
+	syscall.Kill(os.Getpid(), syscall.SIGUSR1)
+	<-q.Done()
+	one()
+	process.Say("one stopped: %t", signal.Ignored(syscall.SIGUSR1))
+	q.GracefulStop()
+	two()
+	process.Say("stopped: %t, %t", signal.Ignored(syscall.SIGUSR1), signal.Ignored(syscall.SIGPIPE))
+	for range 10 { // and again
+		quit.NewQuitEvent().NotifySignal(syscall.SIGUSR1)()
+	}
+	process.Say("stopped: %t, %t", signal.Ignored(syscall.SIGUSR1), signal.Ignored(syscall.SIGPIPE))
+	syscall.Kill(os.Getpid(), syscall.SIGUSR1)
+	time.Sleep(apart)
+	io.WriteString(os.Stdout, "line\n")
+	process.Say("alive")
+})
+
+func TestChildStopRestores(t *testing.T) {
+	t.Parallel()
+	start := func(before string) *process.Process {
+		cmd := restoring.Command(t, before)
+		cmd.Stdout = process.BrokenPipe(t)
+		return restoring.StartCommand(t, cmd)
+	}
+	p := start("ignored")
+	p.Expect("one stopped: false", "stopped: true, true", "stopped: true, true", "alive")
+	p.WantEnd("exit status 0")
+	p = start("not ignored")
+	p.Expect("one stopped: false", "stopped: false, false", "stopped: false, false")
+	p.WantEnd("signal: broken pipe") // a Go program ignores a SIGUSR1 that it does not handle
+}
+
+// TestDecide has signals come for several events, of which some have ended: a
+// line of ops is one of
+//
+//	handle EVENT SIGNAL…
+//	leave EVENT
+//	SIGNAL TIME [fires EVENT…] [ends]
+func TestDecide(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		ops  []string
+	}{
+		{name: "nobody handles it, but it was sent before a stop", ops: []string{
+			"int 0s", "int 400ms", "term 1s", "int 1s ends",
+		}},
+		{name: "one event", ops: []string{
+			"handle a int term", "int 0s fires a", "int 499ms", "term 1s", "int 1s ends",
+		}},
+		{name: "SIGHUP first", ops: []string{
+			"handle a int hup", "hup 0s fires a", "hup 1s", "int 499ms", "int 500ms ends",
+		}},
+		{name: "not listed", ops: []string{
+			"handle a term", "handle b int", "term 0s fires a", "int 1s fires b", "int 1500ms ends",
+		}},
+		{name: "both at once", ops: []string{
+			"handle a int", "handle b int", "int 0s fires a b", "int 499ms", "int 500ms ends",
+		}},
+		{name: "the older one shuts down", ops: []string{
+			"handle a int hup", "handle b int", "hup 0s fires a", "int 1s fires b ends",
+		}},
+		{name: "the younger one shuts down", ops: []string{
+			"handle a int", "handle b int hup", "hup 0s fires b", "int 1s fires a", "int 1200ms", "int 1500ms ends",
+		}},
+		{name: "a generation after another", ops: []string{
+			"handle a int hup", "hup 0s fires a", "leave a",
+			"handle b int hup", "hup 1s fires b", "leave b",
+			"handle c int hup", "int 2s fires c", "int 2400ms", "leave c", "int 2499ms", "int 2500ms ends",
+		}},
+		{name: "the older one has ended", ops: []string{
+			"handle a int hup", "handle b int", "hup 0s fires a", "leave a", "int 1s fires b", "int 1500ms ends",
+		}},
+		{name: "ended without a signal", ops: []string{
+			"handle a int", "leave a", "int 0s", "int 499ms", "term 1s", "int 1s ends",
+		}},
+		{name: "SIGTERM in the last lines", ops: []string{
+			"handle a int term", "term 0s fires a", "leave a", "term 1s", "term 2s", "int 2s ends",
+		}},
+		{name: "the younger one has ended, the older one waits", ops: []string{
+			"handle a int", "handle b int hup", "hup 0s fires b", "leave b", "int 1s fires a", "int 1400ms", "int 1500ms ends",
+		}},
+		{name: "one that listens to something else decides nothing", ops: []string{
+			"handle a hup", "hup 0s fires a", "handle b int", "int 1s fires b", "int 1100ms", "int 1500ms ends",
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var table quit.SignalTable
+			events := map[string]*quit.QuitEvent{"a": quietEvent(), "b": quietEvent(), "c": quietEvent()}
+			sigs := map[string]os.Signal{"int": os.Interrupt, "term": syscall.SIGTERM, "hup": syscall.SIGHUP}
+			start := time.Now()
+			for _, op := range test.ops {
+				f := strings.Fields(op)
+				switch f[0] {
+				case "handle":
+					var list []os.Signal
+					for _, s := range f[2:] {
+						list = append(list, sigs[s])
+					}
+					table.Handle(events[f[1]], list...)
+					continue
+				case "leave":
+					table.Leave(events[f[1]])
+					continue
+				}
+				before := make(map[string]bool)
+				for name, q := range events {
+					before[name] = q.HasFired()
+				}
+				d, err := time.ParseDuration(f[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				ends := table.Take(sigs[f[0]], start.Add(d))
+				got := strings.Join(f[:2], " ")
+				for _, name := range []string{"a", "b", "c"} {
+					if events[name].HasFired() && !before[name] {
+						if !strings.Contains(got, "fires") {
+							got += " fires"
+						}
+						got += " " + name
+					}
+				}
+				if ends {
+					got += " ends"
+				}
+				if got != op {
+					t.Errorf("%q, want %q", got, op)
+				}
+			}
+		})
+	}
 }

@@ -1,0 +1,40 @@
+package quit_test
+
+import (
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+// sentBeforeStop has signals that come just before stop, again and again.
+var sentBeforeStop = process.NewProgram("sent before stop", func([]string) {
+	// To the thread itself a signal has come when the call returns. To the
+	// process it may come later.
+	runtime.LockOSThread()
+	lost := 0
+	const n = 1000
+	for range n {
+		q := quietEvent()
+		stop := q.NotifySignal(syscall.SIGUSR1)
+		if err := syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGUSR1); err != nil {
+			panic(err)
+		}
+		stop()
+		if !q.HasFired() {
+			lost++
+		}
+	}
+	process.Say("%d of %d lost", lost, n)
+})
+
+// TestChildSignalBeforeStop wants a signal that came before stop to have fired
+// the event when stop returns.
+func TestChildSignalBeforeStop(t *testing.T) {
+	t.Parallel()
+	p := sentBeforeStop.Start(t)
+	p.Expect("0 of 1000 lost")
+	p.WantEnd("exit status 0")
+}
