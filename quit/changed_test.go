@@ -188,8 +188,8 @@ func TestChangedTellsAll(t *testing.T) {
 // what one report tells is true at once.
 func TestReportIsOneMoment(t *testing.T) {
 	rounds := 300
-	if testing.Short() {
-		rounds = 50
+	if testing.Short() || underRace {
+		rounds = 100
 	}
 	for round := range rounds {
 		q, child := quietEvent(), quietEvent()

@@ -204,6 +204,17 @@ func TestTryAddGoroutineTurnedAway(t *testing.T) {
 	wg.Wait()
 }
 
+// TestTryAddGoroutineLooksFirst has the event have fired: then TryAddGoroutine
+// does not even count for a moment, or a crowd that is turned away would hold up
+// the drain.
+func TestTryAddGoroutineLooksFirst(t *testing.T) {
+	q := quietEvent()
+	q.Fire()
+	if q.TryAddGoroutine() || q.HasCounted() {
+		t.Errorf("TryAddGoroutine has counted after the fire")
+	}
+}
+
 func TestAddGoroutineDuringDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()

@@ -13,16 +13,16 @@ import (
 )
 
 // The schedule is pure, so all its histories can be tried on the real code. A
-// world is one history: two schedules, of which the inner one belongs to an event
-// that is a closer of the outer one, beside a plain model of what should happen.
-// TestExplore finds every state that a sequence of operations can lead to, up to
+// world is one history, beside a plain model of what should happen. It is that of
+// one event with several closers, or that of two events, of which the inner one is
+// a closer of the outer one. TestExplore finds every state that a sequence of operations can lead to, up to
 // the bounds below, and checks the invariants in each. States that are alike in
 // everything that can matter later are visited once.
 //
 // This test is in package quit, unlike the others, since its subject has no
 // exported name.
 
-var exploreClosers = flag.Int("explore", 0, "closers of each world of TestExplore, besides the inner event and the closer in that")
+var exploreClosers = flag.Int("explore", 0, "closers in the worlds of TestExplore beyond those that there are by default")
 
 // place is where a closer of the model is.
 type place byte
@@ -49,7 +49,7 @@ type item struct {
 	inner *side // of the event that is the closer, or nil
 }
 
-// side is one of the two schedules of a world.
+// side is one of the schedules of a world.
 type side struct {
 	s          *schedule
 	items      []*item // in the order of registration: own ones last
@@ -67,8 +67,8 @@ type side struct {
 }
 
 type world struct {
-	sides   [2]*side // the outer one, and that of the event in it
-	now     int      // index of the instant
+	sides   []*side // the outer one, and that of the event in it, if there is one
+	now     int     // index of the instant
 	limited time.Time
 	problem string
 }
@@ -82,7 +82,10 @@ var instants = []time.Duration{0, 9500 * time.Millisecond, 20 * time.Second}
 
 func (w *world) time() time.Time { return start.Add(instants[w.now]) }
 
-func newWorld(closers int, concurrent bool) *world {
+// newWorld returns a world with the given number of closers, of which every second
+// one waits for the drain. If nested is set, there is an inner event too, with one
+// closer.
+func newWorld(closers int, nested, concurrent bool) *world {
 	w := new(world)
 	add := func(side int, phase Phase, own bool) *item {
 		sd := w.sides[side]
@@ -95,7 +98,7 @@ func newWorld(closers int, concurrent bool) *world {
 		sd.items = append(sd.items, it)
 		return it
 	}
-	w.sides = [2]*side{{s: new(schedule), concurrent: concurrent}, {s: new(schedule), concurrent: concurrent}}
+	w.sides = []*side{{s: new(schedule), concurrent: concurrent}}
 	for i := range closers {
 		phase := PhaseClosers
 		if i%2 == 1 {
@@ -103,11 +106,14 @@ func newWorld(closers int, concurrent bool) *world {
 		}
 		add(0, phase, false)
 	}
-	add(0, PhaseClosers, false).inner = w.sides[1]
+	if nested {
+		w.sides = append(w.sides, &side{s: new(schedule), concurrent: concurrent})
+		add(0, PhaseClosers, false).inner = w.sides[1]
+		add(1, PhaseClosers, false)
+		add(1, PhaseDrain, true)
+	}
 	add(0, PhaseDelay, true)
 	add(0, PhaseDrain, true)
-	add(1, PhaseClosers, false)
-	add(1, PhaseDrain, true)
 	return w
 }
 
@@ -259,6 +265,9 @@ func (w *world) register(sd *side, it *item) {
 	}
 	if it.at = waits_; isLate {
 		it.at = late
+	}
+	if look && !sd.opened {
+		w.wrong("add: look = true, and no shutdown has started")
 	}
 	if look {
 		sd.looks++
@@ -486,6 +495,10 @@ func (w *world) conclude(sd *side) {
 func (w *world) check(progress bool) {
 	for _, sd := range w.sides {
 		s, running, called := sd.s, 0, 0
+		var ready *item // may begin, and nobody looks
+		if sd.opened && sd.endings == 0 && sd.looks == 0 {
+			ready, _ = sd.next(sd.concurrent || !s.hurry.IsZero())
+		}
 		for _, it := range sd.items {
 			if (it.e.in != nil) != (it.at == waits_) {
 				w.wrong("%s is on a stack: %v, want %v", it.e.name, it.e.in != nil, it.at == waits_)
@@ -513,6 +526,8 @@ func (w *world) check(progress bool) {
 			w.wrong("%d failures, want %d", len(s.failures), sd.failures)
 		case sd.opened && sd.endings == 0 && sd.looks == 0 && running == 0:
 			w.wrong("stuck: nothing runs, and nobody looks for more")
+		case ready != nil:
+			w.wrong("%s may begin, and nobody looks", ready.e.name)
 		case sd.endings > 1:
 			w.wrong("the shutdown has ended %d times", sd.endings)
 		case sd.endings > 0 && sd.nameless > 0:
@@ -590,23 +605,29 @@ func TestExplore(t *testing.T) {
 	percent := debug.SetGCPercent(800) // what is made is garbage at once
 	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	for _, concurrent := range []bool{false, true} {
-		t.Run(fmt.Sprintf("Concurrent=%v", concurrent), func(t *testing.T) {
-			t.Parallel()
-			explore(t, *exploreClosers, concurrent)
-		})
+		for _, nested := range []bool{false, true} {
+			t.Run(fmt.Sprintf("Nested=%v,Concurrent=%v", nested, concurrent), func(t *testing.T) {
+				t.Parallel()
+				closers := 4
+				if nested {
+					closers = 0
+				}
+				explore(t, closers+*exploreClosers, nested, concurrent)
+			})
+		}
 	}
 }
 
 // explore visits the states in the order of the length of their histories, so a
 // history that is wrong is the shortest. A state is made by its history, on new
 // schedules.
-func explore(t *testing.T, closers int, concurrent bool) {
+func explore(t *testing.T, closers int, nested, concurrent bool) {
 	type node struct {
 		before int32 // index of the state that it was reached from
 		op     operation
 	}
 	nodes := []node{{before: -1}}
-	seen := map[string]bool{newWorld(closers, concurrent).key(): true}
+	seen := map[string]bool{newWorld(closers, nested, concurrent).key(): true}
 	tried, ends := 0, 0
 	var history, ops []operation
 	for i := 0; i < len(nodes); i++ {
@@ -616,7 +637,7 @@ func explore(t *testing.T, closers int, concurrent bool) {
 		}
 		slices.Reverse(history)
 		replay := func() *world {
-			w := newWorld(closers, concurrent)
+			w := newWorld(closers, nested, concurrent)
 			for _, op := range history {
 				w.do(op)
 			}
@@ -654,5 +675,5 @@ func explore(t *testing.T, closers int, concurrent bool) {
 	if ends == 0 {
 		t.Error("no shutdown has ended")
 	}
-	t.Logf("%d closers: %d states, in %d of them the shutdown has ended; %d operations tried", closers+2, len(nodes), ends, tried)
+	t.Logf("%d closers: %d states, in %d of them the shutdown has ended; %d operations tried", closers, len(nodes), ends, tried)
 }

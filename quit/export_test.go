@@ -2,6 +2,7 @@ package quit
 
 import (
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -122,4 +123,78 @@ func (q *QuitEvent) Watchers() int {
 	q.sched.mu.Lock()
 	defer q.sched.mu.Unlock()
 	return len(q.sched.watchers)
+}
+
+// TimersLeft returns how many of the timers that look at the steps are set. After
+// the end there are none.
+func (q *QuitEvent) TimersLeft() (n int) {
+	for _, s := range q.sched.steps {
+		if s.watch.Stop() {
+			n++
+		}
+	}
+	return n
+}
+
+// HoldPipe keeps q from changing what happens to SIGPIPE until release.
+func (q *QuitEvent) HoldPipe() (release func()) {
+	q.pipe.mu.Lock()
+	return q.pipe.mu.Unlock
+}
+
+// StopWithPending has qs handle s, which has come and was not taken yet, and stops
+// that for the last of them. stopped is closed when that is done, and then end
+// stops it for the others. On one processor the receiver finds both to do.
+func StopWithPending(s os.Signal, qs ...*QuitEvent) (stopped <-chan struct{}, end func()) {
+	t, r := &signals, newReceiver(s)
+	t.mu.Lock()
+	if t.receivers == nil {
+		t.receivers = make(map[os.Signal]*receiver)
+	}
+	r.handlers, t.receivers[s] = len(qs), r
+	for _, q := range qs {
+		t.active = append(t.active, q)
+		q.listener.handlers = append(q.listener.handlers, &handler{q: q, sigs: []os.Signal{s}})
+	}
+	t.mu.Unlock()
+	for _, q := range qs {
+		q.pipe.handle(1)
+	}
+	last := len(qs) - 1
+	done := make(chan struct{})
+	go func() {
+		qs[last].listener.handlers[0].stop()
+		close(done)
+	}()
+	runtime.Gosched()
+	go t.run(r) // ends with the last handler
+	return done, func() {
+		for _, q := range qs[:last] {
+			q.listener.handlers[0].stop()
+		}
+	}
+}
+
+// EndWithPending has the last handler of s released when s has come and was not
+// taken yet. It reports whether s was taken.
+func EndWithPending(s os.Signal) (taken bool) {
+	t, r := new(signalTable), newReceiver(s)
+	close(r.end)
+	t.run(r)
+	return !t.last.IsZero()
+}
+
+// newReceiver returns a receiver of s that one handler lists and that has got it.
+func newReceiver(s os.Signal) *receiver {
+	r := &receiver{handlers: 1, c: make(chan os.Signal, 16), flush: make(chan chan struct{}),
+		end: make(chan struct{}), ended: make(chan struct{})}
+	r.c <- s
+	return r
+}
+
+// Waits returns how many waits there are of q's closers and for the end of q.
+func (q *QuitEvent) Waits() int {
+	waits.mu.Lock()
+	defer waits.mu.Unlock()
+	return q.node.blocked + len(q.node.waiters)
 }

@@ -161,6 +161,38 @@ func TestGoPanic(t *testing.T) {
 	})
 }
 
+// slowError is an error that is looked at for as long as release is open.
+type slowError struct{ release chan struct{} }
+
+func (e *slowError) Error() string { return "slow" }
+
+func (e *slowError) Unwrap() error {
+	<-e.release
+	return nil
+}
+
+// TestGoErrorBeforeEnd has a func return an error that takes long to be looked at:
+// its goroutine counts until the error is recorded, so the drain does not end
+// before.
+func TestGoErrorBeforeEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, want := quietEvent(), &slowError{make(chan struct{})}
+		q.Go(func(ctx context.Context) error { <-ctx.Done(); return want })
+		done := make(chan error, 1)
+		go func() { done <- q.Shutdown(context.Background()) }()
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Errorf("Shutdown() = %v, before the error was recorded", err)
+		default:
+		}
+		close(want.release)
+		if err := <-done; !errors.Is(err, want) {
+			t.Errorf("Shutdown() = %v, want %v", err, want)
+		}
+	})
+}
+
 // TestGoPanicCounts has a panic with an error that would not count if it were returned.
 func TestGoPanicCounts(t *testing.T) {
 	q := quietEvent()

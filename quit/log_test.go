@@ -52,6 +52,19 @@ func TestLog(t *testing.T) {
 	})
 }
 
+// TestLogDelay has a long Delay, which is meant to take its time: nobody is warned.
+func TestLogDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		q.Delay = 12 * time.Second
+		q.GracefulStop()
+		want := `msg="quit: step ended" step=delay took=12s`
+		if log := logged(); strings.Contains(log, "still running") || !strings.Contains(log, want) {
+			t.Errorf("the log has a warning, or no %s:\n%s", want, log)
+		}
+	})
+}
+
 // callingHandler is a log handler that calls the event it is the handler of,
 // but not in the calls that it causes itself.
 type callingHandler struct {

@@ -393,7 +393,7 @@ func TestVeryDeepChain(t *testing.T) {
 	} {
 		t.Run(test.timeout.String(), func(t *testing.T) {
 			depth := test.depth
-			if testing.Short() || raceEnabled() {
+			if testing.Short() || underRace {
 				depth /= 20
 			}
 			var called atomic.Int32

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,6 +154,28 @@ func TestChildBrokenPipe(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestPipeBeforeFire keeps an event from taking hold of SIGPIPE: as long as it
+// cannot, it does not fire, so nobody writes after the fire and before the hold.
+// On one processor the goroutine that fires has its turn again and again.
+func TestPipeBeforeFire(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	q := quietEvent()
+	release := q.HoldPipe()
+	fired := make(chan bool)
+	go func() { fired <- q.Fire() }()
+	for range 1000 {
+		runtime.Gosched()
+		if q.HasFired() {
+			t.Fatal("the event has fired, and SIGPIPE is not held")
+		}
+	}
+	release()
+	if !<-fired || !q.HasFired() {
+		t.Error("Fire() = false, want true")
+	}
+	q.GracefulStop()
 }
 
 // TestChildBubbleAlone has a bubble in a process in which nobody has used

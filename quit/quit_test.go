@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -173,10 +172,4 @@ func TestWorkContext(t *testing.T) {
 			}
 		})
 	})
-}
-
-// raceEnabled reports whether the race detector is on, which makes all slower.
-func raceEnabled() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }

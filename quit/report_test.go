@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -450,6 +451,80 @@ type lock struct{ hang chan struct{} }
 
 func (*lock) Owner() string                      { panic("not locked") }
 func (l *lock) Shutdown(_ context.Context) error { hangHere(l.hang); return nil }
+
+// TestStacksOfDrainInTime has the stacks of a drain take long. They are taken a
+// sixteenth of its share before its end. The end of WorkContext and the closers
+// do not wait for them, but the end of the shutdown does, for as long as it has
+// time.
+func TestStacksOfDrainInTime(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	for _, test := range []struct{ had, ended time.Duration }{
+		{had: 6750 * ms, ended: 8100 * ms},
+		{had: 9 * s, ended: 9 * s},
+		{had: 12 * s, ended: 10 * s},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.Timeout = 10 * s
+			start := time.Now()
+			var mu sync.Mutex
+			var taken []time.Duration
+			defer quit.OnStacks(func() {
+				mu.Lock()
+				taken = append(taken, time.Since(start))
+				mu.Unlock()
+				time.Sleep(time.Until(start.Add(test.had)))
+			})()
+			var worked, closed time.Duration
+			q.RegisterStopFunc(func() { closed = time.Since(start) }, quit.AfterDrain())
+			context.AfterFunc(q.WorkContext(), func() { worked = time.Since(start) })
+			hang := make(chan struct{})
+			for range 2 {
+				q.Go(func(context.Context) error { hangHere(hang); return nil }, quit.Name("worker"))
+			}
+			q.Go(func(context.Context) error { time.Sleep(7 * s); return nil })
+			err := q.Shutdown(context.Background())
+			if took := time.Since(start); took != test.ended {
+				t.Errorf("the stacks are had after %v: Shutdown took %v, want %v", test.had, took, test.ended)
+			}
+			synctest.Wait() // for the func that WorkContext has woken
+			if want := "drain: 2 goroutines left after 7.2s"; !strings.Contains(fmt.Sprint(err), want) {
+				t.Errorf("Shutdown() = %v, want %q", err, want)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(taken, []time.Duration{6750 * ms}) || worked != 7200*ms || closed != 8100*ms {
+				t.Errorf("stacks taken at %v, WorkContext ended at %v, the next closer was called at %v; want 6.75s, 7.2s, 8.1s",
+					taken, worked, closed)
+			}
+			stacks := q.Report().Steps[0].Stacks
+			if had := strings.Contains(stacks, "hangHere"); had != (test.had <= test.ended) {
+				t.Errorf("the stacks are had after %v, and in the report at the end: %v", test.had, had)
+			}
+			close(hang)
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
+// TestStacksOfError has a closer that gives up by itself, and knows for what.
+func TestStacksOfError(t *testing.T) {
+	q, logged := loggedEvent()
+	failure := errors.New("gave up")
+	q.RegisterCloser(closerFunc(func() error {
+		return &stacks.Error{Err: failure, Stacks: "1 goroutine of handler:\nmain.handle()"}
+	}), quit.Name("server"))
+	err := q.Shutdown(t.Context())
+	if !errors.Is(err, failure) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Shutdown() = %v, want %v, once", err, failure)
+	}
+	if s := q.Report().Steps[0]; s.Err != failure || s.Stacks != "1 goroutine of handler:\nmain.handle()" {
+		t.Errorf("the step has the error %v and the stacks %q", s.Err, s.Stacks)
+	}
+	if log := logged(); strings.Count(log, "gave up") != 1 || !strings.Contains(log, "main.handle()") {
+		t.Errorf("the log does not tell of it once, with the stacks:\n%s", log)
+	}
+}
 
 func TestStacksOfLikeName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -69,8 +69,9 @@ type schedule struct {
 }
 
 // add puts e on the stack of its phase. It reports whether it was too late for
-// that, since the shutdown has ended, and whether e may begin at once, so that
-// the caller has to ask for the next step.
+// that, since the shutdown has ended, and whether e may begin while other steps
+// run, so that the caller has to ask for the next one. If none runs, somebody is
+// about to ask.
 func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +84,7 @@ func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
 	}
 	s.waiting[phase].push(e)
 	s.touch()
-	return false, s.phase != phaseIdle && (s.running == 0 || s.allAtOnce(concurrent))
+	return false, s.phase != phaseIdle && s.allAtOnce(concurrent)
 }
 
 // remove takes e out, and reports whether it was still waiting.

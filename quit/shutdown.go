@@ -312,15 +312,11 @@ const patience = time.Second
 
 // runLate calls a closer that was registered after the end, and waits for it.
 func (q *QuitEvent) runLate(e *entry) {
-	phase := PhaseClosers
-	if e.afterDrain {
-		phase = PhaseAfterDrain
-	}
 	share := noLimit
 	if t := q.timeout(); t > 0 {
 		share = t / 5 * 4
 	}
-	s := newStep(e, phase, time.Now(), share)
+	s := newStep(e, PhaseClosers, time.Now(), share) // no report tells of its phase
 	s.node, s.done = new(node), make(chan struct{})
 	// It is a new node, so there is no circle yet that this wait could close.
 	leave, _ := tryWait(callers(context.Background()), s.node)

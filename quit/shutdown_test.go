@@ -273,3 +273,22 @@ func TestCountBelowZero(t *testing.T) {
 		})
 	}
 }
+
+// TestDoneContextSetsNoDeadline has an event that shuts itself down when it fires,
+// and a context that was cancelled long before its deadline: that deadline is none.
+func TestDoneContextSetsNoDeadline(t *testing.T) {
+	for range 10 {
+		q := quietEvent()
+		for range 1000 { // so many that some run before the fire has returned
+			context.AfterFunc(q.Context(), q.GracefulStop)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		cancel()
+		if err := q.Shutdown(ctx); err != context.Canceled && err != nil {
+			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.Canceled)
+		}
+		if r := q.Report(); r.Deadline.Sub(r.Started) > quit.DefaultTimeout {
+			t.Errorf("the shutdown has %v, want %v at most", r.Deadline.Sub(r.Started), quit.DefaultTimeout)
+		}
+	}
+}

@@ -114,6 +114,76 @@ var importing = process.NewProgram("importing", func([]string) {
 	hang()
 })
 
+// madeUp is a signal that no system has.
+type madeUp struct{}
+
+func (madeUp) Signal()        {}
+func (madeUp) String() string { return "made up" }
+
+// TestSignalBeforeStop has a signal come and not be taken yet when its handler is
+// stopped, and when it is released for that of another event: it counts. Which of
+// the two is seen first is chance.
+func TestSignalBeforeStop(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for range 100 {
+		q := quietEvent()
+		stopped, _ := quit.StopWithPending(madeUp{}, q)
+		<-stopped
+		if want := (&quit.SignalError{Signal: madeUp{}}).Error(); fmt.Sprint(q.Cause()) != want {
+			t.Fatalf("the cause is %v, want %v: it came before stop", q.Cause(), want)
+		}
+		q.GracefulStop()
+		if !quit.EndWithPending(madeUp{}) {
+			t.Fatal("a signal that came before the last handler was released was not taken")
+		}
+	}
+}
+
+// TestStopWaitsForSignal has a signal that came before take its time, for another
+// event keeps it up: stop waits until it has fired the event.
+func TestStopWaitsForSignal(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for range 50 {
+		slow, q := quietEvent(), quietEvent()
+		stopped, end := quit.StopWithPending(madeUp{}, slow, q)
+		release := slow.HoldPipe()
+		for range 100 {
+			if runtime.Gosched(); isClosed(stopped) {
+				t.Fatal("stop has returned, and a signal that came before has not been taken")
+			}
+		}
+		release()
+		<-stopped
+		if !q.HasFired() {
+			t.Fatal("a signal that came before stop has not fired the event")
+		}
+		end()
+		slow.GracefulStop()
+		q.GracefulStop()
+	}
+}
+
+// TestChangeOfEvents has one event after the other handle signals, and end. One
+// that has ended is kept by what the process does with signals only until the next
+// one comes.
+func TestChangeOfEvents(t *testing.T) {
+	var last func()
+	for range 3 {
+		freed := make(chan struct{})
+		func() {
+			q := quietEvent()
+			runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, freed)
+			q.NotifySignal(syscall.SIGUSR2)
+			q.GracefulStop()
+		}()
+		next := quietEvent()
+		last = next.NotifySignal(syscall.SIGUSR2)
+		waitFor(t, freed)
+		next.GracefulStop()
+	}
+	last()
+}
+
 func TestChildImportDoesNothing(t *testing.T) {
 	t.Parallel()
 	p := importing.Start(t)

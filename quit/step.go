@@ -221,12 +221,13 @@ func nameAll(steps []*step) {
 var allStacks = stacks.All
 
 // named sets and logs the stacks of the goroutines that hold up the step, which
-// the schedule says are owed.
+// the schedule says are owed. They are logged first: the shutdown may end as soon
+// as none are owed, and the last record is then in the log.
 func (s *step) named(stacks string) {
-	s.q.sched.named(s, stacks)
 	if stacks != "" {
 		s.q.logStacks(s, stacks)
 	}
+	s.q.sched.named(s, stacks)
 }
 
 // heldUpBy returns, of all stacks, those of the goroutines that hold up the

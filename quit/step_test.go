@@ -286,6 +286,25 @@ func TestReturnsAtTheLast(t *testing.T) {
 	}
 }
 
+// TestNoTimerAfterEnd has a closer return at the very moment at which it would be
+// warned of: no timer is set when it is over.
+func TestNoTimerAfterEnd(t *testing.T) {
+	for range 500 {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.RegisterStopFunc(func() { time.Sleep(5 * time.Second) })
+			q.GracefulStop()
+			synctest.Wait()
+			if n := q.TimersLeft(); n != 0 {
+				t.Fatalf("%d timers are set after the end, want none", n)
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // TestAbandonedIsClosed has a closer with both methods return an error from
 // Shutdown after it was abandoned: it counts, and so does that of the Close which
 // follows, while the shutdown runs. After the end they are logged alone.
@@ -415,7 +434,7 @@ func TestExtremeTimeouts(t *testing.T) {
 // TestHugeError has errors of 10 MB: in one line, in many, and not text.
 func TestHugeError(t *testing.T) {
 	size := 10 << 20
-	if testing.Short() || raceEnabled() {
+	if testing.Short() || underRace {
 		size /= 10
 	}
 	for name, text := range map[string]string{

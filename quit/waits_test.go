@@ -234,3 +234,43 @@ func TestAbandonedHoldsUpNobody(t *testing.T) {
 		other.GracefulStop()
 	})
 }
+
+// TestNoWaitIsLeft has waits of every kind: for a child, for another event, for
+// one that is given up, for closers that are registered late, and those that would
+// close a circle. When all is over, nobody waits.
+func TestNoWaitIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child, other, ended := quietEvent(), quietEvent(), quietEvent(), quietEvent()
+		ended.GracefulStop()
+		other.RegisterQuitCloser(q)
+		other.RegisterStopFunc(func() { time.Sleep(5 * time.Second) })
+		child.RegisterStopFunc(func() { time.Sleep(time.Second) })
+		q.RegisterQuitCloser(child)
+		q.RegisterStopFunc(child.GracefulStop)
+		q.RegisterStopFunc(other.GracefulStop)
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			if err := other.Shutdown(short); err != context.DeadlineExceeded {
+				t.Errorf("Shutdown(short) = %v, want %v", err, context.DeadlineExceeded)
+			}
+			return nil
+		}))
+		q.RegisterStopFunc(func() { ended.RegisterQuitCloser(q) })
+		q.RegisterStopFunc(func() { ended.RegisterStopFunc(func() { time.Sleep(time.Second) }) })
+		for _, e := range []*quit.QuitEvent{q, child, other, ended} {
+			e.Timeout = -1
+		}
+		go other.GracefulStop()
+		synctest.Wait()
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		other.GracefulStop()
+		for name, e := range map[string]*quit.QuitEvent{"q": q, "child": child, "other": other, "ended": ended} {
+			if n := e.Waits(); n != 0 {
+				t.Errorf("%d waits of and for %s are left", n, name)
+			}
+		}
+	})
+}
