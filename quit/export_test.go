@@ -123,3 +123,11 @@ func (q *QuitEvent) Watchers() int {
 	defer q.sched.mu.Unlock()
 	return len(q.sched.watchers)
 }
+
+// Routines returns how many routines of Go are cached.
+func (q *QuitEvent) Routines() int {
+	if known := q.routines.known.Load(); known != nil {
+		return len(*known)
+	}
+	return 0
+}
