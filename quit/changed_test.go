@@ -316,3 +316,53 @@ func TestStepDeadline(t *testing.T) {
 		}
 	})
 }
+
+// TestChangedOfIdle asks again and again for a change of an event that is idle:
+// one watcher serves all.
+func TestChangedOfIdle(t *testing.T) {
+	q, child := quietEvent(), quietEvent()
+	child.RegisterStopFunc(func() {})
+	q.RegisterQuitCloser(child)
+	r := q.Report()
+	watched := r.Changed()
+	for range 5000 {
+		if r.Changed() != watched || q.Report().Changed() != watched {
+			t.Fatal("two channels for one change")
+		}
+	}
+	for name, event := range map[string]*quit.QuitEvent{"event": q, "child": child} {
+		if n := event.Watchers(); n != 1 {
+			t.Errorf("%d watchers of the %s, want 1", n, name)
+		}
+	}
+	child.Fire()
+	if !isClosed(watched) {
+		t.Error("the channel is not closed after the change")
+	}
+}
+
+// TestChangedByLeaving takes out events that have changed a different number of
+// times: a report from before is out of date, whatever their numbers add up to.
+func TestChangedByLeaving(t *testing.T) {
+	for changes := range 5 {
+		for _, watched := range []bool{false, true} {
+			q, child := quietEvent(), quietEvent()
+			for range changes {
+				child.RegisterStopFunc(func() {})
+			}
+			unregister := q.RegisterQuitCloser(child)
+			r := q.Report()
+			if watched {
+				defer func(c <-chan struct{}) {
+					if !isClosed(c) {
+						t.Errorf("a child with %d changes was taken out: not closed", changes)
+					}
+				}(r.Changed())
+			}
+			unregister()
+			if !isClosed(r.Changed()) {
+				t.Errorf("a child with %d changes was taken out: not closed when it is asked after", changes)
+			}
+		}
+	}
+}

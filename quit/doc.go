@@ -23,7 +23,7 @@
 //  1. The event fires: Done is closed, HasFired is true, Context is cancelled.
 //  2. Delay passes, for load balancers to notice; by default there is none.
 //  3. The closers are called, the last registered first, one at a time.
-//  4. The drain waits until no counted goroutine is left.
+//  4. The drain waits until no counted goroutine is left, or its time is over.
 //  5. The AfterDrain closers are called, the last registered first.
 //  6. WaitSignal returns what failed, and main returns.
 //
@@ -41,14 +41,16 @@
 // most. A step gets 4/5 of the rest that is left: its share, at the end of which
 // its context expires. A step that does not return then has another eighth of its
 // share. After that it is abandoned: it is reported, and no longer waited for. So
-// a step takes 9/10 of what was left at most.
+// outside the reserve a step takes 9/10 of what was left at most.
 //
-// Once less than a hundredth of that time is left, since several closers have
-// hung or the process stood still, time goes before order. The closers that are
-// left in the phase are called all at once, in one half of the reserve. The drain
-// is given up. The AfterDrain closers are called all at once in the other half. So
-// every closer has at least 2/5 of the reserve with a live context, however many
-// before it hang, and the shutdown still ends in time.
+// Once less of that time is left than half of the reserve, or than a hundredth of
+// the time if that is more, time goes before order. This takes two closers that
+// hang, or a process that stood still. The closers that are left in the phase are
+// called all at once, in one half of what is left then, or in all of it if no
+// AfterDrain closer waits. The drain is given up, even if it has not begun yet. The
+// AfterDrain closers are called all at once in the rest. So every closer has at
+// least 2/5 of the reserve with a live context, however many before it hang, and
+// the shutdown still ends in time.
 //
 // A failure stops nothing and is never lost: it is logged when it happens, and is
 // in the error that the shutdown returns, in a line of its own with the name of
@@ -66,7 +68,8 @@
 //
 // A QuitEvent can be registered with another, by RegisterQuitCloser. When its turn
 // comes, it fires, calls its closers and drains its counter within its parent's
-// share. This is how workers are drained before what they use is closed, and how a
+// share; only then do its goroutines learn of the end. Its Logger is its own. This
+// is how workers are drained before what they use is closed, and how a
 // group is closed at once. Its steps are in the parent's report.
 //
 // A failure goes up. If a registered event fires by itself with a failure, by Fail

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,6 +220,7 @@ func TestIgnore(t *testing.T) {
 		return quit.IgnoreFunc(func(err error) bool { return err == target })
 	}
 	panics := quit.IgnoreFunc(func(error) bool { panic("in the func") })
+	exits := quit.IgnoreFunc(func(error) bool { runtime.Goexit(); return true })
 	for _, test := range []struct {
 		name string
 		err  error
@@ -285,6 +287,9 @@ func TestIgnore(t *testing.T) {
 		{name: "no func", err: ignored, opts: []quit.Option{quit.IgnoreFunc(nil)}, want: "ignored"},
 		{name: "func that panics", err: lost, opts: []quit.Option{panics}, want: "lost\npanic: in the func"},
 		{name: "func that panics and errors", err: ignored, opts: []quit.Option{panics, quit.Ignore(ignored)}, want: "ignored\npanic: in the func"},
+		{name: "func that ends its goroutine", err: lost, opts: []quit.Option{exits}, want: "lost"},
+		{name: "func that ends its goroutine and errors", err: ignored, opts: []quit.Option{exits, quit.Ignore(ignored)}, want: "ignored"},
+		{name: "func that ends its goroutine, joined", err: errors.Join(ignored, lost), opts: []quit.Option{exits}, want: "ignored\nlost"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			check := func(what, prefix string, q *quit.QuitEvent) {
@@ -382,5 +387,56 @@ func TestPanicNil(t *testing.T) {
 				t.Errorf("Shutdown() = %v, want a *PanicError with its stack and value", err)
 			}
 		})
+	}
+}
+
+// countingError counts the calls of its Is method.
+type countingError struct{ calls *atomic.Int64 }
+
+func (e countingError) Error() string { return "kept" }
+func (e countingError) Is(error) bool { e.calls.Add(1); return false }
+
+// TestIgnoreOfManyJoined has errors joined one by one, so that each list is in
+// the next one. To look for those that are ignored takes a few calls for each.
+func TestIgnoreOfManyJoined(t *testing.T) {
+	const n = 20_000
+	ignored := errors.New("ignored")
+	for _, test := range []struct {
+		name string
+		opt  func(calls *atomic.Int64) quit.Option
+	}{
+		{name: "Ignore", opt: func(*atomic.Int64) quit.Option { return quit.Ignore(ignored) }},
+		{name: "IgnoreFunc", opt: func(calls *atomic.Int64) quit.Option {
+			return quit.IgnoreFunc(func(err error) bool { calls.Add(1); return err == ignored })
+		}},
+	} {
+		for _, by := range []string{"closer", "goroutine"} {
+			t.Run(test.name+"/"+by, func(t *testing.T) {
+				var calls atomic.Int64
+				errs := errors.Join(ignored)
+				for i := range n {
+					e := error(countingError{&calls})
+					if i%1000 == 0 {
+						e = ignored
+					}
+					errs = errors.Join(errs, e)
+				}
+				q := quietEvent()
+				if by == "closer" {
+					q.RegisterCloser(closerFunc(func() error { return errs }), test.opt(&calls))
+				} else {
+					q.Go(func(context.Context) error { return errs }, test.opt(&calls))
+					q.WaitGoroutines()
+				}
+				err := q.Shutdown(t.Context())
+				if got := calls.Load(); got > 4*n {
+					t.Errorf("%d calls for %d errors, want %d at most", got, n, 4*n)
+				}
+				text := fmt.Sprint(err)
+				if kept := strings.Count(text, "kept"); strings.Contains(text, "ignored") || kept != n-n/1000 {
+					t.Errorf("Shutdown() has %d errors, want %d", kept, n-n/1000)
+				}
+			})
+		}
 	}
 }

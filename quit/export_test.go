@@ -198,3 +198,11 @@ func (q *QuitEvent) Waits() int {
 	defer waits.mu.Unlock()
 	return q.node.blocked + len(q.node.waiters)
 }
+
+// Routines returns how many routines of Go are cached.
+func (q *QuitEvent) Routines() int {
+	if known := q.routines.known.Load(); known != nil {
+		return len(*known)
+	}
+	return 0
+}

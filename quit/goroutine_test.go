@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"regexp"
 	"runtime"
@@ -460,4 +461,78 @@ func TestGoCacheKeepsIgnores(t *testing.T) {
 	if q.HasFired() {
 		t.Errorf("an option was lost: %v has fired the event", q.Cause())
 	}
+}
+
+// TestGoCacheKeepsRequestsOut has a goroutine label each item of its work, and
+// start the same func for each. These labels are never seen again, so what goes
+// with them is not kept; what has no labels of its own still is.
+func TestGoCacheKeepsRequestsOut(t *testing.T) {
+	for _, labelled := range []bool{false, true} {
+		q := quietEvent()
+		item := func(context.Context) error { return nil }
+		each := func(ctx context.Context) {
+			for i := range 200 {
+				pprof.Do(ctx, pprof.Labels("item", fmt.Sprint(i)), func(context.Context) { q.Go(item) })
+			}
+		}
+		kept := 0
+		if labelled { // by Go itself
+			q.Go(func(ctx context.Context) error { each(ctx); return nil }, quit.Name("dispatcher"))
+			kept = 1
+		} else {
+			each(context.Background())
+		}
+		q.WaitGoroutines()
+		if n := q.Routines(); n != kept {
+			t.Errorf("by a goroutine of Go %v: %d are kept, want %d", labelled, n, kept)
+		}
+		for range 3 {
+			q.Go(item)
+			q.Go(func(context.Context) error { q.Go(item); return nil }, quit.Name("again"))
+			q.WaitGoroutines()
+		}
+		if n, want := q.Routines(), kept+3; n != want {
+			t.Errorf("by a goroutine of Go %v: then %d are kept, want %d", labelled, n, want)
+		}
+	}
+}
+
+// drainStacks returns the stacks of what holds up the drain of q now, which must
+// be about to begin.
+func drainStacks(t *testing.T, q *quit.QuitEvent) string {
+	t.Helper()
+	limit := time.After(time.Minute)
+	for {
+		r := q.Report()
+		if len(r.Steps) > 0 && !r.Steps[0].Start.IsZero() {
+			return quit.ReportWithStacks(q)
+		}
+		select {
+		case <-r.Changed():
+		case <-limit:
+			t.Fatalf("the drain does not begin: %v", r)
+		}
+	}
+}
+
+// TestStacksOfWorkerAlone has a worker fire the event and hold up the drain, while
+// the log handler is blocked. Only the worker is shown: the log's goroutine, which
+// its fire has started, holds up no drain.
+func TestStacksOfWorkerAlone(t *testing.T) {
+	hang, handling := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	q := eventWith(func(slog.Record) {
+		once.Do(func() { close(handling) })
+		<-hang
+	})
+	q.Timeout = -1
+	q.Go(func(context.Context) error { q.Fail(errors.New("lost")); <-hang; return nil }, quit.Name("worker"))
+	<-handling
+	go q.GracefulStop()
+	got := drainStacks(t, q)
+	if strings.Count(got, "1 goroutine of worker:") != 1 || strings.Contains(got, "funcHandler") {
+		t.Errorf("what holds up the drain =\n%s\nwant the worker alone", got)
+	}
+	close(hang)
+	q.GracefulStop()
 }

@@ -669,3 +669,139 @@ func TestDoneContext(t *testing.T) {
 		}
 	}
 }
+
+// TestLogHandlersFailEachOther has the log handlers of two events, one in the
+// other, report a failure to both for each that they are told of. It ends.
+func TestLogHandlersFailEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1000
+		var q, child *quit.QuitEvent
+		var told atomic.Int32
+		event := func() *quit.QuitEvent {
+			return eventWith(func(r slog.Record) {
+				if r.Level < slog.LevelError {
+					return
+				}
+				if n := told.Add(1); n < most { // else a mistake would never end
+					q.Fail(fmt.Errorf("log %d", n))
+					child.Fail(fmt.Errorf("log %d", n))
+				}
+			})
+		}
+		q, child = event(), event()
+		q.RegisterQuitCloser(child)
+		q.Fail(errors.New("failed"))
+		synctest.Wait()
+		if n := told.Load(); n != 1 {
+			t.Errorf("the handlers were told of %d failures, want 1", n)
+		}
+		err := q.Shutdown(context.Background())
+		synctest.Wait()
+		child.Fail(errors.New("late"))
+		synctest.Wait()
+		if n := told.Load(); n != 3 { // the step of the child, and the late one
+			t.Errorf("the handlers were told of %d failures in all, want 3: %v", n, err)
+		}
+	})
+}
+
+// TestLogAfterEnd has failures after the end, of which only the log tells. It has
+// them when the call returns, unless the handler needs longer than a second or it
+// is the handler that calls.
+func TestLogAfterEnd(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fail func(q *quit.QuitEvent)
+	}{
+		{name: "closer", fail: func(q *quit.QuitEvent) {
+			q.RegisterCloser(closerFunc(func() error { return errors.New("late") }))
+		}},
+		{name: "QuitCloser", fail: func(q *quit.QuitEvent) {
+			q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("late") }))
+		}},
+		{name: "stop func", fail: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() { panic("late") }) }},
+		{name: "Fail", fail: func(q *quit.QuitEvent) { q.Fail(errors.New("late")) }},
+	} {
+		for _, handler := range []struct {
+			name  string
+			takes time.Duration // for the record of the failure; negative: it never returns
+			want  time.Duration // that the call takes
+		}{
+			{name: "quick"},
+			{name: "slow", takes: 900 * time.Millisecond, want: 900 * time.Millisecond},
+			{name: "blocks", takes: -1, want: time.Second},
+		} {
+			t.Run(test.name+"/"+handler.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					hang := make(chan struct{})
+					defer close(hang)
+					var seen journal
+					q := eventWith(func(r slog.Record) {
+						if r.Level < slog.LevelError {
+							return
+						}
+						if handler.takes < 0 {
+							<-hang
+						}
+						time.Sleep(handler.takes)
+						seen.add(attr(r, "err"))
+					})
+					q.GracefulStop()
+					start := time.Now()
+					test.fail(q)
+					if took := time.Since(start); took != handler.want {
+						t.Errorf("the call took %v, want %v", took, handler.want)
+					}
+					if got := strings.Join(seen.all(), ", "); strings.Contains(got, "late") != (handler.takes >= 0) {
+						t.Errorf("the handler has had %q when the call returned", got)
+					}
+				})
+			})
+		}
+		t.Run(test.name+"/by the handler", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var q *quit.QuitEvent
+				calls := 0
+				q = eventWith(func(r slog.Record) {
+					if attr(r, "err") != "first" {
+						return
+					}
+					calls++
+					start := time.Now()
+					test.fail(q)
+					if took := time.Since(start); took != 0 {
+						t.Errorf("the call of the handler took %v, want none", took)
+					}
+				})
+				q.GracefulStop()
+				q.Fail(errors.New("first"))
+				if calls != 1 {
+					t.Errorf("the handler has called %d times, want once", calls)
+				}
+			})
+		})
+	}
+}
+
+// TestLogLevelIsRaised has the level of the log raised to Debug between the fire
+// and the shutdown: all steps are logged.
+func TestLogLevelIsRaised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var level slog.LevelVar
+		var b strings.Builder
+		q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: &level}))}
+		for range 3 {
+			q.RegisterStopFunc(func() { time.Sleep(time.Second) })
+		}
+		q.Fire()
+		synctest.Wait() // the log has learnt of the level
+		level.Set(slog.LevelDebug)
+		q.GracefulStop()
+		log := b.String()
+		for _, message := range []string{`"quit: step begins"`, `"quit: step ended"`} {
+			if n := strings.Count(log, message); n != 4 {
+				t.Errorf("%s is logged %d times, want 4:\n%s", message, n, log)
+			}
+		}
+	})
+}

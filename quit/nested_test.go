@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -429,5 +430,153 @@ func TestVeryDeepChain(t *testing.T) {
 			}
 			<-all // those of events that were abandoned may be called later
 		})
+	}
+}
+
+// TestBlockedLogOfChildren has a log handler that blocks, and children with
+// nothing to do between the closers of the parent. They take none of its time:
+// only the end of the parent waits for the log.
+func TestBlockedLogOfChildren(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perCloser = 20 * time.Millisecond
+		hang := make(chan struct{})
+		event := func() *quit.QuitEvent { return eventWith(func(slog.Record) { <-hang }) }
+		q := event()
+		q.Timeout = 5 * time.Second
+		start := time.Now()
+		var j journal
+		var want []string
+		for i := range 3 {
+			name := fmt.Sprint("closer ", 2-i)
+			q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+				end, _ := ctx.Deadline()
+				j.add(fmt.Sprintf("%s at %v until %v", name, time.Since(start), end.Sub(start)))
+				time.Sleep(perCloser)
+				return nil
+			}), quit.Name(name))
+			q.RegisterQuitCloser(event(), quit.Name(fmt.Sprint("child ", 2-i)))
+			at := time.Duration(i) * perCloser
+			want = append(want, fmt.Sprintf("closer %d at %v until %v", i, at, at+(4500*time.Millisecond-at)/5*4))
+		}
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		// A twentieth of the reserve of 500ms is left for the caller.
+		if took := time.Since(start); took != 4975*time.Millisecond {
+			t.Errorf("the shutdown took %v, want 4.975s", took)
+		}
+		j.want(t, want...)
+		for i, s := range q.Report().Steps[:6] {
+			name, took := fmt.Sprint("child ", i/2), time.Duration(0)
+			if i%2 == 1 {
+				name, took = fmt.Sprint("closer ", i/2), perCloser
+			}
+			if got := s.End.Sub(s.Start); s.Name != name || got != took || s.Err != nil {
+				t.Errorf("step %d is %s, took %v and has failed with %v; want %s, %v and nil", i, s.Name, got, s.Err, name, took)
+			}
+		}
+		close(hang)
+	})
+}
+
+// TestFailureThatCameUp has an event fail, so that the one that it is registered
+// with fires with the same cause. That one has the cause in its result once, even
+// if the step of the event cannot tell of it.
+func TestFailureThatCameUp(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		then  func(child *quit.QuitEvent, unregister func() bool)
+		lines int
+	}{
+		{name: "registered still", then: func(*quit.QuitEvent, func() bool) {}, lines: 1},
+		{
+			name:  "unregistered",
+			then:  func(_ *quit.QuitEvent, unregister func() bool) { unregister() },
+			lines: 1,
+		},
+		{
+			name: "abandoned", // it has more time than its parent
+			then: func(child *quit.QuitEvent, _ func() bool) {
+				go child.GracefulStop()
+				synctest.Wait()
+			},
+			lines: 2,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				top, q, child := quietEvent(), quietEvent(), quietEvent()
+				q.Timeout = time.Second
+				top.RegisterQuitCloser(q)
+				unregister := q.RegisterQuitCloser(child, quit.Name("child"))
+				hang := make(chan struct{})
+				defer close(hang)
+				if test.lines > 1 {
+					child.RegisterStopFunc(func() { <-hang })
+				}
+				failure := errors.New("lost")
+				child.Fail(failure)
+				test.then(child, unregister)
+				for _, up := range []*quit.QuitEvent{q, top} {
+					if up.Cause() != failure {
+						t.Errorf("Cause() = %v, want %v", up.Cause(), failure)
+					}
+					err := up.Shutdown(context.Background())
+					if text := fmt.Sprint(err); !errors.Is(err, failure) || strings.Count(text, "lost") != 1 ||
+						len(strings.Split(text, "\n")) != test.lines {
+						t.Errorf("Shutdown() = %v, want %d lines with the cause once", err, test.lines)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestIgnoredFailureStaysDown ignores a failure of an event within the event: it
+// does not fire the one that ignores it, or those above, but any other does.
+func TestIgnoredFailureStaysDown(t *testing.T) {
+	ignored, lost := errors.New("ignored"), errors.New("lost")
+	for _, test := range []struct {
+		name string
+		err  error
+		opt  quit.Option
+		up   bool // it goes up
+	}{
+		{name: "itself", err: ignored, opt: quit.Ignore(ignored)},
+		{name: "wrapped", err: fmt.Errorf("w: %w", ignored), opt: quit.Ignore(ignored)},
+		{name: "by a func", err: ignored, opt: quit.IgnoreFunc(func(err error) bool { return err == ignored })},
+		{name: "another", err: lost, opt: quit.Ignore(ignored), up: true},
+		{name: "another too", err: errors.Join(ignored, lost), opt: quit.Ignore(ignored), up: true},
+		{name: "a panic", err: &quit.PanicError{Value: ignored}, opt: quit.Ignore(ignored), up: true},
+	} {
+		for when, fail := range map[string]func(q, child *quit.QuitEvent){
+			"after the registration": func(q, child *quit.QuitEvent) {
+				q.RegisterQuitCloser(child, test.opt)
+				child.Fail(test.err)
+			},
+			"before the registration": func(q, child *quit.QuitEvent) {
+				child.Fail(test.err)
+				q.RegisterQuitCloser(child, test.opt)
+			},
+			"in the innermost": func(q, child *quit.QuitEvent) {
+				leaf := quietEvent()
+				child.RegisterQuitCloser(leaf)
+				q.RegisterQuitCloser(child, test.opt)
+				leaf.Fail(test.err)
+			},
+		} {
+			t.Run(test.name+"/"+when, func(t *testing.T) {
+				top, q, child := quietEvent(), quietEvent(), quietEvent()
+				top.RegisterQuitCloser(q)
+				fail(q, child)
+				if !child.HasFired() || q.HasFired() != test.up || top.HasFired() != test.up {
+					t.Errorf("HasFired() = %v, above %v and %v, want true, %v and %v",
+						child.HasFired(), q.HasFired(), top.HasFired(), test.up, test.up)
+				}
+				if err := top.Shutdown(t.Context()); (err != nil) != test.up || errors.Is(test.err, lost) != errors.Is(err, lost) {
+					t.Errorf("Shutdown() = %v, want a failure: %v", err, test.up)
+				}
+			})
+		}
 	}
 }

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -291,4 +294,161 @@ func TestDoneContextSetsNoDeadline(t *testing.T) {
 			t.Errorf("the shutdown has %v, want %v at most", r.Deadline.Sub(r.Started), quit.DefaultTimeout)
 		}
 	}
+}
+
+// TestResultInTime has the deadline of the context given to Shutdown limit a
+// shutdown in which nearly all hangs. The call waits for the result.
+func TestResultInTime(t *testing.T) {
+	failure := errors.New("failure")
+	for _, limit := range []time.Duration{time.Millisecond, 100 * time.Millisecond, time.Second, 10 * time.Second, time.Hour} {
+		for _, logBlocks := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/log blocks=%v", limit, logBlocks), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					hang := make(chan struct{})
+					defer close(hang)
+					q := quietEvent()
+					if logBlocks {
+						q = eventWith(func(slog.Record) { <-hang })
+					}
+					for range 5 {
+						q.RegisterStopFunc(func() { <-hang })
+					}
+					q.RegisterStopFunc(func() { <-hang }, quit.AfterDrain())
+					q.RegisterCloser(closerFunc(func() error { return failure }))
+					ctx, cancel := context.WithTimeout(context.Background(), limit)
+					defer cancel()
+					start := time.Now()
+					err := q.Shutdown(ctx)
+					if n := len(strings.Split(fmt.Sprint(err), "\n")); n != 7 || !errors.Is(err, failure) || err == ctx.Err() {
+						t.Errorf("Shutdown(ctx) has %d lines, want 7: %v", n, err)
+					}
+					most := limit + max(min(limit/10, time.Second), 10*time.Millisecond)
+					if took := time.Since(start); took > most {
+						t.Errorf("the shutdown took %v, want %v at most", took, most)
+					}
+					if again := q.Shutdown(context.Background()); again != err {
+						t.Errorf("Shutdown() = %v after the end, want the same as before", again)
+					}
+				})
+			})
+		}
+	}
+}
+
+// oddContext has values that are those of a func, but for the key by which the
+// package finds its own steps.
+type oddContext struct {
+	context.Context
+	value func() any
+}
+
+func (c oddContext) Value(key any) any {
+	if fmt.Sprintf("%T", key) == "quit.stepKey" {
+		return nil
+	}
+	return c.value()
+}
+
+// TestContextValueMisbehaves gives Shutdown a context whose values are not to be
+// had. A closer that cannot be called for that has failed; the shutdown ends in
+// time nonetheless.
+func TestContextValueMisbehaves(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		value  func(first bool, hang chan struct{}) any // first: of all calls
+		failed int                                      // of the four closers
+		want   string                                   // of their failures
+	}{
+		{
+			name: "blocks once", failed: 1, want: "abandoned after ",
+			value: func(first bool, hang chan struct{}) any {
+				if first {
+					<-hang
+				}
+				return nil
+			},
+		},
+		{
+			name: "ends its goroutine", failed: 4, want: "called runtime.Goexit",
+			value: func(bool, chan struct{}) any { runtime.Goexit(); return nil },
+		},
+		{
+			name:  "panics", // which is as if there were no value
+			value: func(bool, chan struct{}) any { panic("in Value") },
+		},
+	} {
+		for _, concurrent := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/concurrent=%v", test.name, concurrent), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					hang := make(chan struct{})
+					defer close(hang)
+					q := quietEvent()
+					q.Timeout = 10 * time.Second
+					q.Concurrent = concurrent
+					for range 3 {
+						q.RegisterStopFunc(func() {})
+					}
+					q.RegisterStopFunc(func() {}, quit.AfterDrain())
+					var calls atomic.Int32
+					ctx := oddContext{context.Background(), func() any { return test.value(calls.Add(1) == 1, hang) }}
+					done := make(chan error, 1)
+					go func() { done <- q.Shutdown(ctx) }()
+					var err error
+					select {
+					case err = <-done:
+					case <-time.After(time.Hour):
+						t.Fatalf("the shutdown does not end:\n%v", q.Report())
+					}
+					r := q.Report()
+					if took := r.Ended.Sub(r.Started); took > q.Timeout {
+						t.Errorf("the shutdown took %v, want %v at most", took, q.Timeout)
+					}
+					failed := 0
+					for _, s := range r.Steps {
+						if s.Site != "" && s.Err != nil && strings.Contains(s.Err.Error(), test.want) {
+							failed++
+						}
+					}
+					if failed != test.failed || len(r.Steps) != 5 || (err == nil) != (failed == 0) {
+						t.Errorf("%d closers have failed with %q, want %d: %v\n%v", failed, test.want, test.failed, err, r)
+					}
+				})
+			})
+		}
+	}
+}
+
+// panickingError has an Error method that panics.
+type panickingError struct{}
+
+func (panickingError) Error() string { panic("in Error") }
+
+// oddErr is a context that is done, with that error.
+type oddErr struct {
+	context.Context
+	err error
+}
+
+func (c oddErr) Err() error { return c.err }
+
+// TestContextErrorPanics gives Shutdown a context that is done with an error that
+// has no text: the call returns it and warns, like that of any such context.
+func TestContextErrorPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		called := make(chan struct{})
+		q.RegisterStopFunc(func() { <-called })
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := q.Shutdown(oddErr{ctx, panickingError{}}); err != (panickingError{}) {
+			t.Errorf("Shutdown(ctx) = %T, want the error of ctx", err)
+		}
+		close(called)
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+		if log := logged(); !strings.Contains(log, `level=WARN msg="quit: Shutdown was called with a context that is done" err=`) {
+			t.Errorf("the log has no warning:\n%s", log)
+		}
+	})
 }

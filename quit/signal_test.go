@@ -1022,3 +1022,53 @@ func TestDecide(t *testing.T) {
 		})
 	}
 }
+
+// resetting has a signal that an event handles reset by the program. Another
+// event then handles it.
+var resetting = process.NewProgram("resetting", func([]string) {
+	a, b := quit.NewQuitEvent(), quit.NewQuitEvent()
+	a.NotifySignal()
+	signal.Reset(syscall.SIGTERM)
+	b.NotifySignal(syscall.SIGTERM)
+	process.Say("ready")
+	<-b.Done()
+	process.Say("%v", b.Cause())
+})
+
+func TestChildReset(t *testing.T) {
+	t.Parallel()
+	p := resetting.Start(t)
+	p.Expect("ready")
+	p.Signal(syscall.SIGTERM)
+	p.Expect("quit: received signal: terminated")
+	p.WantEnd("exit status 0")
+}
+
+// notifying has a worker that handles a signal and then holds up the drain. It
+// shows what does.
+var notifying = process.NewProgram("notifying", func([]string) {
+	q := quit.NewQuitEvent()
+	q.Timeout = -1
+	q.Go(func(context.Context) error {
+		q.NotifySignal(syscall.SIGUSR1)
+		process.Say("ready")
+		hang()
+		return nil
+	}, quit.Name("worker"))
+	<-q.Done() // the goroutine that takes signals is there
+	go q.GracefulStop()
+	for steps := q.Report().Steps; len(steps) == 0 || steps[0].Start.IsZero(); steps = q.Report().Steps {
+		runtime.Gosched()
+	}
+	all := quit.ReportWithStacks(q)
+	process.Say("%d goroutine, of signals %t", strings.Count(all, "1 goroutine of worker:"), strings.Contains(all, "signalTable"))
+})
+
+func TestChildStacksOfWorkerAlone(t *testing.T) {
+	t.Parallel()
+	p := notifying.Start(t)
+	p.Expect("ready")
+	p.Signal(syscall.SIGUSR1)
+	p.Expect("1 goroutine, of signals false")
+	p.WantEnd("exit status 0")
+}
