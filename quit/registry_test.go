@@ -272,7 +272,7 @@ func TestRegisterAfterEnd(t *testing.T) {
 		}
 		q.Fail(errors.New("later failure"))
 		synctest.Wait()
-		if !strings.Contains(logged(), "later failure") {
+		if !strings.Contains(logged(), `msg="quit: failure after the shutdown" err="later failure"`) {
 			t.Errorf("a failure after the end is not logged:\n%s", logged())
 		}
 

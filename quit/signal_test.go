@@ -184,12 +184,19 @@ func TestEndAfterLeave(t *testing.T) {
 	<-ended
 }
 
-// TestChangeOfEvents has one event after the other handle signals, and end. One
-// that has ended is kept by what the process does with signals only until the next
-// one comes.
+// TestChangeOfEvents has one event after the other handle signals. What the process
+// does with signals keeps one that has ended until the next one comes, and one that
+// has stopped to handle them not at all.
 func TestChangeOfEvents(t *testing.T) {
 	var last func()
 	for range 3 {
+		stopped := make(chan struct{})
+		func() {
+			q := quietEvent()
+			runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, stopped)
+			q.NotifySignal(syscall.SIGUSR2)()
+		}()
+		waitFor(t, stopped)
 		freed := make(chan struct{})
 		func() {
 			q := quietEvent()
