@@ -433,3 +433,48 @@ func TestContextErrorPanics(t *testing.T) {
 		}
 	})
 }
+
+// TestResultAfterDeadline has closers that hang register others when their time
+// is up, so that the shutdown ends a little after the deadline of the context
+// given to it. The call that has set the limit waits that long; another one whose
+// context is done returns at once.
+func TestResultAfterDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		const limit, closers = 10 * time.Second, 4
+		q := quietEvent()
+		var register func(more int)
+		register = func(more int) {
+			q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+				<-ctx.Done()
+				if more > 0 {
+					register(more - 1)
+				}
+				<-hang
+				return nil
+			}))
+		}
+		register(closers - 1)
+		failure := errors.New("failure")
+		q.RegisterCloser(closerFunc(func() error { return failure }))
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			<-q.Done()
+			if err, took := q.Shutdown(ctx), time.Since(start); err != ctx.Err() || took != limit {
+				t.Errorf("another call with the same deadline: %v after %v, want %v after %v", err, took, ctx.Err(), limit)
+			}
+		})
+		err := q.Shutdown(context.WithValue(ctx, key{}, "the first"))
+		if took := time.Since(start); took <= limit || took > limit+time.Second {
+			t.Errorf("the shutdown took %v, want a little more than %v", took, limit)
+		}
+		if n := strings.Count(fmt.Sprint(err), ": abandoned after "); n != closers || !errors.Is(err, failure) {
+			t.Errorf("Shutdown(ctx) = %v, want %d abandoned closers and %v", err, closers, failure)
+		}
+		wg.Wait()
+	})
+}
