@@ -350,6 +350,10 @@ func TestContextValueMisbehaves(t *testing.T) {
 			},
 		},
 		{
+			name: "blocks", failed: 4, want: "abandoned after ",
+			value: func(_ bool, hang chan struct{}) any { <-hang; return nil },
+		},
+		{
 			name: "ends its goroutine", failed: 4, want: "called runtime.Goexit",
 			value: func(bool, chan struct{}) any { runtime.Goexit(); return nil },
 		},
@@ -365,6 +369,7 @@ func TestContextValueMisbehaves(t *testing.T) {
 					defer close(hang)
 					q := quietEvent()
 					q.Timeout = 10 * time.Second
+					q.Delay = time.Second // which, like the drain, needs no values
 					q.Concurrent = concurrent
 					for range 3 {
 						q.RegisterStopFunc(func() {})
@@ -386,11 +391,14 @@ func TestContextValueMisbehaves(t *testing.T) {
 					}
 					failed := 0
 					for _, s := range r.Steps {
+						if s.Site == "" && s.Err != nil {
+							t.Errorf("the step %s has failed with %v", s.Name, s.Err)
+						}
 						if s.Site != "" && s.Err != nil && strings.Contains(s.Err.Error(), test.want) {
 							failed++
 						}
 					}
-					if failed != test.failed || len(r.Steps) != 5 || (err == nil) != (failed == 0) {
+					if failed != test.failed || len(r.Steps) != 6 || (err == nil) != (failed == 0) {
 						t.Errorf("%d closers have failed with %q, want %d: %v\n%v", failed, test.want, test.failed, err, r)
 					}
 				})
