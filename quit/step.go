@@ -163,11 +163,11 @@ func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 	}
 	if first {
 		s.watch.Stop()
-		if s.late() {
-			close(s.done)
-		}
 	}
 	s.q.logEnd(s, now, err, abandoned, first)
+	if first && s.late() {
+		close(s.done) // now that the log has the record for which runLate waits
+	}
 	return first, name
 }
 
