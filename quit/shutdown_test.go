@@ -420,8 +420,9 @@ type oddErr struct {
 
 func (c oddErr) Err() error { return c.err }
 
-// TestContextErrorPanics gives Shutdown a context that is done with an error that
-// has no text: the call returns it and warns, like that of any such context.
+// TestContextErrorPanics gives Shutdown a context that is done with an error
+// that has no text: the call returns it and warns, like that of any such
+// context.
 func TestContextErrorPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -444,8 +445,8 @@ func TestContextErrorPanics(t *testing.T) {
 
 // TestResultAfterDeadline has closers that hang register others when their time
 // is up, so that the shutdown ends a little after the deadline of the context
-// given to it. The call that has set the limit waits that long; another one whose
-// context is done returns at once.
+// given to it. The call that has set the limit waits that long; another one
+// whose context is done returns at once.
 func TestResultAfterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
