@@ -462,9 +462,9 @@ func TestBlockedLogOfChildren(t *testing.T) {
 	})
 }
 
-// TestFailureThatCameUp has an event fail, so that the one that it is registered
-// with fires with the same cause. That one has the cause in its result once, even
-// if the step of the event cannot tell of it.
+// TestFailureThatCameUp has an event fail, so that the one that it is
+// registered with fires with the same cause. That one has the cause in its
+// result once, even if the step of the event cannot tell of it.
 func TestFailureThatCameUp(t *testing.T) {
 	for _, test := range []struct {
 		name  string
