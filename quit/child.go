@@ -83,14 +83,28 @@ func (q *QuitEvent) fireAll(cause error) (fired bool) {
 }
 
 // fireUp fires the events that have these entries, and those above them. One that
-// has fired before, and so a ring of events, ends the way up, and so does an entry
-// that ignores the cause.
+// has fired before, and so a ring of events, ends the way up. An entry that
+// ignores some errors is for a goroutine of its own, since to ask it is to call
+// user code.
 func fireUp(entries []*entry, cause error) {
 	for len(entries) > 0 {
 		e := entries[len(entries)-1]
 		entries = entries[:len(entries)-1]
-		if e.ignore.counts(cause) != nil && e.q.fire(cause) {
+		if e.ignore != nil {
+			go e.fireUnlessIgnored(cause) // ends when the entry's funcs return
+		} else if e.q.fire(cause) {
 			entries = append(entries, e.q.parents.failed(cause, true)...)
 		}
 	}
+}
+
+// fireUnlessIgnored is fireUp for an entry that may ignore the cause.
+func (e *entry) fireUnlessIgnored(cause error) {
+	counts := true // even if a func calls Goexit
+	defer func() {
+		if counts && e.q.fire(cause) {
+			fireUp(e.q.parents.failed(cause, true), cause)
+		}
+	}()
+	counts = e.ignore.counts(cause) != nil
 }
