@@ -12,9 +12,16 @@ import (
 // is in the result of a parent once, under the event's step.
 type parents struct {
 	mu      sync.Mutex // guards the fields below; a leaf
-	entries map[*entry]struct{}
+	entries map[*entry]parent
 	failure error // the cause, if the event has fired with a failure
 	up      bool  // the failure is that of an event in this one
+}
+
+// parent is an event with which another one is registered, and what of the failures
+// of that one it ignores: an entry forgets it when it is taken out.
+type parent struct {
+	q      *QuitEvent
+	ignore *ignore
 }
 
 // add adds e, and returns the failure with which the event has fired before, if
@@ -23,9 +30,9 @@ func (p *parents) add(e *entry) (failure error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.entries == nil {
-		p.entries = make(map[*entry]struct{})
+		p.entries = make(map[*entry]parent)
 	}
-	p.entries[e] = struct{}{}
+	p.entries[e] = parent{e.q, e.ignore}
 	return p.failure
 }
 
@@ -36,12 +43,12 @@ func (p *parents) remove(e *entry) {
 }
 
 // failed notes that the event has fired with a failure, its own or one that has
-// come up, and returns its entries. One that is added later learns of it in add.
-func (p *parents) failed(cause error, up bool) []*entry {
+// come up, and returns its parents. One that is added later learns of it in add.
+func (p *parents) failed(cause error, up bool) []parent {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failure, p.up = cause, up
-	return slices.Collect(maps.Keys(p.entries))
+	return slices.Collect(maps.Values(p.entries))
 }
 
 // cameUp returns the failure with which the event has fired, if it is that of an
@@ -82,29 +89,28 @@ func (q *QuitEvent) fireAll(cause error) (fired bool) {
 	return true
 }
 
-// fireUp fires the events that have these entries, and those above them. One that
-// has fired before, and so a ring of events, ends the way up. An entry that
-// ignores some errors is for a goroutine of its own, since to ask it is to call
-// user code.
-func fireUp(entries []*entry, cause error) {
-	for len(entries) > 0 {
-		e := entries[len(entries)-1]
-		entries = entries[:len(entries)-1]
-		if e.ignore != nil {
-			go e.fireUnlessIgnored(cause) // ends when the entry's funcs return
-		} else if e.q.fire(cause) {
-			entries = append(entries, e.q.parents.failed(cause, true)...)
+// fireUp fires these events, and those above them. One that has fired before, and
+// so a ring of events, ends the way up. One that ignores some errors is for a
+// goroutine of its own, since to ask it is to call user code.
+func fireUp(todo []parent, cause error) {
+	for len(todo) > 0 {
+		up := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if up.ignore != nil {
+			go up.fireUnlessIgnored(cause) // ends when the funcs of ignore return
+		} else if up.q.fire(cause) {
+			todo = append(todo, up.q.parents.failed(cause, true)...)
 		}
 	}
 }
 
-// fireUnlessIgnored is fireUp for an entry that may ignore the cause.
-func (e *entry) fireUnlessIgnored(cause error) {
+// fireUnlessIgnored is fireUp for one that may ignore the cause.
+func (up parent) fireUnlessIgnored(cause error) {
 	counts := true // even if a func calls Goexit
 	defer func() {
-		if counts && e.q.fire(cause) {
-			fireUp(e.q.parents.failed(cause, true), cause)
+		if counts && up.q.fire(cause) {
+			fireUp(up.q.parents.failed(cause, true), cause)
 		}
 	}()
-	counts = e.ignore.counts(cause) != nil
+	counts = up.ignore.counts(cause) != nil
 }

@@ -677,3 +677,29 @@ func explore(t *testing.T, closers int, nested, concurrent bool) {
 	}
 	t.Logf("%d closers: %d states, in %d of them the shutdown has ended; %d operations tried", closers, len(nodes), ends, tried)
 }
+
+// TestRelimit replaces a deadline that was a mistake: only its own one, and not
+// once the shutdown has started, of which the steps have their shares.
+func TestRelimit(t *testing.T) {
+	mine, others := context.WithoutCancel(t.Context()), context.Background()
+	for _, test := range []struct {
+		name    string
+		base    context.Context
+		started bool
+		want    time.Duration
+	}{
+		{name: "mine", base: mine, want: 20 * time.Second},
+		{name: "another caller's", base: others, want: 10 * time.Second},
+		{name: "started", base: mine, started: true, want: 10 * time.Second},
+	} {
+		s := new(schedule)
+		s.limit(mine, nil, start, start.Add(10*time.Second))
+		if test.started {
+			s.open(start, nil)
+		}
+		s.relimit(test.base, start, start.Add(20*time.Second))
+		if got := s.deadline.Sub(start); got != test.want {
+			t.Errorf("%s: the shutdown has %v, want %v", test.name, got, test.want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -50,6 +51,34 @@ func TestLog(t *testing.T) {
 			t.Log(log)
 		}
 	})
+}
+
+// TestLogDefault has the default logger be replaced while its handler is slow: each
+// record goes to the one that was the default when it was made.
+func TestLogDefault(t *testing.T) {
+	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
+	defer func() {
+		slog.SetDefault(logger)
+		log.SetOutput(out) // which SetDefault has changed
+		log.SetFlags(flags)
+	}()
+	slow := make(chan struct{})
+	var before, after strings.Builder
+	slog.SetDefault(slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		<-slow
+		return before.Write(p)
+	}), nil)))
+	q := quit.NewQuitEvent()
+	q.Fail(errors.New("failure"))
+	slog.SetDefault(slog.New(slog.NewTextHandler(&after, nil)))
+	close(slow)
+	q.GracefulStop()
+	for name, got := range map[string][2]string{"failed": {before.String(), after.String()},
+		"fired": {before.String(), after.String()}, "stopped": {after.String(), before.String()}} {
+		if want := "quit: " + name; !strings.Contains(got[0], want) || strings.Contains(got[1], want) {
+			t.Errorf("before the change the log has\n%s\nand after it\n%s", &before, &after)
+		}
+	}
 }
 
 // TestLogDelay has a long Delay, which is meant to take its time: nobody is warned.

@@ -270,6 +270,23 @@ func TestFailureOfMany(t *testing.T) {
 	}
 }
 
+// TestFailureWhileParentEnds has a child fail while its parent shuts it down: the
+// failure is in the result, or came after the child's end.
+func TestFailureWhileParentEnds(t *testing.T) {
+	for range 100 {
+		q, child := quietEvent(), quietEvent()
+		failure := errors.New("failure")
+		q.RegisterQuitCloser(child, quit.Ignore(errors.New("another")))
+		var wg sync.WaitGroup
+		wg.Go(func() { child.Fail(failure) })
+		wg.Go(q.GracefulStop)
+		wg.Wait()
+		if err := q.Shutdown(t.Context()); errors.Is(err, failure) != errors.Is(child.Shutdown(t.Context()), failure) {
+			t.Errorf("Shutdown() = %v, and that of the child %v", err, child.Shutdown(t.Context()))
+		}
+	}
+}
+
 // TestChildHangs has six closers of a child hang. All six failures are in the
 // result of the parent: its own limit does not hide them.
 func TestChildHangs(t *testing.T) {

@@ -95,10 +95,11 @@ func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister
 	if child == nil {
 		return e.register()
 	}
+	up := parent{q, e.ignore}
 	cause := child.parents.add(e)
 	remove := e.register()
 	if cause != nil { // it has failed already
-		fireUp([]*entry{e}, cause)
+		fireUp([]parent{up}, cause)
 	}
 	return func() bool {
 		child.parents.remove(e)

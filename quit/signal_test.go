@@ -163,6 +163,27 @@ func TestStopWaitsForSignal(t *testing.T) {
 	}
 }
 
+// TestEndAfterLeave keeps an event from leaving what the process does with signals
+// when its shutdown ends: as long as it has not, no caller is told of the end.
+func TestEndAfterLeave(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	q := quietEvent()
+	q.Fire()
+	release := q.HoldPipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		q.GracefulStop()
+	}()
+	for range 1000 {
+		if runtime.Gosched(); isClosed(ended) {
+			t.Fatal("the shutdown has ended, and the event still takes part in signals")
+		}
+	}
+	release()
+	<-ended
+}
+
 // TestChangeOfEvents has one event after the other handle signals, and end. One
 // that has ended is kept by what the process does with signals only until the next
 // one comes.
