@@ -90,13 +90,27 @@ func (q *QuitEvent) fireAll(cause error) (fired bool) {
 }
 
 // fireUp fires these events, and those above them. One that has fired before, and
-// so a ring of events, ends the way up, and so does one that ignores the cause.
+// so a ring of events, ends the way up. One that ignores some errors is for a
+// goroutine of its own, since to ask it is to call user code.
 func fireUp(todo []parent, cause error) {
 	for len(todo) > 0 {
 		up := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if up.ignore.counts(cause) != nil && up.q.fire(cause) {
+		if up.ignore != nil {
+			go up.fireUnlessIgnored(cause) // ends when the funcs of ignore return
+		} else if up.q.fire(cause) {
 			todo = append(todo, up.q.parents.failed(cause, true)...)
 		}
 	}
+}
+
+// fireUnlessIgnored is fireUp for one that may ignore the cause.
+func (up parent) fireUnlessIgnored(cause error) {
+	counts := true // even if a func calls Goexit
+	defer func() {
+		if counts && up.q.fire(cause) {
+			fireUp(up.q.parents.failed(cause, true), cause)
+		}
+	}()
+	counts = up.ignore.counts(cause) != nil
 }

@@ -515,9 +515,9 @@ func drainStacks(t *testing.T, q *quit.QuitEvent) string {
 	}
 }
 
-// TestStacksOfWorkerAlone has a worker fire the event and hold up the drain, while
-// the log handler is blocked. Only the worker is shown: the log's goroutine, which
-// its fire has started, holds up no drain.
+// TestStacksOfWorkerAlone has a worker fire the event and hold up the drain,
+// while the log handler is blocked. Only the worker is shown: the log's
+// goroutine, which its fire has started, holds up no drain.
 func TestStacksOfWorkerAlone(t *testing.T) {
 	hang, handling := make(chan struct{}), make(chan struct{})
 	var once sync.Once

@@ -705,9 +705,9 @@ func TestLogHandlersFailEachOther(t *testing.T) {
 	})
 }
 
-// TestLogAfterEnd has failures after the end, of which only the log tells. It has
-// them when the call returns, unless the handler needs longer than a second or it
-// is the handler that calls.
+// TestLogAfterEnd has failures after the end, of which only the log tells. It
+// has them when the call returns, unless the handler needs longer than a second
+// or it is the handler that calls.
 func TestLogAfterEnd(t *testing.T) {
 	for _, test := range []struct {
 		name string

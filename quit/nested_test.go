@@ -479,9 +479,9 @@ func TestBlockedLogOfChildren(t *testing.T) {
 	})
 }
 
-// TestFailureThatCameUp has an event fail, so that the one that it is registered
-// with fires with the same cause. That one has the cause in its result once, even
-// if the step of the event cannot tell of it.
+// TestFailureThatCameUp has an event fail, so that the one that it is
+// registered with fires with the same cause. That one has the cause in its
+// result once, even if the step of the event cannot tell of it.
 func TestFailureThatCameUp(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -565,10 +565,11 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 				leaf.Fail(test.err)
 			},
 		} {
-			t.Run(test.name+"/"+when, func(t *testing.T) {
+			inBubble := func(t *testing.T) {
 				top, q, child := quietEvent(), quietEvent(), quietEvent()
 				top.RegisterQuitCloser(q)
 				fail(q, child)
+				synctest.Wait() // for the goroutine that asks what is ignored
 				if !child.HasFired() || q.HasFired() != test.up || top.HasFired() != test.up {
 					t.Errorf("HasFired() = %v, above %v and %v, want true, %v and %v",
 						child.HasFired(), q.HasFired(), top.HasFired(), test.up, test.up)
@@ -576,7 +577,8 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 				if err := top.Shutdown(t.Context()); (err != nil) != test.up || errors.Is(test.err, lost) != errors.Is(err, lost) {
 					t.Errorf("Shutdown() = %v, want a failure: %v", err, test.up)
 				}
-			})
+			}
+			t.Run(test.name+"/"+when, func(t *testing.T) { synctest.Test(t, inBubble) })
 		}
 	}
 }

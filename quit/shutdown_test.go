@@ -369,6 +369,10 @@ func TestContextValueMisbehaves(t *testing.T) {
 			},
 		},
 		{
+			name: "blocks", failed: 4, want: "abandoned after ",
+			value: func(_ bool, hang chan struct{}) any { <-hang; return nil },
+		},
+		{
 			name: "ends its goroutine", failed: 4, want: "called runtime.Goexit",
 			value: func(bool, chan struct{}) any { runtime.Goexit(); return nil },
 		},
@@ -384,6 +388,7 @@ func TestContextValueMisbehaves(t *testing.T) {
 					defer close(hang)
 					q := quietEvent()
 					q.Timeout = 10 * time.Second
+					q.Delay = time.Second // which, like the drain, needs no values
 					q.Concurrent = concurrent
 					for range 3 {
 						q.RegisterStopFunc(func() {})
@@ -405,11 +410,14 @@ func TestContextValueMisbehaves(t *testing.T) {
 					}
 					failed := 0
 					for _, s := range r.Steps {
+						if s.Site == "" && s.Err != nil {
+							t.Errorf("the step %s has failed with %v", s.Name, s.Err)
+						}
 						if s.Site != "" && s.Err != nil && strings.Contains(s.Err.Error(), test.want) {
 							failed++
 						}
 					}
-					if failed != test.failed || len(r.Steps) != 5 || (err == nil) != (failed == 0) {
+					if failed != test.failed || len(r.Steps) != 6 || (err == nil) != (failed == 0) {
 						t.Errorf("%d closers have failed with %q, want %d: %v\n%v", failed, test.want, test.failed, err, r)
 					}
 				})
@@ -431,8 +439,9 @@ type oddErr struct {
 
 func (c oddErr) Err() error { return c.err }
 
-// TestContextErrorPanics gives Shutdown a context that is done with an error that
-// has no text: the call returns it and warns, like that of any such context.
+// TestContextErrorPanics gives Shutdown a context that is done with an error
+// that has no text: the call returns it and warns, like that of any such
+// context.
 func TestContextErrorPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -450,5 +459,50 @@ func TestContextErrorPanics(t *testing.T) {
 		if log := logged(); !strings.Contains(log, `level=WARN msg="quit: Shutdown was called with a context that is done" err=`) {
 			t.Errorf("the log has no warning:\n%s", log)
 		}
+	})
+}
+
+// TestResultAfterDeadline has closers that hang register others when their time
+// is up, so that the shutdown ends a little after the deadline of the context
+// given to it. The call that has set the limit waits that long; another one
+// whose context is done returns at once.
+func TestResultAfterDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		const limit, closers = 10 * time.Second, 4
+		q := quietEvent()
+		var register func(more int)
+		register = func(more int) {
+			q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+				<-ctx.Done()
+				if more > 0 {
+					register(more - 1)
+				}
+				<-hang
+				return nil
+			}))
+		}
+		register(closers - 1)
+		failure := errors.New("failure")
+		q.RegisterCloser(closerFunc(func() error { return failure }))
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			<-q.Done()
+			if err, took := q.Shutdown(ctx), time.Since(start); err != ctx.Err() || took != limit {
+				t.Errorf("another call with the same deadline: %v after %v, want %v after %v", err, took, ctx.Err(), limit)
+			}
+		})
+		err := q.Shutdown(context.WithValue(ctx, key{}, "the first"))
+		if took := time.Since(start); took <= limit || took > limit+time.Second {
+			t.Errorf("the shutdown took %v, want a little more than %v", took, limit)
+		}
+		if n := strings.Count(fmt.Sprint(err), ": abandoned after "); n != closers || !errors.Is(err, failure) {
+			t.Errorf("Shutdown(ctx) = %v, want %d abandoned closers and %v", err, closers, failure)
+		}
+		wg.Wait()
 	})
 }

@@ -90,6 +90,9 @@ func stepOf(ctx context.Context) *step {
 
 // run calls the closer. When it has returned, the caller asks for the next step.
 func (s *step) run(base context.Context) {
+	if s.site == 0 { // it calls no code of the user, and so must not ask for values, which may block
+		base = context.Background()
+	}
 	// The timer is made stopped and then started, so that look finds it. It comes
 	// first, since the values of base are the user's.
 	const never = 1<<63 - 1
@@ -160,11 +163,11 @@ func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 	}
 	if first {
 		s.watch.Stop()
-		if s.late() {
-			close(s.done)
-		}
 	}
 	s.q.logEnd(s, now, err, abandoned, first)
+	if first && s.late() {
+		close(s.done) // now that the log has the record for which runLate waits
+	}
 	return first, name
 }
 
