@@ -2,6 +2,7 @@ package quit_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/gracefulgo/graceful/quit"
 )
@@ -369,3 +371,120 @@ func TestGoWaitsForStarted(t *testing.T) {
 }
 
 var _ quit.QuitCloser = (*quit.QuitEvent)(nil)
+
+// TestGiveUpCounts has a wait give up: it says how many are counted then, and
+// not how many there were when it began.
+func TestGiveUpCounts(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		then func(q *quit.QuitEvent) // during the drain, which began with three
+		want string
+	}{
+		{name: "as many", then: func(*quit.QuitEvent) {}, want: "3 goroutines left"},
+		{name: "less", then: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.DoneGoroutine() }, want: "1 goroutine left"},
+		{name: "more", then: func(q *quit.QuitEvent) { q.AddGoroutine() }, want: "4 goroutines left"},
+		{name: "others", then: func(q *quit.QuitEvent) {
+			q.AddGoroutine()
+			for range 3 {
+				q.DoneGoroutine()
+			}
+			q.AddGoroutine()
+		}, want: "2 goroutines left"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := quietEvent()
+				for range 3 {
+					q.AddGoroutine()
+				}
+				go func() {
+					<-q.Done()
+					time.Sleep(18500 * ms) // in the last wait of the drain's share, from 18 s to 19.2 s
+					test.then(q)
+				}()
+				if err := q.Shutdown(t.Context()); !strings.Contains(fmt.Sprint(err), "drain: "+test.want) {
+					t.Errorf("Shutdown() = %v, want %q", err, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestCountOnceClosed counts on many stripes before they are closed by a wait,
+// and after: a report reads neither the marks nor what strayed to a closed
+// stripe.
+func TestCountOnceClosed(t *testing.T) {
+	q := quietEvent()
+	want := func(n int) {
+		t.Helper()
+		if got := q.Report().Goroutines; got != n {
+			t.Errorf("Report().Goroutines = %d, want %d", got, n)
+		}
+	}
+	want(0)
+	onManyStacks(q.AddGoroutine)
+	want(100)
+	onManyStacks(q.DoneGoroutine)
+	want(0)
+	q.WaitGoroutines()
+	want(0)
+	q.AddGoroutine()
+	want(1)
+	onManyStacks(q.AddGoroutine)
+	want(101)
+	onManyStacks(q.DoneGoroutine)
+	q.DoneGoroutine()
+	want(0)
+	q.WaitGoroutines()
+	q.AddGoroutine()
+	want(1)
+}
+
+// onManyStacks calls f in a hundred goroutines, and waits for them.
+func onManyStacks(f func()) {
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(f)
+	}
+	wg.Wait()
+}
+
+// TestTurnedAwayTouchesNothing has TryAddGoroutine and Go called after the fire:
+// they look before they count, so that a crowd that is turned away costs the
+// drain nothing.
+func TestTurnedAwayTouchesNothing(t *testing.T) {
+	q := quietEvent()
+	q.Fire()
+	if q.TryAddGoroutine() || q.Go(func(context.Context) error { return nil }) {
+		t.Error("TryAddGoroutine or Go = true after the fire")
+	}
+	if q.HasCounted() {
+		t.Error("the counter was touched by those that were turned away")
+	}
+}
+
+// TestNegativeIsNotShown has a counter below zero: the report shows none, and the
+// error of the shutdown tells it.
+func TestNegativeIsNotShown(t *testing.T) {
+	for _, waited := range []bool{false, true} {
+		q := quietEvent()
+		if waited {
+			q.WaitGoroutines()
+		}
+		q.DoneGoroutine()
+		q.DoneGoroutine()
+		if n := q.Report().Goroutines; n != 0 {
+			t.Errorf("Report().Goroutines = %d, want 0", n)
+		}
+		if text := q.Report().String(); strings.Contains(text, "-1") || strings.Contains(text, "-2") {
+			t.Errorf("the report shows a negative number:\n%s", text)
+		}
+		err := q.Shutdown(t.Context())
+		if want := "quit: DoneGoroutine was called 2 times more than AddGoroutine"; fmt.Sprint(err) != want {
+			t.Errorf("Shutdown() = %v, want %q", err, want)
+		}
+		if r := q.Report(); r.Goroutines != 0 || strings.Contains(r.String(), "-2") {
+			t.Errorf("the report after the end shows a negative number:\n%s", r)
+		}
+	}
+}

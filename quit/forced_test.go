@@ -382,3 +382,131 @@ func untilInTime(t *testing.T, try func() (inTime bool)) {
 	}
 	t.Error("the machine was too slow, 50 times of 50")
 }
+
+// noStacks hangs in a closer, and has stacks that never come.
+var noStacks = process.NewProgram("no stacks", func([]string) {
+	quit.OnStacks(hang)
+	q := &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
+	q.RegisterStopFunc(hangInCloser, quit.Name("hung closer"))
+	sayReady(1)
+	q.WaitSignal()
+})
+
+// TestChildForcedEndWithoutStacks has the process end in any case, and tell what
+// runs.
+func TestChildForcedEndWithoutStacks(t *testing.T) {
+	t.Parallel()
+	untilInTime(t, func() (inTime bool) {
+		p := noStacks.Start(t)
+		p.Expect("ready")
+		p.Signal(syscall.SIGTERM)
+		p.Expect("hanging")
+		time.Sleep(windowOver)
+		start := time.Now()
+		p.Signal(os.Interrupt)
+		p.WantEnd("exit status 130")
+		// A second for the stacks, and as much to write what there is.
+		if inTime = time.Since(start) < 1900*time.Millisecond; inTime {
+			wantStderr(t, p, "quit: received signal: interrupt, ending at once", "▸ hung closer")
+		}
+		if strings.Contains(p.Stderr(), "quit_test.hangInCloser") {
+			t.Errorf("stderr has stacks:\n%s", p.Stderr())
+		}
+		return inTime
+	})
+}
+
+// starting is stopped while main still starts: its first closer is registered,
+// and the next takes its time to be made.
+var starting = process.NewProgram("starting", func([]string) {
+	q := &quit.QuitEvent{Timeout: -1}
+	q.NotifySignal()
+	q.RegisterStopFunc(func() {}, quit.Name("first closer"))
+	process.Say("starting")
+	<-q.Done()
+	process.Say("fired, Go %t", q.Go(func(context.Context) error { return nil }, quit.Name("late goroutine")))
+	process.Listen()
+	q.RegisterStopFunc(func() { process.Say("closed") }, quit.Name("second closer"))
+	process.Say("returned %v", q.WaitSignal())
+})
+
+// TestChildSignalDuringStart has a signal that comes before main waits for one:
+// main goes on, and closes all that it has made by then; an interrupt more ends
+// the process, and the report is the plan.
+func TestChildSignalDuringStart(t *testing.T) {
+	t.Parallel()
+	start := func(t *testing.T) *process.Process {
+		p := starting.Start(t)
+		p.Expect("starting")
+		p.Signal(syscall.SIGTERM)
+		p.Expect("fired, Go false")
+		return p
+	}
+	t.Run("goes on", func(t *testing.T) {
+		t.Parallel()
+		p := start(t)
+		p.Tell()
+		p.Expect("closed", "returned <nil>")
+		p.WantEnd("exit status 0")
+		wantStderr(t, p, "late goroutine")
+	})
+	t.Run("forced end", func(t *testing.T) {
+		t.Parallel()
+		untilInTime(t, func() bool {
+			p := start(t)
+			time.Sleep(windowOver)
+			if !endAtOnce(t, p) {
+				return false
+			}
+			wantStderr(t, p, "ending at once", "first closer")
+			return true
+		})
+	})
+}
+
+// TestChildForcedEndTwice has interrupts go on coming while the process ends: it
+// ends once, and stderr tells it once.
+func TestChildForcedEndTwice(t *testing.T) {
+	t.Parallel()
+	p := noStacks.Start(t) // so that the end takes a second
+	p.Expect("ready")
+	p.Signal(syscall.SIGTERM)
+	p.Expect("hanging")
+	time.Sleep(windowOver)
+	for range 5 {
+		p.Process.Signal(os.Interrupt) // unless it has ended
+		time.Sleep(apart)
+	}
+	p.WantEnd("exit status 130")
+	if n := strings.Count(p.Stderr(), "ending at once"); n > 1 {
+		t.Errorf("stderr tells %d times that the process ends:\n%s", n, p.Stderr())
+	}
+}
+
+// lastEvent hangs in main's last lines, in the shutdown of an event that handles
+// no signals. The one that did has ended.
+var lastEvent = process.NewProgram("last event", func([]string) {
+	q, last := quietEvent(), &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
+	sayReady(1)
+	q.WaitSignal()
+	last.RegisterStopFunc(hangInCloser, quit.Name("hung closer"))
+	last.GracefulStop()
+})
+
+// TestChildForcedEndOfUnheard wants the report of an event of which no handler
+// of signals knows.
+func TestChildForcedEndOfUnheard(t *testing.T) {
+	t.Parallel()
+	untilInTime(t, func() bool {
+		p := lastEvent.Start(t)
+		p.Expect("ready")
+		p.Signal(syscall.SIGTERM)
+		p.Expect("hanging")
+		time.Sleep(windowOver)
+		if !endAtOnce(t, p) {
+			return false
+		}
+		wantStderr(t, p, "▸ hung closer", "quit_test.hangInCloser")
+		return true
+	})
+}
