@@ -327,38 +327,6 @@ func TestChildForcedEndOfOther(t *testing.T) {
 	}
 }
 
-// noStacks hangs in a closer, and its stacks cannot be had.
-var noStacks = process.NewProgram("no stacks", func([]string) {
-	q := &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
-	quit.OnStacks(hang)
-	q.RegisterStopFunc(hangInCloser, quit.Name("hung closer"))
-	sayReady(1)
-	q.WaitSignal()
-})
-
-// TestChildForcedEndWithoutStacks ends a process whose stacks take for ever: after
-// a second it tells of its steps without them.
-func TestChildForcedEndWithoutStacks(t *testing.T) {
-	t.Parallel()
-	untilInTime(t, func() bool {
-		p := noStacks.Start(t)
-		p.Expect("ready")
-		p.Signal(syscall.SIGTERM)
-		p.Expect("hanging")
-		time.Sleep(windowOver)
-		start := time.Now()
-		p.Signal(syscall.SIGINT)
-		p.WantEnd("exit status 130")
-		if strings.Contains(p.Stderr(), "▸ hung closer") {
-			return true
-		}
-		if time.Since(start) < 3*time.Second { // of which it may take two
-			t.Errorf("stderr does not tell of the closer:\n%s", p.Stderr())
-		}
-		return false
-	})
-}
-
 // endAtOnce sends the interrupt that ends p at once. It reports false if that
 // took so long that p may have ended without the stacks, for which it waits no
 // longer than a second.

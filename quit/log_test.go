@@ -94,6 +94,31 @@ func TestLogDelay(t *testing.T) {
 	})
 }
 
+// TestLogOfInnermost has an event within an event within another, with a handler
+// that is slow. No step waits for it, but the end of the outermost shutdown does.
+func TestLogOfInnermost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child := quietEvent(), quietEvent()
+		q.Timeout = 100 * time.Second
+		var last time.Time
+		stopped := false
+		innermost := eventWith(func(r slog.Record) {
+			time.Sleep(time.Second)
+			last, stopped = time.Now(), r.Message == "quit: stopped"
+		})
+		child.RegisterQuitCloser(innermost)
+		q.RegisterQuitCloser(child)
+		start := time.Now()
+		q.GracefulStop()
+		if !stopped || !time.Now().Equal(last) {
+			t.Errorf("the shutdown ended after %v, the last record was taken after %v", time.Since(start), last.Sub(start))
+		}
+		if took := q.Report().Ended.Sub(start); took != 0 {
+			t.Errorf("the steps took %v, want none", took)
+		}
+	})
+}
+
 // callingHandler is a log handler that calls the event it is the handler of,
 // but not in the calls that it causes itself.
 type callingHandler struct {

@@ -85,8 +85,10 @@ func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
 	s, now := stepOf(ctx), time.Now()
 	q.sched.limit(valuesOf(ctx), s, now, q.deadlineWithin(s.deadline, now))
 	q.Fire()
-	q.open()
+	// The wait is there before the steps begin that may close a ring of events with
+	// it, so it is always the same one of the ring that does not wait.
 	leave, ok := tryWait([]*step{s}, &q.node)
+	q.open()
 	if !ok {
 		return nil
 	}
