@@ -188,7 +188,7 @@ func TestChangedTellsAll(t *testing.T) {
 // what one report tells is true at once.
 func TestReportIsOneMoment(t *testing.T) {
 	rounds := 300
-	if testing.Short() || underRace {
+	if testing.Short() || quit.UnderRace {
 		rounds = 100
 	}
 	for round := range rounds {

@@ -82,7 +82,7 @@ func hangInCrowd(hang chan struct{}) { <-hang }
 // AfterDrain closer does not wait for it.
 func TestCrowdInDrain(t *testing.T) {
 	n := 20_000
-	if underRace {
+	if quit.UnderRace {
 		n = 5000
 	}
 	synctest.Test(t, func(t *testing.T) {

@@ -608,6 +608,9 @@ func TestExplore(t *testing.T) {
 		for _, nested := range []bool{false, true} {
 			t.Run(fmt.Sprintf("Nested=%v,Concurrent=%v", nested, concurrent), func(t *testing.T) {
 				t.Parallel()
+				if nested && UnderRace && *exploreClosers == 0 {
+					t.Skip("it takes ten times as long with the race detector, and is no test of races")
+				}
 				closers := 4
 				if nested {
 					closers = 0

@@ -411,7 +411,7 @@ func TestVeryDeepChain(t *testing.T) {
 	} {
 		t.Run(test.timeout.String(), func(t *testing.T) {
 			depth := test.depth
-			if testing.Short() || underRace {
+			if testing.Short() || quit.UnderRace {
 				depth /= 20
 			}
 			var called atomic.Int32

@@ -1,6 +1,6 @@
 //go:build !race
 
-package quit_test
+package quit
 
-// underRace says that the race detector is on. It allows 8128 goroutines.
-const underRace = false
+// UnderRace says that the race detector is on. It allows 8128 goroutines.
+const UnderRace = false

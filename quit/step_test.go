@@ -434,7 +434,7 @@ func TestExtremeTimeouts(t *testing.T) {
 // TestHugeError has errors of 10 MB: in one line, in many, and not text.
 func TestHugeError(t *testing.T) {
 	size := 10 << 20
-	if testing.Short() || underRace {
+	if testing.Short() || quit.UnderRace {
 		size /= 10
 	}
 	for name, text := range map[string]string{
