@@ -176,7 +176,7 @@ func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 func (s *step) look() {
 	now := time.Now()
 	if s.abandonable() && !now.Before(s.last) {
-		s.abandon(now)
+		s.abandon()
 		return
 	}
 	s.watch.Reset(s.nextLook(now))
@@ -197,8 +197,8 @@ func (s *step) abandonable() bool { return !s.last.IsZero() && s.site != 0 }
 // Then the goroutines that hang are found: what the end of the context has woken
 // has had an eighth of the share to end by now, so these are the ones that
 // really hang.
-func (s *step) abandon(now time.Time) {
-	err := error(&overdue{fmt.Sprintf("abandoned after %v", now.Sub(s.start).Round(time.Millisecond))})
+func (s *step) abandon() {
+	err := error(&overdue{fmt.Sprintf("abandoned after %v", s.last.Sub(s.start).Round(time.Millisecond))})
 	ended, name := s.finish(err, true)
 	if !ended {
 		return
