@@ -88,7 +88,8 @@ type record struct {
 type records struct {
 	mu        sync.Mutex // guards the fields below; a leaf
 	waiting   []record
-	lost      int // since the last record about lost ones
+	lost      int          // since the last record about lost ones
+	logger    *slog.Logger // of the last record that was taken
 	lostDebug int
 	handing   bool          // there is one
 	empty     chan struct{} // closed when it ends; nil if nobody waits for that
@@ -139,7 +140,8 @@ func (q *QuitEvent) handOver() {
 			return
 		}
 		if !asked { // with a record in hand: a handler whose Enabled calls Goexit loses one each time
-			l.noDebug.Store(!enabled(q.logger(), slog.LevelDebug))
+			// Of the record's Logger: the field may be set by now that was read then.
+			l.noDebug.Store(!enabled(r.logger, slog.LevelDebug))
 		}
 		r.handle(q)
 	}
@@ -158,10 +160,11 @@ func (l *records) take() (r record, ok bool) {
 		r = l.waiting[0]
 		l.waiting[0] = record{} // to be collected
 		l.waiting = l.waiting[1:]
+		l.logger = r.logger
 		return r, true
 	case lost > 0:
 		l.lost, l.lostDebug = 0, 0
-		return record{at: time.Now(), level: slog.LevelWarn, msg: msgRecordsLost, attrs: []slog.Attr{slog.Int("records", lost)}}, true
+		return record{at: time.Now(), level: slog.LevelWarn, msg: msgRecordsLost, logger: l.logger, attrs: []slog.Attr{slog.Int("records", lost)}}, true
 	}
 	l.waiting, l.lostDebug, l.handing = nil, 0, false
 	if l.empty != nil {
