@@ -73,6 +73,9 @@ func main() {
 	q.Go(func(ctx context.Context) error {
 		defer q.Fire() // done: there is nothing to wait for
 		text, ok, err := compare(ctx, p)
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err() // interrupted: nothing is lost
+		}
 		if err != nil {
 			return err
 		}
