@@ -14,8 +14,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestChanged goes through the life of an event with one in it, and looks at what
-// closes the channel of a report that was taken just before.
+// TestChanged goes through the life of an event with one in it, and looks at
+// what closes the channel of a report that was taken just before.
 func TestChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child, inner := quietEvent(), quietEvent(), quietEvent()
@@ -36,9 +36,16 @@ func TestChanged(t *testing.T) {
 			{name: "registration of an event", do: func() { q.RegisterQuitCloser(child, quit.Name("child")) }},
 			{name: "registration in it", do: func() { unregisterInner = child.RegisterStopFunc(func() {}) }},
 			{name: "unregister in it", do: func() { unregisterInner() }},
-			{name: "registration of an event in it", do: func() { child.RegisterQuitCloser(inner, quit.Name("inner")) }},
+			{
+				name: "registration of an event in it",
+				do:   func() { child.RegisterQuitCloser(inner, quit.Name("inner")) },
+			},
 			{name: "registration in that", do: func() { inner.RegisterStopFunc(wait) }},
-			{name: "counting", do: func() { q.AddGoroutine(); child.AddGoroutine(); inner.AddGoroutine() }, not: true},
+			{
+				name: "counting",
+				do:   func() { q.AddGoroutine(); child.AddGoroutine(); inner.AddGoroutine() },
+				not:  true,
+			},
 			{name: "counting down", do: func() { child.DoneGoroutine(); inner.DoneGoroutine() }, not: true},
 			{name: "Go", do: func() { q.Go(func(context.Context) error { return nil }) }, not: true},
 			{name: "a report", do: func() { _ = q.Report().String(); q.Report().Changed() }, not: true},
@@ -51,9 +58,16 @@ func TestChanged(t *testing.T) {
 			{name: "end of a step in the innermost", do: func() { step <- struct{}{}; synctest.Wait() }},
 			{name: "registration in the drain", do: func() { q.RegisterStopFunc(wait); synctest.Wait() }},
 			{name: "end of the drain", do: func() { q.DoneGoroutine(); synctest.Wait() }},
-			{name: "end of a step, and the end", do: func() { step <- struct{}{}; synctest.Wait(); ended = true }},
+			{
+				name: "end of a step, and the end",
+				do:   func() { step <- struct{}{}; synctest.Wait(); ended = true },
+			},
 			{name: "failure after the end", do: func() { q.Fail(failure) }, not: true},
-			{name: "registration after the end", do: func() { q.RegisterStopFunc(func() { panic("late") }) }, not: true},
+			{
+				name: "registration after the end",
+				do:   func() { q.RegisterStopFunc(func() { panic("late") }) },
+				not:  true,
+			},
 			{name: "time", do: func() { time.Sleep(time.Hour) }, not: true},
 		} {
 			before := q.Report()
@@ -134,8 +148,8 @@ func TestWatchersDoNotPileUp(t *testing.T) {
 	}
 }
 
-// TestChangedTellsAll has watchers follow events that change at random: each comes
-// to see the end, and what it saw last is what there is.
+// TestChangedTellsAll has watchers follow events that change at random: each
+// comes to see the end, and what it saw last is what there is.
 func TestChangedTellsAll(t *testing.T) {
 	seed := rand.Uint64()
 	for round := range uint64(100) {
@@ -184,8 +198,8 @@ func TestChangedTellsAll(t *testing.T) {
 	}
 }
 
-// TestReportIsOneMoment takes reports while an event fires, shuts down and ends:
-// what one report tells is true at once.
+// TestReportIsOneMoment takes reports while an event fires, shuts down and
+// ends: what one report tells is true at once.
 func TestReportIsOneMoment(t *testing.T) {
 	rounds := 300
 	if testing.Short() || quit.UnderRace {
@@ -258,8 +272,8 @@ func TestReportIsOneMoment(t *testing.T) {
 	}
 }
 
-// TestStepDeadline has steps with shares of all kinds: the report has the end of
-// each, which is when the context of the closer expires.
+// TestStepDeadline has steps with shares of all kinds: the report has the end
+// of each, which is when the context of the closer expires.
 func TestStepDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child := quietEvent(), quietEvent()

@@ -182,7 +182,8 @@ func TestSite(t *testing.T) {
 	}
 }
 
-// TestManyClosers has as many as the race detector bears; BenchmarkShutdown has a million.
+// TestManyClosers has as many as the race detector bears; BenchmarkShutdown has
+// a million.
 func TestManyClosers(t *testing.T) {
 	const many = 50_000
 	q := quietEvent()

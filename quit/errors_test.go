@@ -94,7 +94,8 @@ type someSignal struct{}
 func (someSignal) Signal()        {}
 func (someSignal) String() string { return "some signal" }
 
-// TestIgnoreKeepsTheRest ignores one of several errors, and what is no error of the closer.
+// TestIgnoreKeepsTheRest ignores one of several errors, and what is no error of
+// the closer.
 func TestIgnoreKeepsTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -171,7 +172,10 @@ func TestSignalAmongFailures(t *testing.T) {
 		fire func(q *quit.QuitEvent)
 		want error
 	}{
-		{name: "wrapped", fire: func(q *quit.QuitEvent) { q.Fail(fmt.Errorf("stopped: %w", &quit.SignalError{})) }},
+		{
+			name: "wrapped",
+			fire: func(q *quit.QuitEvent) { q.Fail(fmt.Errorf("stopped: %w", &quit.SignalError{})) },
+		},
 		{
 			name: "joined",
 			fire: func(q *quit.QuitEvent) { q.Fail(errors.Join(failure, &quit.SignalError{})) },
@@ -231,8 +235,17 @@ func TestIgnore(t *testing.T) {
 		{name: "none", err: ignored, opts: []quit.Option{quit.Ignore()}, want: "ignored"},
 		{name: "nil", err: ignored, opts: []quit.Option{quit.Ignore(nil)}, want: "ignored"},
 		{name: "wrapped", err: fmt.Errorf("w: %w", ignored), opts: []quit.Option{quit.Ignore(ignored)}},
-		{name: "several options", err: errors.Join(ignored, also), opts: []quit.Option{quit.Ignore(ignored), quit.Ignore(also)}},
-		{name: "joined", err: errors.Join(ignored, lost, ignored), opts: []quit.Option{quit.Ignore(ignored)}, want: "lost"},
+		{
+			name: "several options",
+			err:  errors.Join(ignored, also),
+			opts: []quit.Option{quit.Ignore(ignored), quit.Ignore(also)},
+		},
+		{
+			name: "joined",
+			err:  errors.Join(ignored, lost, ignored),
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "lost",
+		},
 		{
 			name: "joined deep",
 			err:  errors.Join(errors.Join(ignored, errors.Join(lost)), also),
@@ -257,10 +270,28 @@ func TestIgnore(t *testing.T) {
 			opts: []quit.Option{quit.Ignore(ignored)},
 			want: "ignored: lost",
 		},
-		{name: "two ignored in one text", err: fmt.Errorf("%w: %w", ignored, also), opts: []quit.Option{quit.Ignore(ignored, also)}},
-		{name: "slice", err: sliceError{ignored, lost}, opts: []quit.Option{quit.Ignore(ignored)}, want: "ignored\nlost"},
-		{name: "slice, in the other order", err: sliceError{lost, ignored}, opts: []quit.Option{quit.Ignore(ignored)}, want: "lost\nignored"},
-		{name: "slice, all ignored", err: sliceError{ignored, ignored}, opts: []quit.Option{quit.Ignore(ignored)}},
+		{
+			name: "two ignored in one text",
+			err:  fmt.Errorf("%w: %w", ignored, also),
+			opts: []quit.Option{quit.Ignore(ignored, also)},
+		},
+		{
+			name: "slice",
+			err:  sliceError{ignored, lost},
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "ignored\nlost",
+		},
+		{
+			name: "slice, in the other order",
+			err:  sliceError{lost, ignored},
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "lost\nignored",
+		},
+		{
+			name: "slice, all ignored",
+			err:  sliceError{ignored, ignored},
+			opts: []quit.Option{quit.Ignore(ignored)},
+		},
 		{
 			name: "wraps nil",
 			err:  &wrapsNil{also},
@@ -281,7 +312,12 @@ func TestIgnore(t *testing.T) {
 		},
 		{name: "func", err: fmt.Errorf("w: %w", ignored), opts: []quit.Option{is(ignored)}},
 		{name: "func of the whole", err: errors.Join(ignored, lost), opts: []quit.Option{is(ignored)}},
-		{name: "func of each", err: errors.Join(ignored, lost), opts: []quit.Option{same(ignored)}, want: "lost"},
+		{
+			name: "func of each",
+			err:  errors.Join(ignored, lost),
+			opts: []quit.Option{same(ignored)},
+			want: "lost",
+		},
 		{name: "two funcs", err: errors.Join(ignored, also), opts: []quit.Option{same(ignored), same(also)}},
 		{name: "func that says no", err: ignored, opts: []quit.Option{same(lost)}, want: "ignored"},
 		{name: "no func", err: ignored, opts: []quit.Option{quit.IgnoreFunc(nil)}, want: "ignored"},
@@ -350,10 +386,11 @@ func TestIgnoreHidesNoTimeout(t *testing.T) {
 		q.RegisterQuitCloser(child, append(all, quit.Name("child"))...)
 		q.RegisterStopFunc(func() { <-hang }, append(all, quit.Timeout(time.Second), quit.Name("hung"))...)
 		err := q.Shutdown(context.Background())
-		want := "quit: hung (quit/errors_test.go:LINE): abandoned after 1.125s: context deadline exceeded\n" +
-			"quit: child (quit/errors_test.go:LINE): panicky (quit/errors_test.go:LINE): panic: context deadline exceeded\n" +
-			"quit: child (quit/errors_test.go:LINE): hung (quit/errors_test.go:LINE): abandoned after 15.57s: context deadline exceeded\n" +
-			"quit: child (quit/errors_test.go:LINE): drain: 1 goroutine left after 1.384s: context deadline exceeded"
+		const site, exceeded = " (quit/errors_test.go:LINE): ", ": context deadline exceeded"
+		want := "quit: hung" + site + "abandoned after 1.125s" + exceeded + "\n" +
+			"quit: child" + site + "panicky" + site + "panic" + exceeded + "\n" +
+			"quit: child" + site + "hung" + site + "abandoned after 15.57s" + exceeded + "\n" +
+			"quit: child" + site + "drain: 1 goroutine left after 1.384s" + exceeded
 		if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
 			t.Errorf("Shutdown() =\n%s\nwant\n%s", got, want)
 		}

@@ -84,20 +84,74 @@ func TestGoError(t *testing.T) {
 			cause: context.Canceled, want: []error{context.Canceled},
 		},
 		{name: "after the fire", first: fire, then: failure, cause: context.Canceled, want: []error{failure}},
-		{name: "canceled", first: fail, then: context.Canceled, cause: failure, want: []error{failure}, not: []error{context.Canceled}},
-		{name: "the cause again", first: fail, then: failure, cause: failure, want: []error{failure}, not: []error{wrapped}, lines: 1},
+		{
+			name:  "canceled",
+			first: fail,
+			then:  context.Canceled,
+			cause: failure,
+			want:  []error{failure},
+			not:   []error{context.Canceled},
+		},
+		{
+			name:  "the cause again",
+			first: fail,
+			then:  failure,
+			cause: failure,
+			want:  []error{failure},
+			not:   []error{wrapped},
+			lines: 1,
+		},
 		{name: "wraps the cause", first: fail, then: wrapped, cause: failure, want: []error{failure, wrapped}},
-		{name: "wraps the cancellation", first: fire, then: lost, cause: context.Canceled, want: []error{lost}},
-		{name: "wraps the signal", first: signal, then: fmt.Errorf("stopped: %w", sig), cause: sig, want: []error{sig}},
+		{
+			name:  "wraps the cancellation",
+			first: fire,
+			then:  lost,
+			cause: context.Canceled,
+			want:  []error{lost},
+		},
+		{
+			name:  "wraps the signal",
+			first: signal,
+			then:  fmt.Errorf("stopped: %w", sig),
+			cause: sig,
+			want:  []error{sig},
+		},
 		{name: "the signal", first: signal, then: sig, cause: sig},
 		{name: "another signal", first: signal, then: &quit.SignalError{}, cause: sig},
 		{name: "two", first: fail, then: other, cause: failure, want: []error{failure, other}},
 		{name: "joined", first: fail, then: errors.Join(context.Canceled, other, ignored), cause: failure,
 			want: []error{failure, other}, not: []error{ignored, context.Canceled}},
-		{name: "a list of one", first: fail, then: errors.Join(failure), cause: failure, want: []error{failure}, lines: 1},
-		{name: "of another event", first: fire, then: ofEvent(context.Canceled), cause: context.Canceled, want: []error{context.Canceled}},
-		{name: "list of another event", first: fail, then: ofEvent(failure, errors.New("third")), cause: failure, want: []error{failure}, lines: 3},
-		{name: "ignored", first: fail, then: fmt.Errorf("%w", ignored), cause: failure, want: []error{failure}, not: []error{ignored}},
+		{
+			name:  "a list of one",
+			first: fail,
+			then:  errors.Join(failure),
+			cause: failure,
+			want:  []error{failure},
+			lines: 1,
+		},
+		{
+			name:  "of another event",
+			first: fire,
+			then:  ofEvent(context.Canceled),
+			cause: context.Canceled,
+			want:  []error{context.Canceled},
+		},
+		{
+			name:  "list of another event",
+			first: fail,
+			then:  ofEvent(failure, errors.New("third")),
+			cause: failure,
+			want:  []error{failure},
+			lines: 3,
+		},
+		{
+			name:  "ignored",
+			first: fail,
+			then:  fmt.Errorf("%w", ignored),
+			cause: failure,
+			want:  []error{failure},
+			not:   []error{ignored},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -290,8 +344,8 @@ func TestLabels(t *testing.T) {
 	q.GracefulStop()
 }
 
-// labels returns the pprof labels of a context, which is how a goroutine can know
-// its own.
+// labels returns the pprof labels of a context, which is how a goroutine can
+// know its own.
 func labels(ctx context.Context) map[string]string {
 	all := make(map[string]string)
 	pprof.ForLabels(ctx, func(key, value string) bool { all[key] = value; return true })
@@ -299,8 +353,8 @@ func labels(ctx context.Context) map[string]string {
 }
 
 // TestGoKeepsLabels has goroutines with labels of their own start others. Those
-// have the same labels, on the goroutine and in the context, and ours besides; no
-// goroutine has those of another that runs the same func.
+// have the same labels, on the goroutine and in the context, and ours besides;
+// no goroutine has those of another that runs the same func.
 func TestGoKeepsLabels(t *testing.T) {
 	q, other := quietEvent(), quietEvent()
 	release := make(chan struct{})
@@ -338,9 +392,24 @@ func TestGoKeepsLabels(t *testing.T) {
 		want   map[string]string
 	}{
 		{name: "none", q: q, want: map[string]string{"quit": symbol}},
-		{name: "one", q: q, labels: []string{"request", "1"}, want: map[string]string{"quit": symbol, "request": "1"}},
-		{name: "another", q: q, labels: []string{"request", "2"}, want: map[string]string{"quit": symbol, "request": "2"}},
-		{name: "two", q: q, labels: []string{"request", "2", "user", "x"}, want: map[string]string{"quit": symbol, "request": "2", "user": "x"}},
+		{
+			name:   "one",
+			q:      q,
+			labels: []string{"request", "1"},
+			want:   map[string]string{"quit": symbol, "request": "1"},
+		},
+		{
+			name:   "another",
+			q:      q,
+			labels: []string{"request", "2"},
+			want:   map[string]string{"quit": symbol, "request": "2"},
+		},
+		{
+			name:   "two",
+			q:      q,
+			labels: []string{"request", "2", "user", "x"},
+			want:   map[string]string{"quit": symbol, "request": "2", "user": "x"},
+		},
 		{name: "none again", q: q, want: map[string]string{"quit": symbol}},
 		{name: "named", q: q, opts: []quit.Option{quit.Name("n")}, want: map[string]string{"quit": "n"}},
 		{
@@ -352,12 +421,28 @@ func TestGoKeepsLabels(t *testing.T) {
 			want: map[string]string{"quit": "m", "request": "3"},
 		},
 		{
-			name: "options", q: q, labels: []string{"request", "4"}, opts: []quit.Option{quit.Ignore(context.Canceled), quit.Name("n")},
+			name: "options", q: q, labels: []string{"request", "4"},
+			opts: []quit.Option{quit.Ignore(context.Canceled), quit.Name("n")},
 			want: map[string]string{"quit": "n", "request": "4"},
 		},
-		{name: "options alone", q: q, opts: []quit.Option{quit.AfterDrain(), nil, quit.Timeout(1)}, want: map[string]string{"quit": symbol}},
-		{name: "a label like ours", q: q, labels: []string{"quit", "mine"}, want: map[string]string{"quit": symbol}},
-		{name: "another event", q: other, labels: []string{"request", "1"}, want: map[string]string{"quit": symbol, "request": "1"}},
+		{
+			name: "options alone",
+			q:    q,
+			opts: []quit.Option{quit.AfterDrain(), nil, quit.Timeout(1)},
+			want: map[string]string{"quit": symbol},
+		},
+		{
+			name:   "a label like ours",
+			q:      q,
+			labels: []string{"quit", "mine"},
+			want:   map[string]string{"quit": symbol},
+		},
+		{
+			name:   "another event",
+			q:      other,
+			labels: []string{"request", "1"},
+			want:   map[string]string{"quit": symbol, "request": "1"},
+		},
 		{name: "another event, none", q: other, want: map[string]string{"quit": symbol}},
 	} {
 		for _, round := range []string{"first", "second"} { // which may come from the cache

@@ -156,8 +156,8 @@ func TestLogHandlerMayCall(t *testing.T) {
 	})
 }
 
-// TestLogHandlerMayShutDown has a log handler call the shutdown at every message:
-// it must not wait for a step that waits for it.
+// TestLogHandlerMayShutDown has a log handler call the shutdown at every
+// message: it must not wait for a step that waits for it.
 func TestLogHandlerMayShutDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quit.NewQuitEvent()
@@ -223,7 +223,11 @@ func TestLogHandlerMisbehaves(t *testing.T) {
 		{name: "panics with nil", handle: func() { panic(error(nil)) }},
 		{name: "ends its goroutine", handle: runtime.Goexit},
 		{name: "Enabled panics", enabled: func() bool { panic("in Enabled") }, unseen: true},
-		{name: "Enabled ends its goroutine", enabled: func() bool { runtime.Goexit(); return true }, unseen: true},
+		{
+			name:    "Enabled ends its goroutine",
+			enabled: func() bool { runtime.Goexit(); return true },
+			unseen:  true,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -234,7 +238,8 @@ func TestLogHandlerMisbehaves(t *testing.T) {
 				}})}
 				q.RegisterStopFunc(func() { called.add("after"); panic("boom") }, quit.AfterDrain(), quit.Name("after"))
 				q.RegisterStopFunc(func() { time.Sleep(time.Second); called.add("slow") }, quit.Name("slow"))
-				q.RegisterCloser(closerFunc(func() error { called.add("fails"); return errors.New("failed") }), quit.Name("fails"))
+				fails := func() error { called.add("fails"); return errors.New("failed") }
+				q.RegisterCloser(closerFunc(fails), quit.Name("fails"))
 				q.Go(func(context.Context) error { return errors.New("lost") }, quit.Name("worker"))
 				q.WaitGoroutines()
 				start := time.Now()
@@ -261,8 +266,8 @@ func TestLogHandlerMisbehaves(t *testing.T) {
 	}
 }
 
-// TestLogHandlerBlocks has a handler that never returns. Each closer has the time
-// that it would have without a log; only the end comes later.
+// TestLogHandlerBlocks has a handler that never returns. Each closer has the
+// time that it would have without a log; only the end comes later.
 func TestLogHandlerBlocks(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	for _, test := range []struct {
@@ -337,7 +342,8 @@ func TestLogHandlerIsSlow(t *testing.T) {
 			want = append(want, fmt.Sprintf("%v quit: step begins %s%v", begins, name, share),
 				fmt.Sprintf("%v quit: step ended %s", begins+perCloser, name))
 		}
-		want = append(want, "100ms quit: step begins drain1m19.12s", "100ms quit: step ended drain", "100ms quit: stopped ")
+		want = append(want,
+			"100ms quit: step begins drain1m19.12s", "100ms quit: step ended drain", "100ms quit: stopped ")
 		if err := q.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -348,8 +354,8 @@ func TestLogHandlerIsSlow(t *testing.T) {
 	})
 }
 
-// TestLogHandlerFails has a handler that reports a failure for each one that it is
-// told of, before and after the end.
+// TestLogHandlerFails has a handler that reports a failure for each one that it
+// is told of, before and after the end.
 func TestLogHandlerFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q *quit.QuitEvent
@@ -472,7 +478,8 @@ func TestLogFlood(t *testing.T) {
 				if len(seen) > 5000 {
 					t.Errorf("%d records were kept", len(seen))
 				}
-				if i := slices.IndexFunc(seen, func(r slog.Record) bool { return r.Message == "quit: stopped" }); debug && i < 0 {
+				stopped := func(r slog.Record) bool { return r.Message == "quit: stopped" }
+				if debug && !slices.ContainsFunc(seen, stopped) {
 					t.Error("Debug records have taken the place of others")
 				}
 				q.GracefulStop()
@@ -535,21 +542,24 @@ func TestLogNamesDeepEvents(t *testing.T) {
 			_, want, _ = strings.Cut(strings.TrimPrefix(want, "…: "), ": ")
 			want = "…: " + want + ": " + name
 		}
-		if log := logged(); !strings.Contains(log, fmt.Sprintf("event=%q\n", want)) && !strings.Contains(log, "event="+want+"\n") {
+		quoted := fmt.Sprintf("event=%q\n", want)
+		if log := logged(); !strings.Contains(log, quoted) && !strings.Contains(log, "event="+want+"\n") {
 			t.Errorf("%d events deep: the log does not have %q:\n%s", level+1, want, log)
 		}
 		q = inner
 	}
 }
 
-// TestLogFailureAtOnce has a goroutine and a step fail while the shutdown goes on.
+// TestLogFailureAtOnce has a goroutine and a step fail while the shutdown goes
+// on.
 func TestLogFailureAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var seen journal
 		q := eventWith(func(r slog.Record) {
 			if r.Level == slog.LevelError {
-				seen.add(fmt.Sprint(time.Since(start), " ", r.Message, " ", attr(r, "goroutine"), attr(r, "step"), " ", attr(r, "err")))
+				of := attr(r, "goroutine") + attr(r, "step")
+				seen.add(fmt.Sprint(time.Since(start), " ", r.Message, " ", of, " ", attr(r, "err")))
 			}
 		})
 		q.Go(func(ctx context.Context) error {
@@ -579,7 +589,8 @@ func TestLogGoAfterFire(t *testing.T) {
 	}
 	var lines []string
 	for line := range strings.Lines(logged()) {
-		if _, warning, ok := strings.Cut(line, `level=WARN msg="quit: goroutine not started, the event has fired" `); ok {
+		const message = `level=WARN msg="quit: goroutine not started, the event has fired" `
+		if _, warning, ok := strings.Cut(line, message); ok {
 			lines = append(lines, lineNumber.ReplaceAllString(strings.TrimSpace(warning), "_test.go:LINE"))
 		}
 	}
@@ -674,14 +685,18 @@ func TestDoneContext(t *testing.T) {
 					if took := time.Since(start); err != test.want || took != 0 {
 						t.Errorf("Shutdown(ctx) = %v after %v, want %v at once", err, took, test.want)
 					}
-					warning := fmt.Sprintf(`level=WARN msg="quit: Shutdown was called with a context that is done" err="%v" site=quit/log_test.go:`, test.want)
+					warning := `level=WARN msg="quit: Shutdown was called with a context that is done"` +
+						fmt.Sprintf(` err="%v" site=quit/log_test.go:`, test.want)
 					if log := logged(); strings.Count(log, warning) != 1 {
 						t.Errorf("the log does not have %q once:\n%s", warning, log)
 					}
 					if err := q.Shutdown(context.Background()); err != nil {
 						t.Errorf("Shutdown() = %v, want nil: the closer had its time", err)
 					}
-					want := map[time.Duration]time.Duration{10 * time.Second: 7200 * time.Millisecond, 0: 19200 * time.Millisecond}[timeout]
+					want := 7200 * time.Millisecond
+					if timeout == 0 {
+						want = 19200 * time.Millisecond
+					}
 					end, ok := closer.Deadline()
 					if ok != (timeout >= 0) || ok && end.Sub(start) != want {
 						t.Errorf("the closer's deadline: %v, after %v, want %v", ok, end.Sub(start), want)

@@ -54,8 +54,8 @@ func TestComposition(t *testing.T) {
 	})
 }
 
-// TestCompositionTime has the child end within its parent's share, although what
-// it closes hangs.
+// TestCompositionTime has the child end within its parent's share, although
+// what it closes hangs.
 func TestCompositionTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, child := quietEvent(), quietEvent()
@@ -99,9 +99,9 @@ func TestSharedChild(t *testing.T) {
 	})
 }
 
-// TestFailureGoesUp has an event fail by itself, and then looks at those that it
-// is registered with: they fire with the same cause at once, and the failure is in
-// their results once.
+// TestFailureGoesUp has an event fail by itself, and then looks at those that
+// it is registered with: they fire with the same cause at once, and the failure
+// is in their results once.
 func TestFailureGoesUp(t *testing.T) {
 	for name, fails := range map[string]func(q *quit.QuitEvent, err error){
 		"Fail":  func(q *quit.QuitEvent, err error) { q.Fail(err) },
@@ -119,7 +119,8 @@ func TestFailureGoesUp(t *testing.T) {
 				synctest.Wait()
 				for i, up := range []*quit.QuitEvent{leaf, child, q, other} {
 					if !up.HasFired() || up.Cause() != leaf.Cause() || !errors.Is(up.Cause(), failure) {
-						t.Errorf("event %d above: HasFired() = %v, Cause() = %v, want %v", i, up.HasFired(), up.Cause(), leaf.Cause())
+						t.Errorf("event %d above: HasFired() = %v, Cause() = %v, want %v",
+							i, up.HasFired(), up.Cause(), leaf.Cause())
 					}
 				}
 				for outer, up := range map[string]*quit.QuitEvent{"child": q, "shared": other} {
@@ -138,8 +139,8 @@ func TestFailureGoesUp(t *testing.T) {
 	}
 }
 
-// TestFailureStaysDown has an event that is registered with another end without a
-// failure of its own, or be on its own.
+// TestFailureStaysDown has an event that is registered with another end without
+// a failure of its own, or be on its own.
 func TestFailureStaysDown(t *testing.T) {
 	failure := errors.New("failure")
 	for _, test := range []struct {
@@ -205,8 +206,8 @@ func TestFailureBeforeRegistration(t *testing.T) {
 	}
 }
 
-// TestFailureInRing has an event in a ring fail, one that is registered twice, and
-// one that is registered with itself.
+// TestFailureInRing has an event in a ring fail, one that is registered twice,
+// and one that is registered with itself.
 func TestFailureInRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := quietEvent(), quietEvent(), quietEvent()
@@ -240,9 +241,9 @@ func TestFailureInRing(t *testing.T) {
 	})
 }
 
-// TestFailureOfMany has goroutines of many children fail at once, while children
-// are registered and taken out. One failure fires the parent; all that are there
-// at the end are in its result.
+// TestFailureOfMany has goroutines of many children fail at once, while
+// children are registered and taken out. One failure fires the parent; all that
+// are there at the end are in its result.
 func TestFailureOfMany(t *testing.T) {
 	q := quietEvent()
 	const n = 50
@@ -306,7 +307,8 @@ func TestChildHangs(t *testing.T) {
 			}
 		}
 		if s := q.Report().Steps[0]; s.Abandoned || len(s.Steps) != closers+1 {
-			t.Errorf("the step of the child: abandoned %v, %d steps in it, want %d", s.Abandoned, len(s.Steps), closers+1)
+			t.Errorf("the step of the child: abandoned %v, %d steps in it, want %d",
+				s.Abandoned, len(s.Steps), closers+1)
 		}
 	}
 	hangs := func(hang chan struct{}) *quit.QuitEvent {
@@ -342,9 +344,9 @@ func TestChildHangs(t *testing.T) {
 	})
 }
 
-// TestChildIsSlow has a child that was shut down before, by another, with more time
-// than its parent has. It ends after the end of its step's share and before it is
-// abandoned: its failure counts, and not that of the share.
+// TestChildIsSlow has a child that was shut down before, by another, with more
+// time than its parent has. It ends after the end of its step's share and
+// before it is abandoned: its failure counts, and not that of the share.
 func TestChildIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
@@ -356,7 +358,8 @@ func TestChildIsSlow(t *testing.T) {
 		go child.GracefulStop()
 		synctest.Wait()
 		err := q.Shutdown(context.Background())
-		want := "quit: child (quit/nested_test.go:LINE): hung (quit/nested_test.go:LINE): abandoned after 7.29s: context deadline exceeded"
+		want := "quit: child (quit/nested_test.go:LINE): hung (quit/nested_test.go:LINE): " +
+			"abandoned after 7.29s: context deadline exceeded"
 		if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
 			t.Errorf("Shutdown() = %q, want %q", got, want)
 		}
@@ -372,7 +375,8 @@ func TestDeepChain(t *testing.T) {
 	err := top.Shutdown(t.Context())
 	text := fmt.Sprint(err)
 	if !errors.Is(err, failure) || strings.Contains(text, "\n") || !strings.HasSuffix(text, ": lost") {
-		t.Errorf("Shutdown() has %d lines and ends with %q", strings.Count(text, "\n")+1, text[max(0, len(text)-100):])
+		end := text[max(0, len(text)-100):]
+		t.Errorf("Shutdown() has %d lines and ends with %q", strings.Count(text, "\n")+1, end)
 	}
 	if n := strings.Count(text, "quit/nested_test.go:"); n != depth {
 		t.Errorf("Shutdown() names %d events, want %d", n, depth)

@@ -293,12 +293,15 @@ func (*kept) Close() error                   { return nil }
 func (*kept) Shutdown(context.Context) error { return nil }
 func (k *kept) stop()                        {}
 
-// TestClosersAreFreed keeps an event and the unregister funcs. A closer that was
-// called or taken out is not kept by them; one that waits is kept by its event,
-// and by nothing else.
+// TestClosersAreFreed keeps an event and the unregister funcs. A closer that
+// was called or taken out is not kept by them; one that waits is kept by its
+// event, and by nothing else.
 func TestClosersAreFreed(t *testing.T) {
-	kinds := map[string]func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool{
-		"Closer": func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool { return q.RegisterCloser(k, opts...) },
+	type register = func(q *quit.QuitEvent, k *kept, opts ...quit.Option) (unregister func() bool)
+	kinds := map[string]register{
+		"Closer": func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool {
+			return q.RegisterCloser(k, opts...)
+		},
 		"QuitCloser": func(q *quit.QuitEvent, k *kept, opts ...quit.Option) func() bool {
 			return q.RegisterQuitCloser(k, opts...)
 		},

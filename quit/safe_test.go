@@ -187,7 +187,9 @@ func TestBrokenErrors(t *testing.T) {
 	}
 }
 
-func testBroken(t *testing.T, q *quit.QuitEvent, err error, holdsIt func(error) bool, beside string, fails func(error)) {
+func testBroken(
+	t *testing.T, q *quit.QuitEvent, err error, holdsIt func(error) bool, beside string, fails func(error),
+) {
 	t.Helper()
 	var called atomic.Int32
 	count := func() { called.Add(1) }
@@ -230,7 +232,8 @@ func testBroken(t *testing.T, q *quit.QuitEvent, err error, holdsIt func(error) 
 		t.Errorf("the report does not tell of a failure:\n%s", drawn)
 	}
 	var decoded struct{ Failures []string }
-	if b, err := json.Marshal(report); err != nil || json.Unmarshal(b, &decoded) != nil || len(decoded.Failures) == 0 {
+	b, err := json.Marshal(report)
+	if err != nil || json.Unmarshal(b, &decoded) != nil || len(decoded.Failures) == 0 {
 		t.Errorf("the report as JSON: %s, %v", b, err)
 	}
 }

@@ -182,8 +182,8 @@ type zeroDeadline struct{ context.Context }
 
 func (zeroDeadline) Deadline() (time.Time, bool) { return time.Time{}, true }
 
-// TestPassedDeadline has a deadline that has passed in a context that is not done:
-// it is none.
+// TestPassedDeadline has a deadline that has passed in a context that is not
+// done: it is none.
 func TestPassedDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -198,8 +198,9 @@ func TestPassedDeadline(t *testing.T) {
 	})
 }
 
-// TestWhoFiresSetsDeadline has an event that shuts itself down when it fires, as a
-// child does that may fail by itself: who fires it by a Shutdown sets its deadline.
+// TestWhoFiresSetsDeadline has an event that shuts itself down when it fires,
+// as a child does that may fail by itself: who fires it by a Shutdown sets its
+// deadline.
 func TestWhoFiresSetsDeadline(t *testing.T) {
 	type key struct{}
 	for range 10 {
@@ -224,8 +225,9 @@ func TestWhoFiresSetsDeadline(t *testing.T) {
 	}
 }
 
-// TestCountBelowZero has DoneGoroutine called more often than AddGoroutine: before
-// the shutdown, in it, and after the drain. It is reported, and never shown.
+// TestCountBelowZero has DoneGoroutine called more often than AddGoroutine:
+// before the shutdown, in it, and after the drain. It is reported, and never
+// shown.
 func TestCountBelowZero(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -233,9 +235,17 @@ func TestCountBelowZero(t *testing.T) {
 		want     string
 	}{
 		{name: "before", register: (*quit.QuitEvent).DoneGoroutine, want: "1 time"},
-		{name: "twice", register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.DoneGoroutine() }, want: "2 times"},
+		{
+			name:     "twice",
+			register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.DoneGoroutine() },
+			want:     "2 times",
+		},
 		{name: "made up for", register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.AddGoroutine() }},
-		{name: "by a closer", register: func(q *quit.QuitEvent) { q.RegisterStopFunc(q.DoneGoroutine) }, want: "1 time"},
+		{
+			name:     "by a closer",
+			register: func(q *quit.QuitEvent) { q.RegisterStopFunc(q.DoneGoroutine) },
+			want:     "1 time",
+		},
 		{
 			name:     "after the drain",
 			register: func(q *quit.QuitEvent) { q.RegisterStopFunc(q.DoneGoroutine, quit.AfterDrain()) },

@@ -24,7 +24,8 @@ type share struct {
 	forever    bool
 }
 
-// TestShares has closers that hang, and looks at what the next ones are left with.
+// TestShares has closers that hang, and looks at what the next ones are left
+// with.
 func TestShares(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	for _, test := range []struct {
@@ -222,7 +223,8 @@ func TestEscalation(t *testing.T) {
 	})
 }
 
-// TestCloseHangs has the Close after a failed Shutdown hang: the first error counts still.
+// TestCloseHangs has the Close after a failed Shutdown hang: the first error
+// counts still.
 func TestCloseHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failure := errors.New("failure")
@@ -271,8 +273,8 @@ func TestAbandonedFailsLate(t *testing.T) {
 	})
 }
 
-// TestReturnsAtTheLast has a closer return at the very moment at which it would be
-// abandoned: it is the one or the other, and not both.
+// TestReturnsAtTheLast has a closer return at the very moment at which it would
+// be abandoned: it is the one or the other, and not both.
 func TestReturnsAtTheLast(t *testing.T) {
 	for range 500 {
 		synctest.Test(t, func(t *testing.T) {
@@ -306,8 +308,8 @@ func TestNoTimerAfterEnd(t *testing.T) {
 }
 
 // TestAbandonedIsClosed has a closer with both methods return an error from
-// Shutdown after it was abandoned: it counts, and so does that of the Close which
-// follows, while the shutdown runs. After the end they are logged alone.
+// Shutdown after it was abandoned: it counts, and so does that of the Close
+// which follows, while the shutdown runs. After the end they are logged alone.
 func TestAbandonedIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -352,9 +354,9 @@ func TestAbandonedIsClosed(t *testing.T) {
 	})
 }
 
-// TestExtremeTimeouts has times at the ends of what a Duration and a Time can be.
-// Each closer is called with a live context, and all times that are told make
-// sense.
+// TestExtremeTimeouts has times at the ends of what a Duration and a Time can
+// be. Each closer is called with a live context, and all times that are told
+// make sense.
 func TestExtremeTimeouts(t *testing.T) {
 	const most = time.Duration(math.MaxInt64)
 	far := time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -370,12 +372,21 @@ func TestExtremeTimeouts(t *testing.T) {
 		{name: "the longest", timeout: most, least: (most - time.Second) / 5 * 4},
 		{name: "the longest negative", timeout: math.MinInt64, forever: true},
 		{name: "the longest of one step", timeout: -1, opts: []quit.Option{quit.Timeout(most)}, least: most},
-		{name: "the longest of both", timeout: most, opts: []quit.Option{quit.Timeout(most)}, least: (most - time.Second) / 5 * 4},
+		{
+			name:    "the longest of both",
+			timeout: most,
+			opts:    []quit.Option{quit.Timeout(most)},
+			least:   (most - time.Second) / 5 * 4,
+		},
 		{name: "1ns of one step", opts: []quit.Option{quit.Timeout(1)}},
 		{name: "year 20000", end: far, least: (most - time.Second) / 5 * 4},
 		{name: "year 20000, no limit", timeout: -1, end: far, least: (most - time.Second) / 5 * 4},
 		{name: "year 20000, Timeout", timeout: 10 * time.Second, end: far, least: 7200 * time.Millisecond},
-		{name: "no monotonic clock", end: time.Date(2000, 1, 1, 0, 0, 10, 0, time.UTC), least: 7200 * time.Millisecond},
+		{
+			name:  "no monotonic clock",
+			end:   time.Date(2000, 1, 1, 0, 0, 10, 0, time.UTC),
+			least: 7200 * time.Millisecond,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

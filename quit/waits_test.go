@@ -90,8 +90,8 @@ func TestLateRing(t *testing.T) {
 	})
 }
 
-// TestAbandonedMayWait has a closer that was abandoned call the shutdown that it
-// no longer holds up: it waits for the end, and gets the result.
+// TestAbandonedMayWait has a closer that was abandoned call the shutdown that
+// it no longer holds up: it waits for the end, and gets the result.
 func TestAbandonedMayWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -118,8 +118,8 @@ func TestAbandonedMayWait(t *testing.T) {
 	})
 }
 
-// TestLateClosersAreTwo has two closers of an event that has ended. One holds up
-// the shutdown for which the other waits.
+// TestLateClosersAreTwo has two closers of an event that has ended. One holds
+// up the shutdown for which the other waits.
 func TestLateClosersAreTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended, q := quietEvent(), quietEvent()
@@ -142,8 +142,8 @@ func TestLateClosersAreTwo(t *testing.T) {
 	})
 }
 
-// TestWaitsAreCounted has a closer wait for another event twice. The end of one of
-// the two waits leaves the other.
+// TestWaitsAreCounted has a closer wait for another event twice. The end of one
+// of the two waits leaves the other.
 func TestWaitsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
@@ -181,8 +181,8 @@ func TestWaitsAreCounted(t *testing.T) {
 	})
 }
 
-// TestWaitIsOver has a wait end before the one that would have closed a circle with
-// it: that one waits.
+// TestWaitIsOver has a wait end before the one that would have closed a circle
+// with it: that one waits.
 func TestWaitIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
