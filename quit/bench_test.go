@@ -278,9 +278,9 @@ func BenchmarkShutdown(b *testing.B) {
 	}
 }
 
-// BenchmarkHang measures the processor time of a shutdown with 3,000 closers that
-// hang beyond its time, beside as many that return when their context ends, and
-// as many that return at once.
+// BenchmarkHang measures the processor time of a shutdown with 3,000 closers
+// that hang beyond its time, beside as many that return when their context
+// ends, and as many that return at once.
 func BenchmarkHang(b *testing.B) {
 	const n, timeout = 3000, time.Second
 	run := func(b *testing.B, closer func(ctx context.Context, hang chan struct{})) {
@@ -321,8 +321,8 @@ func BenchmarkHang(b *testing.B) {
 }
 
 // BenchmarkWait measures the wait of a closer inside n events, each a closer of
-// the one before: for an event of its own, and for the one that closes it, which
-// it does not wait for.
+// the one before: for an event of its own, and for the one that closes it,
+// which it does not wait for.
 func BenchmarkWait(b *testing.B) {
 	for _, n := range []int{10, 1000, 100_000} {
 		run := func(b *testing.B, wait func(innermost *quit.QuitEvent, ctx context.Context)) {

@@ -21,10 +21,11 @@ func (w *watch) tell() {
 
 // Changed returns a channel that is closed once a report taken anew would tell
 // more than this one: at a registration, the fire, the begin and the end of a
-// step, even in an event within the event, a failure, and the end of the shutdown,
-// but not when goroutines are counted. Several changes may be one. Call it again
-// on the next report. It costs the event nothing while nobody watches. The channel
-// of the zero Report, and of a report whose event is gone, is never closed.
+// step, even in an event within the event, a failure, and the end of the
+// shutdown, but not when goroutines are counted. Several changes may be one.
+// Call it again on the next report. It costs the event nothing while nobody
+// watches. The channel of the zero Report, and of a report whose event is gone,
+// is never closed.
 func (r Report) Changed() <-chan struct{} {
 	q := r.event.Value()
 	if q == nil {
@@ -44,9 +45,9 @@ func (r Report) Changed() <-chan struct{} {
 	return w.changed
 }
 
-// mix adds the version of an event, of which it is the next in a report, to that
-// of those before it. The result is another one once any of them has changed, or
-// one has come or gone.
+// mix adds the version of an event, of which it is the next in a report, to
+// that of those before it. The result is another one once any of them has
+// changed, or one has come or gone.
 func (q *QuitEvent) mix(before, version uint64) uint64 {
 	const prime = 1099511628211 // FNV-1a, by words
 	h := (before ^ uint64(uintptr(unsafe.Pointer(q)))) * prime
@@ -90,8 +91,8 @@ func (s *schedule) watch(w *watch) (version uint64, children []*QuitEvent) {
 	return s.version, children
 }
 
-// latestWatch returns the watch of the event and of all in it, or nil. As long as
-// it has not been told, it serves all who watch.
+// latestWatch returns the watch of the event and of all in it, or nil. As long
+// as it has not been told, it serves all who watch.
 func (s *schedule) latestWatch() *watch {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,8 +17,8 @@ type parents struct {
 	up      bool  // the failure is that of an event in this one
 }
 
-// parent is an event with which another one is registered, and what of the failures
-// of that one it ignores: an entry forgets it when it is taken out.
+// parent is an event with which another one is registered, and what of the
+// failures of that one it ignores: an entry forgets it when it is taken out.
 type parent struct {
 	q      *QuitEvent
 	ignore *ignore
@@ -43,7 +43,8 @@ func (p *parents) remove(e *entry) {
 }
 
 // failed notes that the event has fired with a failure, its own or one that has
-// come up, and returns its parents. One that is added later learns of it in add.
+// come up, and returns its parents. One that is added later learns of it in
+// add.
 func (p *parents) failed(cause error, up bool) []parent {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,8 +52,8 @@ func (p *parents) failed(cause error, up bool) []parent {
 	return slices.Collect(maps.Values(p.entries))
 }
 
-// cameUp returns the failure with which the event has fired, if it is that of an
-// event in it.
+// cameUp returns the failure with which the event has fired, if it is that of
+// an event in it.
 func (p *parents) cameUp() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,9 +90,9 @@ func (q *QuitEvent) fireAll(cause error) (fired bool) {
 	return true
 }
 
-// fireUp fires these events, and those above them. One that has fired before, and
-// so a ring of events, ends the way up. One that ignores some errors is for a
-// goroutine of its own, since to ask it is to call user code.
+// fireUp fires these events, and those above them. One that has fired before,
+// and so a ring of events, ends the way up. One that ignores some errors is for
+// a goroutine of its own, since to ask it is to call user code.
 func fireUp(todo []parent, cause error) {
 	for len(todo) > 0 {
 		up := todo[len(todo)-1]

@@ -9,8 +9,8 @@ import (
 )
 
 // QuitCloser is a closer that can be shut down within a time: [net/http.Server]
-// is one, and so is [QuitEvent] itself. Shutdown should end its work by the time
-// ctx is done, and return an error if it could not.
+// is one, and so is [QuitEvent] itself. Shutdown should end its work by the
+// time ctx is done, and return an error if it could not.
 type QuitCloser interface {
 	Shutdown(ctx context.Context) error
 }
@@ -70,7 +70,8 @@ func (c closer) forcible() (io.Closer, bool) {
 	return f, ok
 }
 
-// name returns the default name: the type of the closer, or the symbol of a func.
+// name returns the default name: the type of the closer, or the symbol of a
+// func.
 func (c closer) name() string {
 	switch v := c.value.(type) {
 	case func():
@@ -89,8 +90,8 @@ func (c closer) name() string {
 // its own, waits for both and returns an error that is ctx's. A panic in either
 // is returned as a [*PanicError].
 //
-// With a nil force it waits for stop alone. Graceful returns nil if stop is nil,
-// and Register ignores that with a warning.
+// With a nil force it waits for stop alone. Graceful returns nil if stop is
+// nil, and Register ignores that with a warning.
 func Graceful(stop, force func()) QuitCloser {
 	if stop == nil {
 		return nil

@@ -207,8 +207,8 @@ func TestTryAddGoroutineTurnedAway(t *testing.T) {
 }
 
 // TestTryAddGoroutineLooksFirst has the event have fired: then TryAddGoroutine
-// does not even count for a moment, or a crowd that is turned away would hold up
-// the drain.
+// does not even count for a moment, or a crowd that is turned away would hold
+// up the drain.
 func TestTryAddGoroutineLooksFirst(t *testing.T) {
 	q := quietEvent()
 	q.Fire()
@@ -449,9 +449,9 @@ func onManyStacks(f func()) {
 	wg.Wait()
 }
 
-// TestTurnedAwayTouchesNothing has TryAddGoroutine and Go called after the fire:
-// they look before they count, so that a crowd that is turned away costs the
-// drain nothing.
+// TestTurnedAwayTouchesNothing has TryAddGoroutine and Go called after the
+// fire: they look before they count, so that a crowd that is turned away costs
+// the drain nothing.
 func TestTurnedAwayTouchesNothing(t *testing.T) {
 	q := quietEvent()
 	q.Fire()
@@ -463,8 +463,8 @@ func TestTurnedAwayTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestNegativeIsNotShown has a counter below zero: the report shows none, and the
-// error of the shutdown tells it.
+// TestNegativeIsNotShown has a counter below zero: the report shows none, and
+// the error of the shutdown tells it.
 func TestNegativeIsNotShown(t *testing.T) {
 	for _, waited := range []bool{false, true} {
 		q := quietEvent()

@@ -52,7 +52,8 @@ func TestCrowdHangs(t *testing.T) {
 					t.Fatalf("%d steps have no stacks", without)
 				}
 			}
-			// One each for those that hung before the reserve, and one for all others.
+			// One each for those that hung before the reserve, and one for all
+			// others.
 			if looks := stacks.Looks() - before; looks > 3 {
 				t.Errorf("the stacks were taken %d times, want 3 at most", looks)
 			}
@@ -77,9 +78,9 @@ func TestCrowdHangs(t *testing.T) {
 //go:noinline
 func hangInCrowd(hang chan struct{}) { <-hang }
 
-// TestCrowdInDrain has many counted goroutines, each with a name of its own, that
-// never end, and a look at their stacks that takes longer than there is time: the
-// AfterDrain closer does not wait for it.
+// TestCrowdInDrain has many counted goroutines, each with a name of its own,
+// that never end, and a look at their stacks that takes longer than there is
+// time: the AfterDrain closer does not wait for it.
 func TestCrowdInDrain(t *testing.T) {
 	n := 20_000
 	if quit.UnderRace {
@@ -177,9 +178,9 @@ func TestStacksOfWhatHangs(t *testing.T) {
 	}
 }
 
-// TestStacksOfWhatHangsRealTime has 20 events at once. If the machine is so slow
-// that a closer begins to hang only when it has been abandoned, that one does not
-// count, and there is another try.
+// TestStacksOfWhatHangsRealTime has 20 events at once. If the machine is so
+// slow that a closer begins to hang only when it has been abandoned, that one
+// does not count, and there is another try.
 func TestStacksOfWhatHangsRealTime(t *testing.T) {
 	t.Parallel()
 	for name, closer := range hangsLate {
@@ -212,8 +213,8 @@ func TestStacksOfWhatHangsRealTime(t *testing.T) {
 	}
 }
 
-// TestStacksOnce has a closer that is looked at often, and whose stacks are taken
-// once: when it is abandoned.
+// TestStacksOnce has a closer that is looked at often, and whose stacks are
+// taken once: when it is abandoned.
 func TestStacksOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()

@@ -36,8 +36,8 @@ func (e *overdue) Error() string { return e.what + ": " + context.DeadlineExceed
 func (e *overdue) Unwrap() error { return context.DeadlineExceeded }
 
 // The errors below are returned to the program, which calls errors.Is and
-// errors.As on them. So they do not let these walk through errors of the user by
-// Unwrap, where a method that panics would end the process: they look for
+// errors.As on them. So they do not let these walk through errors of the user
+// by Unwrap, where a method that panics would end the process: they look for
 // themselves.
 
 // namedError is a failure with the name of the closer or goroutine it comes from.
@@ -56,8 +56,8 @@ func (e *namedError) Failure() (name, site string, err error) { return e.name, e
 func (e *namedError) Is(target error) bool { return safeIs(e.err, target) }
 func (e *namedError) As(target any) bool   { return safeAs(e.err, target) }
 
-// failures are several errors, with a line for each. It is a pointer, so that the
-// error can be compared.
+// failures are several errors, with a line for each. It is a pointer, so that
+// the error can be compared.
 type failures struct{ errs []error }
 
 func (e *failures) Error() string { return timeline.ErrorText(e) }
@@ -77,7 +77,8 @@ func (e *failures) Unwrap() []error {
 	return errs
 }
 
-// guard is an error of the user that errors.Is and errors.As do not walk through.
+// guard is an error of the user that errors.Is and errors.As do not walk
+// through.
 type guard struct{ err error }
 
 func (e *guard) Error() string        { return errorText(e.err) }
@@ -112,9 +113,9 @@ func join(errs ...error) error {
 	return &failures{errs}
 }
 
-// result returns what Shutdown returns. An only failure is returned as it is, if
-// its methods can be called: to find that out is to call them, in a goroutine of
-// its own, and not to wait for longer than that.
+// result returns what Shutdown returns. An only failure is returned as it is,
+// if its methods can be called: to find that out is to call them, in a
+// goroutine of its own, and not to wait for longer than that.
 func result(errs []error, wait time.Duration) error {
 	err := join(errs...)
 	if len(errs) != 1 || isOurs(err) {

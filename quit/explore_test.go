@@ -13,11 +13,12 @@ import (
 )
 
 // The schedule is pure, so all its histories can be tried on the real code. A
-// world is one history, beside a plain model of what should happen. It is that of
-// one event with several closers, or that of two events, of which the inner one is
-// a closer of the outer one. TestExplore finds every state that a sequence of operations can lead to, up to
-// the bounds below, and checks the invariants in each. States that are alike in
-// everything that can matter later are visited once.
+// world is one history, beside a plain model of what should happen. It is that
+// of one event with several closers, or that of two events, of which the inner
+// one is a closer of the outer one. TestExplore finds every state that a
+// sequence of operations can lead to, up to the bounds below, and checks the
+// invariants in each. States that are alike in everything that can matter later
+// are visited once.
 //
 // This test is in package quit, unlike the others, since its subject has no
 // exported name.
@@ -76,15 +77,15 @@ type world struct {
 // start is when the worlds begin. Of 10 s, 1 s is the reserve.
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// instants are the times that there are: at the start, in the reserve, and after
-// the deadline.
+// instants are the times that there are: at the start, in the reserve, and
+// after the deadline.
 var instants = []time.Duration{0, 9500 * time.Millisecond, 20 * time.Second}
 
 func (w *world) time() time.Time { return start.Add(instants[w.now]) }
 
-// newWorld returns a world with the given number of closers, of which every second
-// one waits for the drain. If nested is set, there is an inner event too, with one
-// closer.
+// newWorld returns a world with the given number of closers, of which every
+// second one waits for the drain. If nested is set, there is an inner event
+// too, with one closer.
 func newWorld(closers int, nested, concurrent bool) *world {
 	w := new(world)
 	add := func(side int, phase Phase, own bool) *item {
@@ -155,8 +156,8 @@ var whats = []string{"register", "unregister", "return", "fail", "fault", "aband
 
 func (o operation) String() string { return fmt.Sprintf("%s %d/%d", whats[o.what], o.side, o.item) }
 
-// operations returns those that are possible now. Progress is among them if some
-// goroutine of the package has something to do.
+// operations returns those that are possible now. Progress is among them if
+// some goroutine of the package has something to do.
 func (w *world) operations(ops []operation) (all []operation, progress bool) {
 	for side, sd := range w.sides {
 		add := func(what what, item int) { ops = append(ops, operation{what, side, item}) }
@@ -314,8 +315,8 @@ func (w *world) open(sd *side, deadline time.Time) {
 	}
 }
 
-// limitOnly is a call of Shutdown that has got as far as the fire. Another call,
-// which the fire has woken, then opens the shutdown.
+// limitOnly is a call of Shutdown that has got as far as the fire. Another
+// call, which the fire has woken, then opens the shutdown.
 func (w *world) limitOnly(deadline time.Time) {
 	sd := w.sides[0]
 	sd.s.limit(context.Background(), nil, w.time(), deadline)
@@ -545,8 +546,8 @@ func (w *world) check(progress bool) {
 	}
 }
 
-// key is all of the state that can matter later. A closer that has returned, was
-// unregistered or came too late is one that is over, in any case.
+// key is all of the state that can matter later. A closer that has returned,
+// was unregistered or came too late is one that is over, in any case.
 func (w *world) key() string {
 	b := make([]byte, 0, 48)
 	flag := func(on bool) {

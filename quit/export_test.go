@@ -76,8 +76,8 @@ func init() {
 }
 
 // OnStacks has f called whenever the stacks of all goroutines are to be taken,
-// before they are, until restore is called. f is called from the goroutines that
-// want them.
+// before they are, until restore is called. f is called from the goroutines
+// that want them.
 func OnStacks(f func()) (restore func()) {
 	stacksHooks.Store(&f, nil)
 	return func() { stacksHooks.Delete(&f) }
@@ -125,8 +125,8 @@ func (q *QuitEvent) Watchers() int {
 	return len(q.sched.watchers)
 }
 
-// TimersLeft returns how many of the timers that look at the steps are set. After
-// the end there are none.
+// TimersLeft returns how many of the timers that look at the steps are set.
+// After the end there are none.
 func (q *QuitEvent) TimersLeft() (n int) {
 	for _, s := range q.sched.steps {
 		if s.watch.Stop() {
@@ -142,9 +142,10 @@ func (q *QuitEvent) HoldPipe() (release func()) {
 	return q.pipe.mu.Unlock
 }
 
-// StopWithPending has qs handle s, which has come and was not taken yet, and stops
-// that for the last of them. stopped is closed when that is done, and then end
-// stops it for the others. On one processor the receiver finds both to do.
+// StopWithPending has qs handle s, which has come and was not taken yet, and
+// stops that for the last of them. stopped is closed when that is done, and
+// then end stops it for the others. On one processor the receiver finds both to
+// do.
 func StopWithPending(s os.Signal, qs ...*QuitEvent) (stopped <-chan struct{}, end func()) {
 	t, r := &signals, newReceiver(s)
 	t.mu.Lock()
@@ -184,7 +185,8 @@ func EndWithPending(s os.Signal) (taken bool) {
 	return !t.last.IsZero()
 }
 
-// newReceiver returns a receiver of s that one handler lists and that has got it.
+// newReceiver returns a receiver of s that one handler lists and that has got
+// it.
 func newReceiver(s os.Signal) *receiver {
 	r := &receiver{handlers: 1, c: make(chan os.Signal, 16), flush: make(chan chan struct{}),
 		end: make(chan struct{}), ended: make(chan struct{})}
@@ -205,4 +207,10 @@ func (q *QuitEvent) Routines() int {
 		return len(*known)
 	}
 	return 0
+}
+
+// HoldRecord is a step of q that is about to log its end, until release.
+func (q *QuitEvent) HoldRecord() (release func()) {
+	q.records.ending.RLock()
+	return q.records.ending.RUnlock
 }

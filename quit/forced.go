@@ -12,11 +12,11 @@ import (
 // the end of the process.
 var exiting sync.Mutex
 
-// exit ends the process, after it has written to stderr which steps still run: of
-// the event that decided to end, if there is one, and of all others. It waits for
-// a stderr that takes nothing, but for no more than two seconds. It is os.Exit,
-// and not the signal itself, since a process that is PID 1 cannot kill itself
-// with one.
+// exit ends the process, after it has written to stderr which steps still run:
+// of the event that decided to end, if there is one, and of all others. It
+// waits for a stderr that takes nothing, but for no more than two seconds. It
+// is os.Exit, and not the signal itself, since a process that is PID 1 cannot
+// kill itself with one.
 func exit(sig *SignalError, by *QuitEvent) {
 	exiting.Lock()
 	if sigpipe != nil {

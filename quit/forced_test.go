@@ -206,8 +206,8 @@ func TestChildFirstSignalOfEvent(t *testing.T) {
 }
 
 // TestInterruptOfTwoHandlers has an event with two handlers, as after
-// NotifySignal and WaitSignal, of which each may list other signals. A signal is
-// one signal, regardless of how many handlers list it.
+// NotifySignal and WaitSignal, of which each may list other signals. A signal
+// is one signal, regardless of how many handlers list it.
 func TestInterruptOfTwoHandlers(t *testing.T) {
 	type signal struct {
 		sig  os.Signal
@@ -360,8 +360,8 @@ var noStacks = process.NewProgram("no stacks", func([]string) {
 	q.WaitSignal()
 })
 
-// TestChildForcedEndWithoutStacks has the process end in any case, and tell what
-// runs.
+// TestChildForcedEndWithoutStacks has the process end in any case, and tell
+// what runs.
 func TestChildForcedEndWithoutStacks(t *testing.T) {
 	t.Parallel()
 	untilInTime(t, func() (inTime bool) {
@@ -432,8 +432,8 @@ func TestChildSignalDuringStart(t *testing.T) {
 	})
 }
 
-// TestChildForcedEndTwice has interrupts go on coming while the process ends: it
-// ends once, and stderr tells it once.
+// TestChildForcedEndTwice has interrupts go on coming while the process ends:
+// it ends once, and stderr tells it once.
 func TestChildForcedEndTwice(t *testing.T) {
 	t.Parallel()
 	p := noStacks.Start(t) // so that the end takes a second
@@ -451,8 +451,8 @@ func TestChildForcedEndTwice(t *testing.T) {
 	}
 }
 
-// lastEvent hangs in main's last lines, in the shutdown of an event that handles
-// no signals. The one that did has ended.
+// lastEvent hangs in main's last lines, in the shutdown of an event that
+// handles no signals. The one that did has ended.
 var lastEvent = process.NewProgram("last event", func([]string) {
 	q, last := quietEvent(), &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
 	sayReady(1)

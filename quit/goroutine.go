@@ -11,11 +11,11 @@ import (
 	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
-// AddGoroutine counts one more goroutine, which the drain will wait for. Call it
-// before the go statement. It counts at any time. The drain waits even for one
-// that is added during the drain; nothing waits for one that is added after the
-// shutdown has ended. Use [QuitEvent.TryAddGoroutine] to take in work only if it
-// will be awaited.
+// AddGoroutine counts one more goroutine, which the drain will wait for. Call
+// it before the go statement. It counts at any time. The drain waits even for
+// one that is added during the drain; nothing waits for one that is added after
+// the shutdown has ended. Use [QuitEvent.TryAddGoroutine] to take in work only
+// if it will be awaited.
 func (q *QuitEvent) AddGoroutine() { q.count.add(1) }
 
 // TryAddGoroutine counts one more goroutine and reports true, or, once the event
@@ -42,26 +42,27 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 func (q *QuitEvent) DoneGoroutine() { q.count.add(-1) }
 
 // WaitGoroutines waits until no counted goroutine is left. It may be called at
-// any time, fired or not, from any number of goroutines. Unlike the drain, it has
-// no limit in time. A counted goroutine that calls it waits for itself. The first
-// wait makes counting cost a mutex from then on: it is made for the end of a
-// program, and for tests.
+// any time, fired or not, from any number of goroutines. Unlike the drain, it
+// has no limit in time. A counted goroutine that calls it waits for itself. The
+// first wait makes counting cost a mutex from then on: it is made for the end
+// of a program, and for tests.
 func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 
 // Go runs f in a new, counted goroutine and reports true. Once the event has
 // fired, it starts nothing, reports false, and warns once for each func. f gets
 // [QuitEvent.Context]. Its goroutine has the pprof labels of the one that calls
-// Go, and the label "quit" with its name: that of the option [Name], or the symbol
-// of f.
+// Go, and the label "quit" with its name: that of the option [Name], or the
+// symbol of f.
 //
 // An error that f returns is logged at once and fires the event, as
 // [QuitEvent.Fail] does. After the fire it is added to what Shutdown returns,
-// unless it is [context.Canceled] or the cause: these very errors, alone or in a
-// list by [errors.Join], since an error that wraps them says what was lost. An error given to [Ignore] or [IgnoreFunc] is
-// dropped in either case. A panic in f is logged with its stack, and is then an
-// error like any other, a [*PanicError]. Unlike in an
-// [golang.org/x/sync/errgroup.Group], every error counts, and not the first
-// alone. f may call [runtime.Goexit]: that is no error.
+// unless it is [context.Canceled] or the cause: these very errors, alone or in
+// a list by [errors.Join], since an error that wraps them says what was lost.
+// An error given to [Ignore] or [IgnoreFunc] is dropped in either case. A panic
+// in f is logged with its stack, and is then an error like any other, a
+// [*PanicError]. Unlike in an [golang.org/x/sync/errgroup.Group], every error
+// counts, and not the first alone. f may call [runtime.Goexit]: that is no
+// error.
 //
 // A nil f is ignored with a warning, and Go reports false. In f, call Fire or Fail
 // and not Shutdown or GracefulStop: the shutdown waits for f.
@@ -122,8 +123,9 @@ func (r *routine) run(f func(ctx context.Context) error) {
 	}
 }
 
-// toldToEnd ignores what a func returns that was told to end by the fire, and says
-// no more than that. An error that wraps the cause says what was lost, and counts.
+// toldToEnd ignores what a func returns that was told to end by the fire, and
+// says no more than that. An error that wraps the cause says what was lost, and
+// counts.
 func (q *QuitEvent) toldToEnd() *ignore {
 	return &ignore{keepNamed: true, oks: []func(error) bool{func(err error) bool {
 		_, signal := err.(*SignalError)
@@ -176,9 +178,10 @@ func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) 
 	return r
 }
 
-// add adds r to a copy of the known routines, if the labels that it inherits are
-// none, or those of one of them: others may be new ones for each request. Of two
-// at the same time one may be forgotten, and is made again by the next call.
+// add adds r to a copy of the known routines, if the labels that it inherits
+// are none, or those of one of them: others may be new ones for each request.
+// Of two at the same time one may be forgotten, and is made again by the next
+// call.
 func (c *routineCache) add(key routineKey, r *routine) {
 	known := c.known.Load()
 	ours := key.labels == stacks.Labels{}

@@ -226,9 +226,9 @@ func (e *slowError) Unwrap() error {
 	return nil
 }
 
-// TestGoErrorBeforeEnd has a func return an error that takes long to be looked at:
-// its goroutine counts until the error is recorded, so the drain does not end
-// before.
+// TestGoErrorBeforeEnd has a func return an error that takes long to be looked
+// at: its goroutine counts until the error is recorded, so the drain does not
+// end before.
 func TestGoErrorBeforeEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, want := quietEvent(), &slowError{make(chan struct{})}
@@ -582,8 +582,8 @@ func TestGoCacheKeepsRequestsOut(t *testing.T) {
 	}
 }
 
-// drainStacks returns the stacks of what holds up the drain of q now, which must
-// be about to begin.
+// drainStacks returns the stacks of what holds up the drain of q now, which
+// must be about to begin.
 func drainStacks(t *testing.T, q *quit.QuitEvent) string {
 	t.Helper()
 	limit := time.After(time.Minute)

@@ -27,8 +27,8 @@ func (ig *ignore) counts(err error) error {
 
 // rest returns what of err counts, and whether that is less than err. Only an
 // error that is nothing but a list of errors, or a name and an error, can be
-// taken apart. Any other counts as it is, with its text, unless all that it wraps
-// is ignored.
+// taken apart. Any other counts as it is, with its text, unless all that it
+// wraps is ignored.
 func (ig *ignore) rest(err error) (rest error, less bool) {
 	if e, ok := err.(*namedError); ok {
 		if ig.keepNamed {
@@ -119,8 +119,8 @@ func (ig *ignore) covers(err error) (yes bool, failed error) {
 	return ig.coversAll(err, &budget), nil
 }
 
-// coversAll reports whether err is one of the errors, or whether all errors that
-// it wraps are.
+// coversAll reports whether err is one of the errors, or whether all errors
+// that it wraps are.
 func (ig *ignore) coversAll(err error, budget *int) bool {
 	for {
 		for _, target := range ig.errs {
@@ -143,8 +143,8 @@ func (ig *ignore) coversAll(err error, budget *int) bool {
 	}
 }
 
-// alwaysCounts reports whether err has a panic in it, or work that is lost since
-// time ran out.
+// alwaysCounts reports whether err has a panic in it, or work that is lost
+// since time ran out.
 func alwaysCounts(err error) bool {
 	found, _ := visit(err, func(e error) bool {
 		switch e.(type) {

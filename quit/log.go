@@ -22,17 +22,19 @@
 //	Warn   quit: closer has Shutdown too, RegisterCloser calls Close   closer, site
 //	Warn   quit: log records lost       records
 //
-// The delay and the drain have no site. An event that is registered with another
-// adds the attribute event to each record: the name it is registered with.
+// The delay and the drain have no site. An event that is registered with
+// another adds the attribute event to each record: the name it is registered
+// with.
 //
 // A record is made at the moment it tells of, and handed to the handler by a
-// goroutine of the event, in that order. A handler that is slow, blocks or panics
-// changes nothing for any closer. At its end the shutdown waits for the last
-// record, within its time, or for a second if it has no limit. If the handler
-// does not keep up, records are counted and not kept. The four warnings of
-// misuse (nil, not started, done, Shutdown too) are handed over by the caller's
-// own goroutine. A failure that the handler itself reports with Fail counts, but
-// is not logged. If the handler calls a shutdown, it does not wait for it.
+// goroutine of the event, in that order. A handler that is slow, blocks or
+// panics changes nothing for any closer. At its end the shutdown waits for the
+// last record, within its time, or for a second if it has no limit. If the
+// handler does not keep up, records are counted and not kept. The four warnings
+// of misuse (nil, not started, done, Shutdown too) are handed over by the
+// caller's own goroutine. A failure that the handler itself reports with Fail
+// counts, but is not logged. If the handler calls a shutdown, it does not wait
+// for it.
 package quit
 
 import (
@@ -86,12 +88,17 @@ type record struct {
 // records are the log records of an event that wait to be handed over. While
 // there are any, one goroutine hands them over, in their order.
 type records struct {
+	// ending is held shared while a step ends, from before the schedule is told
+	// until its record is here. The end of the shutdown takes it once: so no
+	// record of a step comes after that of the end, or is not waited for.
+	ending sync.RWMutex
+
 	mu        sync.Mutex // guards the fields below; a leaf
 	waiting   []record
-	lost      int          // since the last record about lost ones
-	logger    *slog.Logger // of the last record that was taken
-	lostDebug int
-	handing   bool          // there is one
+	lost      int           // since the last record about lost ones
+	lostDebug int           // the same, of level Debug
+	logger    *slog.Logger  // of the last record that was taken
+	handing   bool          // there is such a goroutine
 	empty     chan struct{} // closed when it ends; nil if nobody waits for that
 
 	// noDebug is set while the handler is known to want no Debug records. It is
@@ -122,9 +129,9 @@ func (q *QuitEvent) log(r record) {
 // handOver hands over records until none is left.
 func (q *QuitEvent) handOver() {
 	l := &q.records
-	// A handler may call a shutdown, but not wait for one. The end of q waits for
-	// the handler, so events that wait for q would not be able to, or all of q's
-	// time would pass.
+	// A handler may call a shutdown, but not wait for one. The end of q waits
+	// for the handler, so events that wait for q would not be able to, or all
+	// of q's time would pass.
 	defer walk(&step{q: q, node: &q.node, isLog: true})()
 	pprof.SetGoroutineLabels(context.Background()) // and not those of whoever has logged
 	done := false
@@ -140,7 +147,8 @@ func (q *QuitEvent) handOver() {
 			return
 		}
 		if !asked { // with a record in hand: a handler whose Enabled calls Goexit loses one each time
-			// Of the record's Logger: the field may be set by now that was read then.
+			// Of the record's Logger: the field may be set by now that was read
+			// then.
 			l.noDebug.Store(!enabled(r.logger, slog.LevelDebug))
 		}
 		r.handle(q)
@@ -164,7 +172,8 @@ func (l *records) take() (r record, ok bool) {
 		return r, true
 	case lost > 0:
 		l.lost, l.lostDebug = 0, 0
-		return record{at: time.Now(), level: slog.LevelWarn, msg: msgRecordsLost, logger: l.logger, attrs: []slog.Attr{slog.Int("records", lost)}}, true
+		return record{at: time.Now(), level: slog.LevelWarn, msg: msgRecordsLost, logger: l.logger,
+			attrs: []slog.Attr{slog.Int("records", lost)}}, true
 	}
 	l.waiting, l.lostDebug, l.handing = nil, 0, false
 	if l.empty != nil {
@@ -185,7 +194,8 @@ func (l *records) idle() <-chan struct{} {
 	return l.empty
 }
 
-// byHandler reports whether it is a log handler of ours that calls, of any event.
+// byHandler reports whether it is a log handler of ours that calls, of any
+// event.
 func byHandler() bool {
 	return slices.ContainsFunc(callers(context.Background()), func(s *step) bool { return s.isLog })
 }
@@ -290,7 +300,8 @@ func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
 }
 
 func (q *QuitEvent) logFired(cause error) {
-	q.log(record{at: q.event.at, level: slog.LevelInfo, msg: msgFired, attrs: []slog.Attr{slog.Any("cause", cause)}})
+	q.log(record{at: q.event.at, level: slog.LevelInfo, msg: msgFired,
+		attrs: []slog.Attr{slog.Any("cause", cause)}})
 }
 
 func (q *QuitEvent) logStopped(at time.Time, failures int) {
@@ -299,7 +310,8 @@ func (q *QuitEvent) logStopped(at time.Time, failures int) {
 }
 
 func (q *QuitEvent) logIgnored(s os.Signal) {
-	q.log(record{at: time.Now(), level: slog.LevelInfo, msg: msgIgnored, attrs: []slog.Attr{slog.Any("signal", s)}})
+	q.log(record{at: time.Now(), level: slog.LevelInfo, msg: msgIgnored,
+		attrs: []slog.Attr{slog.Any("signal", s)}})
 }
 
 func (q *QuitEvent) logBegins(s *step) {
@@ -346,7 +358,8 @@ func (q *QuitEvent) logEnd(s *step, at time.Time, err error, abandoned, first bo
 }
 
 func (q *QuitEvent) logStacks(s *step, stacks string) {
-	q.log(record{at: time.Now(), level: slog.LevelError, msg: msgStacks, step: s, attrs: []slog.Attr{slog.String("stacks", stacks)}})
+	q.log(record{at: time.Now(), level: slog.LevelError, msg: msgStacks, step: s,
+		attrs: []slog.Attr{slog.String("stacks", stacks)}})
 }
 
 // logFailure logs a failure that is no step's. goroutine is the name of the
@@ -370,8 +383,8 @@ func (q *QuitEvent) logFailure(err error, goroutine string, counts bool) {
 	q.log(r)
 }
 
-// failureAttrs returns the attributes of a failure: the error, and the stack of a
-// panic.
+// failureAttrs returns the attributes of a failure: the error, and the stack of
+// a panic.
 func failureAttrs(err error) []slog.Attr {
 	attrs := []slog.Attr{slog.Any("err", err)}
 	if p, ok := err.(*PanicError); ok {

@@ -53,8 +53,8 @@ func TestLog(t *testing.T) {
 	})
 }
 
-// TestLogDefault has the default logger be replaced while its handler is slow: each
-// record goes to the one that was the default when it was made.
+// TestLogDefault has the default logger be replaced while its handler is slow:
+// each record goes to the one that was the default when it was made.
 func TestLogDefault(t *testing.T) {
 	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
 	defer func() {
@@ -81,7 +81,8 @@ func TestLogDefault(t *testing.T) {
 	}
 }
 
-// TestLogDelay has a long Delay, which is meant to take its time: nobody is warned.
+// TestLogDelay has a long Delay, which is meant to take its time: nobody is
+// warned.
 func TestLogDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -94,8 +95,9 @@ func TestLogDelay(t *testing.T) {
 	})
 }
 
-// TestLogOfInnermost has an event within an event within another, with a handler
-// that is slow. No step waits for it, but the end of the outermost shutdown does.
+// TestLogOfInnermost has an event within an event within another, with a
+// handler that is slow. No step waits for it, but the end of the outermost
+// shutdown does.
 func TestLogOfInnermost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child := quietEvent(), quietEvent()
@@ -823,8 +825,8 @@ func TestLogAfterEnd(t *testing.T) {
 	}
 }
 
-// TestLogLevelIsRaised has the level of the log raised to Debug between the fire
-// and the shutdown: all steps are logged.
+// TestLogLevelIsRaised has the level of the log raised to Debug between the
+// fire and the shutdown: all steps are logged.
 func TestLogLevelIsRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var level slog.LevelVar
@@ -844,4 +846,30 @@ func TestLogLevelIsRaised(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestEndWaitsForRecords has a step that has ended, and whose record is not in
+// the log yet: the shutdown does not conclude before it is.
+func TestEndWaitsForRecords(t *testing.T) {
+	for range 100 {
+		q := quietEvent()
+		release := q.HoldRecord()
+		ended := make(chan struct{})
+		go func() { q.GracefulStop(); close(ended) }()
+		// All steps have ended once the drain has.
+		for r := q.Report(); len(r.Steps) == 0 || r.Steps[0].End.IsZero(); r = q.Report() {
+			<-r.Changed()
+		}
+		for range 100 {
+			runtime.Gosched() // so that it could conclude
+		}
+		if !q.Report().Ended.IsZero() || isClosed(ended) {
+			t.Error("the shutdown has ended before the record of a step was in the log")
+		}
+		release()
+		<-ended
+		if t.Failed() {
+			return
+		}
+	}
 }

@@ -168,8 +168,9 @@ func againstModel(t *testing.T, seed uint64) {
 			}
 			return nil
 		}
-		// One that hangs has little time of its own: with several that use up their
-		// share, only the reserve would be left, and the order would not be total.
+		// One that hangs has little time of its own: with several that use up
+		// their share, only the reserve would be left, and the order would not
+		// be total.
 		opts := []quit.Option{quit.Timeout(time.Millisecond)}
 		if after {
 			opts = append(opts, quit.AfterDrain())

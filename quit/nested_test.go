@@ -271,8 +271,8 @@ func TestFailureOfMany(t *testing.T) {
 	}
 }
 
-// TestFailureWhileParentEnds has a child fail while its parent shuts it down: the
-// failure is in the result, or came after the child's end.
+// TestFailureWhileParentEnds has a child fail while its parent shuts it down:
+// the failure is in the result, or came after the child's end.
 func TestFailureWhileParentEnds(t *testing.T) {
 	for range 100 {
 		q, child := quietEvent(), quietEvent()
@@ -536,8 +536,8 @@ func TestFailureThatCameUp(t *testing.T) {
 	}
 }
 
-// TestIgnoredFailureStaysDown ignores a failure of an event within the event: it
-// does not fire the one that ignores it, or those above, but any other does.
+// TestIgnoredFailureStaysDown ignores a failure of an event within the event:
+// it does not fire the one that ignores it, or those above, but any other does.
 func TestIgnoredFailureStaysDown(t *testing.T) {
 	ignored, lost := errors.New("ignored"), errors.New("lost")
 	for _, test := range []struct {

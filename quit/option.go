@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Option is an option of a Register method or of [QuitEvent.Go]. A nil Option is
-// ignored, and so is one where it means nothing. Of two alike, the last one
+// Option is an option of a Register method or of [QuitEvent.Go]. A nil Option
+// is ignored, and so is one where it means nothing. Of two alike, the last one
 // counts.
 type Option interface{ apply(*config) }
 
@@ -49,9 +49,9 @@ type timeoutOption time.Duration
 
 func (o timeoutOption) apply(c *config) { c.timeout = time.Duration(o) }
 
-// AfterDrain has a closer called once no counted goroutine is left, or the drain
-// was given up. Pass it for everything that goroutines use, such as a database.
-// It means nothing to Go.
+// AfterDrain has a closer called once no counted goroutine is left, or the
+// drain was given up. Pass it for everything that goroutines use, such as a
+// database. It means nothing to Go.
 func AfterDrain() Option { return afterDrainOption{} }
 
 type afterDrainOption struct{}
@@ -67,9 +67,9 @@ func (afterDrainOption) apply(c *config) { c.afterDrain = true }
 func Ignore(errs ...error) Option { return ignoreOption{errs: slices.Clone(errs)} }
 
 // IgnoreFunc is Ignore for the errors for which ok returns true, such as those
-// with the code Canceled of a gRPC status. ok is called with the whole error and,
-// if it returns false, with each of those that are joined in it. If ok panics,
-// the error counts, and the panic too. A nil ok ignores nothing.
+// with the code Canceled of a gRPC status. ok is called with the whole error
+// and, if it returns false, with each of those that are joined in it. If ok
+// panics, the error counts, and the panic too. A nil ok ignores nothing.
 func IgnoreFunc(ok func(error) bool) Option { return ignoreOption{ok: ok} }
 
 func (o ignoreOption) apply(c *config) {

@@ -9,9 +9,9 @@ import (
 )
 
 // pipeHold keeps SIGPIPE away from the process for one event: from its fire to
-// the end of its shutdown, and after that for as long as its signals are handled.
-// So a broken stdout or stderr does not kill the process while it closes what it
-// has.
+// the end of its shutdown, and after that for as long as its signals are
+// handled. So a broken stdout or stderr does not kill the process while it
+// closes what it has.
 type pipeHold struct {
 	mu       sync.Mutex // guards the fields below; sigpipeHeld is changed under it
 	handlers int        // of signals, in effect
@@ -46,8 +46,8 @@ func (p *pipeHold) change(what func()) {
 // sigpipeHeld is what all events together do with SIGPIPE.
 var sigpipeHeld sharedHold
 
-// sharedHold counts the events that hold SIGPIPE. While there are any, it goes to
-// a channel that nobody reads.
+// sharedHold counts the events that hold SIGPIPE. While there are any, it goes
+// to a channel that nobody reads.
 type sharedHold struct {
 	mu      sync.Mutex // guards the fields below, and the order of calls to os/signal
 	events  int
@@ -55,9 +55,9 @@ type sharedHold struct {
 	ignored bool // before
 }
 
-// hold begins or ends the hold of one event, and reports whether it has one now.
-// The first one does not begin in a bubble of testing/synctest, where os/signal
-// cannot be used.
+// hold begins or ends the hold of one event, and reports whether it has one
+// now. The first one does not begin in a bubble of testing/synctest, where
+// os/signal cannot be used.
 func (h *sharedHold) hold(on bool) (held bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

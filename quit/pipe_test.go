@@ -157,8 +157,8 @@ func TestChildBrokenPipe(t *testing.T) {
 }
 
 // TestPipeBeforeFire keeps an event from taking hold of SIGPIPE: as long as it
-// cannot, it does not fire, so nobody writes after the fire and before the hold.
-// On one processor the goroutine that fires has its turn again and again.
+// cannot, it does not fire, so nobody writes after the fire and before the
+// hold. On one processor the goroutine that fires has its turn again and again.
 func TestPipeBeforeFire(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	q := quietEvent()
@@ -179,7 +179,8 @@ func TestPipeBeforeFire(t *testing.T) {
 }
 
 // TestChildBubbleAlone has a bubble in a process in which nobody has used
-// os/signal before. Its goroutine would begin in the bubble and never end there.
+// os/signal before. Its goroutine would begin in the bubble and never end
+// there.
 func TestChildBubbleAlone(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()

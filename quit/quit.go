@@ -11,17 +11,18 @@ import (
 // zero: inside the 30 seconds that Kubernetes and ECS give, with some to spare.
 const DefaultTimeout = 25 * time.Second
 
-// QuitEvent is an [Event] with a registry of closers and a counter of goroutines.
-// The zero value is ready to use. Set the exported fields before it is used, and
-// do not copy it after. Its methods may be called from any number of goroutines,
-// at any time, and more than once.
+// QuitEvent is an [Event] with a registry of closers and a counter of
+// goroutines. The zero value is ready to use. Set the exported fields before it
+// is used, and do not copy it after. Its methods may be called from any number
+// of goroutines, at any time, and more than once.
 //
 // It is idle while closers are registered and goroutines are counted. One fire
-// ends that: by Fire, Fail, an error in Go, a signal, or a shutdown. The fire only
-// announces. The one shutdown that follows belongs to the first of Shutdown,
-// GracefulStop and WaitSignal to be called; all others wait for it. It goes
-// through the phases delay, closers, drain and after drain. Once it has ended,
-// nothing changes anymore, and a closer that is registered is called at once.
+// ends that: by Fire, Fail, an error in Go, a signal, or a shutdown. The fire
+// only announces. The one shutdown that follows belongs to the first of
+// Shutdown, GracefulStop and WaitSignal to be called; all others wait for it.
+// It goes through the phases delay, closers, drain and after drain. Once it has
+// ended, nothing changes anymore, and a closer that is registered is called at
+// once.
 type QuitEvent struct {
 	// Timeout is the time of a whole shutdown, Delay included.
 	// Zero means DefaultTimeout, negative no limit.
@@ -100,8 +101,8 @@ func (q *QuitEvent) fire(cause error) bool {
 }
 
 // Fail fires the event with err as the cause and reports whether this call did
-// so. Shutdown reports err even if the event had already fired. After the shutdown
-// has ended, err is only logged.
+// so. Shutdown reports err even if the event had already fired. After the
+// shutdown has ended, err is only logged.
 //
 // Fail(nil) is Fire. A [*SignalError], alone or wrapped, is a signal and not a
 // failure: for tests, and for programs that take a signal themselves.
@@ -115,8 +116,8 @@ func (q *QuitEvent) Fail(err error) bool {
 	return q.fail(err, err, "")
 }
 
-// fail records and logs a failure, and fires with the cause. The failure is that
-// of the goroutine with the given name, unless that is "".
+// fail records and logs a failure, and fires with the cause. The failure is
+// that of the goroutine with the given name, unless that is "".
 func (q *QuitEvent) fail(failure, cause error, goroutine string) bool {
 	counts := q.sched.fail(failure) // first: a shutdown that the fire starts may end at once
 	q.logFailure(cause, goroutine, counts)
@@ -145,10 +146,10 @@ func (q *QuitEvent) Cause() error { return q.event.cause() }
 // should end at the fire, and so not for work in flight: see WorkContext.
 func (q *QuitEvent) Context() context.Context { return q.event.context() }
 
-// WorkContext returns the context for work in flight. The fire does not cancel it.
-// It is cancelled when time for such work has run out: at the end of the drain's
-// share of the time, or when the shutdown has ended, even if that was in time. Its
-// cause then says so, and is [context.DeadlineExceeded]. Counted goroutines that
-// end once it is cancelled are still awaited for a while, an eighth of the drain's
-// share, before the AfterDrain closers are called.
+// WorkContext returns the context for work in flight. The fire does not cancel
+// it. It is cancelled when time for such work has run out: at the end of the
+// drain's share of the time, or when the shutdown has ended, even if that was
+// in time. Its cause then says so, and is [context.DeadlineExceeded]. Counted
+// goroutines that end once it is cancelled are still awaited for a while, an
+// eighth of the drain's share, before the AfterDrain closers are called.
 func (q *QuitEvent) WorkContext() context.Context { return q.work.context() }

@@ -21,8 +21,8 @@ type entry struct {
 // may use it: an unregister func that is kept keeps neither.
 func (e *entry) clear() { e.closer, e.ignore = closer{}, nil }
 
-// stack holds the entries of one phase, the last registered on top. An entry can
-// be taken out anywhere. It is guarded by the schedule's mu.
+// stack holds the entries of one phase, the last registered on top. An entry
+// can be taken out anywhere. It is guarded by the schedule's mu.
 type stack struct{ last *entry }
 
 func (l *stack) push(e *entry) {
@@ -50,10 +50,11 @@ func (l *stack) remove(e *entry) {
 // counted goroutines use c, pass [AfterDrain]: then Close is called after the
 // drain. The package documentation says how much time it has.
 //
-// RegisterCloser may be called at any time, even by a closer. While the shutdown
-// runs, c is called next in its phase, or as the very next step if that phase is
-// over. After the shutdown has ended, c is called before RegisterCloser returns,
-// with a share of its own of 4/5 of [QuitEvent.Timeout]; its error is logged.
+// RegisterCloser may be called at any time, even by a closer. While the
+// shutdown runs, c is called next in its phase, or as the very next step if
+// that phase is over. After the shutdown has ended, c is called before
+// RegisterCloser returns, with a share of its own of 4/5 of
+// [QuitEvent.Timeout]; its error is logged.
 //
 // The returned unregister takes c out again, in constant time, and reports
 // whether it did: true means that c will not be called, false that it was
@@ -79,13 +80,13 @@ func (q *QuitEvent) RegisterCloser(c io.Closer, opts ...Option) (unregister func
 
 // RegisterQuitCloser is [QuitEvent.RegisterCloser] for a QuitCloser. Its
 // Shutdown gets a context that expires at the end of its share and carries the
-// values of the context given to [QuitEvent.Shutdown], but not its cancellation.
-// If Shutdown returns an error after its context was done, and c is an
-// [io.Closer] too, c is closed at once; both errors count. A nil ShutdownFunc is
-// ignored like a nil c.
+// values of the context given to [QuitEvent.Shutdown], but not its
+// cancellation. If Shutdown returns an error after its context was done, and c
+// is an [io.Closer] too, c is closed at once; both errors count. A nil
+// ShutdownFunc is ignored like a nil c.
 //
-// If c is a *QuitEvent and fires by itself with a failure, q fires with the same
-// cause at once. See "Events within events" in the package documentation.
+// If c is a *QuitEvent and fires by itself with a failure, q fires with the
+// same cause at once. See "Events within events" in the package documentation.
 func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister func() bool) {
 	if f, ok := c.(ShutdownFunc); c == nil || ok && f == nil {
 		return q.ignored("RegisterQuitCloser")

@@ -181,8 +181,9 @@ func TestOnceEach(t *testing.T) {
 						t.Fatalf("caller %d got %v, caller 0 got %v", i, err, results[0])
 					}
 				}
-				// One that was abandoned may only now come to count itself, or to
-				// register another: wait for them, and then look for a call too many.
+				// One that was abandoned may only now come to count itself, or
+				// to register another: wait for them, and then look for a call
+				// too many.
 				const all = 20*3 + 10*2
 				for end := time.Now().Add(time.Minute); called.Load() < all && time.Now().Before(end); {
 					runtime.Gosched()

@@ -157,8 +157,8 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 	seen[q] = true
 	now := time.Now()
 	r, raws := q.sched.report(now)
-	// The cause comes after the steps: they begin after the fire, so a report that
-	// has begun steps has the cause.
+	// The cause comes after the steps: they begin after the fire, so a report
+	// that has begun steps has the cause.
 	if r.Cause = q.Cause(); r.Cause != nil {
 		r.Fired = q.event.at
 	}
@@ -216,12 +216,13 @@ func (q *QuitEvent) ownRaws() []raw {
 	return raws
 }
 
-// report returns the state as a report: the steps that have begun, and those that
-// wait, in the order in which they would begin.
+// report returns the state as a report: the steps that have begun, and those
+// that wait, in the order in which they would begin.
 func (s *schedule) report(now time.Time) (r Report, raws []raw) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r = Report{Started: s.started, Deadline: s.deadline, Ended: s.ended, version: s.version, failures: slices.Clone(s.failures)}
+	r = Report{Started: s.started, Deadline: s.deadline, Ended: s.ended,
+		version: s.version, failures: slices.Clone(s.failures)}
 	if r.err = s.err; s.ended.IsZero() {
 		r.err = join(s.failures...)
 	}

@@ -582,8 +582,8 @@ func TestReportTellsOnce(t *testing.T) {
 	}
 }
 
-// TestReportOfChild has an event within an event, with failures of its steps, of
-// its goroutine and of its own, of which some are alike.
+// TestReportOfChild has an event within an event, with failures of its steps,
+// of its goroutine and of its own, of which some are alike.
 func TestReportOfChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child := quietEvent(), quietEvent()

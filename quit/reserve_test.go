@@ -124,9 +124,9 @@ func wantWaves(t *testing.T, r quit.Report, start time.Time, want ...string) {
 }
 
 // TestReserveTimes has all the times of shutdowns in which every closer hangs.
-// Of 25 s, one second is the reserve. The first two steps take 9/10 each of what
-// is left of the other 24 s. Then half a second or more is no longer left, and
-// all others have what there is: 1.24 s.
+// Of 25 s, one second is the reserve. The first two steps take 9/10 each of
+// what is left of the other 24 s. Then half a second or more is no longer left,
+// and all others have what there is: 1.24 s.
 func TestReserveTimes(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -307,9 +307,9 @@ func TestReserveTimes(t *testing.T) {
 	}
 }
 
-// TestReserve has closers that hang, in every number that matters and with every
-// limit: each is called once, with enough of a live context, and the shutdown
-// ends before its deadline.
+// TestReserve has closers that hang, in every number that matters and with
+// every limit: each is called once, with enough of a live context, and the
+// shutdown ends before its deadline.
 func TestReserve(t *testing.T) {
 	for _, limit := range []struct{ timeout, ctx, deadline, reserve time.Duration }{
 		{timeout: 25 * sec, deadline: 25 * sec, reserve: sec},
@@ -377,8 +377,8 @@ func TestReserveOrder(t *testing.T) {
 	})
 }
 
-// TestReserveOfQuickClosers has many closers that return, each in its time, eat up
-// the time: the rest still have the reserve, and nothing hangs.
+// TestReserveOfQuickClosers has many closers that return, each in its time, eat
+// up the time: the rest still have the reserve, and nothing hangs.
 func TestReserveOfQuickClosers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -397,7 +397,8 @@ func TestReserveOfQuickClosers(t *testing.T) {
 		if err := q.Shutdown(context.Background()); err != nil || late > 0 {
 			t.Errorf("Shutdown() = %v, %d closers were late, want none", err, late)
 		}
-		// After 236 of them, 400 ms are left before the reserve: the rest begin at once.
+		// After 236 of them, 400 ms are left before the reserve: the rest begin
+		// at once.
 		wantLast := "64 in closers at 23.6s until 24.72s, returned at 23.7s: "
 		all := waves(q.Report(), start)
 		if got := all[len(all)-2].String(); !strings.HasPrefix(got, wantLast) {
@@ -407,8 +408,8 @@ func TestReserveOfQuickClosers(t *testing.T) {
 }
 
 // TestReserveAddedTo has closers registered while only the reserve is left: in
-// each phase, by closers that run then and by others. Each has 2/5 of the reserve
-// at least, even where the shutdown takes longer for it.
+// each phase, by closers that run then and by others. Each has 2/5 of the
+// reserve at least, even where the shutdown takes longer for it.
 func TestReserveAddedTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, h := quietEvent(), newHangers()

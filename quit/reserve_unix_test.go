@@ -90,7 +90,8 @@ func TestChildStandsStill(t *testing.T) {
 					p.WantEnd("exit status 0")
 					return
 				}
-				// A slow machine may take 120 ms from the begin of a step to the call.
+				// A slow machine may take 120 ms from the begin of a step to
+				// the call.
 				t.Logf("the program said %q, want %q, once more", said, want)
 			}
 			t.Error("no closer that is left may find its time used up")

@@ -27,8 +27,8 @@ func caught(f func() error) (err error) {
 	return err
 }
 
-// newPanicError returns the error of a panic. A nil value is that of panic(nil),
-// which has another one unless GODEBUG=panicnil=1.
+// newPanicError returns the error of a panic. A nil value is that of
+// panic(nil), which has another one unless GODEBUG=panicnil=1.
 func newPanicError(value any) *PanicError {
 	if value == nil {
 		value = new(runtime.PanicNilError)
@@ -63,10 +63,10 @@ func wrapped(err error) (errs []error, ok bool) {
 	return errs, true
 }
 
-// visit calls f with err and all that it wraps, in the order of errors.Is, until
-// f returns true. It reports whether that happened, and whether no error panicked
-// or wrapped others without end. Such an error would hide those that come after
-// it, so then there is a second walk, level by level.
+// visit calls f with err and all that it wraps, in the order of errors.Is,
+// until f returns true. It reports whether that happened, and whether no error
+// panicked or wrapped others without end. Such an error would hide those that
+// come after it, so then there is a second walk, level by level.
 func visit(err error, f func(error) bool) (found, sound bool) {
 	found, sound, ended := walkErrors(err, f, false)
 	if !ended {
@@ -155,9 +155,9 @@ func safeAs(err error, target any) bool {
 	return found
 }
 
-// isSound reports whether errors.Is, errors.As and Error can be called on err, and
-// whether it can be compared, as by those who want to know if two callers of
-// Shutdown got the same error.
+// isSound reports whether errors.Is, errors.As and Error can be called on err,
+// and whether it can be compared, as by those who want to know if two callers
+// of Shutdown got the same error.
 func isSound(err error) bool {
 	probe := new(guard)
 	sound := func(call func()) (ok bool) {

@@ -25,8 +25,8 @@ const (
 // nothing and is told the time, so a test can try all its histories.
 //
 // Whoever ends a step, by returning or by abandoning it, then asks for the next
-// one, and so does whoever opens the shutdown or adds a closer that may begin at
-// once. The answer depends only on what waits and what runs. So no goroutine
+// one, and so does whoever opens the shutdown or adds a closer that may begin
+// at once. The answer depends only on what waits and what runs. So no goroutine
 // owns the shutdown, a call of next too many is harmless, and there is never a
 // state in which steps wait, none runs and nobody is about to ask.
 //
@@ -70,8 +70,8 @@ type schedule struct {
 
 // add puts e on the stack of its phase. It reports whether it was too late for
 // that, since the shutdown has ended, and whether e may begin while other steps
-// run, so that the caller has to ask for the next one. If none runs, somebody is
-// about to ask.
+// run, so that the caller has to ask for the next one. If none runs, somebody
+// is about to ask.
 func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,8 +100,8 @@ func (s *schedule) remove(e *entry) bool {
 	return true
 }
 
-// fail adds a failure that is no step's. It reports whether it counts: after the
-// end of the shutdown it does not.
+// fail adds a failure that is no step's. It reports whether it counts: after
+// the end of the shutdown it does not.
 func (s *schedule) fail(err error) (counts bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,9 +148,9 @@ func (s *schedule) limitTo(now, deadline time.Time) {
 	}
 }
 
-// open starts the shutdown, whose own steps are the given entries, each with its
-// phase. It reports whether this call did so: then the caller has to ask for the
-// next step.
+// open starts the shutdown, whose own steps are the given entries, each with
+// its phase. It reports whether this call did so: then the caller has to ask
+// for the next step.
 func (s *schedule) open(now time.Time, own map[Phase]*entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,9 +166,9 @@ func (s *schedule) open(now time.Time, own map[Phase]*entry) bool {
 }
 
 // next begins the next step if one may begin now: the last registered of the
-// earliest phase that has any, up to the present phase. When those are empty and
-// nothing runs, the next phase has come. It reports whether another step may
-// begin at once, and whether this call ended the shutdown.
+// earliest phase that has any, up to the present phase. When those are empty
+// and nothing runs, the next phase has come. It reports whether another step
+// may begin at once, and whether this call ended the shutdown.
 func (s *schedule) next(now time.Time, concurrent bool) (begun *step, more, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,9 +208,9 @@ func (s *schedule) top() (*entry, Phase) {
 func (s *schedule) allAtOnce(concurrent bool) bool { return concurrent || !s.hurry.IsZero() }
 
 // lookAtTime finds out whether only the reserve is left: less than a hundredth
-// of the time before it, or so little that the share of a step would be less than
-// in the reserve. If less than the reserve itself is left, for the process stood
-// still, all of it counts from now.
+// of the time before it, or so little that the share of a step would be less
+// than in the reserve. If less than the reserve itself is left, for the process
+// stood still, all of it counts from now.
 func (s *schedule) lookAtTime(now time.Time) {
 	if s.deadline.IsZero() || !s.hurry.IsZero() {
 		return
@@ -256,8 +256,8 @@ func (s *schedule) share(e *entry, p Phase, now time.Time) time.Duration {
 	return max(left/5*4, s.reserve/5*2)
 }
 
-// fault adds a failure of st, which may go on running, with the stacks that tell
-// of it, if there are any.
+// fault adds a failure of st, which may go on running, with the stacks that
+// tell of it, if there are any.
 func (s *schedule) fault(st *step, err error, stacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,8 +266,8 @@ func (s *schedule) fault(st *step, err error, stacks string) {
 	}
 }
 
-// addFault adds a failure of st, unless the shutdown has ended. It is called with
-// mu held.
+// addFault adds a failure of st, unless the shutdown has ended. It is called
+// with mu held.
 func (s *schedule) addFault(st *step, err error) bool {
 	if s.phase == phaseEnded {
 		return false
@@ -280,8 +280,8 @@ func (s *schedule) addFault(st *step, err error) bool {
 
 // finish ends st by its return, with err, or by abandoning it for that reason.
 // It reports whether this call ended the step. A step that returned cannot be
-// abandoned. One that was abandoned may still return and add its error, but ends
-// nothing by that.
+// abandoned. One that was abandoned may still return and add its error, but
+// ends nothing by that.
 //
 // It returns the steps, of those that were abandoned, whose stacks the caller
 // should now take. In the reserve, in which a crowd may be abandoned at once,
@@ -406,8 +406,9 @@ func (s *schedule) grace(base context.Context) time.Duration {
 	return max(s.reserve, 10*time.Millisecond)
 }
 
-// adopt has the outermost shutdown wait for the log and the stacks of q, which a
-// step of this one has shut down. It reports whether it does: not after the end.
+// adopt has the outermost shutdown wait for the log and the stacks of q, which
+// a step of this one has shut down. It reports whether it does: not after the
+// end.
 func (s *schedule) adopt(q *QuitEvent) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

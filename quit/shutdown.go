@@ -14,16 +14,17 @@ import (
 // same error, even after the end.
 //
 // The shutdown has [QuitEvent.Timeout], or until the deadline of ctx if that is
-// earlier, or until the deadline of ctx alone if Timeout is zero. If ctx is done
-// first, this call returns ctx.Err() and the shutdown goes on. The first caller's
-// ctx is the one whose deadline and values count. The call that fires the event
-// is before those that the fire leads to, such as by
+// earlier, or until the deadline of ctx alone if Timeout is zero. If ctx is
+// done first, this call returns ctx.Err() and the shutdown goes on. The first
+// caller's ctx is the one whose deadline and values count. The call that fires
+// the event is before those that the fire leads to, such as by
 // context.AfterFunc(q.Context(), q.GracefulStop).
 //
-// Do not call Shutdown with a ctx that is done already, or that the fire cancels,
-// such as the one of [os/signal.NotifyContext]. It returns ctx.Err() at once, and
-// main ends before the work does. The shutdown then has the event's own Timeout,
-// and a warning names the call. A nil ctx is taken as [context.Background].
+// Do not call Shutdown with a ctx that is done already, or that the fire
+// cancels, such as the one of [os/signal.NotifyContext]. It returns ctx.Err()
+// at once, and main ends before the work does. The shutdown then has the
+// event's own Timeout, and a warning names the call. A nil ctx is taken as
+// [context.Background].
 //
 // Called by a closer that this very shutdown waits for, directly or through
 // other events, it does not wait but returns nil at once. Such a call is known by
@@ -79,14 +80,15 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 // [net/http.Server.RegisterOnShutdown]. Failures are logged in either case.
 func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
 
-// shutdownAsStep is Shutdown as a step of another event, which has ctx. It waits
-// for the end even after the step's share, of which it is told in advance.
+// shutdownAsStep is Shutdown as a step of another event, which has ctx. It
+// waits for the end even after the step's share, of which it is told in
+// advance.
 func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
 	s, now := stepOf(ctx), time.Now()
 	q.sched.limit(valuesOf(ctx), s, now, q.deadlineWithin(s.deadline, now))
 	q.Fire()
-	// The wait is there before the steps begin that may close a ring of events with
-	// it, so it is always the same one of the ring that does not wait.
+	// The wait is there before the steps begin that may close a ring of events
+	// with it, so it is always the same one of the ring that does not wait.
 	leave, ok := tryWait([]*step{s}, &q.node)
 	q.open()
 	if !ok {
@@ -139,9 +141,9 @@ func after(from time.Time, d time.Duration) time.Time {
 	return from.Add(d)
 }
 
-// open starts the shutdown, unless that has happened. The deadline is set before
-// the fire: whoever hears of the fire and comes with a context of its own is
-// later.
+// open starts the shutdown, unless that has happened. The deadline is set
+// before the fire: whoever hears of the fire and comes with a context of its
+// own is later.
 func (q *QuitEvent) open() {
 	<-q.Done() // another call may have begun to fire, and not be done with it
 	own := map[Phase]*entry{PhaseDrain: q.own(PhaseDrain)}
@@ -206,9 +208,9 @@ func (q *QuitEvent) delay(ctx context.Context) error {
 var errNoTime = fmt.Errorf("quit: no time left for work in flight: %w", context.DeadlineExceeded)
 
 // drain is the step that waits for the goroutines. At the end of its share it
-// gives up: WorkContext ends, and those that are left have an eighth of the share
-// to notice that. Their stacks are taken a moment before, when they still are
-// where they held up the drain, and nothing waits for that.
+// gives up: WorkContext ends, and those that are left have an eighth of the
+// share to notice that. Their stacks are taken a moment before, when they still
+// are where they held up the drain, and nothing waits for that.
 func (q *QuitEvent) drain(ctx context.Context) error {
 	s := stepOf(ctx)
 	share := s.deadline.Sub(s.start)
@@ -232,15 +234,16 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 	q.work.fire(errNoTime)
 	q.sched.owe()
 	go func() { s.named(<-stuck) }()
-	err := &overdue{fmt.Sprintf("%s left after %v", plural(left, "goroutine"), time.Since(s.start).Round(time.Millisecond))}
+	took := time.Since(s.start).Round(time.Millisecond)
+	err := &overdue{fmt.Sprintf("%s left after %v", plural(left, "goroutine"), took)}
 	wait(s.last)
 	return err
 }
 
 // conclude ends the shutdown for those who wait for it: with its result, once
 // all stacks have been taken and the log has been handed over, for as long as
-// there is time. A shutdown that is a step of another one leaves that to it: the
-// log must take no share of a step.
+// there is time. A shutdown that is a step of another one leaves that to it:
+// the log must take no share of a step.
 func (q *QuitEvent) conclude() {
 	now := time.Now()
 	by := q.sched.startedBy()
@@ -273,6 +276,9 @@ func (q *QuitEvent) conclude() {
 	for _, e := range events {
 		await(e.sched.unnamed())
 	}
+	q.records.ending.Lock() // until the records of all steps are there
+	//lint:ignore SA2001 those that end hold it
+	q.records.ending.Unlock()
 	failures := q.failures(inner)
 	wait := patience // for the methods of an error
 	if inner {
@@ -297,8 +303,8 @@ func (q *QuitEvent) failures(inner bool) []error {
 		errs = append(errs, err)
 		q.logFailure(err, "", true)
 	}
-	// The failure that has come up from an event in this one is among those of its
-	// step, unless the event was unregistered or abandoned since.
+	// The failure that has come up from an event in this one is among those of
+	// its step, unless the event was unregistered or abandoned since.
 	if cause := q.parents.cameUp(); cause != nil && !inner && !slices.ContainsFunc(errs, func(err error) bool {
 		found, _ := visit(err, func(e error) bool { return same(e, cause) })
 		return found
@@ -308,8 +314,8 @@ func (q *QuitEvent) failures(inner bool) []error {
 	return errs
 }
 
-// patience is how long a shutdown without a limit waits at its end for stacks and
-// for the log, and a failure after the end for the log.
+// patience is how long a shutdown without a limit waits at its end for stacks
+// and for the log, and a failure after the end for the log.
 const patience = time.Second
 
 // runLate calls a closer that was registered after the end, and waits for it.
@@ -331,8 +337,8 @@ func (q *QuitEvent) runLate(e *entry) {
 	q.awaitLog() // it is all that tells of a failure
 }
 
-// awaitLog waits for the log after the end of the shutdown, but not for long, and
-// not if it is a log handler that calls.
+// awaitLog waits for the log after the end of the shutdown, but not for long,
+// and not if it is a log handler that calls.
 func (q *QuitEvent) awaitLog() {
 	idle := q.records.idle()
 	if idle == nil || byHandler() {

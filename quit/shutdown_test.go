@@ -287,8 +287,9 @@ func TestCountBelowZero(t *testing.T) {
 	}
 }
 
-// TestDoneContextSetsNoDeadline has an event that shuts itself down when it fires,
-// and a context that was cancelled long before its deadline: that deadline is none.
+// TestDoneContextSetsNoDeadline has an event that shuts itself down when it
+// fires, and a context that was cancelled long before its deadline: that
+// deadline is none.
 func TestDoneContextSetsNoDeadline(t *testing.T) {
 	for range 10 {
 		q := quietEvent()
@@ -359,9 +360,9 @@ func (c oddContext) Value(key any) any {
 	return c.value()
 }
 
-// TestContextValueMisbehaves gives Shutdown a context whose values are not to be
-// had. A closer that cannot be called for that has failed; the shutdown ends in
-// time nonetheless.
+// TestContextValueMisbehaves gives Shutdown a context whose values are not to
+// be had. A closer that cannot be called for that has failed; the shutdown ends
+// in time nonetheless.
 func TestContextValueMisbehaves(t *testing.T) {
 	for _, test := range []struct {
 		name   string

@@ -52,24 +52,24 @@ func (e *SignalError) ExitCode() int {
 
 // NotifySignal handles signals from now on: the first one fires the event, with
 // a [*SignalError] as the cause. Without arguments these are [os.Interrupt] and
-// SIGTERM; nil ones are left out. A listed SIGINT or SIGHUP that the process was
-// started to ignore, as by nohup, stays ignored, which is logged. SIGQUIT keeps
-// dumping all stacks, unless it is listed.
+// SIGTERM; nil ones are left out. A listed SIGINT or SIGHUP that the process
+// was started to ignore, as by nohup, stays ignored, which is logged. SIGQUIT
+// keeps dumping all stacks, unless it is listed.
 //
-// After the event's first signal, whichever that was, an [os.Interrupt] that comes
-// half a second or more later ends the process at once: the steps that still run
-// go to stderr with their stacks, if these can be had within a second, and the
-// exit status is [SignalError.ExitCode]. (One Ctrl-C often arrives twice, from the
-// terminal and from a parent.) During [QuitEvent.Delay] such an interrupt ends the
-// delay instead, and the next one, half a second or more later, ends the process.
-// All other signals change nothing.
+// After the event's first signal, whichever that was, an [os.Interrupt] that
+// comes half a second or more later ends the process at once: the steps that
+// still run go to stderr with their stacks, if these can be had within a
+// second, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
+// arrives twice, from the terminal and from a parent.) During [QuitEvent.Delay]
+// such an interrupt ends the delay instead, and the next one, half a second or
+// more later, ends the process. All other signals change nothing.
 //
-// If several events handle an interrupt, each takes it as its first signal if it
-// has had none. Whether it ends the process is decided by the oldest of those
-// whose shutdown has not ended: a program that reloads by one event after the
-// other still gets its first Ctrl-C. After the last event has ended, main is in
-// its last lines: signals stay handled until stop is called, or NotifySignal or
-// WaitSignal for another event.
+// If several events handle an interrupt, each takes it as its first signal if
+// it has had none. Whether it ends the process is decided by the oldest of
+// those whose shutdown has not ended: a program that reloads by one event after
+// the other still gets its first Ctrl-C. After the last event has ended, main
+// is in its last lines: signals stay handled until stop is called, or
+// NotifySignal or WaitSignal for another event.
 //
 // stop restores what was before, and may be called more than once.
 func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
@@ -104,18 +104,18 @@ var onWait = func(*QuitEvent) {}
 // WaitSignal is [QuitEvent.WaitSignal] of [GetQuitEvent]().
 func WaitSignal(sigs ...os.Signal) error { return GetQuitEvent().WaitSignal(sigs...) }
 
-// doubled is the time after a signal in which an interrupt is taken for the same
-// one, arriving twice.
+// doubled is the time after a signal in which an interrupt is taken for the
+// same one, arriving twice.
 const doubled = 500 * time.Millisecond
 
 // signals is what the process does with signals, for all its events.
 var signals signalTable
 
-// signalTable has the handlers of all events. A signal that any of them lists is
-// received once, by one goroutine, however many list it.
+// signalTable has the handlers of all events. A signal that any of them lists
+// is received once, by one goroutine, however many list it.
 type signalTable struct {
-	// mu guards the fields below, those of every handler, listener and receiver,
-	// and the order of calls to os/signal.
+	// mu guards the fields below, those of every handler, listener and
+	// receiver, and the order of calls to os/signal.
 	mu        sync.Mutex
 	receivers map[os.Signal]*receiver
 	active    []*QuitEvent // with handlers, and with a shutdown that has not ended; the oldest first
@@ -261,7 +261,8 @@ func (h *handler) stop() {
 	t.mu.Lock()
 	var receivers []*receiver
 	if !h.stopped && len(h.sigs) > 0 {
-		// The end of any channel waits until os/signal has sent all that has come.
+		// The end of any channel waits until os/signal has sent all that has
+		// come.
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, h.sigs[0])
 		signal.Stop(c)
@@ -339,8 +340,8 @@ func (t *signalTable) take(s os.Signal, now time.Time) {
 	exit(&SignalError{s}, by)
 }
 
-// decide returns the events for which s is the first signal, and whether it ends
-// the process: by is the event that says so, or nil if all have ended.
+// decide returns the events for which s is the first signal, and whether it
+// ends the process: by is the event that says so, or nil if all have ended.
 func (t *signalTable) decide(s os.Signal, now time.Time) (fires []*QuitEvent, by *QuitEvent, ends bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -120,9 +120,9 @@ type madeUp struct{}
 func (madeUp) Signal()        {}
 func (madeUp) String() string { return "made up" }
 
-// TestSignalBeforeStop has a signal come and not be taken yet when its handler is
-// stopped, and when it is released for that of another event: it counts. Which of
-// the two is seen first is chance.
+// TestSignalBeforeStop has a signal come and not be taken yet when its handler
+// is stopped, and when it is released for that of another event: it counts.
+// Which of the two is seen first is chance.
 func TestSignalBeforeStop(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 100 {
@@ -139,8 +139,8 @@ func TestSignalBeforeStop(t *testing.T) {
 	}
 }
 
-// TestStopWaitsForSignal has a signal that came before take its time, for another
-// event keeps it up: stop waits until it has fired the event.
+// TestStopWaitsForSignal has a signal that came before take its time, for
+// another event keeps it up: stop waits until it has fired the event.
 func TestStopWaitsForSignal(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 50 {
@@ -163,8 +163,9 @@ func TestStopWaitsForSignal(t *testing.T) {
 	}
 }
 
-// TestEndAfterLeave keeps an event from leaving what the process does with signals
-// when its shutdown ends: as long as it has not, no caller is told of the end.
+// TestEndAfterLeave keeps an event from leaving what the process does with
+// signals when its shutdown ends: as long as it has not, no caller is told of
+// the end.
 func TestEndAfterLeave(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	q := quietEvent()
@@ -184,9 +185,9 @@ func TestEndAfterLeave(t *testing.T) {
 	<-ended
 }
 
-// TestChangeOfEvents has one event after the other handle signals. What the process
-// does with signals keeps one that has ended until the next one comes, and one that
-// has stopped to handle them not at all.
+// TestChangeOfEvents has one event after the other handle signals. What the
+// process does with signals keeps one that has ended until the next one comes,
+// and one that has stopped to handle them not at all.
 func TestChangeOfEvents(t *testing.T) {
 	var last func()
 	for range 3 {

@@ -33,7 +33,8 @@ type step struct {
 
 	// over is set, with the schedule's mu held, when the step has returned or
 	// was abandoned. It is atomic for those who only want to know whether the
-	// step still counts, for whom an answer that is just out of date is as good.
+	// step still counts, for whom an answer that is just out of date is as
+	// good.
 	over atomic.Bool
 
 	// Guarded by the schedule's mu:
@@ -88,13 +89,14 @@ func stepOf(ctx context.Context) *step {
 	return s
 }
 
-// run calls the closer. When it has returned, the caller asks for the next step.
+// run calls the closer. When it has returned, the caller asks for the next
+// step.
 func (s *step) run(base context.Context) {
 	if s.site == 0 { // it calls no code of the user, and so must not ask for values, which may block
 		base = context.Background()
 	}
-	// The timer is made stopped and then started, so that look finds it. It comes
-	// first, since the values of base are the user's.
+	// The timer is made stopped and then started, so that look finds it. It
+	// comes first, since the values of base are the user's.
 	const never = 1<<63 - 1
 	s.watch = time.AfterFunc(never, s.look)
 	s.watch.Reset(s.nextLook(s.start))
@@ -153,9 +155,12 @@ func (s *step) fault(err error, stacks string) {
 	}
 }
 
-// finish ends the step, by its return or by being abandoned, and reports whether
-// this call did so. The caller should take the stacks of the steps name.
+// finish ends the step, by its return or by being abandoned, and reports
+// whether this call did so. The caller should take the stacks of the steps
+// name.
 func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
+	s.q.records.ending.RLock()
+	defer s.q.records.ending.RUnlock()
 	now := time.Now()
 	first, name = s.q.sched.finish(s, now, err, abandoned)
 	if abandoned && !first {
@@ -193,10 +198,10 @@ func (s *step) look() {
 // delay and the drain end by themselves.
 func (s *step) abandonable() bool { return !s.last.IsZero() && s.site != 0 }
 
-// abandon ends the step, unless it has just returned. The next one begins first.
-// Then the goroutines that hang are found: what the end of the context has woken
-// has had an eighth of the share to end by now, so these are the ones that
-// really hang.
+// abandon ends the step, unless it has just returned. The next one begins
+// first. Then the goroutines that hang are found: what the end of the context
+// has woken has had an eighth of the share to end by now, so these are the ones
+// that really hang.
 func (s *step) abandon() {
 	err := error(&overdue{fmt.Sprintf("abandoned after %v", s.last.Sub(s.start).Round(time.Millisecond))})
 	ended, name := s.finish(err, true)
@@ -224,8 +229,8 @@ func nameAll(steps []*step) {
 var allStacks = stacks.All
 
 // named sets and logs the stacks of the goroutines that hold up the step, which
-// the schedule says are owed. They are logged first: the shutdown may end as soon
-// as none are owed, and the last record is then in the log.
+// the schedule says are owed. They are logged first: the shutdown may end as
+// soon as none are owed, and the last record is then in the log.
 func (s *step) named(stacks string) {
 	if stacks != "" {
 		s.q.logStacks(s, stacks)
@@ -242,8 +247,8 @@ func (s *step) heldUpBy(all map[string]string) string {
 	return all[s.owner] + all[stacks.ID(s)]
 }
 
-// nextLook returns the time from now until the next look: at 5 s, 10 s, 20 s and
-// so on after the start, and when the step is to be abandoned.
+// nextLook returns the time from now until the next look: at 5 s, 10 s, 20 s
+// and so on after the start, and when the step is to be abandoned.
 func (s *step) nextLook(now time.Time) time.Duration {
 	age := now.Sub(s.start)
 	next := firstWarning

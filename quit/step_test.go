@@ -36,8 +36,8 @@ func TestShares(t *testing.T) {
 		want    []share // of closers that hang, one after the other
 		took    time.Duration
 	}{
-		// A reserve of a tenth, or 1s, is kept back. A step has 4/5 of the rest,
-		// and an eighth of that until it is abandoned.
+		// A reserve of a tenth, or 1s, is kept back. A step has 4/5 of the
+		// rest, and an eighth of that until it is abandoned.
 		{
 			name: "default", took: 23760 * ms,
 			want: []share{{start: 0, end: 19200 * ms, live: true}, {start: 21600 * ms, end: 23520 * ms, live: true}},
@@ -288,8 +288,8 @@ func TestReturnsAtTheLast(t *testing.T) {
 	}
 }
 
-// TestNoTimerAfterEnd has a closer return at the very moment at which it would be
-// warned of: no timer is set when it is over.
+// TestNoTimerAfterEnd has a closer return at the very moment at which it would
+// be warned of: no timer is set when it is over.
 func TestNoTimerAfterEnd(t *testing.T) {
 	for range 500 {
 		synctest.Test(t, func(t *testing.T) {

@@ -13,15 +13,15 @@ import (
 // events. Such a call must not wait. So there is a graph of all waits of the
 // process. Its edges go from a step to the node that the step waits for: the
 // shutdown of another event, or a closer that was registered late. A step holds
-// up its own node until it is over: a closer that was abandoned holds up nobody,
-// so it may wait for anything.
+// up its own node until it is over: a closer that was abandoned holds up
+// nobody, so it may wait for anything.
 //
 // A wait that would close a circle does not begin. To find one, the search goes
 // from the caller up to those who wait for it. It is not made if no step of the
 // target waits for anything, as in a target that has just been started: then
-// nothing can be held up by the caller. So a wait costs a constant, however many
-// events there are; only one for an event that waits itself costs as much as the
-// way up from the caller.
+// nothing can be held up by the caller. So a wait costs a constant, however
+// many events there are; only one for an event that waits itself costs as much
+// as the way up from the caller.
 var waits struct {
 	mu      sync.Mutex         // guards the fields below and those of every node; a leaf
 	walkers map[uint64]*walker // by goroutine

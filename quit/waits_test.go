@@ -236,8 +236,8 @@ func TestAbandonedHoldsUpNobody(t *testing.T) {
 }
 
 // TestNoWaitIsLeft has waits of every kind: for a child, for another event, for
-// one that is given up, for closers that are registered late, and those that would
-// close a circle. When all is over, nobody waits.
+// one that is given up, for closers that are registered late, and those that
+// would close a circle. When all is over, nobody waits.
 func TestNoWaitIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child, other, ended := quietEvent(), quietEvent(), quietEvent(), quietEvent()

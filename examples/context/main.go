@@ -2,10 +2,11 @@
 // the root of a tree down to the leaf, and how each part can end before the whole.
 //
 //   - Tickers (tickers.go): goroutines of the program, which end at the fire and are awaited.
-//   - A service (tickers.go): a part that looks after itself, with its own event and counter.
-//     It is stopped with the program, or alone by POST /service/stop: then the rest of the
-//     program goes on, even if a goroutine of the service cannot end, which its stop says in
-//     time. If one of its goroutines fails, the whole program stops, with exit status 1.
+//   - A service (tickers.go): a part that looks after itself, with its own
+//     event and counter. It is stopped with the program, or alone by POST
+//     /service/stop: then the rest of the program goes on, even if a goroutine
+//     of the service cannot end, which its stop says in time. If one of its
+//     goroutines fails, the whole program stops, with exit status 1.
 //   - The contexts of HTTP (tree.go): server, connection, request, work. Requests in
 //     flight live on after the fire, until the time of the stop has run out.
 //

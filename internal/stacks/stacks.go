@@ -79,8 +79,8 @@ func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
 // All returns the stacks of all labelled goroutines by the ids of their owners.
-// They are as they were at some moment after the call. Calls at the same time share
-// one look at the goroutines.
+// They are as they were at some moment after the call. Calls at the same time
+// share one look at the goroutines.
 func All() map[string]string {
 	mine := looks.begun.Load()
 	looks.waiting.Add(1)
@@ -208,10 +208,10 @@ func draw(record string, known map[string]string) string {
 }
 
 // drawFrames draws the frames of a record: lines of "#", an address, the func
-// and its file, with tabs between. Frames that call the closer or handler, at the
-// end, are left out, and so are goroutines that net/http has for the connection
-// of one that is drawn, and the one of os/signal, which whoever was the first to
-// handle a signal has started.
+// and its file, with tabs between. Frames that call the closer or handler, at
+// the end, are left out, and so are goroutines that net/http has for the
+// connection of one that is drawn, and the one of os/signal, which whoever was
+// the first to handle a signal has started.
 func drawFrames(record string) string {
 	const maxFrames = 24
 	var frames []string
@@ -222,7 +222,8 @@ func drawFrames(record string) string {
 			continue
 		}
 		name, _, _ := strings.Cut(fields[2], "+0x")
-		if isOfNetHTTP(name, ").backgroundRead", ").readLoop", ").writeLoop", ").readFrames", "erverConn).serve") || name == "os/signal.loop" {
+		if name == "os/signal.loop" ||
+			isOfNetHTTP(name, ").backgroundRead", ").readLoop", ").writeLoop", ").readFrames", "erverConn).serve") {
 			return ""
 		}
 		frames = append(frames, "\t"+name+"\n\t\t"+fields[3]+"\n")

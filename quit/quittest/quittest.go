@@ -13,12 +13,12 @@ import (
 // timeout is what the shutdown at the end of a test has.
 const timeout = 5 * time.Second
 
-// New returns a new event for a test, which is also [quit.GetQuitEvent] until the
-// test ends; then the old one is back. At the end of the test it is shut down, within
-// 5 seconds unless its Timeout is set by then, and the test fails, with the report, if
-// that returned an error or left a goroutine. Signals that it handled are no longer
-// handled then. Called twice in a test, the second event hides the first until it is
-// shut down.
+// New returns a new event for a test, which is also [quit.GetQuitEvent] until
+// the test ends; then the old one is back. At the end of the test it is shut
+// down, within 5 seconds unless its Timeout is set by then, and the test fails,
+// with the report, if that returned an error or left a goroutine. Signals that
+// it handled are no longer handled then. Called twice in a test, the second
+// event hides the first until it is shut down.
 //
 // Since the process has one event at a time, a test that calls New must not run in
 // parallel with others: New ends a test that has called t.Parallel, and says

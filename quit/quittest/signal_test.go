@@ -16,8 +16,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quittest"
 )
 
-// TestSignals has tests of programs that end by a signal, one after the other in
-// one process. Nothing of package quit is left after each.
+// TestSignals has tests of programs that end by a signal, one after the other
+// in one process. Nothing of package quit is left after each.
 func TestSignals(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -50,8 +50,8 @@ func waitForUsr1(q *quit.QuitEvent) {
 	quit.WaitSignal(syscall.SIGUSR1)
 }
 
-// sendUsr1 sends SIGUSR1 until q has fired. A Go program that does not handle it
-// ignores it.
+// sendUsr1 sends SIGUSR1 until q has fired. A Go program that does not handle
+// it ignores it.
 func sendUsr1(q *quit.QuitEvent) {
 	for !q.HasFired() {
 		syscall.Kill(os.Getpid(), syscall.SIGUSR1)
