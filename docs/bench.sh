@@ -47,7 +47,8 @@ fi
 		c = count[n, unit]
 		return c % 2 ? values[n, unit, (c + 1) / 2] : (values[n, unit, c / 2] + values[n, unit, c / 2 + 1]) / 2
 	}
-	function show(ns) {
+	function show(ns, unit) {
+		if (unit == "cpu-ms/op") return sprintf("%.1f ms CPU", ns)
 		return ns >= 1e6 ? sprintf("%.1f ms", ns / 1e6) : ns >= 1e4 ? sprintf("%.1f µs", ns / 1e3) : sprintf("%.1f ns", ns)
 	}
 	# The baseline of A/quit and A/quit/x is A/baseline=name and A/baseline=name/x.
@@ -61,18 +62,21 @@ fi
 	END {
 		for (i = 1; i <= lines; i++) print "    " system_[i]
 		print "\n| benchmark | time | allocations | baseline | its time | ratio |\n| --- | --- | --- | --- | --- | --- |"
-		for (i = 1; i <= names; i++) for (u = 1; u <= 2; u++) sort_(order[i], u == 1 ? "ns/op" : "ns/closer")
+		for (i = 1; i <= names; i++) {
+			sort_(order[i], "ns/op"); sort_(order[i], "ns/closer"); sort_(order[i], "cpu-ms/op")
+		}
 		for (i = 1; i <= names; i++) {
 			n = order[i]
 			if (n ~ /baseline=/) continue
-			unit = count[n, "ns/closer"] ? "ns/closer" : "ns/op"
+			unit = count[n, "cpu-ms/op"] ? "cpu-ms/op" : count[n, "ns/closer"] ? "ns/closer" : "ns/op"
 			c = count[n, unit]
-			t = show(median(n, unit)) " (" show(values[n, unit, 1]) "–" show(values[n, unit, c]) ")" (unit == "ns/closer" && n !~ /=0$/ ? " a closer" : "")
+			t = show(median(n, unit), unit) " (" show(values[n, unit, 1], unit) "–" show(values[n, unit, c], unit) ")" (unit == "ns/closer" && n !~ /=0$/ ? " a closer" : "")
 			if (count[n, "B/closer"]) { sort_(n, "B/closer"); t = median(n, "B/closer") " bytes a closer" }
 			allocs = count[n, "allocs/op"] ? values[n, "allocs/op", 1] : ""
 			b = baseline(n); bt = ""; ratio = ""
 			if (b != "") {
-				bt = show(median(b, "ns/op")); ratio = sprintf("%.2f", median(n, "ns/op") / median(b, "ns/op"))
+				if (unit == "ns/closer") unit = "ns/op"
+				bt = show(median(b, unit), unit); ratio = sprintf("%.2f", median(n, unit) / median(b, unit))
 				sub(/^[^=]*=/, "", b)
 			}
 			printf "| %s | %s | %s | %s | %s | %s |\n", n, t, allocs, b, bt, ratio
