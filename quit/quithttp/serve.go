@@ -7,12 +7,15 @@ package quithttp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"runtime/pprof"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/stacks"
@@ -22,110 +25,273 @@ import (
 // ListenAndServe listens on srv.Addr (":http" if that is empty) and then does
 // what [Serve] does. It returns the address, which has the port that the system
 // picked for ":0". It does not block: the program goes on to [quit.WaitSignal].
+// An address that begins with "unix:" is the path of a Unix socket, or with
+// "unix:@" its abstract name.
 //
-// If the address is taken it returns the error, and nothing was started or registered.
-// After q has fired it serves nothing either, but that is no error: the program was asked to end
-// while it started, and WaitSignal says how that went. The port is closed then.
+// If the address is taken it returns the error, and nothing was started or
+// registered. After q has fired it serves nothing either, but that is no error:
+// the program was asked to end while it started, and WaitSignal says how that
+// went. The port is closed then.
 func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (net.Addr, error) {
-	addr := srv.Addr
-	if addr == "" {
-		addr = ":http"
+	return listenAndServe(q, srv, ":http", plain, opts)
+}
+
+// ListenAndServeTLS is ListenAndServe for HTTPS, as
+// [http.Server.ListenAndServeTLS] is to [http.Server.ListenAndServe]. The
+// default address is ":https". A certificate that cannot be loaded is an error
+// here too, and then nothing was started.
+func ListenAndServeTLS(q *quit.QuitEvent, srv *http.Server, certFile, keyFile string, opts ...quit.Option) (net.Addr, error) {
+	if c := srv.TLSConfig; certFile != "" || keyFile != "" || c == nil || len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
+		if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+			return nil, fmt.Errorf("quit: %w", err)
+		}
 	}
-	ln, err := net.Listen("tcp", addr)
+	return listenAndServe(q, srv, ":https", encrypted(certFile, keyFile), opts)
+}
+
+func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string, serve serveFunc, opts []quit.Option) (net.Addr, error) {
+	if srv.Addr != "" {
+		addr = srv.Addr
+	}
+	network := "tcp"
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, addr = "unix", path
+	}
+	ln, err := net.Listen(network, addr)
 	if err != nil {
 		return nil, fmt.Errorf("quit: %w", err)
 	}
-	Serve(q, srv, ln, opts...)
+	startServer(q, srv, newListener(ln, true), serve, opts)
 	return ln.Addr(), nil
 }
 
 // Serve serves srv on ln, in a goroutine of q, and registers srv with q: at its
-// turn in the shutdown, its Shutdown is called, and Close if the time for that runs out.
-// An error other than [http.ErrServerClosed] ends the program, as in [quit.QuitEvent.Go].
-// The options are those of Go and of a Register method; a [quit.Name] is for both.
-// [quit.AfterDrain] is not for here, since the drain waits for the goroutine: a server
-// that is to be closed last, for admins, is served with an event of its own, and
-// that one is registered with q, AfterDrain.
+// turn in the shutdown it is stopped. An error other than [http.ErrServerClosed]
+// ends the program, as in [quit.QuitEvent.Go]. The options are those of Go and of
+// a Register method, and [Linger]; a [quit.Name] is for both. With
+// [quit.AfterDrain] it serves until after the drain: this is for an admin server.
+// The drain does not wait for the goroutine; the stop of the server does.
+//
+// The stop breaks no connection: what a client has sent is answered. New
+// connections are refused, if this package has opened the socket; a ln that was
+// given may be shared with another process, so only what is in its queue
+// is accepted before it is closed. Each connection has its next request answered with
+// "Connection: close". Those that are new or idle have the time of [Linger] for
+// that. Then [http.Server.Shutdown] is called, once, and Close if the time for all of this
+// runs out. If nothing is connected, the stop takes no time.
 //
 // The context of a request is not cancelled by the fire, but when time for the request
 // has run out, with that as the cause. The request can still be answered then,
 // for a moment: half of what is left until the step would be abandoned. It is derived
 // from what srv.BaseContext returns or, where that is nil, from
-// [quit.QuitEvent.WorkContext], with which it ends in either case: so does that of a
-// request that has hijacked its connection. Serve sets that field: do not serve the same srv twice.
+// [quit.QuitEvent.WorkContext], with which it ends in either case. That of a
+// request that has hijacked its connection ends with WorkContext alone. Serve sets the
+// fields BaseContext, ConnContext, ConnState and Handler, and calls what was in them: do not
+// serve the same srv twice, nor set them later.
 //
-// If requests hold up the shutdown until their time has run out, the stacks of the
-// handlers at that moment are in [quit.Step.Stacks] and in the log. They are found by the
-// pprof labels that what srv starts inherits, so that a request pays nothing for it.
-// Handlers that have hijacked their connections, for which nothing waits, are among them.
+// If handlers go on even then, their stacks are in [quit.Step.Stacks] and in the
+// log. They are found by the pprof labels that what srv starts inherits, so that
+// a request pays nothing for it. Handlers that have hijacked their connections,
+// for which nothing waits, are among them.
+//
+// A program that closes srv itself may do so: it is then unregistered.
 //
 // Serve does not block. After q has fired, it closes ln, and does nothing else.
 // None of the arguments may be nil; this goes for all of the package.
 func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
+	startServer(q, srv, newListener(ln, false), plain, opts)
+}
+
+// ServeTLS is Serve for HTTPS and HTTP/2, as [http.Server.ServeTLS] is to
+// [http.Server.Serve]. A certificate that cannot be loaded ends the program.
+func ServeTLS(q *quit.QuitEvent, srv *http.Server, ln net.Listener, certFile, keyFile string, opts ...quit.Option) {
+	startServer(q, srv, newListener(ln, false), encrypted(certFile, keyFile), opts)
+}
+
+// serveFunc is http.Server.Serve or ServeTLS.
+type serveFunc func(*http.Server, net.Listener) error
+
+func plain(srv *http.Server, ln net.Listener) error { return srv.Serve(ln) }
+
+func encrypted(certFile, keyFile string) serveFunc {
+	return func(srv *http.Server, ln net.Listener) error { return srv.ServeTLS(ln, certFile, keyFile) }
+}
+
+// defaultLinger is the default of [Linger].
+const defaultLinger = 250 * time.Millisecond
+
+// Linger is an option of Serve and the like: for how long after a connection has
+// become new or idle the stop waits for a request on it, 250 ms by default. It should be longer than the
+// time of a round trip and than that between two requests of a busy client. A
+// client that has come back to its connection more seldom has longer, three times the
+// time between its last two requests, but at most 4 d.
+// Zero or less means none: then the stop is [http.Server.Shutdown] alone.
+func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
+
+// lingerOption means nothing to quit: it is an option that ignores no error.
+type lingerOption struct {
+	quit.Option
+	d time.Duration
+}
+
+func lingerOf(opts []quit.Option) time.Duration {
+	d := defaultLinger
+	for _, o := range opts {
+		if l, ok := o.(lingerOption); ok {
+			d = l.d
+		}
+	}
+	return d
+}
+
+func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveFunc, opts []quit.Option) {
 	if q.HasFired() {
 		ln.Close()
 		return
 	}
-	timed, timeUp := context.WithCancelCause(q.WorkContext())
-	s := &server{srv, timeUp}
+	s := &server{Server: srv, ln: ln, stop: newStop(lingerOf(opts), srv.ReadTimeout), served: make(chan struct{})}
 	// Registered first: there is no moment at which it serves and would not be shut down.
 	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
 	if !q.Go(func(ctx context.Context) error {
-		base := srv.BaseContext
-		srv.BaseContext = func(ln net.Listener) context.Context {
-			requests := timed
-			if base != nil {
-				own, cancel := context.WithCancelCause(base(ln))
-				context.AfterFunc(timed, func() { cancel(context.Cause(timed)) })
-				requests = own
-			}
-			// In the requests' context too, for handlers that add labels with pprof.Do.
-			requests = stacks.LabelAs(ctx, requests, stacks.ID(s))
-			pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
-			return requests
+		// The stop of the server waits for this goroutine, and the drain does not:
+		// a server that is stopped after the drain serves during it.
+		q.DoneGoroutine()
+		defer q.AddGoroutine() // which Go takes back
+		defer close(s.served)
+		s.attach(q, ctx)
+		err := serve(srv, ln)
+		if s.stopping.Load() {
+			return nil
 		}
-		return serveUntilClosed(srv, ln)
+		if errors.Is(err, http.ErrServerClosed) { // by the program
+			unregister()
+			return nil
+		}
+		return err
 	}, named...) {
 		unregister()
 		ln.Close()
-		timeUp(nil)
 	}
 }
 
-func serveUntilClosed(srv *http.Server, ln net.Listener) error {
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
-		return err
+// attach puts s between net/http and what the program has set in its server.
+func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
+	srv, ln := s.Server, s.ln.Listener
+	base, connContext, connState := srv.BaseContext, srv.ConnContext, srv.ConnState
+	if s.handler = srv.Handler; s.handler == nil {
+		s.handler = http.DefaultServeMux
 	}
-	return nil
+	srv.Handler = http.HandlerFunc(s.serveHTTP)
+	srv.BaseContext = func(net.Listener) context.Context {
+		requests := q.WorkContext()
+		if base != nil {
+			own, cancel := context.WithCancelCause(base(ln))
+			context.AfterFunc(requests, func() { cancel(context.Cause(q.WorkContext())) })
+			requests = own
+		}
+		// In the requests' context too, for handlers that add labels with pprof.Do.
+		requests = stacks.LabelAs(ctx, requests, stacks.ID(s))
+		pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
+		return requests
+	}
+	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if connContext != nil {
+			if ctx = connContext(ctx, conn); ctx == nil {
+				return nil // of which net/http complains
+			}
+		}
+		return s.stop.connect(ctx, conn)
+	}
+	srv.ConnState = func(conn net.Conn, state http.ConnState) {
+		s.stop.change(conn, state)
+		if connState != nil {
+			connState(conn, state)
+		}
+	}
 }
 
-// server is an http.Server whose requests hear of the end of their time before
-// their connections are closed.
+// server is an http.Server whose stop breaks no connection, and whose requests
+// hear of the end of their time before their connections are closed.
 type server struct {
 	*http.Server
-	timeUp context.CancelCauseFunc // cancels the contexts of the requests
+	handler  http.Handler
+	ln       *listener
+	stop     *stop
+	stopping atomic.Bool   // set once, when Shutdown begins: an end of Serve after it is no error
+	served   chan struct{} // closed when Serve has returned
 }
 
 // Owner returns whose the goroutines are that the serving one has started.
 func (s *server) Owner() stacks.OwnerID { return stacks.OwnerID(stacks.ID(s)) }
 
+func (s *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 && r.TLS == nil {
+		if c := connOf(r); c != nil {
+			c.http2.Store(true)
+		}
+	}
+	if s.stop.begun.Load() {
+		s.stop.tell(w, r)
+	}
+	defer s.stop.returned(r)
+	s.handler.ServeHTTP(w, r)
+}
+
 // errNoTime is the cause with which the context of a request is cancelled.
 var errNoTime = fmt.Errorf("quit: no time left for the request: %w", context.DeadlineExceeded)
 
 func (s *server) Shutdown(ctx context.Context) error {
+	s.stopping.Store(true)
 	start := time.Now()
-	err := s.Server.Shutdown(ctx)
-	if err != nil && ctx.Err() != nil {
-		// An eighth of our share is left before we are abandoned: half of it is theirs.
-		took := time.Since(start)
-		last, cancel := context.WithDeadline(context.WithoutCancel(ctx), start.Add(took+took/16))
-		defer cancel()
-		err = &stacks.Error{Err: err, Stacks: stacks.All()[stacks.ID(s)]} // the first error is the one that counts
-		s.timeUp(errNoTime)
-		s.Server.Shutdown(last)
+	if s.stop.linger > 0 {
+		s.lastAnswers(ctx)
 	}
-	return err
+	// Shutdown goes on for a moment after the end of ctx, and ends as soon as no
+	// connection is left: it would find out by looking, ever more seldom.
+	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	unanswered := make(chan int, 1)
+	inTime := context.AfterFunc(ctx, func() {
+		unanswered <- s.stop.busy()
+		s.stop.all(func(c *conn) { c.cancel(errNoTime) })
+		// An eighth of our share is left before we are abandoned: half of it is theirs.
+		time.AfterFunc(time.Since(start)/16, cancel)
+	})
+	s.stop.whenOver(cancel)
+	err := s.Server.Shutdown(last)
+	select {
+	case <-s.served:
+	case <-last.Done():
+	}
+	if inTime() {
+		if last.Err() != nil { // no connection is left
+			return nil
+		}
+		return err
+	}
+	err = fmt.Errorf("no time left for %d busy connections: %w", <-unanswered, ctx.Err())
+	return &stacks.Error{Err: err, Stacks: stacks.All()[stacks.ID(s)]}
+}
+
+// lastAnswers ends the connections of which Shutdown could break one.
+func (s *server) lastAnswers(ctx context.Context) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/8) // most of it is for the requests
+		defer cancel()
+	}
+	until, _ := ctx.Deadline()
+	s.ln.drain(until)
+	if parts.last {
+		s.stop.begin()
+	}
+	select {
+	case <-s.served:
+	case <-ctx.Done():
+		s.ln.Close()
+	}
+	s.stop.settle(ctx)
 }
 
 // Ready returns a handler for readiness probes: it answers 200 before the fire,

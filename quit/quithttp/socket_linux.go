@@ -1,0 +1,147 @@
+package quithttp
+
+import (
+	"encoding/binary"
+	"net"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// refuse has the kernel refuse new connections to the socket, for all who have
+// it. Those that are pending, or whose handshake is under way, are kept.
+//
+// A TCP socket is bound to the index of an interface that does not exist, so
+// that no packet finds it. This needs no rights, from Linux 5.7 on, if the socket is
+// not bound to a device. Other ways drop the packet instead, or reset what is pending.
+func refuse(ln socket) (refused bool) {
+	const soBindToIfindex = 62 // include/uapi/asm-generic/socket.h, for all that Go runs on
+	control(ln, func(fd int) {
+		if _, ok := ln.(*net.UnixListener); ok {
+			refused = syscall.Shutdown(fd, syscall.SHUT_RD) == nil
+			return
+		}
+		refused = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soBindToIfindex, 1<<31-1) == nil
+	})
+	return refused
+}
+
+// acceptNow accepts a connection. If none is pending, the error is EAGAIN.
+func acceptNow(ln socket) (accepted uintptr, err error) {
+	closed := control(ln, func(fd int) {
+		for {
+			var n int
+			n, _, err = syscall.Accept4(fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+			if err != syscall.EINTR && err != syscall.ECONNABORTED {
+				accepted, err = uintptr(n), os.NewSyscallError("accept4", err)
+				return
+			}
+		}
+	})
+	if closed != nil {
+		err = closed
+	}
+	return accepted, err
+}
+
+// unread reports whether the kernel has bytes of the client that nobody has
+// read yet.
+func unread(conn net.Conn) (has bool) {
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+		conn = t.NetConn()
+	}
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	control(c, func(fd int) {
+		n, _, err := syscall.Recvfrom(fd, make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		has = err == nil && n > 0
+	})
+	return has
+}
+
+func control(c syscall.Conn, f func(fd int)) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) { f(int(fd)) })
+}
+
+// handshakes returns how many TCP handshakes with the port of addr are under
+// way, as the kernel tells by its sock_diag(7).
+func handshakes(addr net.Addr) (n int, err error) {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return 0, nil // a Unix socket: to connect is one step
+	}
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.NETLINK_INET_DIAG)
+	if err != nil {
+		return 0, err
+	}
+	defer syscall.Close(fd)
+	// It answers at once. If it does not, the wait for handshakes is over anyway.
+	timeout := syscall.NsecToTimeval(maxHandshakes.Nanoseconds())
+	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout); err != nil {
+		return 0, err
+	}
+	families := []byte{syscall.AF_INET, syscall.AF_INET6}
+	if tcp.IP.To4() != nil {
+		families = families[:1]
+	}
+	for _, family := range families {
+		more, err := dumpHandshakes(fd, family, uint16(tcp.Port))
+		if err != nil {
+			return 0, err
+		}
+		n += more
+	}
+	return n, nil
+}
+
+// diagRequest is struct nlmsghdr and struct inet_diag_req_v2.
+type diagRequest struct {
+	syscall.NlMsghdr
+	family, protocol, ext, pad byte
+	states                     uint32
+	localPort                  [2]byte // big endian
+	rest                       [46]byte
+}
+
+func dumpHandshakes(fd int, family byte, port uint16) (n int, err error) {
+	const (
+		sockDiagByFamily = 20
+		synReceived      = 1<<3 | 1<<12 // TCP_SYN_RECV, and TCP_NEW_SYN_RECV of the kernel itself
+	)
+	r := diagRequest{family: family, protocol: syscall.IPPROTO_TCP, states: synReceived}
+	r.NlMsghdr = syscall.NlMsghdr{Len: uint32(unsafe.Sizeof(r)), Type: sockDiagByFamily, Flags: syscall.NLM_F_REQUEST | syscall.NLM_F_DUMP}
+	binary.BigEndian.PutUint16(r.localPort[:], port)
+	request := unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r))
+	if err := syscall.Sendto(fd, request, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+		return 0, err
+	}
+	for buf := make([]byte, 32<<10); ; {
+		size, _, err := syscall.Recvfrom(fd, buf, 0)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		messages, err := syscall.ParseNetlinkMessage(buf[:size])
+		if err != nil {
+			return 0, err
+		}
+		for _, m := range messages {
+			switch m.Header.Type {
+			case sockDiagByFamily:
+				n++
+			case syscall.NLMSG_DONE:
+				return n, nil
+			case syscall.NLMSG_ERROR:
+				return 0, syscall.EOPNOTSUPP
+			}
+		}
+	}
+}

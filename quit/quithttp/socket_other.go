@@ -1,0 +1,15 @@
+//go:build !linux
+
+package quithttp
+
+import (
+	"errors"
+	"net"
+)
+
+// Elsewhere the kernel cannot be told to refuse, nor be asked what is pending.
+
+func refuse(socket) bool                { return false }
+func acceptNow(socket) (uintptr, error) { return 0, errors.ErrUnsupported }
+func handshakes(net.Addr) (int, error)  { return 0, errors.ErrUnsupported }
+func unread(net.Conn) bool              { return false }

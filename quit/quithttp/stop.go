@@ -1,0 +1,350 @@
+package quithttp
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// stop ends the connections of a server such that no client loses what it has
+// sent. [http.Server.Shutdown] closes those that are idle while a request may be
+// on its way, and drops requests that it reads afterwards. So it is called once
+// the clients know that their connections end.
+//
+// Once the stop has begun, each connection is in one of these states:
+//
+//   - told: the answer to its request has "Connection: close", or it is HTTP/2,
+//     whose clients are told by Shutdown. It needs nothing more.
+//   - waiting: it is new or idle, or was busy when the stop began. It has
+//     until its time is over to send a request, or to get its answer. Then it
+//     is ended, if it is new or idle, or else left to Shutdown.
+//
+// The invariant is that waiting is the number of conns with waits set, and that
+// each of them has a timer. All of this follows from the states that net/http
+// reports to change; before the stop they are only noted, without a lock.
+type stop struct {
+	linger      time.Duration
+	readTimeout time.Duration // of the server
+	epoch       time.Time     // what times are counted from
+
+	conns sync.Map // from net.Conn to *conn: all that are open and not hijacked
+
+	// begun is set once. A change of state is stored before begun is loaded, and
+	// begun is stored before the states are looked at: so either the one that
+	// changes a state sees begun, or begin sees the state.
+	begun atomic.Bool
+
+	open     atomic.Int64 // the number of conns; who brings it to zero after over was set finds over set
+	hijacked atomic.Int64 // handlers that have hijacked their connections and not returned
+
+	mu      sync.Mutex // guards the fields below, and those of conn that say so
+	start   time.Time
+	waiting int
+	changed chan struct{} // has room for one: waiting became zero
+	over    func()        // called when no connection is left; set when Shutdown is called
+}
+
+// conn is a connection, and the parent of the contexts of its requests.
+type conn struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	nc     net.Conn
+
+	// Atomic since they are noted without a lock: see stop.begun. since and
+	// period are written before state, by the goroutine that serves the connection.
+	state  atomic.Int32 // an http.ConnState
+	since  atomic.Int64 // when it became new or idle, counted from the epoch
+	period atomic.Int64 // how often it has become idle lately
+	http2  atomic.Bool
+
+	ending sync.Mutex // keeps the end of the connection and its turn to a request apart
+	ended  bool       // guarded by ending: its read deadline has passed
+
+	// Guarded by stop.mu:
+	told  bool // the answer to its request says that it is the last
+	waits bool
+	end   time.Time   // of its wait
+	timer *time.Timer // calls timeUp then; nil if it does not wait
+}
+
+type connKey struct{}
+
+func (c *conn) Value(key any) any {
+	if key == (connKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+func newStop(linger, readTimeout time.Duration) *stop {
+	return &stop{linger: linger, readTimeout: readTimeout, epoch: time.Now(), changed: make(chan struct{}, 1)}
+}
+
+// connect returns the context of a connection that was accepted. net/http tells
+// change of it next.
+func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
+	key := keyOf(nc)
+	if key == nil {
+		return ctx
+	}
+	c := &conn{nc: nc}
+	c.Context, c.cancel = context.WithCancelCause(ctx)
+	c.state.Store(int32(http.StateNew))
+	c.since.Store(int64(time.Since(s.epoch)))
+	s.open.Add(1)
+	s.conns.Store(key, c)
+	return c
+}
+
+// keyOf returns nc as the key of a map, or nil: a program's own type may not be
+// comparable.
+func keyOf(nc net.Conn) any {
+	switch nc.(type) {
+	case *net.TCPConn, *tls.Conn, *net.UnixConn:
+		return nc
+	}
+	if reflect.ValueOf(nc).Comparable() {
+		return nc
+	}
+	return nil
+}
+
+// change notes the state of a connection. It is called for each request, twice.
+func (s *stop) change(nc net.Conn, state http.ConnState) {
+	key := keyOf(nc)
+	if key == nil {
+		return
+	}
+	known, _ := s.conns.Load(key)
+	c, _ := known.(*conn)
+	if c == nil {
+		return
+	}
+	switch state {
+	case http.StateIdle:
+		now := int64(time.Since(s.epoch))
+		c.period.Store(now - c.since.Load())
+		c.since.Store(now)
+	case http.StateHijacked:
+		s.hijacked.Add(1)
+		s.conns.Delete(key)
+	case http.StateClosed:
+		s.conns.Delete(key)
+		c.cancel(nil)
+	}
+	c.state.Store(int32(state))
+	left := state == http.StateHijacked || state == http.StateClosed
+	if left && s.open.Add(-1) == 0 || s.begun.Load() {
+		s.look(c)
+	}
+}
+
+// begin begins the stop.
+func (s *stop) begin() {
+	s.mu.Lock()
+	s.start = time.Now()
+	s.mu.Unlock()
+	s.begun.Store(true)
+	s.all(s.look)
+}
+
+// look brings what is known of c in line with its state.
+func (s *stop) look(c *conn) {
+	if http.ConnState(c.state.Load()) == http.StateActive {
+		s.resume(c)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Of several goroutines that look at c, the last one sees its latest state.
+	waits := false
+	switch http.ConnState(c.state.Load()) {
+	case http.StateNew:
+		waits, c.end = true, s.at(c.since.Load()).Add(s.linger)
+	case http.StateIdle:
+		waits, c.end, c.told = !c.isHTTP2(), s.at(c.since.Load()).Add(s.patience(c)), false
+	case http.StateActive:
+		c.end = s.start.Add(s.linger)
+		waits = !c.told && !c.isHTTP2() && time.Now().Before(c.end)
+	}
+	s.wait(c, waits && s.over == nil)
+	if s.over != nil && s.open.Load() == 0 {
+		s.over()
+	}
+}
+
+// at returns the time that was counted from the epoch.
+func (s *stop) at(since int64) time.Time { return s.epoch.Add(time.Duration(since)) }
+
+// patience returns for how long an idle connection may keep the stop waiting. A
+// client that uses it again and again has longer, by its own measure.
+func (s *stop) patience(c *conn) time.Duration {
+	return min(max(3*time.Duration(c.period.Load()), s.linger), 4*s.linger)
+}
+
+// wait has c wait, or not. mu is held.
+func (s *stop) wait(c *conn, waits bool) {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+	if waits {
+		c.timer = time.AfterFunc(time.Until(c.end), func() { s.timeUp(c) })
+	}
+	switch {
+	case waits && !c.waits:
+		s.waiting++
+	case !waits && c.waits:
+		if s.waiting--; s.waiting == 0 {
+			select {
+			case s.changed <- struct{}{}:
+			default:
+			}
+		}
+	}
+	c.waits = waits
+}
+
+// timeUp is called when the time of a connection that waits is over.
+func (s *stop) timeUp(c *conn) {
+	s.mu.Lock()
+	if !c.waits || time.Now().Before(c.end) { // a timer that was stopped too late
+		s.mu.Unlock()
+		return
+	}
+	busy := http.ConnState(c.state.Load()) == http.StateActive
+	late := !busy && unread(c.nc)
+	if late { // its request is here, and will be read next
+		c.end = time.Now().Add(s.linger)
+	}
+	s.wait(c, late)
+	s.mu.Unlock()
+	if !busy && !late {
+		s.end(c)
+	}
+}
+
+// end ends a connection that is new or idle: whoever reads from it gives it up.
+func (s *stop) end(c *conn) {
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	switch http.ConnState(c.state.Load()) {
+	case http.StateNew, http.StateIdle:
+		c.ended = true
+		if c.nc.SetReadDeadline(time.Unix(1, 0)) != nil {
+			c.nc.Close()
+		}
+	}
+}
+
+// resume takes the end of a connection back that has just read a request.
+func (s *stop) resume(c *conn) {
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	if c.ended {
+		c.ended = false
+		deadline := time.Time{}
+		if s.readTimeout > 0 {
+			deadline = time.Now().Add(s.readTimeout)
+		}
+		c.nc.SetReadDeadline(deadline)
+	}
+}
+
+// settle waits until no connection waits, or ctx is done. Then those that are
+// still new or idle are ended.
+func (s *stop) settle(ctx context.Context) {
+	for s.waits() {
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+			s.all(func(c *conn) {
+				if !c.isHTTP2() {
+					s.end(c)
+				}
+			})
+			return
+		}
+	}
+}
+
+func (s *stop) waits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting > 0
+}
+
+// whenOver has over called once no connection is left. From then on none waits.
+func (s *stop) whenOver(over func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = over
+	if s.open.Load() == 0 {
+		over()
+	}
+}
+
+func (s *stop) all(f func(*conn)) {
+	s.conns.Range(func(_, c any) bool {
+		f(c.(*conn))
+		return true
+	})
+}
+
+// busy returns how many connections have a request.
+func (s *stop) busy() (n int) {
+	s.all(func(c *conn) {
+		if http.ConnState(c.state.Load()) == http.StateActive {
+			n++
+		}
+	})
+	return n
+}
+
+// tell has the answer to a request tell the client that the connection ends. An
+// upgrade is not told: it ends by being another protocol's, or goes on to the
+// next request.
+func (s *stop) tell(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor < 2 && r.Header["Upgrade"] != nil {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	if c := connOf(r); c != nil && r.ProtoMajor < 2 {
+		s.mu.Lock()
+		c.told = true
+		s.mu.Unlock()
+		s.look(c)
+	}
+}
+
+// returned is called when the handler of a request has returned.
+func (s *stop) returned(r *http.Request) {
+	if s.hijacked.Load() == 0 {
+		return
+	}
+	if c := connOf(r); c != nil && http.ConnState(c.state.Load()) == http.StateHijacked {
+		s.hijacked.Add(-1)
+		c.cancel(nil)
+	}
+}
+
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
+}
+
+// isHTTP2 reports whether the connection is known to be one of HTTP/2.
+func (c *conn) isHTTP2() bool {
+	if t, ok := c.nc.(*tls.Conn); ok && http.ConnState(c.state.Load()) != http.StateNew { // it would wait for the handshake
+		return t.ConnectionState().NegotiatedProtocol == "h2"
+	}
+	return c.http2.Load()
+}
+
+// parts are the parts of a stop. A test switches some off, to see what each is
+// good for.
+var parts = struct{ refuse, drain, last bool }{true, true, true}
