@@ -36,6 +36,7 @@ type Step struct {
 	Start      time.Time // zero before
 	Deadline   time.Time // the end of its share of the time; zero before, and if there is no limit
 	End        time.Time // zero before
+	Detail     string    // what the step waits for, while it runs, if its closer can tell: "3 busy connections"
 	Err        error     // what counts as a failure, without the name and site of the step
 	Abandoned  bool      // it did not return in its share of the time, and then was not waited for
 	Stacks     string    // of the goroutines that held up a step that was abandoned or given up
@@ -121,6 +122,7 @@ func timelineSteps(steps []Step) []timeline.Step {
 			Start:     s.Start,
 			Deadline:  s.Deadline,
 			End:       s.End,
+			Detail:    s.Detail,
 			Err:       s.Err,
 			Abandoned: s.Abandoned,
 			Stacks:    s.Stacks,
@@ -177,6 +179,9 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 			r.version = w.child.mix(r.version, inner.version)
 		}
 		if w.running != nil {
+			if w.detail != nil {
+				w.Detail = w.detail()
+			}
 			w.Stacks = w.running.heldUpBy(all)
 		}
 		r.Steps = append(r.Steps, w.Step)
@@ -192,7 +197,8 @@ type raw struct {
 	closer  closer
 	site    uintptr
 	child   *QuitEvent
-	running *step // or nil
+	running *step         // or nil
+	detail  func() string // of the running step
 }
 
 func (w *raw) title() string {
@@ -230,7 +236,7 @@ func (s *schedule) report(now time.Time) (r Report, raws []raw) {
 		w := raw{name: st.title, site: st.site, child: st.child, Step: Step{Phase: st.phase, Start: st.start,
 			Deadline: st.deadline, End: st.end, Err: st.err, Abandoned: st.abandoned, Stacks: st.stacks}}
 		if st.end.IsZero() {
-			w.running = st
+			w.running, w.detail = st, st.detail
 		}
 		raws = append(raws, w)
 	}

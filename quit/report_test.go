@@ -406,6 +406,7 @@ func TestStacksOfDrain(t *testing.T) {
 type owner struct{ hang chan struct{} }
 
 func (o *owner) Owner() stacks.OwnerID { return stacks.OwnerID(stacks.ID(o)) }
+func (o *owner) Detail() string        { return "a silence" }
 
 func (o *owner) Shutdown(ctx context.Context) error {
 	labels := stacks.Label(ctx, "owned", stacks.ID(o))
@@ -436,7 +437,13 @@ func TestStacksOfOwner(t *testing.T) {
 			}
 		}
 		check("while it runs", quit.ReportWithStacks(q), "quit_test.(*owner).Shutdown\n")
+		if r := q.Report(); r.Steps[0].Detail != "a silence" || !strings.Contains(r.String(), ": running for 1s, a silence\n") {
+			t.Errorf("while it runs, it waits for %q:\n%v", r.Steps[0].Detail, r)
+		}
 		time.Sleep(time.Minute)
+		if d := q.Report().Steps[0].Detail; d != "" {
+			t.Errorf("after its end, it waits for %q", d)
+		}
 		check("when it was abandoned", q.Report().String(), "quit_test.(*owner).Close\n")
 		close(o.hang)
 		synctest.Wait()

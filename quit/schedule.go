@@ -298,7 +298,7 @@ func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (f
 	if !first {
 		return false, nil
 	}
-	st.end, st.abandoned = now, abandoned
+	st.end, st.abandoned, st.detail = now, abandoned, nil
 	st.over.Store(true)
 	if abandoned {
 		s.owed++

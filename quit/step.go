@@ -38,7 +38,8 @@ type step struct {
 	over atomic.Bool
 
 	// Guarded by the schedule's mu:
-	end       time.Time // zero while the step runs
+	end       time.Time     // zero while the step runs
+	detail    func() string // tells what the closer waits for; nil if it cannot, or the step is over
 	abandoned bool
 	err       error  // all that failed, joined
 	stacks    string // of the goroutines that held it up
@@ -52,7 +53,7 @@ func newStep(e *entry, p Phase, now time.Time, share time.Duration) *step {
 	s := &step{q: e.q, title: e.title(), site: e.site, phase: p, child: e.closer.child(), ignore: e.ignore,
 		start: now, closer: e.closer, node: &e.q.node}
 	if o, ok := e.closer.value.(stacks.Owner); ok {
-		s.owner = string(o.Owner())
+		s.owner, s.detail = string(o.Owner()), o.Detail
 	}
 	e.clear()
 	if e.timeout > 0 && (share == noLimit || e.timeout < share) {

@@ -63,6 +63,7 @@ func ID[T any](p *T) string {
 // apart from a closer that is not ours and has a method Owner, for something else.
 type Owner interface {
 	Owner() OwnerID
+	Detail() string // what it waits for now; "" if that is nothing
 }
 
 // OwnerID is the id of an Owner.

@@ -39,13 +39,13 @@ func (b *builder) addDetails(s *Step, state State, in path) bool {
 	if len(errs) == 0 && s.Abandoned {
 		errs = []error{errAbandoned}
 	}
-	if len(errs) == 0 && s.Stacks == "" {
+	if len(errs) == 0 && s.Stacks == "" && s.Detail == "" {
 		return false
 	}
 	d := Detail{State: state, Stacks: s.Stacks, Since: s.Start}
 	in = in.with(shortTitle(s.Name, s.Site))
 	if len(errs) == 0 {
-		d.Title = in.String()
+		d.Title, d.Text = in.String(), text.OneLine(s.Detail)
 		b.add(d)
 	}
 	for _, err := range errs {

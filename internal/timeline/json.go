@@ -30,6 +30,7 @@ type (
 		Start     time.Time  `json:"start,omitzero"`
 		Deadline  time.Time  `json:"deadline,omitzero"`
 		End       time.Time  `json:"end,omitzero"`
+		Detail    string     `json:"detail,omitempty"`
 		Err       string     `json:"err,omitempty"`
 		Abandoned bool       `json:"abandoned,omitempty"`
 		Stacks    string     `json:"stacks,omitempty"`
@@ -74,6 +75,7 @@ func (s *Step) json(levels int) jsonStep {
 		Deadline:  valid(s.Deadline),
 		End:       valid(s.End),
 		Err:       s.jsonErr(),
+		Detail:    s.Detail,
 		Abandoned: s.Abandoned,
 		Stacks:    s.Stacks,
 	}

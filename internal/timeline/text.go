@@ -163,6 +163,9 @@ func (d *drawing) detail(f *Detail) {
 	what, more, _ := strings.Cut(f.Text, "\n")
 	if f.State == Running {
 		what = "running for " + text.Duration(d.Taken.Sub(f.Since))
+		if f.Text != "" {
+			what += ", " + f.Text
+		}
 	}
 	if head != "" && what != "" {
 		head += ": "

@@ -30,6 +30,7 @@ type Report struct {
 type Step struct {
 	Name, Site, Phase    string
 	Start, Deadline, End time.Time
+	Detail               string
 	Err                  error
 	Abandoned            bool
 	Stacks               string

@@ -15,10 +15,10 @@ import (
 	"net/http"
 	"runtime/pprof"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/stacks"
+	"github.com/gracefulgo/graceful/internal/text"
 	"github.com/gracefulgo/graceful/quit"
 )
 
@@ -161,7 +161,7 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 		defer close(s.served)
 		s.attach(q, ctx)
 		err := serve(srv, ln)
-		if s.stopping.Load() {
+		if s.stop.closing.Err() != nil { // an end of Serve is no error then
 			return nil
 		}
 		if errors.Is(err, http.ErrServerClosed) { // by the program
@@ -215,15 +215,23 @@ func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 // hear of the end of their time before their connections are closed.
 type server struct {
 	*http.Server
-	handler  http.Handler
-	ln       *listener
-	stop     *stop
-	stopping atomic.Bool   // set once, when Shutdown begins: an end of Serve after it is no error
-	served   chan struct{} // closed when Serve has returned
+	handler http.Handler
+	ln      *listener
+	stop    *stop
+	served  chan struct{} // closed when Serve has returned
 }
 
 // Owner returns whose the goroutines are that the serving one has started.
 func (s *server) Owner() stacks.OwnerID { return stacks.OwnerID(stacks.ID(s)) }
+
+// Detail returns how many connections have a request.
+func (s *server) Detail() string {
+	n := s.stop.busy()
+	if n == 0 {
+		return ""
+	}
+	return text.Plural(n, "busy connection")
+}
 
 func (s *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 2 && r.TLS == nil {
@@ -242,7 +250,7 @@ func (s *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 var errNoTime = fmt.Errorf("quit: no time left for the request: %w", context.DeadlineExceeded)
 
 func (s *server) Shutdown(ctx context.Context) error {
-	s.stopping.Store(true)
+	s.stop.close()
 	start := time.Now()
 	if s.stop.linger > 0 {
 		s.lastAnswers(ctx)
@@ -270,7 +278,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 		}
 		return err
 	}
-	err = fmt.Errorf("no time left for %d busy connections: %w", <-unanswered, ctx.Err())
+	err = fmt.Errorf("no time left for %s: %w", text.Plural(<-unanswered, "busy connection"), ctx.Err())
 	return &stacks.Error{Err: err, Stacks: stacks.All()[stacks.ID(s)]}
 }
 
@@ -283,9 +291,7 @@ func (s *server) lastAnswers(ctx context.Context) {
 	}
 	until, _ := ctx.Deadline()
 	s.ln.drain(until)
-	if parts.last {
-		s.stop.begin()
-	}
+	s.stop.begin()
 	select {
 	case <-s.served:
 	case <-ctx.Done():

@@ -139,7 +139,7 @@ func TestStacksOfHandlers(t *testing.T) {
 
 					busy := "3 busy connections"
 					if strings.HasSuffix(protocol.name, "2") || protocol.name == "H2C" {
-						busy = "1 busy connections"
+						busy = "1 busy connection"
 					}
 					err := q.Shutdown(context.Background())
 					site := q.Report().Steps[0].Site

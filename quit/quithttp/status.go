@@ -42,33 +42,30 @@ func Status(q *quit.QuitEvent) http.Handler {
 
 // Times of the live page.
 const (
-	idleTick   = 2 * time.Second        // between two looks at the plan
-	busyTick   = 250 * time.Millisecond // between two looks at a shutdown
-	pingEvery  = 15 * time.Second       // for proxies, and to notice clients that have vanished
-	patience   = 10 * time.Second       // with a client that does not read
-	retryAfter = 2 * time.Second        // by a client that has lost its stream
+	pingEvery  = 15 * time.Second // for proxies, and to notice clients that have vanished
+	patience   = 10 * time.Second // with a client that does not read
+	retryAfter = 2 * time.Second  // by a client that has lost its stream
 )
 
 // status is the handler, and what its streams have in common. One goroutine draws for all of
-// them, and only while there are any. They have no queues: each waits for a frame
+// them, when the report has changed, and only while there are any. They have no queues: each waits for a frame
 // newer than the one it has sent, and takes the latest. So a slow client
 // misses frames and costs nothing, and one that does not read at all is cut off.
 //
 // An http.Server that is being shut down waits for its streams, and does not cancel
 // their contexts. So the first stream on a server registers a func with it,
-// by RegisterOnShutdown, which has all streams on it send a last frame and end: at
+// which has all streams on it send a last frame and end: at
 // the last moment at which they can still show something, and not earlier, such as at the
 // fire. Where the server is not known, or the writer cannot flush or has no deadlines, a
 // stream is a single frame, and the client comes back for more.
 type status struct {
 	q *quit.QuitEvent
 
-	drawing sync.Mutex // held while a frame is made and published, so that none replaces a newer one
-
 	mu      sync.Mutex // guards the fields below, and keeps writers of clients from being used once their handlers have returned
 	servers map[weak.Pointer[http.Server]]*pageServer
 	streams int
 	latest  *frame
+	taken   int64         // reports that were taken for frames
 	stop    chan struct{} // closed when the last stream has left; a new one for the next
 }
 
@@ -225,65 +222,73 @@ func (s *status) newest(v *pageServer) (f *frame, closing bool) {
 }
 
 // draw draws for all streams until stop is closed or the shutdown has ended.
-// A report has no notice of its changes, so it is taken every now and then, and less often
-// where that takes long: this goroutine uses a tenth of a core at most.
+// Where many changes come, it uses a tenth of a core at most.
 func (s *status) draw(stop <-chan struct{}) {
 	for {
-		tick, fired := idleTick, s.q.Done()
-		if s.q.HasFired() {
-			tick, fired = busyTick, nil
-		}
 		start := time.Now()
-		if s.refresh(nil) {
+		n := s.number()
+		r := s.q.Report()
+		f := newFrame(newShot(r))
+		s.mu.Lock()
+		s.publish(n, f)
+		s.mu.Unlock()
+		if f.last != nil {
 			return
+		}
+		pause := 10 * time.Since(start)
+		var outgrown <-chan time.Time
+		if f.shot.span > 0 {
+			outgrown = time.After(f.shot.span - f.shot.clock + time.Millisecond)
 		}
 		select {
 		case <-stop:
 			return
-		case <-fired:
-		case <-time.After(max(tick, 10*time.Since(start))):
+		case <-r.Changed():
+		case <-outgrown:
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(pause):
 		}
 	}
 }
 
-// refresh publishes a new frame if anything but the clock has changed, and then
-// calls also, if it is not nil, at the same moment. It reports whether no other frame is needed.
-func (s *status) refresh(also func()) (last bool) {
-	s.drawing.Lock()
-	defer s.drawing.Unlock()
-	s.mu.Lock()
-	f, wanted := s.latest, s.streams > 0
-	s.mu.Unlock()
-	if wanted {
-		if now := take(s.q); f.html == nil || !bytes.Equal(now.html(f.shot.clock), f.html) {
-			f = newFrame(now)
-		}
-	}
+// number returns the number of the report that is taken next: a frame never
+// replaces one of a later report.
+func (s *status) number() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f != s.latest && f.html != nil {
-		close(s.latest.newer)
-		s.latest = f
+	s.taken++
+	return s.taken
+}
+
+// publish has the streams send the frame of report n, unless they have a newer
+// one, or one that differs by its clock alone. mu is held.
+func (s *status) publish(n int64, f *frame) {
+	if n <= s.latest.number || bytes.Equal(f.still, s.latest.still) {
+		return
 	}
-	if also != nil {
-		also()
-	}
-	return !wanted || f.last != nil
+	f.number = n
+	close(s.latest.newer)
+	s.latest = f
 }
 
 // frame is a drawn report. It does not change.
 type frame struct {
-	shot  shot
-	html  []byte        // nil: there is none yet
-	event []byte        // that shows the html
-	last  []byte        // the event that ends the stream; nil if more is to come
-	newer chan struct{} // closed when there is a newer frame
+	shot   shot
+	number int64         // of its report
+	html   []byte        // nil: there is none yet
+	still  []byte        // the html as if no time had passed, to tell whether anything else has changed
+	event  []byte        // that shows the html
+	last   []byte        // the event that ends the stream; nil if more is to come
+	newer  chan struct{} // closed when there is a newer frame
 }
 
 func noFrame() *frame { return &frame{newer: make(chan struct{})} }
 
 func newFrame(now shot) *frame {
-	f := &frame{shot: now, html: now.html(now.clock), newer: make(chan struct{})}
+	f := &frame{shot: now, html: now.html(now.clock), still: now.html(0), newer: make(chan struct{})}
 	f.event = fmt.Appendf(nil, "retry: %d\nevent: report\n", retryAfter.Milliseconds())
 	for line := range bytes.Lines(f.html) {
 		f.event = fmt.Appendf(f.event, "data: %s\n", bytes.TrimSuffix(line, []byte("\n")))
@@ -331,14 +336,18 @@ func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 	c.server = v
 	v.clients[c.rc] = struct{}{}
 	s.mu.Unlock()
-	if !known {
-		// Once for each server, as what is registered cannot be taken out.
-		srv.RegisterOnShutdown(func() { s.closing(v) })
-		// If Shutdown was called before that, Serve says so. If not, it asks the
-		// listener, which has nothing but an error for it, and Shutdown is still to come.
-		if errors.Is(srv.Serve(noListener{}), http.ErrServerClosed) {
-			s.closing(v)
-		}
+	if known {
+		return c
+	}
+	// Once for each server, as what is registered cannot be taken out.
+	srv.RegisterOnShutdown(func() { s.closing(v) })
+	if ours := connOf(r); ours != nil {
+		context.AfterFunc(ours.stop.closing, func() { s.closing(v) }) // when its stop begins, or has begun
+	} else if srv.BaseContext == nil && errors.Is(srv.Serve(noListener{}), http.ErrServerClosed) {
+		// Shutdown was called before the func was registered. If it was not, Serve asks
+		// the listener, which has nothing but an error for it. A BaseContext
+		// would be called with a listener that is not the program's.
+		s.closing(v)
 	}
 	return c
 }
@@ -353,15 +362,20 @@ func (noListener) Addr() net.Addr            { return new(net.TCPAddr) }
 // closing ends the streams on a server. They get a fresh frame, and not much time to
 // send it in; those that are still sending another have that time for it.
 func (s *status) closing(v *pageServer) {
-	s.refresh(func() {
-		if v.isClosing() {
-			return
-		}
-		close(v.closing)
-		for rc := range v.clients {
-			rc.SetWriteDeadline(time.Now().Add(v.lastWords()))
-		}
-	})
+	n := s.number()
+	f := newFrame(take(s.q))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v.isClosing() {
+		return
+	}
+	if s.streams > 0 {
+		s.publish(n, f)
+	}
+	close(v.closing)
+	for rc := range v.clients {
+		rc.SetWriteDeadline(time.Now().Add(v.lastWords()))
+	}
 }
 
 // lastWords is the patience with a client whose server is being shut down: short, but

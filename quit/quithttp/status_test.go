@@ -500,9 +500,9 @@ func TestStatusStream(t *testing.T) {
 		if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
 			t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
 		}
-		q.AddGoroutine() // any change of the plan is shown
-		until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>")
-		q.DoneGoroutine()
+		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache")) // any change of the plan is shown
+		until(t, r, `<g class="planned"><title>cache (`)
+		unregister()
 		go q.Shutdown(context.Background())
 		until(t, r, `<g class="running"><title>web (`)
 		close(goOn)
@@ -616,9 +616,8 @@ func TestStatusClientNeverReads(t *testing.T) {
 
 				r := openStream(t, ln)
 				until(t, r, "Not fired")
-				q.AddGoroutine()
-				until(t, r, "<dt>Goroutines counted</dt><dd>1</dd>")
-				q.DoneGoroutine()
+				q.RegisterStopFunc(func() {}, quit.Name("cache"))
+				until(t, r, `<g class="planned"><title>cache (`)
 				go io.Copy(io.Discard, r)
 				q.RegisterQuitCloser(srv, quit.Name("admin"))
 				if err := q.Shutdown(t.Context()); err != nil {
@@ -797,7 +796,7 @@ func TestStatusSlowClient(t *testing.T) {
 		until(t, r, "Not fired")
 		for range 4 {
 			time.Sleep(2 * time.Second)
-			q.AddGoroutine()
+			q.RegisterStopFunc(func() {})
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()

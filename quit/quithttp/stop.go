@@ -28,6 +28,9 @@ import (
 // each of them has a timer. All of this follows from the states that net/http
 // reports to change; before the stop they are only noted, without a lock.
 type stop struct {
+	closing context.Context // done when the stop begins
+	close   context.CancelFunc
+
 	linger      time.Duration
 	readTimeout time.Duration // of the server
 	epoch       time.Time     // what times are counted from
@@ -53,6 +56,7 @@ type stop struct {
 type conn struct {
 	context.Context
 	cancel context.CancelCauseFunc
+	stop   *stop
 	nc     net.Conn
 
 	// Atomic since they are noted without a lock: see stop.begun. since and
@@ -82,7 +86,9 @@ func (c *conn) Value(key any) any {
 }
 
 func newStop(linger, readTimeout time.Duration) *stop {
-	return &stop{linger: linger, readTimeout: readTimeout, epoch: time.Now(), changed: make(chan struct{}, 1)}
+	s := &stop{linger: linger, readTimeout: readTimeout, epoch: time.Now(), changed: make(chan struct{}, 1)}
+	s.closing, s.close = context.WithCancel(context.Background())
+	return s
 }
 
 // connect returns the context of a connection that was accepted. net/http tells
@@ -92,7 +98,7 @@ func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
 	if key == nil {
 		return ctx
 	}
-	c := &conn{nc: nc}
+	c := &conn{stop: s, nc: nc}
 	c.Context, c.cancel = context.WithCancelCause(ctx)
 	c.state.Store(int32(http.StateNew))
 	c.since.Store(int64(time.Since(s.epoch)))
@@ -309,7 +315,7 @@ func (s *stop) busy() (n int) {
 // upgrade is not told: it ends by being another protocol's, or goes on to the
 // next request.
 func (s *stop) tell(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor < 2 && r.Header["Upgrade"] != nil {
+	if r.ProtoMajor < 2 && r.Header["Upgrade"] != nil || !parts.header {
 		return
 	}
 	w.Header().Set("Connection", "close")
@@ -347,4 +353,4 @@ func (c *conn) isHTTP2() bool {
 
 // parts are the parts of a stop. A test switches some off, to see what each is
 // good for.
-var parts = struct{ refuse, drain, last bool }{true, true, true}
+var parts = struct{ refuse, drain, header bool }{true, true, true}

@@ -1,0 +1,329 @@
+//go:build linux
+
+package quithttp_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
+)
+
+func TestMain(m *testing.M) { process.Main(m, nil) }
+
+// load is a kind of clients.
+type load struct {
+	name     string
+	protocol string // tcp, tls, h2, h2c or unix
+	manner   string // each, busy, slow or pool: see client
+}
+
+// loads are those of the table. A link has those whose names have no loopback.
+var loads = []load{
+	{"a connection each", "tcp", "each"},
+	{"kept alive, busy", "tcp", "busy"},
+	{"kept alive, every 250 ms", "tcp", "slow"},
+	{"a pool", "tcp", "pool"},
+	{"TLS, a connection each", "tls", "each"},
+	{"TLS, kept alive", "tls", "busy"},
+	{"HTTP/2", "h2", "busy"},
+	{"HTTP/2 without TLS", "h2c", "busy"},
+	{"Unix, a connection each", "unix", "each"},
+	{"Unix, kept alive", "unix", "busy"},
+}
+
+// stopped is a server that is stopped under load. It serves with protocol on
+// addr until SIGTERM.
+var stoppedServer = process.NewProgram("stopped server", func(args []string) {
+	kind, protocol, addr := args[0], args[1], args[2]
+	srv := &http.Server{Addr: addr, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Protocols: new(http.Protocols)}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		io.WriteString(w, "answered")
+	})
+	srv.Protocols.SetHTTP1(protocol != "h2" && protocol != "h2c")
+	srv.Protocols.SetHTTP2(protocol == "h2")
+	srv.Protocols.SetUnencryptedHTTP2(protocol == "h2c")
+	encrypted := protocol == "tls" || protocol == "h2"
+	if encrypted {
+		s := httptest.NewTLSServer(nil)
+		s.Close()
+		srv.TLSConfig = &tls.Config{Certificates: s.TLS.Certificates}
+	}
+	q := quit.GetQuitEvent()
+	q.Timeout = 10 * time.Second
+	q.Logger = slog.New(slog.DiscardHandler)
+	listen := func() net.Listener {
+		network, address := "tcp", addr
+		if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+			network, address = "unix", path
+		}
+		ln, err := net.Listen(network, address)
+		if err != nil {
+			panic(err)
+		}
+		return ln
+	}
+	serveByHand := func() {
+		ln := listen()
+		process.Say("%v", ln.Addr())
+		if encrypted {
+			go srv.ServeTLS(ln, "", "") // ends with the stop
+		} else {
+			go srv.Serve(ln) // so does this
+		}
+	}
+	var opts []quit.Option
+	switch kind {
+	case "http.Server.Shutdown":
+		terminated := make(chan os.Signal, 1)
+		signal.Notify(terminated, syscall.SIGTERM)
+		serveByHand()
+		<-terminated
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), q.Timeout)
+		defer cancel()
+		srv.Shutdown(ctx)
+		process.Say("stopped after %v", time.Since(start))
+		return
+	case "RegisterQuitCloser":
+		q.RegisterQuitCloser(srv)
+		serveByHand()
+	default:
+		if part, ok := strings.CutPrefix(kind, "without "); ok && part != "linger" {
+			quithttp.WithoutPart(part)
+		}
+		if kind == "without linger" {
+			opts = append(opts, quithttp.Linger(1))
+		}
+		if kind == "handed in" {
+			ln := listen()
+			if encrypted {
+				quithttp.ServeTLS(q, srv, ln, "", "", opts...)
+			} else {
+				quithttp.Serve(q, srv, ln, opts...)
+			}
+			process.Say("%v", ln.Addr())
+			break
+		}
+		var bound net.Addr
+		var err error
+		if encrypted {
+			bound, err = quithttp.ListenAndServeTLS(q, srv, "", "", opts...)
+		} else {
+			bound, err = quithttp.ListenAndServe(q, srv, opts...)
+		}
+		if err != nil {
+			panic(err)
+		}
+		process.Say("%v", bound)
+	}
+	err := q.WaitSignal()
+	r := q.Report()
+	process.Say("stopped after %v", r.Ended.Sub(r.Fired))
+	if err != nil {
+		process.Say("%v", err)
+	}
+})
+
+// kinds are the ways to stop that are compared.
+var kinds = []string{"http.Server.Shutdown", "RegisterQuitCloser", "quithttp", "handed in", "without refuse", "without drain", "without header", "without linger"}
+
+// clients sends requests until the server refuses connections. Each is sent
+// once: a body that cannot be had again keeps net/http from trying again what may have been
+// sent.
+var clients = process.NewProgram("clients", func(args []string) {
+	protocol, manner, addr := args[0], args[1], args[2]
+	const n = 32
+	var answered, broken, refused, warm atomic.Int64
+	var firstError sync.Once
+	var dialer net.Dialer
+	errRefused := errors.New("refused")
+	transport := func() *http.Transport {
+		t := &http.Transport{
+			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
+			DisableKeepAlives:   manner == "each",
+			MaxIdleConnsPerHost: n,
+			Protocols:           new(http.Protocols),
+		}
+		t.Protocols.SetHTTP1(protocol != "h2" && protocol != "h2c")
+		t.Protocols.SetHTTP2(protocol == "h2")
+		t.Protocols.SetUnencryptedHTTP2(protocol == "h2c")
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			network, address := "tcp", addr
+			if protocol == "unix" {
+				network = "unix"
+			}
+			conn, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, errors.Join(errRefused, err)
+			}
+			return conn, nil
+		}
+		return t
+	}
+	url := "http://server/"
+	if protocol == "tls" || protocol == "h2" {
+		url = "https://server/"
+	}
+	shared := transport()
+	var wait sync.WaitGroup
+	for range n {
+		wait.Go(func() {
+			t := shared
+			if manner == "busy" || manner == "slow" {
+				t = transport()
+			}
+			client := &http.Client{Transport: t, Timeout: time.Minute}
+			if manner == "slow" {
+				time.Sleep(rand.N(250 * time.Millisecond)) // or all would ask at the same time
+			}
+			for i := 1; ; i++ {
+				var body io.Reader = struct{ io.Reader }{strings.NewReader("a job")}
+				if protocol == "h2" || protocol == "h2c" {
+					body = nil // a client may send it again if the server says that it has not seen it
+				}
+				res, err := client.Post(url, "text/plain", body)
+				if err == nil {
+					var text []byte
+					if text, err = io.ReadAll(res.Body); err == nil && string(text) != "answered" {
+						err = fmt.Errorf("answer %q", text)
+					}
+					res.Body.Close()
+				}
+				switch {
+				case err == nil:
+					answered.Add(1)
+				case errors.Is(err, errRefused):
+					refused.Add(1)
+					return
+				default:
+					broken.Add(1)
+					firstError.Do(func() { fmt.Fprintln(os.Stderr, err) })
+				}
+				if i == 3 && warm.Add(1) == n {
+					process.Say("warm")
+				}
+				switch manner {
+				case "slow":
+					time.Sleep(250 * time.Millisecond)
+				case "pool":
+					time.Sleep(time.Duration(rand.ExpFloat64() * float64(10*time.Millisecond)))
+				}
+			}
+		})
+	}
+	wait.Wait()
+	process.Say("%d %d", answered.Load(), broken.Load())
+})
+
+// stops is what came of some stops.
+type stops struct {
+	answered, broken int
+	took             []time.Duration
+	errs             []string // of the clients and the servers
+}
+
+func (s *stops) median() time.Duration {
+	slices.Sort(s.took)
+	return s.took[len(s.took)/2]
+}
+
+// stopUnderLoad stops a server of that kind n times under load.
+func stopUnderLoad(t *testing.T, on *link, kind string, l load, n int) (s stops) {
+	t.Helper()
+	host, server, client := "127.0.0.1", (*netns)(nil), (*netns)(nil)
+	if on != nil {
+		host, server, client = on.serverAddr, &on.server, &on.client
+	}
+	for range n {
+		addr := host + ":0"
+		if l.protocol == "unix" {
+			addr = "unix:" + filepath.Join(t.TempDir(), "socket")
+		}
+		var p, c *process.Process
+		server.do(func() { p = stoppedServer.Start(t, kind, l.protocol, addr) })
+		bound := p.Next()
+		client.do(func() { c = clients.Start(t, l.protocol, l.manner, bound) })
+		c.Expect("warm")
+		time.Sleep(rand.N(100 * time.Millisecond)) // to anywhere between two requests
+		p.Signal(syscall.SIGTERM)
+		var took string
+		if _, err := fmt.Sscanf(p.Next(), "stopped after %s", &took); err != nil {
+			t.Fatal(err)
+		}
+		d, err := time.ParseDuration(took)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.took = append(s.took, d)
+		if err := p.Next(); err != "" {
+			s.errs = append(s.errs, err)
+		}
+		<-p.Exited()
+		var answered, broken int
+		if _, err := fmt.Sscan(c.Next(), &answered, &broken); err != nil {
+			t.Fatal(err)
+		}
+		<-c.Exited()
+		if broken > 0 {
+			s.errs = append(s.errs, strings.TrimSpace(c.Stderr()))
+		}
+		s.answered += answered
+		s.broken += broken
+	}
+	return s
+}
+
+var (
+	tableStops = flag.Int("stops", 0, "stop each kind of server so often, and write the table to the file of -table")
+	tableFile  = flag.String("table", "", "the `file` of the table")
+	onlyLoad   = flag.String("load", "", "only the loads with these `words`")
+	onlyKind   = flag.String("kind", "", "only this `kind` of server")
+)
+
+// TestStopsTable is a command rather than a test: it stops servers under load.
+func TestStopsTable(t *testing.T) {
+	if *tableStops == 0 {
+		t.Skip("only with -stops")
+	}
+	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond} {
+		for _, l := range loads {
+			if !strings.Contains(l.name, *onlyLoad) {
+				continue
+			}
+			for _, kind := range kinds {
+				if *onlyKind != "" && kind != *onlyKind || delay > 0 && l.protocol == "unix" {
+					continue
+				}
+				var on *link
+				if delay > 0 {
+					on = newLink(t, delay)
+				}
+				s := stopUnderLoad(t, on, kind, l, *tableStops)
+				t.Logf("%v %s, %s: %d answered, %d broken, %v %q", delay, l.name, kind, s.answered, s.broken, s.median(), s.errs)
+			}
+		}
+	}
+}
