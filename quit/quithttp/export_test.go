@@ -1,6 +1,12 @@
 package quithttp
 
-import "github.com/gracefulgo/graceful/quit"
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"github.com/gracefulgo/graceful/quit"
+)
 
 // Fragment returns the part of the page that shows a report.
 func Fragment(r quit.Report) string {
@@ -20,4 +26,18 @@ func WithoutPart(name string) {
 	default:
 		panic("no part of the stop: " + name)
 	}
+}
+
+// Tracked returns what is done for a request on a connection beside what
+// net/http does, with h as the program's handler, and the context of the
+// connection.
+func Tracked(h http.Handler) (serve func(http.ResponseWriter, *http.Request), ctx context.Context) {
+	s := newStop(defaultLinger, 0)
+	conn := new(net.TCPConn)
+	ctx = s.connect(context.Background(), conn)
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.change(conn, http.StateActive)
+		s.serve(h, w, r)
+		s.change(conn, http.StateIdle)
+	}, ctx
 }

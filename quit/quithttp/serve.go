@@ -120,12 +120,13 @@ func encrypted(certFile, keyFile string) serveFunc {
 // defaultLinger is the default of [Linger].
 const defaultLinger = 250 * time.Millisecond
 
-// Linger is an option of Serve and the like: for how long after a connection has
-// become new or idle the stop waits for a request on it, 250 ms by default. It should be longer than the
-// time of a round trip and than that between two requests of a busy client. A
-// client that has come back to its connection more seldom has longer, three times the
-// time between its last two requests, but at most 4 d.
-// Zero or less means none: then the stop is [http.Server.Shutdown] alone.
+// Linger is an option of Serve and the like: for how long the stop waits for a
+// request on a connection that is new or idle, 250 ms by default. It counts from
+// the stop, or from when the connection became new or idle if that is later. It
+// should be longer than a round trip. A client that uses its connection now and
+// then has longer, up to 4 d: three times the time between its last two
+// requests. Zero or less means none: then the stop is [http.Server.Shutdown]
+// alone.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
 // lingerOption means nothing to quit: it is an option that ignores no error.
@@ -179,10 +180,11 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 	srv, ln := s.Server, s.ln.Listener
 	base, connContext, connState := srv.BaseContext, srv.ConnContext, srv.ConnState
-	if s.handler = srv.Handler; s.handler == nil {
-		s.handler = http.DefaultServeMux
+	handler := srv.Handler
+	if handler == nil {
+		handler = http.DefaultServeMux
 	}
-	srv.Handler = http.HandlerFunc(s.serveHTTP)
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.stop.serve(handler, w, r) })
 	srv.BaseContext = func(net.Listener) context.Context {
 		requests := q.WorkContext()
 		if base != nil {
@@ -215,35 +217,20 @@ func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 // hear of the end of their time before their connections are closed.
 type server struct {
 	*http.Server
-	handler http.Handler
-	ln      *listener
-	stop    *stop
-	served  chan struct{} // closed when Serve has returned
+	ln     *listener
+	stop   *stop
+	served chan struct{} // closed when Serve has returned
 }
 
 // Owner returns whose the goroutines are that the serving one has started.
 func (s *server) Owner() stacks.OwnerID { return stacks.OwnerID(stacks.ID(s)) }
 
-// Detail returns how many connections have a request.
+// Detail returns how many requests are being answered.
 func (s *server) Detail() string {
-	n := s.stop.busy()
-	if n == 0 {
-		return ""
+	if n := s.stop.requests(); n > 0 {
+		return text.Plural(n, "request") + " in flight"
 	}
-	return text.Plural(n, "busy connection")
-}
-
-func (s *server) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 2 && r.TLS == nil {
-		if c := connOf(r); c != nil {
-			c.http2.Store(true)
-		}
-	}
-	if s.stop.begun.Load() {
-		s.stop.tell(w, r)
-	}
-	defer s.stop.returned(r)
-	s.handler.ServeHTTP(w, r)
+	return ""
 }
 
 // errNoTime is the cause with which the context of a request is cancelled.
@@ -261,7 +248,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 	defer cancel()
 	unanswered := make(chan int, 1)
 	inTime := context.AfterFunc(ctx, func() {
-		unanswered <- s.stop.busy()
+		unanswered <- s.stop.requests()
 		s.stop.all(func(c *conn) { c.cancel(errNoTime) })
 		// An eighth of our share is left before we are abandoned: half of it is theirs.
 		time.AfterFunc(time.Since(start)/16, cancel)
@@ -278,7 +265,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 		}
 		return err
 	}
-	err = fmt.Errorf("no time left for %s: %w", text.Plural(<-unanswered, "busy connection"), ctx.Err())
+	err = fmt.Errorf("no time left for %s: %w", text.Plural(<-unanswered, "request"), ctx.Err())
 	return &stacks.Error{Err: err, Stacks: stacks.All()[stacks.ID(s)]}
 }
 

@@ -137,10 +137,7 @@ func TestStacksOfHandlers(t *testing.T) {
 					}
 					synctest.Wait()
 
-					busy := "3 busy connections"
-					if strings.HasSuffix(protocol.name, "2") || protocol.name == "H2C" {
-						busy = "1 busy connection"
-					}
+					busy := "3 requests"
 					err := q.Shutdown(context.Background())
 					site := q.Report().Steps[0].Site
 					if want := "quit: api (" + site + "): no time left for " + busy + ": context deadline exceeded"; !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), want) {

@@ -341,7 +341,7 @@ func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 	}
 	// Once for each server, as what is registered cannot be taken out.
 	srv.RegisterOnShutdown(func() { s.closing(v) })
-	if ours := connOf(r); ours != nil {
+	if ours, ok := r.Context().Value(connKey{}).(*conn); ok {
 		context.AfterFunc(ours.stop.closing, func() { s.closing(v) }) // when its stop begins, or has begun
 	} else if srv.BaseContext == nil && errors.Is(srv.Serve(noListener{}), http.ErrServerClosed) {
 		// Shutdown was called before the func was registered. If it was not, Serve asks

@@ -25,8 +25,11 @@ import (
 //     is ended, if it is new or idle, or else left to Shutdown.
 //
 // The invariant is that waiting is the number of conns with waits set, and that
-// each of them has a timer. All of this follows from the states that net/http
-// reports to change; before the stop they are only noted, without a lock.
+// each of them has a timer.
+//
+// Before the stop, the handler of each request notes when it begins and returns,
+// without a lock. During the stop, all follows from the states that net/http
+// reports, which are exact and cost more.
 type stop struct {
 	closing context.Context // done when the stop begins
 	close   context.CancelFunc
@@ -42,8 +45,7 @@ type stop struct {
 	// changes a state sees begun, or begin sees the state.
 	begun atomic.Bool
 
-	open     atomic.Int64 // the number of conns; who brings it to zero after over was set finds over set
-	hijacked atomic.Int64 // handlers that have hijacked their connections and not returned
+	open atomic.Int64 // the number of conns; who brings it to zero after over was set finds over set
 
 	mu      sync.Mutex // guards the fields below, and those of conn that say so
 	start   time.Time
@@ -61,10 +63,11 @@ type conn struct {
 
 	// Atomic since they are noted without a lock: see stop.begun. since and
 	// period are written before state, by the goroutine that serves the connection.
-	state  atomic.Int32 // an http.ConnState
-	since  atomic.Int64 // when it became new or idle, counted from the epoch
-	period atomic.Int64 // how often it has become idle lately
-	http2  atomic.Bool
+	state   atomic.Int32 // an http.ConnState; of no meaning in HTTP/2
+	since   atomic.Int64 // when it became new or idle, counted from the epoch
+	period  atomic.Int64 // how often it has become idle lately
+	http2   atomic.Bool  // set by the first request
+	streams atomic.Int64 // requests of HTTP/2 that are being answered
 
 	ending sync.Mutex // keeps the end of the connection and its turn to a request apart
 	ended  bool       // guarded by ending: its read deadline has passed
@@ -120,8 +123,12 @@ func keyOf(nc net.Conn) any {
 	return nil
 }
 
-// change notes the state of a connection. It is called for each request, twice.
+// change notes the state that net/http reports of a connection. Before the stop,
+// that of a request is left to serve.
 func (s *stop) change(nc net.Conn, state http.ConnState) {
+	if (state == http.StateActive || state == http.StateIdle) && !s.begun.Load() {
+		return
+	}
 	key := keyOf(nc)
 	if key == nil {
 		return
@@ -131,22 +138,60 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 	if c == nil {
 		return
 	}
-	switch state {
-	case http.StateIdle:
-		now := int64(time.Since(s.epoch))
-		c.period.Store(now - c.since.Load())
-		c.since.Store(now)
-	case http.StateHijacked:
-		s.hijacked.Add(1)
+	left := state == http.StateHijacked || state == http.StateClosed
+	if left {
 		s.conns.Delete(key)
-	case http.StateClosed:
-		s.conns.Delete(key)
+	}
+	if state == http.StateClosed {
 		c.cancel(nil)
 	}
-	c.state.Store(int32(state))
-	left := state == http.StateHijacked || state == http.StateClosed
+	c.set(state)
 	if left && s.open.Add(-1) == 0 || s.begun.Load() {
 		s.look(c)
+	}
+}
+
+// set notes the state of a connection, and when it became idle.
+func (c *conn) set(state http.ConnState) {
+	if state == http.StateIdle {
+		now := int64(time.Since(c.stop.epoch))
+		if http.ConnState(c.state.Load()) != http.StateIdle {
+			c.period.Store(now - c.since.Load())
+		}
+		c.since.Store(now)
+	}
+	c.state.Store(int32(state))
+}
+
+// serve has h answer a request.
+func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	switch {
+	case c == nil: // of a type that is not comparable
+	case r.ProtoMajor >= 2:
+		c.http2.Store(true)
+		c.streams.Add(1)
+		defer c.streams.Add(-1)
+	default:
+		c.set(http.StateActive)
+		defer c.returned()
+	}
+	if s.begun.Load() {
+		s.tell(c, w, r)
+	}
+	h.ServeHTTP(w, r)
+}
+
+// returned notes that the handler of a request has returned. The end of the answer
+// may still have to be sent, which during the stop net/http reports.
+func (c *conn) returned() {
+	switch http.ConnState(c.state.Load()) {
+	case http.StateHijacked:
+		c.cancel(nil) // for the context must not be kept until the server ends
+	case http.StateActive:
+		if !c.stop.begun.Load() {
+			c.set(http.StateIdle)
+		}
 	}
 }
 
@@ -167,17 +212,20 @@ func (s *stop) look(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Of several goroutines that look at c, the last one sees its latest state.
-	waits := false
+	waits := !c.http2.Load() && s.over == nil
+	c.end = s.start.Add(s.linger)
 	switch http.ConnState(c.state.Load()) {
 	case http.StateNew:
-		waits, c.end = true, s.at(c.since.Load()).Add(s.linger)
+		c.end = later(c.end, s.at(c.since.Load()).Add(s.linger))
 	case http.StateIdle:
-		waits, c.end, c.told = !c.isHTTP2(), s.at(c.since.Load()).Add(s.patience(c)), false
+		c.told = false
+		c.end = later(c.end, s.at(c.since.Load()).Add(s.patience(c)))
 	case http.StateActive:
-		c.end = s.start.Add(s.linger)
-		waits = !c.told && !c.isHTTP2() && time.Now().Before(c.end)
+		waits = waits && !c.told && time.Now().Before(c.end)
+	default:
+		waits = false
 	}
-	s.wait(c, waits && s.over == nil)
+	s.wait(c, waits)
 	if s.over != nil && s.open.Load() == 0 {
 		s.over()
 	}
@@ -186,8 +234,17 @@ func (s *stop) look(c *conn) {
 // at returns the time that was counted from the epoch.
 func (s *stop) at(since int64) time.Time { return s.epoch.Add(time.Duration(since)) }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // patience returns for how long an idle connection may keep the stop waiting. A
-// client that uses it again and again has longer, by its own measure.
+// client that uses it again and again has longer, by its own measure. None has
+// less than the linger: as busy connections end, the clients turn to those that
+// were idle for long.
 func (s *stop) patience(c *conn) time.Duration {
 	return min(max(3*time.Duration(c.period.Load()), s.linger), 4*s.linger)
 }
@@ -269,7 +326,7 @@ func (s *stop) settle(ctx context.Context) {
 		case <-s.changed:
 		case <-ctx.Done():
 			s.all(func(c *conn) {
-				if !c.isHTTP2() {
+				if !c.http2.Load() {
 					s.end(c)
 				}
 			})
@@ -301,10 +358,13 @@ func (s *stop) all(f func(*conn)) {
 	})
 }
 
-// busy returns how many connections have a request.
-func (s *stop) busy() (n int) {
+// requests returns how many requests are being answered.
+func (s *stop) requests() (n int) {
 	s.all(func(c *conn) {
-		if http.ConnState(c.state.Load()) == http.StateActive {
+		switch {
+		case c.http2.Load():
+			n += int(c.streams.Load())
+		case http.ConnState(c.state.Load()) == http.StateActive:
 			n++
 		}
 	})
@@ -314,41 +374,17 @@ func (s *stop) busy() (n int) {
 // tell has the answer to a request tell the client that the connection ends. An
 // upgrade is not told: it ends by being another protocol's, or goes on to the
 // next request.
-func (s *stop) tell(w http.ResponseWriter, r *http.Request) {
+func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor < 2 && r.Header["Upgrade"] != nil || !parts.header {
 		return
 	}
 	w.Header().Set("Connection", "close")
-	if c := connOf(r); c != nil && r.ProtoMajor < 2 {
+	if c != nil && r.ProtoMajor < 2 {
 		s.mu.Lock()
 		c.told = true
 		s.mu.Unlock()
 		s.look(c)
 	}
-}
-
-// returned is called when the handler of a request has returned.
-func (s *stop) returned(r *http.Request) {
-	if s.hijacked.Load() == 0 {
-		return
-	}
-	if c := connOf(r); c != nil && http.ConnState(c.state.Load()) == http.StateHijacked {
-		s.hijacked.Add(-1)
-		c.cancel(nil)
-	}
-}
-
-func connOf(r *http.Request) *conn {
-	c, _ := r.Context().Value(connKey{}).(*conn)
-	return c
-}
-
-// isHTTP2 reports whether the connection is known to be one of HTTP/2.
-func (c *conn) isHTTP2() bool {
-	if t, ok := c.nc.(*tls.Conn); ok && http.ConnState(c.state.Load()) != http.StateNew { // it would wait for the handshake
-		return t.ConnectionState().NegotiatedProtocol == "h2"
-	}
-	return c.http2.Load()
 }
 
 // parts are the parts of a stop. A test switches some off, to see what each is
