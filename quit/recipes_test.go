@@ -70,6 +70,10 @@ func Example_quithttp() {
 	admin := http.NewServeMux()
 	admin.Handle("/readyz", quithttp.Ready(q))
 	admin.Handle("/debug/quit", quithttp.Status(q))
+	_, err = quithttp.ListenAndServe(q, &http.Server{Addr: "localhost:6060", Handler: admin}, quit.AfterDrain(), quit.Name("admin"))
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
 // poller works as long as there is no reason to end.

@@ -82,7 +82,8 @@ func BenchmarkTracked(b *testing.B) {
 	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	tracked, ctx := quithttp.Tracked(h)
-	// As net/http has it: of the connection, its local address, and the request.
+	// As net/http has it: of the connection, its local address, and the
+	// request.
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, new(net.TCPAddr))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

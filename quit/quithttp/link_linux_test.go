@@ -17,18 +17,17 @@ import (
 type netns struct{ calls chan func() }
 
 // link is a pair of network namespaces with a wire between them that delays
-// each packet. Each end is a TUN device. The packets are carried by goroutines of the
-// test, which end with it.
+// each packet. Each end is a TUN device; goroutines carry the packets.
 type link struct {
 	server, client         netns
 	serverAddr, clientAddr string
 }
 
-// newLink returns a link over which a packet takes delay. It skips the test
-// where namespaces are not to be had.
-func newLink(t *testing.T, delay time.Duration) *link {
+// newLink returns a link over which a packet takes delay, and a func that takes
+// it down. It skips the test where namespaces are not to be had.
+func newLink(t *testing.T, delay time.Duration) (l *link, down func()) {
 	t.Helper()
-	l := &link{serverAddr: "10.77.0.1", clientAddr: "10.77.0.2"}
+	l = &link{serverAddr: "10.77.0.1", clientAddr: "10.77.0.2"}
 	a := l.server.open(t, l.serverAddr, l.clientAddr)
 	b := l.client.open(t, l.clientAddr, l.serverAddr)
 	var carriers sync.WaitGroup
@@ -60,12 +59,13 @@ func newLink(t *testing.T, delay time.Duration) *link {
 	}
 	carry(a, b)
 	carry(b, a)
-	t.Cleanup(func() {
+	return l, func() {
 		a.Close()
 		b.Close()
 		carriers.Wait()
-	})
-	return l
+		close(l.server.calls)
+		close(l.client.calls)
+	}
 }
 
 // open makes the namespace, with a device that has the address, and returns the
@@ -73,13 +73,12 @@ func newLink(t *testing.T, delay time.Duration) *link {
 func (n *netns) open(t *testing.T, addr, peer string) (tun *os.File) {
 	t.Helper()
 	n.calls = make(chan func())
-	go func() { // ends with the test
+	go func() { // ends when calls is closed
 		runtime.LockOSThread() // for good: the thread ends with the goroutine
 		for f := range n.calls {
 			f()
 		}
 	}()
-	t.Cleanup(func() { close(n.calls) })
 	var err error
 	n.do(func() { tun, err = newNamespace(addr, peer) })
 	if err != nil {

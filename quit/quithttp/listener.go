@@ -16,12 +16,12 @@ import (
 // Closing a socket resets the connections in its queue, and those whose
 // handshake is under way. So the order is: the kernel refuses new connections,
 // where the socket is ours alone; the queue is emptied; it is closed. Only
-// EAGAIN from the socket shows that the queue is empty: an Accept whose deadline
-// has passed does not look at it.
+// EAGAIN from the socket shows that the queue is empty: an Accept whose
+// deadline has passed does not look at it.
 //
-// Accept is called by one goroutine, that of [http.Server.Serve]. Once it
-// has returned [net.ErrClosed], the server knows all connections that it was
-// ever given.
+// Accept is called by one goroutine, that of [http.Server.Serve]. Once it has
+// returned [net.ErrClosed], the server knows all connections that it was ever
+// given.
 type listener struct {
 	net.Listener
 	own    bool         // opened by this package: nobody else has the socket
@@ -44,6 +44,9 @@ type socket interface {
 	syscall.Conn
 	SetDeadline(time.Time) error
 }
+
+// errNonePending is the error of acceptNow if no connection is pending.
+var errNonePending = errors.New("none is pending")
 
 const (
 	// maxHandshakes is the longest wait for handshakes that are under way. The
@@ -109,7 +112,8 @@ func (l *listener) drain(until time.Time) {
 func (l *listener) quiet() bool { return time.Now().Unix()-l.lastAccept.Load() > recently }
 
 // acceptPending returns the next connection that is pending. It returns a
-// temporary error if one cannot be accepted now, and another one if none is left.
+// temporary error if one cannot be accepted now, and another one if none is
+// left.
 func (l *listener) acceptPending() (net.Conn, error) {
 	if l.socket == nil {
 		return l.Listener.Accept()
@@ -117,26 +121,25 @@ func (l *listener) acceptPending() (net.Conn, error) {
 	start := time.Now()
 	for {
 		conn, err := l.take()
-		if err == nil || isTemporary(err) && l.before(l.until) {
+		if err == nil || isTemporary(err) && before(l.until) {
 			return conn, err
 		}
-		empty, end := errors.Is(err, syscall.EAGAIN), start.Add(unsure)
-		switch {
-		case empty && l.refusing:
-			n, unknown := handshakes(l.Addr())
-			if unknown != nil {
-				break
+		wait := unsure
+		if errors.Is(err, errNonePending) {
+			if !l.refusing { // others may come at any time, so this is as good a moment as any
+				return nil, err
 			}
-			if n == 0 {
-				return l.take() // a handshake may have ended before the kernel was asked
+			if n, unknown := handshakes(l.Addr()); unknown == nil {
+				if n == 0 {
+					return l.take() // a handshake may have ended before the kernel was asked
+				}
+				wait = maxHandshakes
 			}
-			end = start.Add(maxHandshakes)
-		case empty: // others may come at any time, so this is as good a moment as any
-			return nil, err
-		case !errors.Is(err, errors.ErrUnsupported):
+		} else if !errors.Is(err, errors.ErrUnsupported) {
 			return nil, err
 		}
-		if end.Equal(start.Add(unsure)) && l.quiet() || !l.before(end) || !l.before(l.until) {
+		end := start.Add(wait)
+		if wait == unsure && l.quiet() || !before(end) || !before(l.until) {
 			return nil, err
 		}
 		l.socket.SetDeadline(end)
@@ -148,9 +151,9 @@ func (l *listener) acceptPending() (net.Conn, error) {
 }
 
 // before reports whether t has not come yet; it never comes if it is zero.
-func (l *listener) before(t time.Time) bool { return t.IsZero() || time.Now().Before(t) }
+func before(t time.Time) bool { return t.IsZero() || time.Now().Before(t) }
 
-// take accepts without waiting: its error is EAGAIN if nothing is pending.
+// take accepts without waiting: its error is errNonePending if that is so.
 func (l *listener) take() (net.Conn, error) {
 	if l.kept == nil {
 		fd, err := acceptNow(l.socket)
@@ -171,5 +174,5 @@ func (l *listener) take() (net.Conn, error) {
 // little later: there may be no descriptor left, until a request is answered.
 func isTemporary(err error) bool {
 	t, ok := err.(interface{ Temporary() bool })
-	return ok && t.Temporary() && !errors.Is(err, syscall.EAGAIN)
+	return ok && t.Temporary()
 }

@@ -3,6 +3,7 @@
 package quithttp_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,7 +40,7 @@ type load struct {
 	manner   string // each, busy, slow or pool: see client
 }
 
-// loads are those of the table. A link has those whose names have no loopback.
+// loads are those of the table.
 var loads = []load{
 	{"a connection each", "tcp", "each"},
 	{"kept alive, busy", "tcp", "busy"},
@@ -53,8 +54,8 @@ var loads = []load{
 	{"Unix, kept alive", "unix", "busy"},
 }
 
-// stopped is a server that is stopped under load. It serves with protocol on
-// addr until SIGTERM.
+// stoppedServer is a server that is stopped under load. It serves with protocol
+// on addr until SIGTERM.
 var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 	kind, protocol, addr := args[0], args[1], args[2]
 	srv := &http.Server{Addr: addr, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Protocols: new(http.Protocols)}
@@ -114,8 +115,12 @@ var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 		if part, ok := strings.CutPrefix(kind, "without "); ok && part != "linger" {
 			quithttp.WithoutPart(part)
 		}
-		if kind == "without linger" {
+		switch kind {
+		case "without linger":
 			opts = append(opts, quithttp.Linger(1))
+		case "patient":
+			opts = append(opts, quithttp.Linger(15*time.Second))
+			q.Timeout = 5 * time.Minute
 		}
 		if kind == "handed in" {
 			ln := listen()
@@ -147,12 +152,13 @@ var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 	}
 })
 
-// kinds are the ways to stop that are compared.
+// kinds are the ways to stop that are compared. "handed in" is quithttp with a
+// listener that it has not opened; of the others, something is switched off.
 var kinds = []string{"http.Server.Shutdown", "RegisterQuitCloser", "quithttp", "handed in", "without refuse", "without drain", "without header", "without linger"}
 
 // clients sends requests until the server refuses connections. Each is sent
-// once: a body that cannot be had again keeps net/http from trying again what may have been
-// sent.
+// once: a body that cannot be had again keeps net/http from trying again what
+// may have been sent.
 var clients = process.NewProgram("clients", func(args []string) {
 	protocol, manner, addr := args[0], args[1], args[2]
 	const n = 32
@@ -250,11 +256,14 @@ func (s *stops) median() time.Duration {
 	return s.took[len(s.took)/2]
 }
 
-// stopUnderLoad stops a server of that kind n times under load.
-func stopUnderLoad(t *testing.T, on *link, kind string, l load, n int) (s stops) {
+// stopUnderLoad stops a server of that kind n times under load, over a link
+// with the delay, or over loopback if that is zero.
+func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int) (s stops) {
 	t.Helper()
 	host, server, client := "127.0.0.1", (*netns)(nil), (*netns)(nil)
-	if on != nil {
+	if delay > 0 {
+		on, down := newLink(t, delay)
+		defer down()
 		host, server, client = on.serverAddr, &on.server, &on.client
 	}
 	for range n {
@@ -296,33 +305,62 @@ func stopUnderLoad(t *testing.T, on *link, kind string, l load, n int) (s stops)
 	return s
 }
 
-var (
-	tableStops = flag.Int("stops", 0, "stop each kind of server so often, and write the table to the file of -table")
-	tableFile  = flag.String("table", "", "the `file` of the table")
-	onlyLoad   = flag.String("load", "", "only the loads with these `words`")
-	onlyKind   = flag.String("kind", "", "only this `kind` of server")
-)
-
-// TestStopsTable is a command rather than a test: it stops servers under load.
-func TestStopsTable(t *testing.T) {
-	if *tableStops == 0 {
-		t.Skip("only with -stops")
-	}
-	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond} {
+// TestStopUnderLoad stops a server a few times under each load: no connection
+// is broken. The linger is long, so that a slow machine is not too slow for it;
+// a client that is busy leaves before.
+func TestStopUnderLoad(t *testing.T) {
+	for _, delay := range []time.Duration{0, 10 * time.Millisecond} {
 		for _, l := range loads {
-			if !strings.Contains(l.name, *onlyLoad) {
+			if delay > 0 && l.protocol == "unix" {
 				continue
 			}
+			t.Run(fmt.Sprintf("%s over %v", l.name, delay), func(t *testing.T) {
+				s := stopUnderLoad(t, delay, "patient", l, 2)
+				if s.broken > 0 || s.answered == 0 || len(s.errs) > 0 {
+					t.Errorf("%d answered, %d broken: %q", s.answered, s.broken, s.errs)
+				}
+			})
+		}
+	}
+}
+
+var (
+	tableFile  = flag.String("table", "", "write the table of stops under load to this `file`")
+	tableStops = flag.Int("stops", 30, "how many stops a figure of the table is of; a third of it for those without a part")
+	onlyLoad   = flag.String("load", "", "only the loads with these `words` in their names")
+	onlyKind   = flag.String("kind", "", "only this `kind` of stop")
+)
+
+// TestStopsTable is a command rather than a test: docs/lossless.sh calls it.
+func TestStopsTable(t *testing.T) {
+	if *tableFile == "" {
+		t.Skip("only with -table")
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "| link | clients | %s |\n| --- | --- |%s\n", strings.Join(kinds, " | "), strings.Repeat(" ---: |", len(kinds)))
+	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond} {
+		for _, l := range loads {
+			if !strings.Contains(l.name, *onlyLoad) || delay > 0 && l.protocol == "unix" {
+				continue
+			}
+			fmt.Fprintf(&b, "| %s | %s |", cmp.Or(strings.TrimPrefix(delay.String(), "0s"), "loopback"), l.name)
 			for _, kind := range kinds {
-				if *onlyKind != "" && kind != *onlyKind || delay > 0 && l.protocol == "unix" {
+				if *onlyKind != "" && kind != *onlyKind {
+					b.WriteString(" |")
 					continue
 				}
-				var on *link
-				if delay > 0 {
-					on = newLink(t, delay)
+				n, of := *tableStops, ""
+				if strings.HasPrefix(kind, "without ") {
+					n = max(n/3, 1)
+					of = fmt.Sprintf(" of %d", n)
 				}
-				s := stopUnderLoad(t, on, kind, l, *tableStops)
-				t.Logf("%v %s, %s: %d answered, %d broken, %v %q", delay, l.name, kind, s.answered, s.broken, s.median(), s.errs)
+				s := stopUnderLoad(t, delay, kind, l, n)
+				t.Logf("%v %s, %s: %d answered, %d broken in %d stops of %v %q", delay, l.name, kind, s.answered, s.broken, n, s.median(), s.errs)
+				fmt.Fprintf(&b, " %d%s, %v |", s.broken, of, s.median().Round(100*time.Microsecond))
+			}
+			b.WriteString("\n")
+			if err := os.WriteFile(*tableFile, []byte(b.String()), 0o666); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}

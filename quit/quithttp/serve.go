@@ -1,8 +1,9 @@
-// Package quithttp serves HTTP in a program that ends with package quit: servers
-// that start and stop with an event, a probe for load balancers, requests that are
-// counted, and a page that shows a shutdown.
+// Package quithttp serves HTTP in a program that ends with package quit:
+// servers that start and stop with an event, a probe for load balancers,
+// requests that are counted, and a page that shows a shutdown.
 //
-// It is a package of its own so that programs without HTTP do not pay for net/http.
+// It is a package of its own so that programs without HTTP do not pay for
+// net/http.
 package quithttp
 
 import (
@@ -66,33 +67,36 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string, serve serv
 }
 
 // Serve serves srv on ln, in a goroutine of q, and registers srv with q: at its
-// turn in the shutdown it is stopped. An error other than [http.ErrServerClosed]
-// ends the program, as in [quit.QuitEvent.Go]. The options are those of Go and of
-// a Register method, and [Linger]; a [quit.Name] is for both. With
-// [quit.AfterDrain] it serves until after the drain: this is for an admin server.
-// The drain does not wait for the goroutine; the stop of the server does.
+// turn in the shutdown it is stopped. An error other than
+// [http.ErrServerClosed] ends the program, as in [quit.QuitEvent.Go]. The
+// options are those of Go and of a Register method, and [Linger]; a [quit.Name]
+// is for both. With [quit.AfterDrain] it serves until after the drain: this is
+// for an admin server. The drain does not wait for the goroutine; the stop of
+// the server does.
 //
 // The stop breaks no connection: what a client has sent is answered. New
 // connections are refused, if this package has opened the socket; a ln that was
-// given may be shared with another process, so only what is in its queue
-// is accepted before it is closed. Each connection has its next request answered with
-// "Connection: close". Those that are new or idle have the time of [Linger] for
-// that. Then [http.Server.Shutdown] is called, once, and Close if the time for all of this
-// runs out. If nothing is connected, the stop takes no time.
+// given may be shared with another process, so only what is in its queue is
+// accepted before it is closed. Each connection has its next request answered
+// with "Connection: close". Those that are new or idle have the time of
+// [Linger] for that. Then [http.Server.Shutdown] is called, once, and Close if
+// the time for all of this runs out. If nothing is connected, the stop takes no
+// time.
 //
-// The context of a request is not cancelled by the fire, but when time for the request
-// has run out, with that as the cause. The request can still be answered then,
-// for a moment: half of what is left until the step would be abandoned. It is derived
-// from what srv.BaseContext returns or, where that is nil, from
-// [quit.QuitEvent.WorkContext], with which it ends in either case. That of a
-// request that has hijacked its connection ends with WorkContext alone. Serve sets the
-// fields BaseContext, ConnContext, ConnState and Handler, and calls what was in them: do not
-// serve the same srv twice, nor set them later.
+// The context of a request is not cancelled by the fire, but when time for the
+// request has run out, with that as the cause. The request can still be
+// answered then, for a moment: half of what is left until the step would be
+// abandoned. It is derived from what srv.BaseContext returns or, where that is
+// nil, from [quit.QuitEvent.WorkContext], with which it ends in either case.
+// That of a request that has hijacked its connection ends with WorkContext
+// alone. Serve sets the fields BaseContext, ConnContext, ConnState and Handler,
+// and calls what was in them: do not serve the same srv twice, nor set them
+// later.
 //
-// If handlers go on even then, their stacks are in [quit.Step.Stacks] and in the
-// log. They are found by the pprof labels that what srv starts inherits, so that
-// a request pays nothing for it. Handlers that have hijacked their connections,
-// for which nothing waits, are among them.
+// If handlers go on even then, their stacks are in [quit.Step.Stacks] and in
+// the log. They are found by the pprof labels that what srv starts inherits, so
+// that a request pays nothing for it. Handlers that have hijacked their
+// connections, for which nothing waits, are among them.
 //
 // A program that closes srv itself may do so: it is then unregistered.
 //
@@ -121,12 +125,12 @@ func encrypted(certFile, keyFile string) serveFunc {
 const defaultLinger = 250 * time.Millisecond
 
 // Linger is an option of Serve and the like: for how long the stop waits for a
-// request on a connection that is new or idle, 250 ms by default. It counts from
-// the stop, or from when the connection became new or idle if that is later. It
-// should be longer than a round trip. A client that uses its connection now and
-// then has longer, up to 4 d: three times the time between its last two
-// requests. Zero or less means none: then the stop is [http.Server.Shutdown]
-// alone.
+// request on a connection that is new or idle, 250 ms by default. It counts
+// from the stop, or from when the connection became new or idle if that is
+// later. It should be longer than a round trip. A client that uses its
+// connection now and then has longer, up to 4 d: three times the time between
+// its last two requests. Zero or less means none: then the stop is
+// [http.Server.Shutdown] alone.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
 // lingerOption means nothing to quit: it is an option that ignores no error.
@@ -151,12 +155,13 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 		return
 	}
 	s := &server{Server: srv, ln: ln, stop: newStop(lingerOf(opts), srv.ReadTimeout), served: make(chan struct{})}
-	// Registered first: there is no moment at which it serves and would not be shut down.
+	// Registered first: there is no moment at which it serves and would not be
+	// shut down.
 	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
 	if !q.Go(func(ctx context.Context) error {
-		// The stop of the server waits for this goroutine, and the drain does not:
-		// a server that is stopped after the drain serves during it.
+		// The stop of the server waits for this goroutine, and the drain does
+		// not: a server that is stopped after the drain serves during it.
 		q.DoneGoroutine()
 		defer q.AddGoroutine() // which Go takes back
 		defer close(s.served)
@@ -192,7 +197,8 @@ func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 			context.AfterFunc(requests, func() { cancel(context.Cause(q.WorkContext())) })
 			requests = own
 		}
-		// In the requests' context too, for handlers that add labels with pprof.Do.
+		// In the requests' context too, for handlers that add labels with
+		// pprof.Do.
 		requests = stacks.LabelAs(ctx, requests, stacks.ID(s))
 		pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
 		return requests
@@ -242,15 +248,16 @@ func (s *server) Shutdown(ctx context.Context) error {
 	if s.stop.linger > 0 {
 		s.lastAnswers(ctx)
 	}
-	// Shutdown goes on for a moment after the end of ctx, and ends as soon as no
-	// connection is left: it would find out by looking, ever more seldom.
+	// Shutdown goes on for a moment after the end of ctx, and ends as soon as
+	// no connection is left: it would find out by looking, ever more seldom.
 	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	unanswered := make(chan int, 1)
 	inTime := context.AfterFunc(ctx, func() {
 		unanswered <- s.stop.requests()
 		s.stop.all(func(c *conn) { c.cancel(errNoTime) })
-		// An eighth of our share is left before we are abandoned: half of it is theirs.
+		// An eighth of our share is left before we are abandoned: half of it is
+		// theirs.
 		time.AfterFunc(time.Since(start)/16, cancel)
 	})
 	s.stop.whenOver(cancel)
@@ -288,8 +295,8 @@ func (s *server) lastAnswers(ctx context.Context) {
 }
 
 // Ready returns a handler for readiness probes: it answers 200 before the fire,
-// and 503 from then on. The answer is never cached. [quit.QuitEvent.Delay] is the time
-// that load balancers have to ask.
+// and 503 from then on. The answer is never cached. [quit.QuitEvent.Delay] is
+// the time that load balancers have to ask.
 func Ready(q *quit.QuitEvent) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -303,15 +310,16 @@ func Ready(q *quit.QuitEvent) http.Handler {
 	})
 }
 
-// Track returns a handler that calls h and counts each request as a goroutine of
-// q while h runs. So the drain waits also for WebSockets and other hijacked
-// connections, for which [http.Server.Shutdown] does not wait; a handler that has
-// hijacked its connection returns when it is done with it.
+// Track returns a handler that calls h and counts each request as a goroutine
+// of q while h runs. So the drain waits also for WebSockets and other hijacked
+// connections, for which [http.Server.Shutdown] does not wait; a handler that
+// has hijacked its connection returns when it is done with it.
 //
-// The goroutine has the pprof label "quit" and so, if it holds up the drain, its stack is
-// in the report and in the log: as what serves it, if that is [Serve], else as "request".
-// In the latter case, labels that are not in the request's context are lost, as with
-// [runtime/pprof.Do], and a handler that sets labels by that context loses this one.
+// The goroutine has the pprof label "quit" and so, if it holds up the drain,
+// its stack is in the report and in the log: as what serves it, if that is
+// [Serve], else as "request". In the latter case, labels that are not in the
+// request's context are lost, as with [runtime/pprof.Do], and a handler that
+// sets labels by that context loses this one.
 //
 // After the fire it still serves, since a load balancer may still send, and
 // answers with "Connection: close". So its requests are never refused; but

@@ -12,8 +12,9 @@ import (
 // it. Those that are pending, or whose handshake is under way, are kept.
 //
 // A TCP socket is bound to the index of an interface that does not exist, so
-// that no packet finds it. This needs no rights, from Linux 5.7 on, if the socket is
-// not bound to a device. Other ways drop the packet instead, or reset what is pending.
+// that no packet finds it. This needs no rights, from Linux 5.7 on, if the
+// socket is not bound to a device. Other ways drop the packet instead, or reset
+// what is pending.
 func refuse(ln socket) (refused bool) {
 	const soBindToIfindex = 62 // include/uapi/asm-generic/socket.h, for all that Go runs on
 	control(ln, func(fd int) {
@@ -26,16 +27,21 @@ func refuse(ln socket) (refused bool) {
 	return refused
 }
 
-// acceptNow accepts a connection. If none is pending, the error is EAGAIN.
+// acceptNow accepts a connection, or returns errNonePending.
 func acceptNow(ln socket) (accepted uintptr, err error) {
 	closed := control(ln, func(fd int) {
 		for {
 			var n int
 			n, _, err = syscall.Accept4(fd, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-			if err != syscall.EINTR && err != syscall.ECONNABORTED {
+			switch err {
+			case syscall.EINTR, syscall.ECONNABORTED:
+				continue
+			case syscall.EAGAIN:
+				err = errNonePending
+			default:
 				accepted, err = uintptr(n), os.NewSyscallError("accept4", err)
-				return
 			}
+			return
 		}
 	})
 	if closed != nil {
@@ -81,7 +87,8 @@ func handshakes(addr net.Addr) (n int, err error) {
 		return 0, err
 	}
 	defer syscall.Close(fd)
-	// It answers at once. If it does not, the wait for handshakes is over anyway.
+	// It answers at once. If it does not, the wait for handshakes is over
+	// anyway.
 	timeout := syscall.NsecToTimeval(maxHandshakes.Nanoseconds())
 	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout); err != nil {
 		return 0, err

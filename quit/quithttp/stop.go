@@ -12,24 +12,24 @@ import (
 )
 
 // stop ends the connections of a server such that no client loses what it has
-// sent. [http.Server.Shutdown] closes those that are idle while a request may be
-// on its way, and drops requests that it reads afterwards. So it is called once
-// the clients know that their connections end.
+// sent. [http.Server.Shutdown] closes those that are idle while a request may
+// be on its way, and drops requests that it reads afterwards. So it is called
+// once the clients know that their connections end.
 //
 // Once the stop has begun, each connection is in one of these states:
 //
 //   - told: the answer to its request has "Connection: close", or it is HTTP/2,
 //     whose clients are told by Shutdown. It needs nothing more.
-//   - waiting: it is new or idle, or was busy when the stop began. It has
-//     until its time is over to send a request, or to get its answer. Then it
-//     is ended, if it is new or idle, or else left to Shutdown.
+//   - waiting: it is new or idle, or was busy when the stop began. It has until
+//     its time is over to send a request, or to get its answer. Then it is
+//     ended, if it is new or idle, or else left to Shutdown.
 //
 // The invariant is that waiting is the number of conns with waits set, and that
 // each of them has a timer.
 //
-// Before the stop, the handler of each request notes when it begins and returns,
-// without a lock. During the stop, all follows from the states that net/http
-// reports, which are exact and cost more.
+// Before the stop, the handler of each request notes when it begins and
+// returns, without a lock. During the stop, all follows from the states that
+// net/http reports, which are exact and cost more.
 type stop struct {
 	closing context.Context // done when the stop begins
 	close   context.CancelFunc
@@ -40,9 +40,9 @@ type stop struct {
 
 	conns sync.Map // from net.Conn to *conn: all that are open and not hijacked
 
-	// begun is set once. A change of state is stored before begun is loaded, and
-	// begun is stored before the states are looked at: so either the one that
-	// changes a state sees begun, or begin sees the state.
+	// begun is set once. A change of state is stored before begun is loaded,
+	// and begun is stored before the states are looked at: so either the one
+	// that changes a state sees begun, or begin sees the state.
 	begun atomic.Bool
 
 	open atomic.Int64 // the number of conns; who brings it to zero after over was set finds over set
@@ -62,7 +62,8 @@ type conn struct {
 	nc     net.Conn
 
 	// Atomic since they are noted without a lock: see stop.begun. since and
-	// period are written before state, by the goroutine that serves the connection.
+	// period are written before state, by the goroutine that serves the
+	// connection.
 	state   atomic.Int32 // an http.ConnState; of no meaning in HTTP/2
 	since   atomic.Int64 // when it became new or idle, counted from the epoch
 	period  atomic.Int64 // how often it has become idle lately
@@ -123,8 +124,8 @@ func keyOf(nc net.Conn) any {
 	return nil
 }
 
-// change notes the state that net/http reports of a connection. Before the stop,
-// that of a request is left to serve.
+// change notes the state that net/http reports of a connection. Before the
+// stop, that of a request is left to serve.
 func (s *stop) change(nc net.Conn, state http.ConnState) {
 	if (state == http.StateActive || state == http.StateIdle) && !s.begun.Load() {
 		return
@@ -182,8 +183,8 @@ func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(w, r)
 }
 
-// returned notes that the handler of a request has returned. The end of the answer
-// may still have to be sent, which during the stop net/http reports.
+// returned notes that the handler of a request has returned. The end of the
+// answer may still have to be sent, which during the stop net/http reports.
 func (c *conn) returned() {
 	switch http.ConnState(c.state.Load()) {
 	case http.StateHijacked:
