@@ -12,8 +12,10 @@ else
 	trap 'rm -r "$tmp"' EXIT
 	out=$tmp/out
 	go test -c -o "$tmp/quit.test" ./quit
+	go test -c -o "$tmp/quithttp.test" ./quit/quithttp
 	for ((run = 0; run < ${COUNT:-10}; run++)); do
 		(cd quit && "$tmp/quit.test" -test.run '^$' -test.bench .)
+		(cd quit/quithttp && "$tmp/quithttp.test" -test.run '^$' -test.bench .)
 	done | tee "$out" >&2
 fi
 
@@ -25,6 +27,8 @@ fi
 	machine is noisy: compare a figure with its baseline, which ran next to it, and not with another day's.
 	HasFired is 100 calls, before the fire; Fire is with 100,000 goroutines parked on Done; Signal is from
 	SIGTERM to the end of a shutdown with nothing to do; Report is that of a forced end, with stacks.
+	Request is a request on a kept-alive connection, over loopback and over one in memory; Tracked is what
+	`quithttp.Serve` adds to it, measured alone.
 
 	TEXT
 	awk '
