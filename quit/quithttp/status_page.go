@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,7 +126,7 @@ type picture struct {
 	Height                 int
 	Rows                   []*row
 	More                   int // steps that are not drawn
-	Failures               []failure
+	Sections               []section
 
 	shot  *shot
 	clock time.Duration
@@ -150,8 +151,13 @@ type row struct {
 	X, Y          int
 }
 
-// failure is a detail of the timeline.
-type failure struct{ Marker, Title, Text, Stacks string }
+// section is details of the timeline under a heading.
+type section struct {
+	Title   string
+	Details []detail
+}
+
+type detail struct{ Marker, Title, Text, Stacks string }
 
 // mostRows bounds the page. What failed or runs, and not only because a step in
 // it did, is on it in any case.
@@ -163,7 +169,7 @@ func (s *shot) html(clock time.Duration) []byte {
 	p := &picture{shot: s, clock: clock, Span: s.span.Milliseconds(), Limit: s.Limit.Milliseconds()}
 	p.addTicks()
 	p.addRows()
-	p.addFailures()
+	p.addDetails()
 	p.addHead()
 	var b bytes.Buffer
 	if err := assets().report.Execute(&b, p); err != nil {
@@ -269,15 +275,25 @@ func (p *picture) place(w *timeline.Row) *row {
 	return r
 }
 
-func (p *picture) addFailures() {
+// addDetails adds what the rows have no room for, under headings.
+func (p *picture) addDetails() {
 	for i := range p.shot.Details {
 		d := &p.shot.Details[i]
-		f := failure{Marker: d.State.Marker(), Title: d.Title, Text: d.Text, Stacks: d.Stacks}
-		if f.Title == "" { // it is of no step
-			f.Title, f.Text, _ = strings.Cut(d.Text, "\n")
+		shown := detail{Marker: d.State.Marker(), Title: d.Title, Text: d.Text, Stacks: d.Stacks}
+		if shown.Title == "" { // it is of no step
+			shown.Title, shown.Text, _ = strings.Cut(d.Text, "\n")
 		}
-		f.Title = strings.TrimSpace(f.Title + " " + d.Times())
-		p.Failures = append(p.Failures, f)
+		shown.Title = strings.TrimSpace(shown.Title + " " + d.Times())
+		heading := "Failures"
+		if d.State == timeline.Running {
+			heading = "Running"
+		}
+		n := slices.IndexFunc(p.Sections, func(s section) bool { return s.Title == heading })
+		if n < 0 {
+			n = len(p.Sections)
+			p.Sections = append(p.Sections, section{Title: heading})
+		}
+		p.Sections[n].Details = append(p.Sections[n].Details, shown)
 	}
 }
 

@@ -275,14 +275,14 @@ func (s *stop) wait(c *conn, waits bool) {
 
 // timeUp is called when the time of a connection that waits is over.
 func (s *stop) timeUp(c *conn) {
+	busy := http.ConnState(c.state.Load()) == http.StateActive
+	late := !busy && unread(c.nc) // its request is here, and will be read next
 	s.mu.Lock()
 	if !c.waits || time.Now().Before(c.end) { // a timer that was stopped too late
 		s.mu.Unlock()
 		return
 	}
-	busy := http.ConnState(c.state.Load()) == http.StateActive
-	late := !busy && unread(c.nc)
-	if late { // its request is here, and will be read next
+	if late {
 		c.end = time.Now().Add(s.linger)
 	}
 	s.wait(c, late)
