@@ -129,7 +129,8 @@ const defaultLinger = 250 * time.Millisecond
 // from the stop, or from when the connection became new or idle if that is
 // later. It should be longer than a round trip. A client that uses its
 // connection now and then has longer, up to 4 d: three times the time between
-// its last two requests. Zero or less means none: then the stop is
+// its last two requests. So has one that is in a handshake, or has sent a part
+// of its first request. Zero or less means none: then the stop is
 // [http.Server.Shutdown] alone.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 

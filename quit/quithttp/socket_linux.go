@@ -1,6 +1,7 @@
 package quithttp
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"net"
 	"os"
@@ -53,18 +54,37 @@ func acceptNow(ln socket) (accepted uintptr, err error) {
 // unread reports whether the kernel has bytes of the client that nobody has
 // read yet.
 func unread(conn net.Conn) (has bool) {
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
-		conn = t.NetConn()
-	}
-	c, ok := conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	control(c, func(fd int) {
+	onSocket(conn, func(fd int) {
 		n, _, err := syscall.Recvfrom(fd, make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		has = err == nil && n > 0
 	})
 	return has
+}
+
+// received reports whether the client has ever sent anything, as far as the
+// kernel tells: it does of TCP.
+func received(conn net.Conn) (has bool) {
+	onSocket(conn, func(fd int) {
+		var info struct {
+			_             [128]byte // struct tcp_info, up to tcpi_bytes_received
+			bytesReceived uint64
+		}
+		size := uint32(unsafe.Sizeof(info))
+		_, _, errno := syscall.Syscall6(sysGetsockopt, uintptr(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		has = errno == 0 && info.bytesReceived > 0
+	})
+	return has
+}
+
+// onSocket calls f with the socket of conn, if it is known.
+func onSocket(conn net.Conn, f func(fd int)) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	if c, ok := conn.(syscall.Conn); ok {
+		control(c, f)
+	}
 }
 
 func control(c syscall.Conn, f func(fd int)) error {

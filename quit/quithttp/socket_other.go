@@ -12,4 +12,5 @@ import (
 func refuse(socket) bool                { return false }
 func acceptNow(socket) (uintptr, error) { return 0, errors.ErrUnsupported }
 func handshakes(net.Addr) (int, error)  { return 0, errors.ErrUnsupported }
+func received(net.Conn) bool            { return false }
 func unread(net.Conn) bool              { return false }

@@ -275,8 +275,12 @@ func (s *stop) wait(c *conn, waits bool) {
 
 // timeUp is called when the time of a connection that waits is over.
 func (s *stop) timeUp(c *conn) {
-	busy := http.ConnState(c.state.Load()) == http.StateActive
-	late := !busy && unread(c.nc) // its request is here, and will be read next
+	state := http.ConnState(c.state.Load())
+	busy := state == http.StateActive
+	// A request that is here is read next. A new connection whose client has
+	// begun, with a handshake or half a request, may need longer.
+	late := !busy && unread(c.nc) ||
+		state == http.StateNew && time.Since(s.at(c.since.Load())) < 4*s.linger && received(c.nc)
 	s.mu.Lock()
 	if !c.waits || time.Now().Before(c.end) { // a timer that was stopped too late
 		s.mu.Unlock()
