@@ -153,13 +153,15 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 	// Registered first: there is no moment at which it serves and would not be shut down.
 	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
+	detach := s.attach(q)
 	if !q.Go(func(ctx context.Context) error {
 		// The stop of the server waits for this goroutine, and the drain does not:
 		// a server that is stopped after the drain serves during it.
 		q.DoneGoroutine()
 		defer q.AddGoroutine() // which Go takes back
 		defer close(s.served)
-		s.attach(q, ctx)
+		defer ln.Close() // which ServeTLS does not do if it fails to begin
+		s.labels = ctx
 		err := serve(srv, ln)
 		if s.stop.closing.Err() != nil { // an end of Serve is no error then
 			return nil
@@ -171,15 +173,18 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 		return err
 	}, named...) {
 		unregister()
+		detach()
 		ln.Close()
+		close(s.served) // its stop may have begun
 	}
 }
 
 // attach puts s between net/http and what the program has set in its server.
-func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
+// It does so before Serve returns to the program, which may read the fields.
+func (s *server) attach(q *quit.QuitEvent) (detach func()) {
 	srv, ln := s.Server, s.ln.Listener
-	base, connContext, connState := srv.BaseContext, srv.ConnContext, srv.ConnState
-	if s.handler = srv.Handler; s.handler == nil {
+	handler, base, connContext, connState := srv.Handler, srv.BaseContext, srv.ConnContext, srv.ConnState
+	if s.handler = handler; handler == nil {
 		s.handler = http.DefaultServeMux
 	}
 	srv.Handler = http.HandlerFunc(s.serveHTTP)
@@ -191,7 +196,7 @@ func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 			requests = own
 		}
 		// In the requests' context too, for handlers that add labels with pprof.Do.
-		requests = stacks.LabelAs(ctx, requests, stacks.ID(s))
+		requests = stacks.LabelAs(s.labels, requests, stacks.ID(s))
 		pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
 		return requests
 	}
@@ -209,6 +214,9 @@ func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 			connState(conn, state)
 		}
 	}
+	return func() {
+		srv.Handler, srv.BaseContext, srv.ConnContext, srv.ConnState = handler, base, connContext, connState
+	}
 }
 
 // server is an http.Server whose stop breaks no connection, and whose requests
@@ -218,7 +226,8 @@ type server struct {
 	handler http.Handler
 	ln      *listener
 	stop    *stop
-	served  chan struct{} // closed when Serve has returned
+	labels  context.Context // of the goroutine that serves; set before it does
+	served  chan struct{}   // closed when Serve has returned
 }
 
 // Owner returns whose the goroutines are that the serving one has started.
@@ -266,7 +275,16 @@ func (s *server) Shutdown(ctx context.Context) error {
 		// An eighth of our share is left before we are abandoned: half of it is theirs.
 		time.AfterFunc(time.Since(start)/16, cancel)
 	})
-	s.stop.whenOver(cancel)
+	select {
+	case <-s.served: // so all connections are known
+		s.stop.whenOver(func() {
+			// Or else those that have just ended would be among the stacks.
+			if ctx.Err() == nil {
+				cancel()
+			}
+		})
+	default:
+	}
 	err := s.Server.Shutdown(last)
 	select {
 	case <-s.served:
