@@ -21,8 +21,9 @@ import (
 //   - told: the answer to its request has "Connection: close", or it is HTTP/2,
 //     whose clients are told by Shutdown. It needs nothing more.
 //   - waiting: it is new or idle, or was busy when the stop began. It has
-//     until its time is over to send a request, or to get its answer. Then it
-//     is ended, if it is new or idle, or else left to Shutdown.
+//     until its time is over to send a request, or to get its answer. Then, if
+//     it is new or idle, it is ended, and waits until it is closed or has a
+//     request after all. Or else it is left to Shutdown.
 //
 // The invariant is that waiting is the number of conns with waits set, and that
 // each of them has a timer. All of this follows from the states that net/http
@@ -46,7 +47,6 @@ type stop struct {
 	hijacked atomic.Int64 // handlers that have hijacked their connections and not returned
 
 	mu      sync.Mutex // guards the fields below, and those of conn that say so
-	start   time.Time
 	waiting int
 	changed chan struct{} // has room for one: waiting became zero
 	over    func()        // called when no connection is left; set when Shutdown is called
@@ -96,6 +96,7 @@ func newStop(linger, readTimeout time.Duration) *stop {
 func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
 	key := keyOf(nc)
 	if key == nil {
+		s.open.Add(1) // for good: who knows when it is closed
 		return ctx
 	}
 	c := &conn{stop: s, nc: nc}
@@ -152,9 +153,6 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 
 // begin begins the stop.
 func (s *stop) begin() {
-	s.mu.Lock()
-	s.start = time.Now()
-	s.mu.Unlock()
 	s.begun.Store(true)
 	s.all(s.look)
 }
@@ -174,8 +172,9 @@ func (s *stop) look(c *conn) {
 	case http.StateIdle:
 		waits, c.end, c.told = !c.isHTTP2(), s.at(c.since.Load()).Add(s.patience(c)), false
 	case http.StateActive:
-		c.end = s.start.Add(s.linger)
-		waits = !c.told && !c.isHTTP2() && time.Now().Before(c.end)
+		// Also if its time was over: net/http drops a request if Shutdown is called
+		// before the handler is.
+		waits, c.end = !c.told && !c.isHTTP2(), time.Now().Add(s.linger)
 	}
 	s.wait(c, waits && s.over == nil)
 	if s.over != nil && s.open.Load() == 0 {
@@ -223,27 +222,28 @@ func (s *stop) timeUp(c *conn) {
 		return
 	}
 	busy := http.ConnState(c.state.Load()) == http.StateActive
-	late := !busy && unread(c.nc)
-	if late { // its request is here, and will be read next
-		c.end = time.Now().Add(s.linger)
-	}
-	s.wait(c, late)
+	late := !busy && unread(c.nc) // its request is here, and will be read next
+	c.end = time.Now().Add(s.linger)
+	s.wait(c, !busy)
 	s.mu.Unlock()
 	if !busy && !late {
 		s.end(c)
 	}
 }
 
-// end ends a connection that is new or idle: whoever reads from it gives it up.
+// end ends a connection that is new or idle: whoever reads from it gives it up,
+// unless a request has just been read. Until net/http has told which it is, the
+// connection waits. If it has not ended when end is called again, it is closed:
+// net/http may have set another deadline, or the connection may have none.
 func (s *stop) end(c *conn) {
 	c.ending.Lock()
 	defer c.ending.Unlock()
 	switch http.ConnState(c.state.Load()) {
 	case http.StateNew, http.StateIdle:
-		c.ended = true
-		if c.nc.SetReadDeadline(time.Unix(1, 0)) != nil {
+		if c.ended || c.nc.SetReadDeadline(time.Unix(1, 0)) != nil {
 			c.nc.Close()
 		}
+		c.ended = true
 	}
 }
 
