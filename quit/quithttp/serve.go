@@ -160,13 +160,15 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 	// shut down.
 	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
+	detach := s.attach(q)
 	if !q.Go(func(ctx context.Context) error {
 		// The stop of the server waits for this goroutine, and the drain does
 		// not: a server that is stopped after the drain serves during it.
 		q.DoneGoroutine()
 		defer q.AddGoroutine() // which Go takes back
 		defer close(s.served)
-		s.attach(q, ctx)
+		defer ln.Close() // which ServeTLS does not do if it fails to begin
+		s.labels = ctx
 		err := serve(srv, ln)
 		if s.stop.closing.Err() != nil { // an end of Serve is no error then
 			return nil
@@ -178,19 +180,23 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 		return err
 	}, named...) {
 		unregister()
+		detach()
 		ln.Close()
+		close(s.served) // its stop may have begun
 	}
 }
 
 // attach puts s between net/http and what the program has set in its server.
-func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
+// It does so before Serve returns to the program, which may read the fields.
+func (s *server) attach(q *quit.QuitEvent) (detach func()) {
 	srv, ln := s.Server, s.ln.Listener
 	base, connContext, connState := srv.BaseContext, srv.ConnContext, srv.ConnState
 	handler := srv.Handler
-	if handler == nil {
-		handler = http.DefaultServeMux
+	serve := handler
+	if serve == nil {
+		serve = http.DefaultServeMux
 	}
-	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.stop.serve(handler, w, r) })
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.stop.serve(serve, w, r) })
 	srv.BaseContext = func(net.Listener) context.Context {
 		requests := q.WorkContext()
 		if base != nil {
@@ -200,7 +206,7 @@ func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 		}
 		// In the requests' context too, for handlers that add labels with
 		// pprof.Do.
-		requests = stacks.LabelAs(ctx, requests, stacks.ID(s))
+		requests = stacks.LabelAs(s.labels, requests, stacks.ID(s))
 		pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
 		return requests
 	}
@@ -218,6 +224,9 @@ func (s *server) attach(q *quit.QuitEvent, ctx context.Context) {
 			connState(conn, state)
 		}
 	}
+	return func() {
+		srv.Handler, srv.BaseContext, srv.ConnContext, srv.ConnState = handler, base, connContext, connState
+	}
 }
 
 // server is an http.Server whose stop breaks no connection, and whose requests
@@ -226,7 +235,8 @@ type server struct {
 	*http.Server
 	ln     *listener
 	stop   *stop
-	served chan struct{} // closed when Serve has returned
+	labels context.Context // of the goroutine that serves; set before it does
+	served chan struct{}   // closed when Serve has returned
 }
 
 // Owner returns whose the goroutines are that the serving one has started.
@@ -261,7 +271,16 @@ func (s *server) Shutdown(ctx context.Context) error {
 		// theirs.
 		time.AfterFunc(time.Since(start)/16, cancel)
 	})
-	s.stop.whenOver(cancel)
+	select {
+	case <-s.served: // so all connections are known
+		s.stop.whenOver(func() {
+			// Or else those that have just ended would be among the stacks.
+			if ctx.Err() == nil {
+				cancel()
+			}
+		})
+	default:
+	}
 	err := s.Server.Shutdown(last)
 	select {
 	case <-s.served:

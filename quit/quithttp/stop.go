@@ -20,9 +20,10 @@ import (
 //
 //   - told: the answer to its request has "Connection: close", or it is HTTP/2,
 //     whose clients are told by Shutdown. It needs nothing more.
-//   - waiting: it is new or idle, or was busy when the stop began. It has until
-//     its time is over to send a request, or to get its answer. Then it is
-//     ended, if it is new or idle, or else left to Shutdown.
+//   - waiting: it is new or idle, or was busy when the stop began. It has
+//     until its time is over to send a request, or to get its answer. Then, if
+//     it is new or idle, it is ended, and waits until it is closed or has a
+//     request after all. Or else it is left to Shutdown.
 //
 // The invariant is that waiting is the number of conns with waits set, and that
 // each of them has a timer.
@@ -100,6 +101,7 @@ func newStop(linger, readTimeout time.Duration) *stop {
 func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
 	key := keyOf(nc)
 	if key == nil {
+		s.open.Add(1) // for good: who knows when it is closed
 		return ctx
 	}
 	c := &conn{stop: s, nc: nc}
@@ -222,7 +224,9 @@ func (s *stop) look(c *conn) {
 		c.told = false
 		c.end = later(c.end, s.at(c.since.Load()).Add(s.patience(c)))
 	case http.StateActive:
-		waits = waits && !c.told && time.Now().Before(c.end)
+		// Even if its time was over: net/http drops a request if Shutdown is
+		// called before the handler is.
+		waits, c.end = waits && !c.told, time.Now().Add(s.linger)
 	default:
 		waits = false
 	}
@@ -286,26 +290,27 @@ func (s *stop) timeUp(c *conn) {
 		s.mu.Unlock()
 		return
 	}
-	if late {
-		c.end = time.Now().Add(s.linger)
-	}
-	s.wait(c, late)
+	c.end = time.Now().Add(s.linger)
+	s.wait(c, !busy)
 	s.mu.Unlock()
 	if !busy && !late {
 		s.end(c)
 	}
 }
 
-// end ends a connection that is new or idle: whoever reads from it gives it up.
+// end ends a connection that is new or idle: whoever reads from it gives it up,
+// unless a request has just been read. Until net/http has told which it is, the
+// connection waits. If it has not ended when end is called again, it is closed:
+// net/http may have set another deadline, or the connection may have none.
 func (s *stop) end(c *conn) {
 	c.ending.Lock()
 	defer c.ending.Unlock()
 	switch http.ConnState(c.state.Load()) {
 	case http.StateNew, http.StateIdle:
-		c.ended = true
-		if c.nc.SetReadDeadline(time.Unix(1, 0)) != nil {
+		if c.ended || c.nc.SetReadDeadline(time.Unix(1, 0)) != nil {
 			c.nc.Close()
 		}
+		c.ended = true
 	}
 }
 

@@ -1,0 +1,1279 @@
+package quithttp_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/stacks"
+	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
+)
+
+// linger is the default of quithttp.Linger.
+const linger = 250 * time.Millisecond
+
+// wire is the client's end of a connection, on which a test sends what it likes.
+type wire struct {
+	net.Conn
+	t *testing.T
+	r *bufio.Reader
+}
+
+func newWire(t *testing.T, conn net.Conn) *wire {
+	t.Cleanup(func() { conn.Close() })
+	return &wire{conn, t, bufio.NewReader(conn)}
+}
+
+// dial returns a connection to the server of p.
+func (p pipes) dial(t *testing.T) *wire {
+	t.Helper()
+	client, server := net.Pipe()
+	p <- server
+	return newWire(t, client)
+}
+
+const getSlash = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+func (w *wire) send(s string) {
+	w.t.Helper()
+	if _, err := io.WriteString(w, s); err != nil {
+		w.t.Errorf("sending %q: %v", s, err)
+	}
+}
+
+// answer returns the next answer, and whether it is the last on the connection.
+func (w *wire) answer() (body string, last bool) {
+	w.t.Helper()
+	res, err := http.ReadResponse(w.r, nil)
+	if err != nil {
+		w.t.Errorf("reading an answer: %v", err)
+		return "", false
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.t.Errorf("reading the body of an answer: %v", err)
+	}
+	return string(b), res.Close
+}
+
+// wantAnswer wants the next answer to be "answered", and the last or not.
+func (w *wire) wantAnswer(last bool) {
+	w.t.Helper()
+	if body, closes := w.answer(); body != "answered" || closes != last {
+		w.t.Errorf("answer = %q, Connection: close %v, want %q, %v", body, closes, "answered", last)
+	}
+}
+
+// ask sends a request and wants it to be answered.
+func (w *wire) ask(last bool) {
+	w.t.Helper()
+	w.send(getSlash)
+	w.wantAnswer(last)
+}
+
+// wantEnd wants the connection to end without another byte.
+func (w *wire) wantEnd() {
+	w.t.Helper()
+	if b, err := io.ReadAll(w.r); err != nil || len(b) > 0 {
+		w.t.Errorf("read %q, %v, want the end of the connection", b, err)
+	}
+}
+
+var answered = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	io.WriteString(w, "answered")
+})
+
+func quietServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+}
+
+// servePipes serves h for a new event, in a bubble.
+func servePipes(h http.Handler, opts ...quit.Option) (*quit.QuitEvent, pipes) {
+	q, ln := quietEvent(), make(pipes)
+	quithttp.Serve(q, quietServer(h), ln, opts...)
+	return q, ln
+}
+
+// stopTakes shuts q down, which is to succeed and to take that long.
+func stopTakes(t *testing.T, q *quit.QuitEvent, want time.Duration) {
+	t.Helper()
+	start := time.Now()
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown() = %v", err)
+	}
+	if took := time.Since(start); took != want {
+		t.Errorf("the stop took %v, want %v", took, want)
+	}
+}
+
+// bubble runs each test in a bubble of its own.
+func bubble[T any](t *testing.T, tests map[string]T, f func(*testing.T, T)) {
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, test) })
+		})
+	}
+}
+
+// TestStopTakes wants a stop to wait for a connection that is new or idle as
+// long as its client may need, and not a moment longer.
+func TestStopTakes(t *testing.T) {
+	idle := func(gaps ...time.Duration) func(*testing.T, pipes) {
+		return func(t *testing.T, ln pipes) {
+			w := ln.dial(t)
+			w.ask(false)
+			for _, gap := range gaps[:len(gaps)-1] {
+				time.Sleep(gap)
+				w.ask(false)
+			}
+			time.Sleep(gaps[len(gaps)-1])
+		}
+	}
+	const ms = time.Millisecond
+	bubble(t, map[string]struct {
+		before func(*testing.T, pipes)
+		opts   []quit.Option
+		want   time.Duration
+	}{
+		"nothing connected": {
+			before: func(*testing.T, pipes) {},
+			want:   0,
+		},
+		"closed by the client": {
+			before: func(t *testing.T, ln pipes) {
+				w := ln.dial(t)
+				w.ask(false)
+				w.Close()
+				time.Sleep(7 * time.Second)
+			},
+			want: 0,
+		},
+		"silent": {
+			before: func(t *testing.T, ln pipes) { ln.dial(t) },
+			want:   linger,
+		},
+		"silent for a while": {
+			before: func(t *testing.T, ln pipes) { ln.dial(t); time.Sleep(100 * ms) },
+			want:   linger,
+		},
+		"silent for a minute": {
+			before: func(t *testing.T, ln pipes) { ln.dial(t); time.Sleep(time.Minute) },
+			want:   linger,
+		},
+		"half a request": {
+			before: func(t *testing.T, ln pipes) {
+				w := ln.dial(t)
+				w.send(getSlash[:20])
+				go io.Copy(io.Discard, w) // it is answered with 400, which ends it
+			},
+			want: linger,
+		},
+		"asked once, just now": {
+			before: idle(0),
+			want:   linger,
+		},
+		"idle for a while": {
+			before: idle(10*ms, 100*ms),
+			want:   linger,
+		},
+		"idle for a minute": {
+			before: idle(0, time.Minute),
+			want:   linger,
+		},
+		"idle for a minute, after as long": {
+			before: idle(time.Minute, time.Minute),
+			want:   linger,
+		},
+		"every 300 ms": {
+			before: idle(300*ms, 300*ms, 0),
+			want:   900 * ms,
+		},
+		"every 300 ms, for a while": {
+			before: idle(300*ms, 300*ms, 200*ms),
+			want:   700 * ms,
+		},
+		"every 300 ms, but not lately": {
+			before: idle(300*ms, 300*ms, 100*ms, 0),
+			want:   300 * ms,
+		},
+		"every 10 s": {
+			before: idle(10*time.Second, 10*time.Second, 0),
+			want:   4 * linger,
+		},
+		"Linger": {
+			before: idle(0),
+			opts:   []quit.Option{quithttp.Linger(3 * time.Second)},
+			want:   3 * time.Second,
+		},
+		"Linger twice": {
+			before: idle(0),
+			opts:   []quit.Option{nil, quithttp.Linger(3 * time.Second), quit.Name("api"), quithttp.Linger(2 * time.Second), quit.Timeout(time.Minute)},
+			want:   2 * time.Second,
+		},
+		"Linger, every 10 s": {
+			before: idle(10*time.Second, 10*time.Second, 0),
+			opts:   []quit.Option{quithttp.Linger(time.Second)},
+			want:   4 * time.Second,
+		},
+		"no Linger": {
+			before: idle(0),
+			opts:   []quit.Option{quithttp.Linger(0)},
+			want:   0,
+		},
+		"Linger below zero": {
+			before: idle(0),
+			opts:   []quit.Option{quithttp.Linger(-time.Second)},
+			want:   0,
+		},
+		"Linger longer than there is time": { // an eighth of the share, which is 4/5
+			before: idle(0),
+			opts:   []quit.Option{quithttp.Linger(time.Hour), quit.Timeout(8 * time.Second)},
+			want:   time.Second,
+		},
+	}, func(t *testing.T, test struct {
+		before func(*testing.T, pipes)
+		opts   []quit.Option
+		want   time.Duration
+	}) {
+		q, ln := servePipes(answered, test.opts...)
+		test.before(t, ln)
+		synctest.Wait()
+		stopTakes(t, q, test.want)
+	})
+}
+
+// TestStopWithoutDeadline has nothing that bounds the stop but the linger.
+func TestStopWithoutDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := servePipes(answered)
+		q.Timeout = -1
+		w := ln.dial(t)
+		w.ask(false)
+		stopTakes(t, q, linger)
+		w.wantEnd()
+	})
+}
+
+// TestStopAnswers has requests that come while the connections linger. Each is
+// answered, and the client is told that it is the last one.
+func TestStopAnswers(t *testing.T) {
+	const ms = time.Millisecond
+	bubble(t, map[string]struct {
+		before, during func(*wire)
+		want           time.Duration // that the stop takes
+	}{
+		"idle": {
+			before: func(w *wire) { w.ask(false) },
+			during: func(w *wire) { time.Sleep(100 * ms); w.ask(true) },
+			want:   100 * ms,
+		},
+		"new": {
+			during: func(w *wire) { time.Sleep(100 * ms); w.ask(true) },
+			want:   100 * ms,
+		},
+		"in the last millisecond": {
+			before: func(w *wire) { w.ask(false) },
+			during: func(w *wire) { time.Sleep(linger - time.Nanosecond); w.ask(true) },
+			want:   linger - time.Nanosecond,
+		},
+		"of a client that asks seldom": {
+			before: func(w *wire) { w.ask(false); time.Sleep(time.Second); w.ask(false) },
+			during: func(w *wire) { time.Sleep(4*linger - ms); w.ask(true) },
+			want:   4*linger - ms,
+		},
+		"in two halves": {
+			before: func(w *wire) { w.send(getSlash[:10]) },
+			during: func(w *wire) { time.Sleep(100 * ms); w.send(getSlash[10:]); w.wantAnswer(true) },
+			want:   100 * ms,
+		},
+		"with a body that comes later": {
+			during: func(w *wire) {
+				time.Sleep(200 * ms)
+				w.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+				time.Sleep(time.Second)
+				w.send("a job")
+				w.wantAnswer(true)
+			},
+			want: 1200 * ms,
+		},
+		"that expects to be told to continue": {
+			during: func(w *wire) {
+				time.Sleep(200 * ms)
+				w.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+				for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} {
+					if line, err := w.r.ReadString('\n'); line != want {
+						w.t.Errorf("read %q, %v, want %q", line, err, want)
+					}
+				}
+				time.Sleep(time.Second)
+				w.send("a job")
+				w.wantAnswer(true)
+			},
+			want: 1200 * ms,
+		},
+		"of HTTP/1.0 that is kept": {
+			before: func(w *wire) {
+				w.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+				w.wantAnswer(false)
+			},
+			during: func(w *wire) {
+				time.Sleep(100 * ms)
+				w.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+				w.wantAnswer(true)
+			},
+			want: 100 * ms,
+		},
+		"that is refused": {
+			during: func(w *wire) {
+				time.Sleep(100 * ms)
+				w.send("nonsense\r\n\r\n")
+				if body, last := w.answer(); !last || !strings.Contains(body, "400 Bad Request") {
+					w.t.Errorf("answer = %q, Connection: close %v", body, last)
+				}
+			},
+			want: 100 * ms,
+		},
+	}, func(t *testing.T, test struct {
+		before, during func(*wire)
+		want           time.Duration
+	}) {
+		q, ln := servePipes(answered)
+		w := ln.dial(t)
+		if test.before != nil {
+			test.before(w)
+		}
+		synctest.Wait()
+		var client sync.WaitGroup
+		client.Go(func() {
+			test.during(w)
+			w.wantEnd()
+		})
+		stopTakes(t, q, test.want)
+		client.Wait()
+	})
+}
+
+// TestStopBusy has a request that is being answered when the stop begins, and
+// another behind it.
+func TestStopBusy(t *testing.T) {
+	for _, pipelined := range []bool{false, true} {
+		for _, takes := range []time.Duration{linger / 2, 2 * linger, 10 * time.Second} {
+			t.Run(fmt.Sprintf("pipelined %v, takes %v", pipelined, takes), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var once sync.Once
+					q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						once.Do(func() { time.Sleep(takes) })
+						io.WriteString(w, "answered")
+					}))
+					w := ln.dial(t)
+					w.send(getSlash)
+					synctest.Wait()
+					var client sync.WaitGroup
+					if pipelined {
+						client.Go(func() { io.WriteString(w, getSlash) })
+					}
+					client.Go(func() {
+						// net/http tells the client if Shutdown was called first.
+						late := takes > linger
+						w.wantAnswer(late)
+						if pipelined && !late {
+							w.wantAnswer(true)
+						}
+					})
+					want := takes
+					if !pipelined && takes < linger {
+						want += max(3*takes, linger) // idle from then on
+					}
+					stopTakes(t, q, want)
+					client.Wait()
+				})
+			})
+		}
+	}
+}
+
+// slowConn delivers what it has read some time later, as a machine does that is
+// busy.
+type slowConn struct {
+	net.Conn
+	delay *atomic.Int64
+}
+
+func (c slowConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	time.Sleep(time.Duration(c.delay.Load()))
+	return n, err
+}
+
+// TestStopBusyMachine has a request that was sent in time, and a server that
+// comes to it late: after the end of the linger. It is answered all the same.
+func TestStopBusyMachine(t *testing.T) {
+	const ms = time.Millisecond
+	bubble(t, map[string]struct {
+		read, change time.Duration // how long each takes
+		sent         time.Duration // after the begin of the stop
+	}{
+		"reading takes long":               {read: 5 * ms, sent: linger - 2*ms},
+		"a change of state takes long":     {change: 5 * ms, sent: linger - 2*ms},
+		"a change that comes after linger": {change: 5 * ms, sent: 3 * linger},
+	}, func(t *testing.T, test struct{ read, change, sent time.Duration }) {
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateActive && q.HasFired() {
+				time.Sleep(test.change)
+			}
+		}
+		quithttp.Serve(q, srv, ln)
+		delay := new(atomic.Int64)
+		client, server := net.Pipe()
+		ln <- slowConn{server, delay}
+		w := newWire(t, client)
+		w.ask(false)
+		if test.sent > linger {
+			time.Sleep(time.Second)
+			w.ask(false)
+		}
+		delay.Store(int64(test.read))
+		var asked sync.WaitGroup
+		asked.Go(func() {
+			time.Sleep(test.sent)
+			w.ask(true)
+		})
+		stopTakes(t, q, test.sent+2*test.read+test.change) // net/http reads on behind a request
+		asked.Wait()
+	})
+}
+
+// deafConn is a connection that does not know of deadlines: it ignores them or
+// refuses them.
+type deafConn struct {
+	net.Conn
+	err error
+}
+
+func (c deafConn) SetReadDeadline(time.Time) error { return c.err }
+
+// TestStopWithoutDeadlines wants silent connections to be closed all the same.
+func TestStopWithoutDeadlines(t *testing.T) {
+	bubble(t, map[string]struct {
+		err  error
+		want time.Duration
+	}{
+		"refused": {errors.ErrUnsupported, linger},
+		"ignored": {nil, 2 * linger},
+	}, func(t *testing.T, test struct {
+		err  error
+		want time.Duration
+	}) {
+		q, ln := servePipes(answered)
+		client, server := net.Pipe()
+		ln <- deafConn{server, test.err}
+		synctest.Wait()
+		stopTakes(t, q, test.want)
+		newWire(t, client).wantEnd()
+	})
+}
+
+// uncomparable is a type that cannot be the key of a map.
+type uncomparable struct {
+	net.Conn
+	_ []int
+}
+
+// TestStopUncomparable has connections that the stop cannot tell apart. A
+// request is awaited all the same.
+func TestStopUncomparable(t *testing.T) {
+	for _, wait := range []time.Duration{0, linger} {
+		synctest.Test(t, func(t *testing.T) {
+			q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(10 * time.Second)
+				if r.Context().Err() != nil {
+					t.Error("the request was cancelled")
+				}
+				answered(w, r)
+			}), quithttp.Linger(wait))
+			client, server := net.Pipe()
+			ln <- uncomparable{Conn: server}
+			w := newWire(t, client)
+			w.send(getSlash)
+			synctest.Wait()
+			ended := make(chan error)
+			go func() { ended <- q.Shutdown(context.Background()) }()
+			w.wantAnswer(true)
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestStopSlowloris has many clients that send a byte now and then, and never a
+// whole request: they have the time of the linger.
+func TestStopSlowloris(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := servePipes(answered)
+		var clients sync.WaitGroup
+		for range 1000 {
+			w := ln.dial(t)
+			clients.Go(func() {
+				io.WriteString(w, getSlash[:len(getSlash)-2]+"Slow: ")
+				for {
+					if _, err := io.WriteString(w, "x"); err != nil {
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			})
+		}
+		synctest.Wait()
+		stopTakes(t, q, linger)
+		clients.Wait()
+	})
+}
+
+// TestStopHijack has an upgrade while the connection lingers. It is not told to
+// close, and is awaited by the drain alone.
+func TestStopHijack(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q, ln := quietEvent(), make(pipes)
+			h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Upgrade") == "" || refused {
+					w.Header().Del("Connection") // of Track, after the fire
+					answered(w, r)
+					return
+				}
+				conn, rw, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				rw.WriteString("HTTP/1.1 101 Switching Protocols\r\n\r\n")
+				rw.Flush()
+				line, err := rw.ReadString('\n') // its deadline is none of ours
+				if line != "over\n" || r.Context().Err() != nil {
+					t.Errorf("the hijacked connection read %q, %v, its context: %v", line, err, r.Context().Err())
+				}
+			}))
+			quithttp.Serve(q, quietServer(h), ln)
+			w := ln.dial(t)
+			w.ask(false)
+			var client sync.WaitGroup
+			client.Go(func() {
+				time.Sleep(linger / 2)
+				w.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+				if refused {
+					w.wantAnswer(false)
+					time.Sleep(linger / 2)
+					w.send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+					w.wantAnswer(true)
+					return
+				}
+				for range 2 {
+					w.r.ReadString('\n')
+				}
+				time.Sleep(time.Minute)
+				w.send("over\n")
+				w.wantEnd()
+			})
+			stopTakes(t, q, map[bool]time.Duration{true: linger, false: linger/2 + time.Minute}[refused])
+			if s := q.Report().Steps[0]; !refused && s.End.Sub(s.Start) != linger/2 {
+				t.Errorf("the server's step took %v, want %v", s.End.Sub(s.Start), linger/2)
+			}
+			client.Wait()
+		})
+	}
+}
+
+// TestStopAbort has a handler that aborts: with nothing, or with its connection
+// hijacked.
+func TestStopAbort(t *testing.T) {
+	for _, hijacks := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if hijacks {
+					conn, _, _ := http.NewResponseController(w).Hijack()
+					conn.Close()
+				}
+				panic(http.ErrAbortHandler)
+			}))
+			w := ln.dial(t)
+			var client sync.WaitGroup
+			client.Go(func() {
+				time.Sleep(linger / 2)
+				w.send(getSlash)
+				w.wantEnd()
+			})
+			stopTakes(t, q, linger/2)
+			client.Wait()
+		})
+	}
+}
+
+// fakeListener counts how often it is closed.
+type fakeListener struct {
+	pipes
+	closed *atomic.Int32
+	err    error // of Accept
+}
+
+func (l fakeListener) Accept() (net.Conn, error) {
+	if l.err != nil {
+		return nil, l.err
+	}
+	return l.pipes.Accept()
+}
+
+func (l fakeListener) Close() error {
+	if l.closed.Add(1) == 1 {
+		return l.pipes.Close()
+	}
+	return net.ErrClosed
+}
+
+// TestStopClosesListener wants a listener to be closed once, however the server
+// ends.
+func TestStopClosesListener(t *testing.T) {
+	broken := errors.New("accept is broken")
+	bubble(t, map[string]struct {
+		accept error
+		serve  func(*quit.QuitEvent, *http.Server, net.Listener, ...quit.Option)
+		during func(*testing.T, *quit.QuitEvent, *http.Server, pipes)
+		opts   []quit.Option
+		want   error
+	}{
+		"nothing connected": {},
+		"no linger":         {opts: []quit.Option{quithttp.Linger(0)}},
+		"connected": {
+			during: func(t *testing.T, _ *quit.QuitEvent, _ *http.Server, ln pipes) { ln.dial(t).ask(false) },
+		},
+		"closed by the program": {
+			during: func(_ *testing.T, _ *quit.QuitEvent, srv *http.Server, _ pipes) { srv.Close() },
+		},
+		"broken": {
+			accept: broken,
+			want:   broken,
+		},
+		"no certificate": {
+			serve: func(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
+				quithttp.ServeTLS(q, srv, ln, "no such file", "", opts...)
+			},
+			want: errAny,
+		},
+		"no certificate, no linger": {
+			serve: func(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
+				quithttp.ServeTLS(q, srv, ln, "no such file", "", opts...)
+			},
+			opts: []quit.Option{quithttp.Linger(0)},
+			want: errAny,
+		},
+		"after the fire": {
+			serve: func(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
+				q.Fire()
+				quithttp.Serve(q, srv, ln, opts...)
+			},
+		},
+	}, func(t *testing.T, test struct {
+		accept error
+		serve  func(*quit.QuitEvent, *http.Server, net.Listener, ...quit.Option)
+		during func(*testing.T, *quit.QuitEvent, *http.Server, pipes)
+		opts   []quit.Option
+		want   error
+	}) {
+		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), test.accept}
+		srv := quietServer(answered)
+		if test.serve == nil {
+			test.serve = quithttp.Serve
+		}
+		test.serve(q, srv, ln, test.opts...)
+		synctest.Wait()
+		if test.during != nil {
+			test.during(t, q, srv, ln.pipes)
+		}
+		synctest.Wait()
+		err := q.Shutdown(context.Background())
+		if (test.want == nil) != (err == nil) || test.want != errAny && !errors.Is(err, test.want) {
+			t.Errorf("Shutdown() = %v, want %v", err, test.want)
+		}
+		if n := ln.closed.Load(); n != 1 {
+			t.Errorf("the listener was closed %d times, want once", n)
+		}
+	})
+}
+
+var errAny = errors.New("any")
+
+// firingListener has the shutdown begin when it is asked for its address, which
+// Serve does once the server is registered and not served yet.
+type firingListener struct {
+	net.Listener
+	fire func()
+}
+
+func (l firingListener) Addr() net.Addr { l.fire(); return l.Listener.Addr() }
+
+// TestServeFiredMeanwhile has the stop of a server begin before it is served. It
+// is served then or not, and the stop takes no time. The server is as it was.
+func TestServeFiredMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		var fire sync.Once
+		var took time.Duration
+		ended := make(chan error)
+		ln := firingListener{make(pipes), func() {
+			fire.Do(func() {
+				go func() {
+					start := time.Now()
+					err := q.Shutdown(context.Background())
+					took = time.Since(start)
+					ended <- err
+				}()
+				synctest.Wait()
+			})
+		}}
+		srv := quietServer(nil)
+		quithttp.Serve(q, srv, ln)
+		if err := <-ended; err != nil || took != 0 {
+			t.Errorf("Shutdown() = %v after %v, want nil at once", err, took)
+		}
+		if srv.Handler != nil || srv.BaseContext != nil || srv.ConnContext != nil || srv.ConnState != nil {
+			t.Error("the fields of a server that is not served were changed")
+		}
+	})
+}
+
+// TestServeSetsFields has a program look at its server after Serve.
+func TestServeSetsFields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		srv := quietServer(nil)
+		quithttp.Serve(q, srv, make(pipes))
+		if srv.Handler == nil || srv.BaseContext == nil || srv.ConnContext == nil || srv.ConnState == nil { // and no race
+			t.Error("Serve has not set the fields yet")
+		}
+		q.GracefulStop()
+	})
+}
+
+// TestServeDefaultMux serves what is registered with net/http itself.
+func TestServeDefaultMux(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer func(old *http.ServeMux) { http.DefaultServeMux = old }(http.DefaultServeMux)
+		http.DefaultServeMux = http.NewServeMux()
+		http.Handle("/of-a-test", answered)
+		q, ln := servePipes(nil)
+		w := ln.dial(t)
+		w.send("GET /of-a-test HTTP/1.1\r\nHost: x\r\n\r\n")
+		w.wantAnswer(false)
+		q.GracefulStop()
+	})
+}
+
+// TestServeClosedByProgram has a program close its server itself, in its own way
+// and for its own reasons: that ends nothing else.
+func TestServeClosedByProgram(t *testing.T) {
+	bubble(t, map[string]func(*http.Server) error{
+		"Close":    (*http.Server).Close,
+		"Shutdown": func(srv *http.Server) error { return srv.Shutdown(context.Background()) },
+	}, func(t *testing.T, end func(*http.Server) error) {
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		quithttp.Serve(q, srv, ln)
+		ln.dial(t).ask(false)
+		if err := end(srv); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() {
+			t.Errorf("something is left, or the program ends:\n%v", r)
+		}
+		stopTakes(t, q, 0)
+	})
+}
+
+// TestServeListenerClosedByProgram is a failure, as with net/http.
+func TestServeListenerClosedByProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), nil}
+		quithttp.Serve(q, quietServer(answered), ln)
+		ln.Close()
+		<-q.Done()
+		if err := q.Shutdown(context.Background()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Shutdown() = %v, want %v", err, net.ErrClosed)
+		}
+	})
+}
+
+// TestOnShutdownOnce has a hook that can run once only, and a request that
+// outlives its share.
+func TestOnShutdownOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		q.Timeout = 10 * time.Second
+		release, hook := make(chan struct{}), make(chan struct{})
+		srv := quietServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+		srv.RegisterOnShutdown(func() { close(hook) })
+		quithttp.Serve(q, srv, ln)
+		ln.dial(t).send(getSlash)
+		synctest.Wait()
+		if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() = %v", err)
+		}
+		<-hook
+		close(release)
+	})
+}
+
+// TestAfterDrainServes has an admin server: it answers while goroutines are
+// drained, which do not include its own, and is stopped then.
+func TestAfterDrainServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := servePipes(answered, quit.AfterDrain(), quit.Name("admin"))
+		synctest.Wait()
+		if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 2 || r.Steps[1].Name != "admin" || r.Steps[1].Phase != quit.PhaseAfterDrain {
+			t.Errorf("the plan:\n%v", r)
+		}
+		q.AddGoroutine()
+		ended := make(chan error)
+		go func() { ended <- q.Shutdown(context.Background()) }()
+		time.Sleep(time.Minute)
+		w := ln.dial(t)
+		w.ask(false) // during the drain
+		w.Close()
+		time.Sleep(10 * time.Second)
+		q.DoneGoroutine()
+		released := time.Now()
+		if err := <-ended; err != nil || time.Since(released) != 0 {
+			t.Errorf("Shutdown() = %v, %v after the drain, want nil at once", err, time.Since(released))
+		}
+		r := q.Report()
+		if drain, admin := r.Steps[0], r.Steps[1]; r.Goroutines != 0 || drain.End != released || admin.Start != released || admin.End != released {
+			t.Errorf("the server was not stopped after the drain:\n%v", r)
+		}
+	})
+}
+
+// TestServeFailures has servers that end otherwise than by a stop.
+func TestServeFailures(t *testing.T) {
+	broken := errors.New("accept is broken")
+	bubble(t, map[string]struct {
+		accept error
+		base   func(net.Listener) context.Context
+		opts   []quit.Option
+		want   string
+	}{
+		"listener": {
+			accept: broken,
+			want:   "goroutine api: accept is broken",
+		},
+		"listener after the drain": {
+			accept: broken,
+			opts:   []quit.Option{quit.AfterDrain()},
+			want:   "goroutine api: accept is broken",
+		},
+		"ignored": {
+			accept: broken,
+			opts:   []quit.Option{quit.Ignore(broken)},
+		},
+		"BaseContext": {
+			base: func(net.Listener) context.Context { panic("no context") },
+			want: "no context",
+		},
+		"BaseContext after the drain": {
+			base: func(net.Listener) context.Context { panic("no context") },
+			opts: []quit.Option{quit.AfterDrain()},
+			want: "no context",
+		},
+	}, func(t *testing.T, test struct {
+		accept error
+		base   func(net.Listener) context.Context
+		opts   []quit.Option
+		want   string
+	}) {
+		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), test.accept}
+		srv := quietServer(answered)
+		srv.BaseContext = test.base
+		quithttp.Serve(q, srv, ln, append(test.opts, quit.Name("api"))...)
+		synctest.Wait()
+		if q.HasFired() != (test.want != "") {
+			t.Errorf("fired: %v", q.HasFired())
+		}
+		start := time.Now()
+		err := q.Shutdown(context.Background())
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) || time.Since(start) != 0 {
+			t.Errorf("Shutdown() = %v after %v, want %q at once", err, time.Since(start), test.want)
+		}
+		if r := q.Report(); r.Goroutines != 0 {
+			t.Errorf("goroutines are left, or counted twice:\n%v", r)
+		}
+		if n := ln.closed.Load(); n != 1 {
+			t.Errorf("the listener was closed %d times, want once", n)
+		}
+	})
+}
+
+// TestServeCallsHooks wants what the program has set in its server to be called
+// as by net/http, with the listener that it gave.
+func TestServeCallsHooks(t *testing.T) {
+	for _, stops := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			type key string
+			q, ln := quietEvent(), make(pipes)
+			var states []http.ConnState
+			var listener net.Listener
+			var conns []net.Conn
+			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Context().Value(key("base")) != 1 || r.Context().Value(key("conn")) != 2 || r.Context().Value(http.ServerContextKey) == nil {
+					t.Error("the request's context does not have the values of the program")
+				}
+				answered(w, r)
+			}))
+			srv.BaseContext = func(l net.Listener) context.Context {
+				listener = l
+				return context.WithValue(context.Background(), key("base"), 1)
+			}
+			srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+				conns = append(conns, conn)
+				return context.WithValue(ctx, key("conn"), 2)
+			}
+			srv.ConnState = func(conn net.Conn, state http.ConnState) {
+				if conn != conns[0] {
+					t.Errorf("ConnState is called with %v, want %v", conn, conns[0])
+				}
+				states = append(states, state)
+			}
+			quithttp.Serve(q, srv, ln)
+			w := ln.dial(t)
+			w.ask(false)
+			if stops {
+				go func() { time.Sleep(time.Millisecond); w.ask(true) }()
+				q.GracefulStop()
+			} else {
+				w.ask(false)
+				w.Close()
+			}
+			synctest.Wait()
+			if l, ok := listener.(pipes); !ok || l != ln || len(conns) != 1 {
+				t.Errorf("BaseContext got %T, ConnContext %v", listener, conns)
+			}
+			want := "[new active idle active idle closed]"
+			if stops {
+				want = "[new active idle active closed]"
+			}
+			if got := fmt.Sprint(states); got != want {
+				t.Errorf("states = %v, want %v", got, want)
+			}
+			q.GracefulStop()
+		})
+	}
+}
+
+// TestServeNilConnContext is for net/http to complain of.
+func TestServeNilConnContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.ConnContext = func(context.Context, net.Conn) context.Context { return nil }
+		quithttp.Serve(q, srv, ln)
+		_, server := net.Pipe()
+		ln <- server
+		<-q.Done()
+		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "ConnContext returned nil") {
+			t.Errorf("Shutdown() = %v", err)
+		}
+	})
+}
+
+// TestTimeUpBeforeStacks wants requests to be told that their time is up before
+// stacks are taken, which can take long.
+func TestTimeUpBeforeStacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told atomic.Int64
+		looks := stacks.Looks()
+		release := make(chan struct{})
+		q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			if stacks.Looks() != looks {
+				t.Error("stacks were taken before a request was told")
+			}
+			told.Add(1)
+			<-release
+		}))
+		q.Timeout = 10 * time.Second
+		for range 5 {
+			ln.dial(t).send(getSlash)
+		}
+		synctest.Wait()
+		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "no time left for 5 requests") {
+			t.Errorf("Shutdown() = %v", err)
+		}
+		if n := told.Load(); n != 5 || stacks.Looks() == looks {
+			t.Errorf("%d requests were told, %d looks at the stacks", n, stacks.Looks()-looks)
+		}
+		close(release)
+	})
+}
+
+// TestHijackedOutlivesRequests has a slow request whose context is cancelled. That
+// of a hijacked connection lives on, until the end of the drain.
+func TestHijackedOutlivesRequests(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q, ln := quietEvent(), make(pipes)
+			q.Timeout = 20 * time.Second
+			slow, hijacked := make(chan time.Time, 1), make(chan time.Time, 3)
+			srv := quietServer(quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/slow" {
+					<-r.Context().Done()
+					slow <- time.Now()
+					return
+				}
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				<-r.Context().Done()
+				hijacked <- time.Now()
+			})))
+			if own {
+				srv.BaseContext = func(net.Listener) context.Context { return context.Background() }
+			}
+			quithttp.Serve(q, srv, ln)
+			ln.dial(t).send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+			for range 3 {
+				ln.dial(t).send(getSlash)
+			}
+			synctest.Wait()
+			if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Shutdown() = %v", err)
+			}
+			r := q.Report()
+			server, drain := r.Steps[0], r.Steps[1]
+			if at := <-slow; at != server.Deadline {
+				t.Errorf("the context of a request ended at %v, want the end of the share, %v", at, server.Deadline)
+			}
+			for range 3 {
+				if at := <-hijacked; at != drain.Deadline {
+					t.Errorf("the context of a hijacked connection ended at %v, want %v", at, drain.Deadline)
+				}
+			}
+			if r.Goroutines != 0 {
+				t.Errorf("%d goroutines are left", r.Goroutines)
+			}
+		})
+	}
+}
+
+// parent is a context that counts the contexts that are derived from it.
+type parent struct {
+	context.Context
+	children atomic.Int64
+}
+
+func (p *parent) AfterFunc(f func()) func() bool {
+	p.children.Add(1)
+	stop := context.AfterFunc(p.Context, f)
+	return func() bool {
+		p.children.Add(-1)
+		return stop()
+	}
+}
+
+func (p *parent) Value(any) any { return nil } // or it would be seen through
+
+// TestContextsEnd wants no context to outlive its connection.
+func TestContextsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		p := &parent{Context: own}
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/hijack" {
+				conn, _, _ := http.NewResponseController(w).Hijack()
+				conn.Close()
+				if r.Context().Err() != nil {
+					t.Error("the context ended before the handler")
+				}
+				return
+			}
+			answered(w, r)
+		}))
+		srv.ConnContext = func(context.Context, net.Conn) context.Context { return p }
+		quithttp.Serve(q, srv, ln)
+		for range 100 {
+			ln.dial(t).send("GET /hijack HTTP/1.1\r\nHost: x\r\n\r\n")
+			w := ln.dial(t)
+			w.ask(false)
+			w.Close()
+		}
+		synctest.Wait()
+		if n := p.children.Load(); n != 0 {
+			t.Errorf("%d contexts are left of connections that are gone", n)
+		}
+		w := ln.dial(t)
+		w.ask(false)
+		if p.children.Load() == 0 {
+			t.Error("the contexts are not counted")
+		}
+		q.GracefulStop()
+	})
+}
+
+// TestStopHTTP2Endless has a stream of HTTP/2 that is open for ever: its request
+// is told, and then the connection is closed.
+func TestStopHTTP2Endless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h2c := new(http.Protocols)
+		h2c.SetUnencryptedHTTP2(true)
+		q, ln := quietEvent(), make(pipes)
+		q.Timeout = 20 * time.Second
+		told := make(chan time.Time, 1)
+		release := make(chan struct{})
+		srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			told <- time.Now()
+			<-release
+		}))
+		srv.Protocols = h2c
+		quithttp.Serve(q, srv, ln)
+		res, err := ln.client(&http.Transport{Protocols: h2c}).Get("http://x/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "no time left for 1 request:") {
+			t.Errorf("Shutdown() = %v", err)
+		}
+		s := q.Report().Steps[0]
+		if at := <-told; s.Abandoned || at != s.Deadline {
+			t.Errorf("the request was told at %v, want %v; abandoned: %v", at, s.Deadline, s.Abandoned)
+		}
+		if _, err := io.ReadAll(res.Body); err == nil {
+			t.Error("the stream ended as if it was whole")
+		}
+		close(release)
+	})
+}
+
+// TestStopHTTP2 has an idle connection of HTTP/2, and one with a request: the
+// stop does not linger for them, and the request is answered.
+func TestStopHTTP2(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h2c := new(http.Protocols)
+			h2c.SetUnencryptedHTTP2(true)
+			q, ln := quietEvent(), make(pipes)
+			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/slow" {
+					time.Sleep(10 * time.Second)
+				}
+				answered(w, r)
+			}))
+			srv.Protocols = h2c
+			quithttp.Serve(q, srv, ln)
+			client := ln.client(&http.Transport{Protocols: h2c})
+			ask := func(path string) {
+				res, err := client.Get("http://x" + path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer res.Body.Close()
+				if b, err := io.ReadAll(res.Body); string(b) != "answered" {
+					t.Errorf("answer %q, %v", b, err)
+				}
+			}
+			ask("/")
+			time.Sleep(7 * time.Second)
+			var asked sync.WaitGroup
+			if busy {
+				asked.Go(func() { ask("/slow") })
+			}
+			synctest.Wait()
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			asked.Wait()
+		})
+	}
+}
+
+// TestStopHandshakes has clients of TLS that never come to a request.
+func TestStopHandshakes(t *testing.T) {
+	bubble(t, map[string]string{
+		"silent":  "",
+		"started": "\x16\x03\x01\x02\x00\x01\x00",
+	}, func(t *testing.T, sends string) {
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.TLSConfig = certified()
+		quithttp.ServeTLS(q, srv, ln, "", "")
+		w := ln.dial(t)
+		w.send(sends)
+		synctest.Wait()
+		stopTakes(t, q, linger)
+		io.Copy(io.Discard, w) // an alert at most
+	})
+}
+
+// TestStopKeepsReadTimeout has a request that was read just when its connection
+// was ended: the time to read its body is as without a stop.
+func TestStopKeepsReadTimeout(t *testing.T) {
+	for _, timeout := range []time.Duration{0, 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			q, ln := quietEvent(), make(pipes)
+			var took time.Duration
+			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				start := time.Now()
+				io.Copy(io.Discard, r.Body)
+				took = time.Since(start)
+			}))
+			srv.ReadTimeout = timeout
+			quithttp.Serve(q, srv, ln)
+			delay := new(atomic.Int64)
+			delay.Store(int64(2 * time.Millisecond))
+			client, server := net.Pipe()
+			ln <- slowConn{server, delay}
+			w := newWire(t, client)
+			var asked sync.WaitGroup
+			asked.Go(func() {
+				time.Sleep(linger - time.Millisecond)
+				w.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+				time.Sleep(20 * time.Second)
+				io.WriteString(w, "a job")
+			})
+			asked.Go(func() { io.Copy(io.Discard, w) })
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			asked.Wait()
+			want := 20 * time.Second
+			if timeout > 0 {
+				want = timeout + 2*time.Millisecond // the end of it too is delivered late
+			}
+			if took != want {
+				t.Errorf("ReadTimeout %v: reading the body took %v, want %v", timeout, took, want)
+			}
+		})
+	}
+}
