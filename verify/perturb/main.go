@@ -81,6 +81,11 @@ func run(ctx context.Context, period time.Duration, seed uint64, pkg string, arg
 		return fmt.Errorf("only %d points, want %d at least", points, fewest)
 	}
 
+	build := exec.CommandContext(ctx, "go", "build", "./"+rewritten+"/...")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("the copy does not build: %w\n%s", err, out)
+	}
 	if seed != 0 {
 		return test(ctx, dir, seed, pkg, args)
 	}
