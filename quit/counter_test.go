@@ -334,7 +334,12 @@ func TestNoAllocs(t *testing.T) {
 		"HasFired":                       func() { q.HasFired() },
 		"Done":                           func() { q.Done() },
 	} {
-		if n := testing.AllocsPerRun(100, f); n != 0 {
+		// Goroutines of other tests, which end on their own, may allocate now.
+		n := testing.AllocsPerRun(100, f)
+		for range 10 {
+			n = min(n, testing.AllocsPerRun(100, f))
+		}
+		if n != 0 {
 			t.Errorf("%s: %v allocations, want 0", name, n)
 		}
 	}

@@ -52,9 +52,10 @@ func (e *SignalError) ExitCode() int {
 
 // NotifySignal handles signals from now on: the first one fires the event, with
 // a [*SignalError] as the cause. Without arguments these are [os.Interrupt] and
-// SIGTERM; nil ones are left out. A listed SIGINT or SIGHUP that the process
-// was started to ignore, as by nohup, stays ignored, which is logged. SIGQUIT
-// keeps dumping all stacks, unless it is listed.
+// SIGTERM; nil ones, and those that the system does not have, are left out. A
+// listed SIGINT or SIGHUP that the process was started to ignore, as by nohup,
+// stays ignored, which is logged. SIGQUIT keeps dumping all stacks, unless it
+// is listed.
 //
 // After the event's first signal, whichever that was, an [os.Interrupt] that
 // comes half a second or more later ends the process at once: the steps that
@@ -184,7 +185,7 @@ func (q *QuitEvent) handleable(sigs []os.Signal) []os.Signal {
 	var list []os.Signal
 	for _, s := range sigs {
 		switch {
-		case s == nil || !reflect.TypeOf(s).Comparable() || slices.Contains(list, s):
+		case !exists(s) || slices.Contains(list, s):
 		case staysIgnored(s) && signal.Ignored(s):
 			q.logIgnored(s)
 		default:
@@ -192,6 +193,19 @@ func (q *QuitEvent) handleable(sigs []os.Signal) []os.Signal {
 		}
 	}
 	return list
+}
+
+// exists reports whether os/signal can deliver s: whether it has the type of the
+// system's signals, and a number, where they are numbers, that it knows. The
+// others are no harm to signal.Notify, but a signal.Stop of them alone waits
+// for ever in a process that has handled no other one (go.dev/issue/77076).
+func exists(s os.Signal) bool {
+	if reflect.TypeOf(s) != reflect.TypeOf(os.Interrupt) { // as nil's is
+		return false
+	}
+	const numbers = 65 // of all systems
+	n, ok := signalNumber(s)
+	return !ok || 0 <= n && n < numbers
 }
 
 // receive has s received. It is called with mu held.

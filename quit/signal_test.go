@@ -108,17 +108,31 @@ type unnumberedSignal struct{}
 func (unnumberedSignal) String() string { return "note" }
 func (unnumberedSignal) Signal()        {}
 
+// noSignals handles signals that the system does not have, in a process that
+// has handled none before: os/signal would wait for ever when they are stopped.
+// os.Interrupt, which is handled with them, is stopped too.
+var noSignals = process.NewProgram("no signals", func([]string) {
+	q := quit.NewQuitEvent()
+	q.NotifySignal(unnumberedSignal{}, syscall.Signal(-1), syscall.Signal(1000))()
+	process.Say("stopped")
+	q.NotifySignal(unnumberedSignal{}, os.Interrupt)()
+	process.Say("stopped")
+	hang()
+})
+
+func TestChildNoSignals(t *testing.T) {
+	t.Parallel()
+	p := noSignals.Start(t)
+	p.Expect("stopped", "stopped")
+	p.Signal(os.Interrupt)
+	p.WantEnd("signal: interrupt")
+}
+
 // importing does nothing with the package, but has it in the binary.
 var importing = process.NewProgram("importing", func([]string) {
 	process.Say("%d goroutine", runtime.NumGoroutine())
 	hang()
 })
-
-// madeUp is a signal that no system has.
-type madeUp struct{}
-
-func (madeUp) Signal()        {}
-func (madeUp) String() string { return "made up" }
 
 // TestSignalBeforeStop has a signal come and not be taken yet when its handler
 // is stopped, and when it is released for that of another event: it counts.
@@ -127,13 +141,13 @@ func TestSignalBeforeStop(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 100 {
 		q := quietEvent()
-		stopped, _ := quit.StopWithPending(madeUp{}, q)
+		stopped, _ := quit.StopWithPending(syscall.SIGUSR1, q)
 		<-stopped
-		if want := (&quit.SignalError{Signal: madeUp{}}).Error(); fmt.Sprint(q.Cause()) != want {
+		if want := (&quit.SignalError{Signal: syscall.SIGUSR1}).Error(); fmt.Sprint(q.Cause()) != want {
 			t.Fatalf("the cause is %v, want %v: it came before stop", q.Cause(), want)
 		}
 		q.GracefulStop()
-		if !quit.EndWithPending(madeUp{}) {
+		if !quit.EndWithPending(syscall.SIGUSR1) {
 			t.Fatal("a signal that came before the last handler was released was not taken")
 		}
 	}
@@ -145,7 +159,7 @@ func TestStopWaitsForSignal(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 50 {
 		slow, q := quietEvent(), quietEvent()
-		stopped, end := quit.StopWithPending(madeUp{}, slow, q)
+		stopped, end := quit.StopWithPending(syscall.SIGUSR1, slow, q)
 		release := slow.HoldPipe()
 		for range 100 {
 			if runtime.Gosched(); isClosed(stopped) {

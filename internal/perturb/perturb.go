@@ -1,0 +1,124 @@
+// Package perturb holds up goroutines by chance, so that tests meet orders of
+// events that are rare otherwise. The command verify/perturb writes calls of it
+// into a copy of a package; nothing else uses it.
+package perturb
+
+import (
+	"math/bits"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+)
+
+// SeedVar is the environment variable with the seed, a number other than zero.
+const SeedVar = "QUIT_PERTURB_SEED"
+
+var seed, _ = strconv.ParseUint(os.Getenv(SeedVar), 10, 64)
+
+// P is called at the n-th point of a package. Mostly it does nothing. Sometimes
+// it yields, computes in vain for some microseconds, or, most seldom, stops its
+// thread for up to two milliseconds. It tells the race detector nothing of an
+// order between goroutines, and the clock of a bubble of testing/synctest
+// stands still meanwhile. It panics if there is no seed, since then a test
+// would pass for nothing.
+func P(n int) {
+	if seed == 0 {
+		panic("perturb: no seed in " + SeedVar)
+	}
+	switch what, size := choose(seed, n, pass(n)); what {
+	case yield:
+		for range size {
+			runtime.Gosched()
+		}
+	case spin:
+		work(size)
+	case sleep:
+		pause(time.Duration(size) * time.Microsecond)
+	}
+}
+
+// B is P in a condition. It returns true.
+func B(n int) bool {
+	P(n)
+	return true
+}
+
+type action int
+
+const (
+	nothing action = iota
+	yield          // size times
+	spin           // size rounds, of about a nanosecond
+	sleep          // size microseconds
+)
+
+// choose returns what is done when the n-th point is passed, and how much of
+// it: a function of the seed, the point, and how often it was passed before. A
+// seed makes some points hot. What is rare because two goroutines would have to
+// be held up at two certain points is so found by one seed or another.
+func choose(seed uint64, n int, times uint32) (what action, size int) {
+	point := mix(seed + mix(uint64(n)))
+	one := 512 // of so many passes is disturbed
+	switch {
+	case point%64 == 0:
+		one = 2
+	case point%8 == 1:
+		one = 16
+	}
+	r := rand(mix(point + uint64(times)))
+	if r.below(one) != 0 {
+		return nothing, 0
+	}
+	switch k := r.below(8); {
+	case k < 2 && r.below(1+int(times>>8)) == 0: // ever rarer, for the sake of loops
+		return sleep, 10 + r.below(1+r.below(1990)) // rather short
+	case k < 5:
+		return spin, 1 + r.below(10_000)
+	}
+	return yield, 1 + r.below(8)
+}
+
+// rand is a number of which each digit is used once.
+type rand uint64
+
+// below returns a number from 0 to n-1, and leaves the rest of r for the next
+// call.
+func (r *rand) below(n int) int {
+	hi, lo := bits.Mul64(uint64(*r), uint64(n))
+	*r = rand(lo)
+	return int(hi)
+}
+
+// mix returns a number whose every bit depends on every bit of x: the last part
+// of the generator splitmix64.
+func mix(x uint64) uint64 {
+	x += 0x9E3779B97F4A7C15
+	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
+	x = (x ^ x>>27) * 0x94D049BB133111EB
+	return x ^ x>>31
+}
+
+// passed is how often each point was passed, or several that share a number.
+var passed [1 << 13]uint32
+
+// pass counts a pass of the n-th point and returns the number of those before.
+// It counts without atomics, for these would order the goroutines that pass,
+// and so hide their races from the detector. One that gets lost does no harm.
+//
+//go:norace
+func pass(n int) uint32 {
+	c := &passed[n%len(passed)]
+	*c++
+	return *c
+}
+
+// work computes in vain.
+//
+//go:noinline
+func work(rounds int) (x uint64) {
+	for range rounds {
+		x = x*0x5851F42D4C957F2D + 1
+	}
+	return x
+}
