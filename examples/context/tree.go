@@ -48,6 +48,7 @@ func newServer(addr net.Addr, limit time.Duration, h http.Handler) *http.Server 
 			h.ServeHTTP(w, r.WithContext(ctx))
 		}),
 		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	}
 }
 

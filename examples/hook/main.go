@@ -10,6 +10,10 @@
 // so a second Ctrl-C, or SIGTERM, ends the process at once: with no report, and what is not
 // closed yet stays so. Beside a framework that does not mind, [quit.QuitEvent.NotifySignal]
 // would do better.
+//
+// The server is the framework's too, which stops it with [http.Server.Shutdown]. That
+// answers the requests in flight, but breaks a connection on which one is just coming.
+// [quithttp.Serve] would not, where the framework lets the program serve.
 package main
 
 import (
@@ -55,6 +59,7 @@ func main() {
 		// Requests are not cut off by the stop but when their time has run out.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	}
 
 	// Either hook would do. The server's is called as soon as the server shuts down, the

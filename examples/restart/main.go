@@ -19,12 +19,14 @@
 // is ignored, with a line. SIGTERM and Ctrl-C stop it as always, and the successor that
 // is being started too.
 //
-// New connections are the successor's from the fire on. Those that the old process has
-// it serves for -delay more, and asks each client to leave. So no new connection is
-// lost, and no request of a client that is busy. What is left is a connection on which
-// nothing was asked for all of -delay: it is closed, perhaps just when a request
-// comes. Most clients, Go's too, then repeat a GET but not a POST: a longer -delay is
-// all that helps. With -delay=0 new connections can be lost too.
+// New connections are the successor's from the fire on. Those that the old process
+// has it serves for -delay more, and asks each client to leave. Then it stops: what
+// has been sent by then is answered. So no new connection is lost, and no request
+// of a client that is busy, even with -delay=0. What is left is a connection on
+// which nothing was asked for all of -delay and for the time that the stop waits
+// for a client, a quarter of a second or what quithttp.Linger says: it is closed,
+// perhaps just when a request comes. Most clients, Go's too, then repeat a GET but
+// not a POST: a longer -delay is all that helps.
 //
 // Each process has a pid of its own. Supervisors find it in the pidfile, or, as systemd
 // with Type=notify, want to be told (MAINPID=). As PID 1 of a container this does not
@@ -93,8 +95,8 @@ func main() {
 			case <-hangups:
 				err := handOver(q, path, ln, readyTimeout, hangups)
 				if err == nil {
-					// Our copy of the socket: what waits in it is the successor's. And not as late
-					// as Shutdown, which answers no request that it finds on a new connection.
+					// Our copy of the socket: what waits in it is the successor's. The stop, which
+					// comes after the delay, would take a part of that until then.
 					ln.Close()
 					return nil
 				}

@@ -293,9 +293,10 @@ func newClient(keepAlive bool) *client {
 	return &client{http.Client{Transport: &http.Transport{DisableKeepAlives: !keepAlive}, Timeout: limit}}
 }
 
-// ask returns the pid of the process that answered.
+// ask returns the pid of the process that answered. It asks once: net/http sends
+// no body again that it cannot get anew.
 func (c *client) ask(method, url, body string) (pid int, err error) {
-	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	r, err := http.NewRequest(method, url, struct{ io.Reader }{strings.NewReader(body)})
 	if err != nil {
 		return 0, err
 	}

@@ -1,7 +1,9 @@
-// Command server is a job service that keeps its word when SIGTERM or Ctrl-C stops
-// it: every request that it has taken in is answered, and every job that it has
-// accepted is in its journal. Where the time or the disk does not suffice for that,
-// it says so, and its exit status is 1.
+// Command server is a job service that keeps its word when SIGTERM or Ctrl-C
+// stops it, with or without -delay. It breaks no connection: what a client has
+// sent is answered, and then the client is told to leave. A client that connects
+// later is refused. Every job that was accepted is in the journal. Where the time
+// or the disk does not suffice for that, the server says so, and its exit status
+// is 1.
 //
 //	go run ./examples/server
 //	curl -d 'a job' localhost:8080/jobs
@@ -25,7 +27,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -53,16 +55,9 @@ func main() {
 	// while it starts lets it start, and then stops it at once.
 	q.NotifySignal()
 
-	// What can fail comes before what needs undoing, and the ports before the
-	// journal: a start that fails leaves no file behind.
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		exit(1, err)
-	}
-	adminLn, err := listenAdmin(admin)
-	if err != nil {
-		exit(1, err)
-	}
+	// What can fail comes before what needs undoing. The servers can fail too, and
+	// serve at once. So they come when all that they need is there, and what is undone
+	// is the journal: a start that fails leaves no file behind.
 	journal, err := openJournal(path)
 	if err != nil {
 		exit(1, err)
@@ -70,15 +65,17 @@ func main() {
 
 	// Each part is registered after what it needs, and so is stopped before it.
 
-	// Stopped last: the admin server, which so can show how all others stop. It has
-	// an event of its own, since the drain of q would wait for its goroutine.
-	if adminLn != nil {
+	// Stopped last: the admin server, which so can show how all others stop.
+	var adminAddr net.Addr
+	if admin != "" {
 		mux := http.NewServeMux()
 		mux.Handle("/readyz", quithttp.Ready(q))
 		mux.Handle("/debug/quit", quithttp.Status(q))
-		last := &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)} // q logs its failures
-		quithttp.Serve(last, &http.Server{Handler: mux}, adminLn)
-		q.RegisterQuitCloser(last, quit.AfterDrain(), quit.Name("admin"))
+		adminAddr, err = quithttp.ListenAndServe(q, &http.Server{Addr: admin, Handler: mux}, quit.AfterDrain(), quit.Name("admin"))
+		if err != nil {
+			journal.discard()
+			exit(1, fmt.Errorf("admin: %w", err))
+		}
 	}
 
 	// Stopped third: the journal. It is closed after the drain, when the worker that
@@ -91,21 +88,27 @@ func main() {
 	q.Go(func(context.Context) error { return jobs.writeTo(journal) }, quit.Name("worker"))
 	q.RegisterStopFunc(jobs.close, quit.Name("queue"))
 
-	// Stopped first: the server. Its Shutdown closes the port and waits for the
-	// requests in flight, so then nobody is left who could add a job. Their context
-	// is cancelled when their time has run out, and not by the signal.
-	quithttp.Serve(q, &http.Server{
+	// Stopped first: the server. It opens the port itself, so from the stop on the
+	// system refuses new connections. The stop waits for the requests in flight, so
+	// then nobody is left who could add a job. Their context is cancelled when their
+	// time has run out, and not by the signal.
+	bound, err := quithttp.ListenAndServe(q, &http.Server{
+		Addr:    addr,
 		Handler: newHandler(q, jobs),
 		// A client that is slow to send must not hold up the stop.
 		ReadTimeout: 10 * time.Second,
 		// Longer than most load balancers keep an idle connection: if the server closes it
 		// first, a request that is on its way is lost.
 		IdleTimeout: 2 * time.Minute,
-	}, ln)
+	})
+	if err != nil {
+		journal.discard()
+		exit(1, err)
+	}
 
-	fmt.Printf("listening on http://%v\njournal: %v\n", ln.Addr(), journal.file.Name())
-	if adminLn != nil {
-		fmt.Printf("admin: http://%v/debug/quit\n", adminLn.Addr())
+	fmt.Printf("listening on http://%v\njournal: %v\n", bound, journal.file.Name())
+	if adminAddr != nil {
+		fmt.Printf("admin: http://%v/debug/quit\n", adminAddr)
 	}
 
 	// It returns when all of the above has been stopped: main must not end before.
@@ -147,18 +150,6 @@ func parseFlags(q *quit.QuitEvent) (addr, admin, journal string) {
 		exit(2, err)
 	}
 	return addr, admin, journal
-}
-
-// listenAdmin returns nil if there is to be no admin server.
-func listenAdmin(addr string) (net.Listener, error) {
-	if addr == "" {
-		return nil, nil
-	}
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("admin: %w", err)
-	}
-	return ln, nil
 }
 
 func exit(status int, err error) {
@@ -263,22 +254,37 @@ func (q *queue) writeTo(j *journal) error {
 
 // journal is a file with a line for each job.
 type journal struct {
-	file *os.File
-	jobs atomic.Int64 // atomic since main reads it even if the worker hangs in a write
+	file  *os.File
+	isNew bool         // was not there before
+	jobs  atomic.Int64 // atomic since main reads it even if the worker hangs in a write
 }
 
 func openJournal(path string) (*journal, error) {
-	var file *os.File
-	var err error
 	if path == "" {
-		file, err = os.CreateTemp("", "jobs-*.journal")
-	} else {
-		file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		file, err := os.CreateTemp("", "jobs-*.journal")
+		if err != nil {
+			return nil, err
+		}
+		return &journal{file: file, isNew: true}, nil
+	}
+	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE
+	file, err := os.OpenFile(path, flags|os.O_EXCL, 0o600)
+	isNew := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		file, err = os.OpenFile(path, flags, 0o600)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &journal{file: file}, nil
+	return &journal{file: file, isNew: isNew}, nil
+}
+
+// discard is for a start that has failed: it leaves no new file behind.
+func (j *journal) discard() {
+	j.file.Close()
+	if j.isNew {
+		os.Remove(j.file.Name())
+	}
 }
 
 // write has no buffer: an error is then that of the job at hand.

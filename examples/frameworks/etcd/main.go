@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path"
@@ -66,10 +65,6 @@ func main() {
 	}
 	q.NotifySignal() // a signal while it starts stops it too
 
-	ln, err := net.Listen("tcp", *addr)
-	if err != nil {
-		exit(1, err)
-	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            strings.Split(*endpoints, ","),
 		DialTimeout:          *dialTimeout,
@@ -85,16 +80,24 @@ func main() {
 	q.RegisterCloser(client, quit.AfterDrain(), quit.Name("etcd client"))
 
 	// Stopped second: the server.
-	quithttp.Serve(q, &http.Server{Handler: http.HandlerFunc(hello), ReadTimeout: 10 * time.Second}, ln, quit.Name("http"))
+	bound, err := quithttp.ListenAndServe(q, &http.Server{
+		Addr:        *addr,
+		Handler:     http.HandlerFunc(hello),
+		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
+	}, quit.Name("http"))
+	if err != nil {
+		exit(1, err)
+	}
 
 	// Stopped first: the registration. What keeps it has a context that the fire does
 	// not cancel: the key has to stay alive until it is deleted, also while -delay lasts.
 	if *id == "" {
-		*id = ln.Addr().String()
+		*id = bound.String()
 	}
 	ctx, stop := context.WithCancel(q.WorkContext())
 	r := &registration{
-		client: client, key: path.Join("services", *name, *id), url: "http://" + ln.Addr().String(),
+		client: client, key: path.Join("services", *name, *id), url: "http://" + bound.String(),
 		ttl: *ttl, limit: *dialTimeout, stop: stop,
 	}
 	q.RegisterQuitCloser(r, quit.Name("registration"), quit.Timeout(*dialTimeout))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -14,12 +13,11 @@ func withQuit(srv *http.Server, job job, timeout time.Duration) error {
 	q := quit.GetQuitEvent()
 	q.Timeout = timeout
 	q.NotifySignal() // a signal while it starts stops it too
-	ln, err := net.Listen("tcp", srv.Addr)
+	addr, err := quithttp.ListenAndServe(q, srv, quit.Name("gin"))
 	if err != nil {
 		return err
 	}
-	quithttp.Serve(q, srv, ln, quit.Name("gin"))
-	fmt.Printf("listening on http://%v\n", ln.Addr())
+	fmt.Printf("listening on http://%v\n", addr)
 	q.Go(job, quit.Name("job"))
 	return q.WaitSignal()
 }

@@ -48,7 +48,11 @@ func withAlone(o options) error {
 	// Server. Each has what is left of the time, and then is cut off.
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", o.hello)
-	quithttp.Serve(q, &http.Server{Handler: mux, ReadTimeout: 10 * time.Second}, httpLn, quit.Name("http"))
+	quithttp.Serve(q, &http.Server{
+		Handler:     mux,
+		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
+	}, httpLn, quit.Name("http"))
 
 	srv := grpc.NewServer(grpc.ConnectionTimeout(silence))
 	hs := health.NewServer()

@@ -1,9 +1,10 @@
-// Command systemd is a service that tells systemd how it is: READY=1 once it serves, and,
-// from the fire on, STOPPING=1 with each step of the stop that begins, its name, and
-// how long it may take, as EXTEND_TIMEOUT_USEC. So TimeoutStopSec, in quit.service, can
-// be short, however long the whole stop may take. As long as one step after the other
-// ends, systemd waits. If the program hangs, no more
-// messages come, and it is killed once the time promised for the step is over.
+// Command systemd is a service that tells systemd how it is: READY=1 once it
+// serves, and, from the fire on, STOPPING=1 with each step of the stop that
+// begins, its name, and how long it may take, as EXTEND_TIMEOUT_USEC. So
+// TimeoutStopSec, in quit.service, can be short, however long the whole stop may
+// take. As long as one step after the other ends, systemd waits. If the program
+// hangs, no more messages come, and it is killed once the time promised for the
+// step is over.
 //
 //	go build -o /tmp/quit-systemd ./systemd    # in examples/frameworks
 //	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s /tmp/quit-systemd
@@ -14,12 +15,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -40,24 +39,34 @@ func main() {
 	if flag.NArg() > 0 {
 		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
 	}
-	q.Logger = slog.New(progress{slog.Default().Handler()})
 
 	// From now on no signal ends the program halfway.
 	q.NotifySignal()
 
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
-	ln, err := net.Listen("tcp", *addr)
+	bound, err := quithttp.ListenAndServe(q, &http.Server{
+		Addr:        *addr,
+		Handler:     handler,
+		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
+	})
 	if err != nil {
 		exit(1, err)
 	}
-	quithttp.Serve(q, &http.Server{Handler: handler, ReadTimeout: 10 * time.Second}, ln)
 	for i := range 3 {
 		q.RegisterCloser(shard(*flush), quit.AfterDrain(), quit.Name(fmt.Sprint("shard ", i+1)))
 	}
 
-	fmt.Printf("listening on http://%v\n", ln.Addr())
+	fmt.Printf("listening on http://%v\n", bound)
 	notify(daemon.SdNotifyReady)
-	if err := q.WaitSignal(); err != nil {
+	told := make(chan struct{})
+	go func() { // ends with the shutdown; q.Go would have the drain wait for it
+		defer close(told)
+		tellSteps(q)
+	}()
+	err = q.WaitSignal()
+	<-told
+	if err != nil {
 		exit(1, err)
 	}
 }
@@ -75,37 +84,29 @@ func (s shard) Close() error {
 	return nil
 }
 
-// progress is a slog.Handler that tells systemd of each step that begins, which
-// means that the one before has ended, or was abandoned.
-type progress struct{ slog.Handler }
-
-// Enabled is true at all levels, since that of the steps is slog.LevelDebug.
-func (progress) Enabled(context.Context, slog.Level) bool { return true }
-
-func (p progress) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == "quit: step begins" {
-		notify(stopping(r))
+// tellSteps tells systemd of each step that begins, which means that the one
+// before has ended, or was abandoned. It returns when the shutdown has ended.
+func tellSteps(q *quit.QuitEvent) {
+	told := 0
+	for {
+		r := q.Report() // first what has begun, in that order, and then what is planned
+		for ; told < len(r.Steps) && !r.Steps[told].Start.IsZero(); told++ {
+			notify(stopping(r.Steps[told]))
+		}
+		if !r.Ended.IsZero() {
+			return
+		}
+		<-r.Changed()
 	}
-	if !p.Handler.Enabled(ctx, r.Level) {
-		return nil
-	}
-	return p.Handler.Handle(ctx, r)
 }
 
-func stopping(r slog.Record) string {
-	state := daemon.SdNotifyStopping
-	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case "step":
-			state += "\nSTATUS=Stopping: " + a.Value.String()
-		case "share": // zero if there is no limit, and then there is nothing to promise
-			if share := a.Value.Duration(); share > 0 {
-				// It is over after its share and an eighth, and in another second that is told.
-				state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", (share + share/8 + time.Second).Microseconds())
-			}
-		}
-		return true
-	})
+func stopping(s quit.Step) string {
+	state := daemon.SdNotifyStopping + "\nSTATUS=Stopping: " + s.Name
+	if !s.Deadline.IsZero() { // else there is no limit, and nothing to promise
+		// It is over after its share and an eighth, and in another second that is told.
+		over := s.Deadline.Add(s.Deadline.Sub(s.Start) / 8)
+		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", (max(0, time.Until(over)) + time.Second).Microseconds())
+	}
 	return state
 }
 
@@ -113,7 +114,7 @@ func stopping(r slog.Record) string {
 var mute atomic.Bool
 
 // notify tells systemd. If that fails, the service goes on and says so, once. The
-// shutdown waits for it, so it must not hang where systemd does.
+// program waits for it, so it must not hang where systemd does.
 func notify(state string) {
 	if mute.Load() {
 		return

@@ -20,7 +20,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -44,22 +43,25 @@ func main() {
 	// From now on no signal ends the program halfway.
 	q.NotifySignal()
 
-	ln, err := net.Listen("tcp", *addr)
-	if err != nil {
-		exit(1, err)
-	}
-
 	c := newChat()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, page) })
 	// Track counts the handlers, each of which lives as long as its WebSocket. The drain
 	// waits for them.
 	mux.Handle("GET /chat", quithttp.Track(q, c))
-	quithttp.Serve(q, &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, ln)
+	bound, err := quithttp.ListenAndServe(q, &http.Server{
+		Addr:              *addr,
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second, // a client that is slow to send must not hold up the stop
+		IdleTimeout:       2 * time.Minute, // longer than most load balancers keep an idle connection
+	})
+	if err != nil {
+		exit(1, err)
+	}
 	// Registered last, called first: it has all handlers end, and lets in no more.
 	q.RegisterStopFunc(c.close, quit.Name("chat"))
 
-	fmt.Printf("listening on http://%v\n", ln.Addr())
+	fmt.Printf("listening on http://%v\n", bound)
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
