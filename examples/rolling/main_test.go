@@ -33,15 +33,17 @@ func needHAProxy(t *testing.T) {
 	}
 }
 
-// A short version of what the command does. HAProxy's retries would hide losses from the
-// first two; the article's are not to be hidden even by them.
+// A short version of what the command does. HAProxy's retries hide refused
+// connections; the article's losses are not to be hidden even by them.
 //
-// Where none may be lost, a slow machine must not lose any either. So there are fewer requests;
-// HAProxy does not take replicas out that are merely slow to answer a check, whereas one
-// that quits answers at once that it is not ready; and if HAProxy itself is late to notice,
-// the Delay is long. So it shows a stop that loses requests as a rule, and the command's figures one
-// that does now and then. Where some are to be lost, many are in flight. In both, requests are sent
-// until the last replica is replaced, however long that takes.
+// Where none may be lost, a slow machine must not lose any either. So there are
+// fewer requests; HAProxy does not take replicas out that are merely slow to answer
+// a check, whereas one that quits answers at once that it is not ready; and if
+// HAProxy itself is late to notice, or to use a connection once more, the Delay is
+// long, or the time that the stop waits for that. So it shows a stop that loses
+// requests as a rule, and the command's figures one that does now and then. Where
+// some are to be lost, many are in flight. In both, requests are sent until the
+// last replica is replaced, however long that takes.
 func TestRollingUpdate(t *testing.T) {
 	needHAProxy(t)
 	programs := t.TempDir()
@@ -49,7 +51,9 @@ func TestRollingUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	const check = 10 * time.Second
-	patient := variant{variants[0].name, []string{"server", "-admin=", "-delay=5s", "-timeout=2m"}}
+	withDelay, withoutDelay := variants[0], variants[1]
+	withDelay.command = []string{"server", "-admin=", "-delay=5s", "-timeout=2m"}
+	withoutDelay.command = []string{"server", "-admin=", "-linger=3s", "-timeout=2m"}
 	long := plan{requests: 4_800, rate: 200, rounds: 1, every: 6 * time.Second, check: check}
 	short := plan{requests: 6_000, rate: 1000, rounds: 1, every: 1500 * time.Millisecond, check: check}
 	for _, test := range []struct {
@@ -59,12 +63,13 @@ func TestRollingUpdate(t *testing.T) {
 		lossy   bool
 		status  string
 	}{
-		{patient, long, 0, false, "0"},
-		{variants[1], short, 0, true, "0"},
+		{withDelay, long, 0, false, "0"},
+		{withoutDelay, long, 3, false, "0"},
+		{withoutDelay, short, 0, true, "0"},
 		{variants[2], short, 0, true, "0"},
 		{variants[3], short, 3, true, "1"},
 	} {
-		t.Run(test.variant.name, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, retries %d", test.variant.name, test.retries), func(t *testing.T) {
 			res, err := test.plan.run(t.Context(), programs, test.variant, test.retries)
 			if err != nil {
 				t.Fatal(err)
@@ -72,6 +77,9 @@ func TestRollingUpdate(t *testing.T) {
 			t.Logf("%d replacements, lost %s; %s", test.plan.replacements(), res.losses(), res.times())
 			if lossy := len(res.lost) > 0; lossy != test.lossy {
 				t.Errorf("lost %s, want some lost: %v", res.losses(), test.lossy)
+			}
+			if !test.variant.kept(test.retries, res.lost) {
+				t.Errorf("lost %s, which it must not", res.losses())
 			}
 			if got, want := res.statuses[test.status], test.plan.replacements(); got != want || len(res.statuses) > 1 {
 				t.Errorf("exit statuses %v, want %d × %s", res.statuses, want, test.status)
@@ -105,7 +113,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// delay must be longer than HAProxy takes with the times in haproxy.cfg, with a margin.
+// delay and linger must be longer than HAProxy takes with the times in haproxy.cfg,
+// with a margin.
 func TestDelay(t *testing.T) {
 	cfg, err := os.ReadFile("haproxy.cfg")
 	if err != nil {
@@ -125,9 +134,13 @@ func TestDelay(t *testing.T) {
 	if !regexp.MustCompile(`(?m)^\ttimeout check "\$\{CHECK\}"$`).Match(cfg) {
 		t.Error("haproxy.cfg does not take its timeout check from CHECK")
 	}
-	most := time.Duration(number(`\bfall (\d+)`)) * (time.Duration(number(`\binter (\d+)ms`))*time.Millisecond + check)
-	if want := most + 500*time.Millisecond; delay < want {
+	const margin = 500 * time.Millisecond
+	fall, inter := time.Duration(number(`\bfall (\d+)`)), time.Duration(number(`\binter (\d+)ms`))*time.Millisecond
+	if want := fall*(inter+check) + margin; delay < want {
 		t.Errorf("delay = %v, want %v or more", delay, want)
+	}
+	if want := fall*inter + margin; linger < want { // a check that is refused fails at once
+		t.Errorf("linger = %v, want %v or more", linger, want)
 	}
 }
 

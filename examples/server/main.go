@@ -49,7 +49,7 @@ const (
 
 func main() {
 	q := quit.GetQuitEvent()
-	addr, admin, path := parseFlags(q)
+	addr, admin, path, linger := parseFlags(q)
 
 	// As early as this, so that no signal ends the program halfway: one that comes
 	// while it starts lets it start, and then stops it at once.
@@ -100,7 +100,7 @@ func main() {
 		// Longer than most load balancers keep an idle connection: if the server closes it
 		// first, a request that is on its way is lost.
 		IdleTimeout: 2 * time.Minute,
-	})
+	}, quithttp.Linger(linger))
 	if err != nil {
 		journal.discard()
 		exit(1, err)
@@ -127,7 +127,7 @@ func main() {
 
 // parseFlags sets the fields of q and returns the other flags. It ends the
 // program where there is nothing to start.
-func parseFlags(q *quit.QuitEvent) (addr, admin, journal string) {
+func parseFlags(q *quit.QuitEvent) (addr, admin, journal string, linger time.Duration) {
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
 	flags.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
@@ -135,6 +135,7 @@ func parseFlags(q *quit.QuitEvent) (addr, admin, journal string) {
 	flags.StringVar(&journal, "journal", "", "append the jobs to `file` (default a new one in the temporary directory)")
 	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
 	flags.DurationVar(&q.Delay, "delay", 0, "time between the signal and the closing of the port, for load balancers to notice")
+	flags.DurationVar(&linger, "linger", 250*time.Millisecond, "time for a client to use its idle connection once more when the port is closed")
 
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -149,7 +150,7 @@ func parseFlags(q *quit.QuitEvent) (addr, admin, journal string) {
 	if err != nil {
 		exit(2, err)
 	}
-	return addr, admin, journal
+	return addr, admin, journal, linger
 }
 
 func exit(status int, err error) {

@@ -253,7 +253,9 @@ func (l *loader) run(url string) {
 //
 // It is not parallel to others. A client must come back to its connection within
 // the time that the stop waits for it, 250 ms: one that does not, on a slow
-// machine, is not the server's fault.
+// machine, is not the server's fault. And only Linux can be told to refuse
+// connections before the port is closed: elsewhere one that comes just then is
+// broken.
 func TestStopUnderLoad(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -300,6 +302,8 @@ func TestStopUnderLoad(t *testing.T) {
 			for _, l := range loaders {
 				maps.Copy(answers, l.answers)
 				switch {
+				case l.broken != nil && runtime.GOOS != "linux":
+					t.Log("broken:", l.broken)
 				case l.broken != nil && l.gap < 250*time.Millisecond:
 					t.Error("broken:", l.broken)
 				case l.broken != nil:
