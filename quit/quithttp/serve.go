@@ -121,11 +121,12 @@ func encrypted(certFile, keyFile string) serveFunc {
 const defaultLinger = 250 * time.Millisecond
 
 // Linger is an option of Serve and the like: for how long after a connection has
-// become new or idle the stop waits for a request on it, 250 ms by default. It should be longer than the
-// time of a round trip and than that between two requests of a busy client. A
-// client that has come back to its connection more seldom has longer, three times the
-// time between its last two requests, but at most 4 d.
-// Zero or less means none: then the stop is [http.Server.Shutdown] alone.
+// become new or idle the stop waits for a request on it, 250 ms by default. It
+// should be longer than the time of a round trip and than that between two
+// requests of a busy client. A client that has come back to its connection more
+// seldom has longer, three times the time between its last two requests, but at
+// most 4 d. A new connection with TLS has 4 d, in which its handshake is. Zero
+// or less means none: then the stop is [http.Server.Shutdown] alone.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
 // lingerOption means nothing to quit: it is an option that ignores no error.

@@ -168,7 +168,7 @@ func (s *stop) look(c *conn) {
 	waits := false
 	switch http.ConnState(c.state.Load()) {
 	case http.StateNew:
-		waits, c.end = true, s.at(c.since.Load()).Add(s.linger)
+		waits, c.end = true, s.at(c.since.Load()).Add(s.welcome(c))
 	case http.StateIdle:
 		waits, c.end, c.told = !c.isHTTP2(), s.at(c.since.Load()).Add(s.patience(c)), false
 	case http.StateActive:
@@ -184,6 +184,15 @@ func (s *stop) look(c *conn) {
 
 // at returns the time that was counted from the epoch.
 func (s *stop) at(since int64) time.Time { return s.epoch.Add(time.Duration(since)) }
+
+// welcome returns for how long a new connection may keep the stop waiting. With
+// TLS it has longer, since the request comes after the handshake.
+func (s *stop) welcome(c *conn) time.Duration {
+	if _, ok := c.nc.(*tls.Conn); ok {
+		return 4 * s.linger
+	}
+	return s.linger
+}
 
 // patience returns for how long an idle connection may keep the stop waiting. A
 // client that uses it again and again has longer, by its own measure.

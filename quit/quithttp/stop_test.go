@@ -3,6 +3,7 @@ package quithttp_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -1218,21 +1219,69 @@ func TestStopHTTP2(t *testing.T) {
 	}
 }
 
-// TestStopHandshakes has clients of TLS that never come to a request.
+// TestStopHandshakes has clients of TLS that take long for their handshake, or
+// never end it.
 func TestStopHandshakes(t *testing.T) {
-	bubble(t, map[string]string{
-		"silent":  "",
-		"started": "\x16\x03\x01\x02\x00\x01\x00",
-	}, func(t *testing.T, sends string) {
+	bubble(t, map[string]struct {
+		before func(*wire)
+		takes  time.Duration // the handshake; -1: for ever
+		asks   bool
+		want   time.Duration
+	}{
+		"silent": {
+			takes: -1,
+			want:  4 * linger,
+		},
+		"begun": {
+			before: func(w *wire) { w.send("\x16\x03\x01\x02\x00\x01\x00") },
+			takes:  -1,
+			want:   4 * linger,
+		},
+		"slow": {
+			takes: 3 * linger,
+			asks:  true,
+			want:  3*linger + linger/2,
+		},
+		"slow, and then silent": {
+			takes: 3 * linger,
+			want:  4 * linger,
+		},
+	}, func(t *testing.T, test struct {
+		before func(*wire)
+		takes  time.Duration
+		asks   bool
+		want   time.Duration
+	}) {
 		q, ln := quietEvent(), make(pipes)
 		srv := quietServer(answered)
 		srv.TLSConfig = certified()
 		quithttp.ServeTLS(q, srv, ln, "", "")
 		w := ln.dial(t)
-		w.send(sends)
+		if test.before != nil {
+			test.before(w)
+		}
 		synctest.Wait()
-		stopTakes(t, q, linger)
-		io.Copy(io.Discard, w) // an alert at most
+		var client sync.WaitGroup
+		client.Go(func() {
+			if test.takes < 0 {
+				io.Copy(io.Discard, w) // an alert at most
+				return
+			}
+			time.Sleep(test.takes)
+			c := tls.Client(w.Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			if err := c.Handshake(); err != nil {
+				t.Errorf("the handshake: %v", err)
+			}
+			w.Conn, w.r = c, bufio.NewReader(c)
+			if test.asks {
+				time.Sleep(linger / 2)
+				w.ask(true)
+			}
+			w.wantEnd()
+		})
+		stopTakes(t, q, test.want)
+		client.Wait()
+		time.Sleep(time.Minute) // TLS says goodbye to who does not listen, for a while
 	})
 }
 
