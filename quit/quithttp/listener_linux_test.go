@@ -599,4 +599,3 @@ func TestStopHandshakeUnderWay(t *testing.T) {
 		t.Errorf("the server said %q", took)
 	}
 }
-
