@@ -25,6 +25,9 @@ import (
 //     it is new or idle, it is ended, and waits until it is closed or has a
 //     request after all. Or else it is left to Shutdown.
 //
+// As long as some connection is used, the time of none is over that is new or
+// idle: a pool hands out those too that were idle for long.
+//
 // The invariant is that waiting is the number of conns with waits set, and that
 // each of them has a timer. All of this follows from the states that net/http
 // reports to change; before the stop they are only noted, without a lock.
@@ -47,6 +50,8 @@ type stop struct {
 	hijacked atomic.Int64 // handlers that have hijacked their connections and not returned
 
 	mu      sync.Mutex // guards the fields below, and those of conn that say so
+	start   time.Time
+	used    time.Time // when a request came last
 	waiting int
 	changed chan struct{} // has room for one: waiting became zero
 	over    func()        // called when no connection is left; set when Shutdown is called
@@ -153,6 +158,21 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 
 // begin begins the stop.
 func (s *stop) begin() {
+	s.mu.Lock()
+	s.start = time.Now()
+	s.all(func(c *conn) {
+		used := s.start
+		switch http.ConnState(c.state.Load()) {
+		case http.StateIdle:
+			used = s.at(c.since.Load())
+		case http.StateNew:
+			return
+		}
+		if used.After(s.used) {
+			s.used = used
+		}
+	})
+	s.mu.Unlock()
 	s.begun.Store(true)
 	s.all(s.look)
 }
@@ -231,13 +251,28 @@ func (s *stop) timeUp(c *conn) {
 		return
 	}
 	busy := http.ConnState(c.state.Load()) == http.StateActive
-	late := !busy && unread(c.nc) // its request is here, and will be read next
-	c.end = time.Now().Add(s.linger)
+	inUse := s.inUseUntil()
+	c.end = inUse
+	ends := !busy && !time.Now().Before(inUse)
+	if ends {
+		c.end = time.Now().Add(s.linger)
+		ends = !unread(c.nc) // or else its request is here, and will be read next
+	}
 	s.wait(c, !busy)
 	s.mu.Unlock()
-	if !busy && !late {
+	if ends {
 		s.end(c)
 	}
+}
+
+// inUseUntil returns until when any client may be about to send a request, as
+// others have done. mu is held.
+func (s *stop) inUseUntil() time.Time {
+	until, most := s.used.Add(s.linger), s.start.Add(4*s.linger)
+	if until.After(most) {
+		return most
+	}
+	return until
 }
 
 // end ends a connection that is new or idle: whoever reads from it gives it up,
@@ -331,6 +366,7 @@ func (s *stop) tell(w http.ResponseWriter, r *http.Request) {
 	if c := connOf(r); c != nil && r.ProtoMajor < 2 {
 		s.mu.Lock()
 		c.told = true
+		s.used = time.Now()
 		s.mu.Unlock()
 		s.look(c)
 	}

@@ -368,6 +368,52 @@ func TestStopAnswers(t *testing.T) {
 	})
 }
 
+// TestStopPool has a client with connections that were idle for long, and one
+// that is used. It may use the former as long as it uses the latter, and some time
+// longer, but not for ever.
+func TestStopPool(t *testing.T) {
+	const ms = time.Millisecond
+	bubble(t, map[string]struct {
+		used []time.Duration // after the begin of the stop, each on another connection
+		want time.Duration
+	}{
+		"before the stop": {nil, linger - 50*ms},
+		"once":            {[]time.Duration{100 * ms}, 100*ms + linger},
+		"often":           {[]time.Duration{100 * ms, 200 * ms, 300 * ms}, 300*ms + linger},
+		"for ever":        {[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms}, 4 * linger},
+	}, func(t *testing.T, test struct {
+		used []time.Duration
+		want time.Duration
+	}) {
+		q, ln := servePipes(answered)
+		silent := ln.dial(t)
+		var pool []*wire
+		for range 7 {
+			w := ln.dial(t)
+			w.ask(false)
+			pool = append(pool, w)
+		}
+		time.Sleep(time.Minute)
+		pool[6].ask(false)
+		pool[6].ask(false) // or it would be one that is used once a minute
+		time.Sleep(50 * ms)
+		var client sync.WaitGroup
+		client.Go(func() {
+			start := time.Now()
+			for i, at := range test.used {
+				time.Sleep(time.Until(start.Add(at)))
+				pool[i].ask(true)
+			}
+			silent.wantEnd()
+			for _, w := range pool {
+				w.wantEnd()
+			}
+		})
+		stopTakes(t, q, test.want)
+		client.Wait()
+	})
+}
+
 // TestStopBusy has a request that is being answered when the stop begins, and
 // another behind it.
 func TestStopBusy(t *testing.T) {
