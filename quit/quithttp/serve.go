@@ -125,8 +125,10 @@ const defaultLinger = 250 * time.Millisecond
 // should be longer than the time of a round trip and than that between two
 // requests of a busy client. A client that has come back to its connection more
 // seldom has longer, three times the time between its last two requests, but at
-// most 4 d. A new connection with TLS has 4 d, in which its handshake is. Zero
-// or less means none: then the stop is [http.Server.Shutdown] alone.
+// most 4 d. A new connection with TLS has 4 d, in which its handshake is. All
+// have d from the last request of any client, within the first 4 d of the stop:
+// they may be of a pool. Zero or less means none: then the stop is
+// [http.Server.Shutdown] alone.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
 // lingerOption means nothing to quit: it is an option that ignores no error.

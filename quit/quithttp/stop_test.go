@@ -164,11 +164,11 @@ func TestStopTakes(t *testing.T) {
 			want: 0,
 		},
 		"silent": {
-			before: func(t *testing.T, ln pipes) { ln.dial(t) },
+			before: func(t *testing.T, ln pipes) { time.Sleep(time.Minute); ln.dial(t) },
 			want:   linger,
 		},
 		"silent for a while": {
-			before: func(t *testing.T, ln pipes) { ln.dial(t); time.Sleep(100 * ms) },
+			before: func(t *testing.T, ln pipes) { time.Sleep(time.Minute); ln.dial(t); time.Sleep(100 * ms) },
 			want:   linger - 100*ms,
 		},
 		"silent for a minute": {
