@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -1371,4 +1372,41 @@ func TestStopKeepsReadTimeout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestServeForgetsConnections wants nothing to be kept of connections that are
+// gone, while the server goes on.
+func TestServeForgetsConnections(t *testing.T) {
+	q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hijack" {
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				conn.Close()
+			}
+		}
+	}))
+	const n = 10
+	collected := make(chan int, 2*n)
+	for range n {
+		for _, path := range []string{"/", "/hijack"} {
+			client, server := net.Pipe()
+			conn := &struct{ net.Conn }{server}
+			runtime.AddCleanup(conn, func(int) { collected <- 1 }, 0)
+			ln <- conn
+			fmt.Fprintf(client, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
+			io.Copy(io.Discard, client)
+			client.Close()
+		}
+	}
+	for began, left := time.Now(), 2*n; left > 0; {
+		runtime.GC()
+		select {
+		case <-collected:
+			left--
+		case <-time.After(10 * time.Millisecond):
+			if time.Since(began) > generous {
+				t.Fatalf("%d of %d connections are still there", left, 2*n)
+			}
+		}
+	}
+	q.GracefulStop()
 }
