@@ -297,7 +297,7 @@ func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int
 		}
 		<-c.Exited()
 		if broken > 0 {
-			s.errs = append(s.errs, strings.TrimSpace(c.Stderr()))
+			s.errs = append(s.errs, fmt.Sprintf("%d in a stop of %v: %s", broken, d, strings.TrimSpace(c.Stderr())))
 		}
 		s.answered += answered
 		s.broken += broken

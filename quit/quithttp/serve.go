@@ -124,13 +124,14 @@ func encrypted(certFile, keyFile string) serveFunc {
 // defaultLinger is the default of [Linger].
 const defaultLinger = 250 * time.Millisecond
 
-// Linger is an option of Serve and the like: for how long the stop waits for a
-// request on a connection that is new or idle, 250 ms by default. It counts
-// from the stop, or from when the connection became new or idle if that is
-// later. It should be longer than a round trip. A client that uses its
-// connection now and then has longer, up to 4 d: three times the time between
-// its last two requests. So has one that is in a handshake, or has sent a part
-// of its first request. Zero or less means none: then the stop is
+// Linger is an option of Serve and the like: for how long after a connection
+// has become new or idle the stop waits for a request on it, 250 ms by default.
+// It should be longer than a round trip and, behind a load balancer, than that
+// takes to notice that connections are refused. These have longer, up to 4 d: a
+// connection that is used now and then, by three times the time between its
+// last two requests; a new one that is in a handshake, or on which a part of a
+// request has come; and all, until d after the last request on any of them,
+// since they may be of one pool. Zero or less means none: then the stop is
 // [http.Server.Shutdown] alone.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 

@@ -61,9 +61,9 @@ func unread(conn net.Conn) (has bool) {
 	return has
 }
 
-// received reports whether the client has ever sent anything, as far as the
-// kernel tells: it does of TCP.
-func received(conn net.Conn) (has bool) {
+// received reports whether the client has ever sent anything, if the kernel
+// tells: it does of TCP.
+func received(conn net.Conn) (has, known bool) {
 	onSocket(conn, func(fd int) {
 		var info struct {
 			_             [128]byte // struct tcp_info, up to tcpi_bytes_received
@@ -72,9 +72,10 @@ func received(conn net.Conn) (has bool) {
 		size := uint32(unsafe.Sizeof(info))
 		_, _, errno := syscall.Syscall6(sysGetsockopt, uintptr(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO,
 			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-		has = errno == 0 && info.bytesReceived > 0
+		known = errno == 0 && size == uint32(unsafe.Sizeof(info))
+		has = info.bytesReceived > 0
 	})
-	return has
+	return has, known
 }
 
 // onSocket calls f with the socket of conn, if it is known.

@@ -91,6 +91,9 @@ func (s *status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "text/event-stream":
 		h.Set("Content-Type", kind)
 		h.Set("X-Accel-Buffering", "no") // nginx would hold the events back
+		if r.ProtoMajor == 1 {
+			h.Set("Connection", "close") // or the stop would wait for another request
+		}
 		if r.Method == http.MethodGet {
 			s.stream(w, r)
 		}

@@ -761,7 +761,7 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 		all(1, 1)
 		var texts atomic.Int64
 		q.Fail(&countedError{&texts})
-		all(2, 2) // at once
+		all(2, 3) // at once; the fire and the failure are two changes
 		go q.Shutdown(context.Background())
 		time.Sleep(time.Minute)
 		all(5, 16) // the axis grows too, but in steps: 500ms, 1s, 2s and so on to 2m

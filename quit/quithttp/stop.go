@@ -25,6 +25,9 @@ import (
 //     it is new or idle, it is ended, and waits until it is closed or has a
 //     request after all. Or else it is left to Shutdown.
 //
+// As long as some connection is used, the time of none is over that is new or
+// idle: a pool hands out those too that were idle for long.
+//
 // The invariant is that waiting is the number of conns with waits set, and that
 // each of them has a timer.
 //
@@ -50,6 +53,7 @@ type stop struct {
 
 	mu      sync.Mutex // guards the fields below, and those of conn that say so
 	start   time.Time
+	used    time.Time // when a request came last
 	waiting int
 	changed chan struct{} // has room for one: waiting became zero
 	over    func()        // called when no connection is left; set when Shutdown is called
@@ -202,6 +206,14 @@ func (c *conn) returned() {
 func (s *stop) begin() {
 	s.mu.Lock()
 	s.start = time.Now()
+	s.all(func(c *conn) {
+		switch http.ConnState(c.state.Load()) {
+		case http.StateActive:
+			s.used = s.start
+		case http.StateIdle:
+			s.used = later(s.used, s.at(c.since.Load()))
+		}
+	})
 	s.mu.Unlock()
 	s.begun.Store(true)
 	s.all(s.look)
@@ -216,13 +228,11 @@ func (s *stop) look(c *conn) {
 	defer s.mu.Unlock()
 	// Of several goroutines that look at c, the last one sees its latest state.
 	waits := !c.http2.Load() && s.over == nil
-	c.end = s.start.Add(s.linger)
 	switch http.ConnState(c.state.Load()) {
 	case http.StateNew:
-		c.end = later(c.end, s.at(c.since.Load()).Add(s.linger))
+		c.end = s.at(c.since.Load()).Add(s.linger)
 	case http.StateIdle:
-		c.told = false
-		c.end = later(c.end, s.at(c.since.Load()).Add(s.patience(c)))
+		c.end, c.told = s.at(c.since.Load()).Add(s.patience(c)), false
 	case http.StateActive:
 		// Even if its time was over: net/http drops a request if Shutdown is
 		// called before the handler is.
@@ -247,9 +257,7 @@ func later(a, b time.Time) time.Time {
 }
 
 // patience returns for how long an idle connection may keep the stop waiting. A
-// client that uses it again and again has longer, by its own measure. None has
-// less than the linger: as busy connections end, the clients turn to those that
-// were idle for long.
+// client that uses it again and again has longer, by its own measure.
 func (s *stop) patience(c *conn) time.Duration {
 	return min(max(3*time.Duration(c.period.Load()), s.linger), 4*s.linger)
 }
@@ -277,6 +285,16 @@ func (s *stop) wait(c *conn, waits bool) {
 	c.waits = waits
 }
 
+// inUseUntil returns until when any client may be about to send a request, as
+// some have lately. mu is held.
+func (s *stop) inUseUntil() time.Time {
+	until, most := s.used.Add(s.linger), s.start.Add(4*s.linger)
+	if until.After(most) {
+		return most
+	}
+	return until
+}
+
 // timeUp is called when the time of a connection that waits is over.
 func (s *stop) timeUp(c *conn) {
 	state := http.ConnState(c.state.Load())
@@ -284,18 +302,30 @@ func (s *stop) timeUp(c *conn) {
 	// A request that is here is read next. A new connection whose client has
 	// begun, with a handshake or half a request, may need longer.
 	late := !busy && unread(c.nc) ||
-		state == http.StateNew && time.Since(s.at(c.since.Load())) < 4*s.linger && received(c.nc)
+		state == http.StateNew && time.Since(s.at(c.since.Load())) < 4*s.linger && hasBegun(c.nc)
 	s.mu.Lock()
-	if !c.waits || time.Now().Before(c.end) { // a timer that was stopped too late
+	now := time.Now()
+	if !c.waits || now.Before(c.end) { // a timer that was stopped too late
 		s.mu.Unlock()
 		return
 	}
-	c.end = time.Now().Add(s.linger)
+	c.end = now.Add(s.linger)
+	if inUse := s.inUseUntil(); now.Before(inUse) {
+		c.end, late = inUse, true
+	}
 	s.wait(c, !busy)
 	s.mu.Unlock()
 	if !busy && !late {
 		s.end(c)
 	}
+}
+
+// hasBegun reports whether the client of a new connection has sent anything. If
+// nobody can tell, it has begun its handshake if there is to be one.
+func hasBegun(nc net.Conn) bool {
+	has, known := received(nc)
+	_, encrypted := nc.(*tls.Conn)
+	return has || !known && encrypted
 }
 
 // end ends a connection that is new or idle: whoever reads from it gives it up,
@@ -392,6 +422,7 @@ func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
 	if c != nil && r.ProtoMajor < 2 {
 		s.mu.Lock()
 		c.told = true
+		s.used = time.Now()
 		s.mu.Unlock()
 		s.look(c)
 	}

@@ -3,12 +3,14 @@ package quithttp_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,16 +165,16 @@ func TestStopTakes(t *testing.T) {
 			want: 0,
 		},
 		"silent": {
-			before: func(t *testing.T, ln pipes) { ln.dial(t) },
+			before: func(t *testing.T, ln pipes) { time.Sleep(time.Minute); ln.dial(t) },
 			want:   linger,
 		},
 		"silent for a while": {
-			before: func(t *testing.T, ln pipes) { ln.dial(t); time.Sleep(100 * ms) },
-			want:   linger,
+			before: func(t *testing.T, ln pipes) { time.Sleep(time.Minute); ln.dial(t); time.Sleep(100 * ms) },
+			want:   linger - 100*ms,
 		},
 		"silent for a minute": {
 			before: func(t *testing.T, ln pipes) { ln.dial(t); time.Sleep(time.Minute) },
-			want:   linger,
+			want:   0,
 		},
 		"half a request": {
 			before: func(t *testing.T, ln pipes) {
@@ -188,15 +190,15 @@ func TestStopTakes(t *testing.T) {
 		},
 		"idle for a while": {
 			before: idle(10*ms, 100*ms),
-			want:   linger,
+			want:   linger - 100*ms,
 		},
 		"idle for a minute": {
 			before: idle(0, time.Minute),
-			want:   linger,
+			want:   0,
 		},
 		"idle for a minute, after as long": {
 			before: idle(time.Minute, time.Minute),
-			want:   linger,
+			want:   0,
 		},
 		"every 300 ms": {
 			before: idle(300*ms, 300*ms, 0),
@@ -361,6 +363,52 @@ func TestStopAnswers(t *testing.T) {
 		client.Go(func() {
 			test.during(w)
 			w.wantEnd()
+		})
+		stopTakes(t, q, test.want)
+		client.Wait()
+	})
+}
+
+// TestStopPool has a client with connections that were idle for long, and one
+// that is used. It may use the former as long as it uses the latter, and some time
+// longer, but not for ever.
+func TestStopPool(t *testing.T) {
+	const ms = time.Millisecond
+	bubble(t, map[string]struct {
+		used []time.Duration // after the begin of the stop, each on another connection
+		want time.Duration
+	}{
+		"before the stop": {nil, linger - 50*ms},
+		"once":            {[]time.Duration{100 * ms}, 100*ms + linger},
+		"often":           {[]time.Duration{100 * ms, 200 * ms, 300 * ms}, 300*ms + linger},
+		"for ever":        {[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms}, 4 * linger},
+	}, func(t *testing.T, test struct {
+		used []time.Duration
+		want time.Duration
+	}) {
+		q, ln := servePipes(answered)
+		silent := ln.dial(t)
+		var pool []*wire
+		for range 7 {
+			w := ln.dial(t)
+			w.ask(false)
+			pool = append(pool, w)
+		}
+		time.Sleep(time.Minute)
+		pool[6].ask(false)
+		pool[6].ask(false) // or it would be one that is used once a minute
+		time.Sleep(50 * ms)
+		var client sync.WaitGroup
+		client.Go(func() {
+			start := time.Now()
+			for i, at := range test.used {
+				time.Sleep(time.Until(start.Add(at)))
+				pool[i].ask(true)
+			}
+			silent.wantEnd()
+			for _, w := range pool {
+				w.wantEnd()
+			}
 		})
 		stopTakes(t, q, test.want)
 		client.Wait()
@@ -1218,21 +1266,69 @@ func TestStopHTTP2(t *testing.T) {
 	}
 }
 
-// TestStopHandshakes has clients of TLS that never come to a request.
+// TestStopHandshakes has clients of TLS that take long for their handshake, or
+// never end it.
 func TestStopHandshakes(t *testing.T) {
-	bubble(t, map[string]string{
-		"silent":  "",
-		"started": "\x16\x03\x01\x02\x00\x01\x00",
-	}, func(t *testing.T, sends string) {
+	bubble(t, map[string]struct {
+		before func(*wire)
+		takes  time.Duration // the handshake; -1: for ever
+		asks   bool
+		want   time.Duration
+	}{
+		"silent": {
+			takes: -1,
+			want:  4 * linger,
+		},
+		"begun": {
+			before: func(w *wire) { w.send("\x16\x03\x01\x02\x00\x01\x00") },
+			takes:  -1,
+			want:   4 * linger,
+		},
+		"slow": {
+			takes: 3 * linger,
+			asks:  true,
+			want:  3*linger + linger/2,
+		},
+		"slow, and then silent": {
+			takes: 3 * linger,
+			want:  4 * linger,
+		},
+	}, func(t *testing.T, test struct {
+		before func(*wire)
+		takes  time.Duration
+		asks   bool
+		want   time.Duration
+	}) {
 		q, ln := quietEvent(), make(pipes)
 		srv := quietServer(answered)
 		srv.TLSConfig = certified()
 		quithttp.ServeTLS(q, srv, ln, "", "")
 		w := ln.dial(t)
-		w.send(sends)
+		if test.before != nil {
+			test.before(w)
+		}
 		synctest.Wait()
-		stopTakes(t, q, linger)
-		io.Copy(io.Discard, w) // an alert at most
+		var client sync.WaitGroup
+		client.Go(func() {
+			if test.takes < 0 {
+				io.Copy(io.Discard, w) // an alert at most
+				return
+			}
+			time.Sleep(test.takes)
+			c := tls.Client(w.Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			if err := c.Handshake(); err != nil {
+				t.Errorf("the handshake: %v", err)
+			}
+			w.Conn, w.r = c, bufio.NewReader(c)
+			if test.asks {
+				time.Sleep(linger / 2)
+				w.ask(true)
+			}
+			w.wantEnd()
+		})
+		stopTakes(t, q, test.want)
+		client.Wait()
+		time.Sleep(time.Minute) // TLS says goodbye to who does not listen, for a while
 	})
 }
 
@@ -1276,4 +1372,41 @@ func TestStopKeepsReadTimeout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestServeForgetsConnections wants nothing to be kept of connections that are
+// gone, while the server goes on.
+func TestServeForgetsConnections(t *testing.T) {
+	q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hijack" {
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				conn.Close()
+			}
+		}
+	}))
+	const n = 10
+	collected := make(chan int, 2*n)
+	for range n {
+		for _, path := range []string{"/", "/hijack"} {
+			client, server := net.Pipe()
+			conn := &struct{ net.Conn }{server}
+			runtime.AddCleanup(conn, func(int) { collected <- 1 }, 0)
+			ln <- conn
+			fmt.Fprintf(client, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
+			io.Copy(io.Discard, client)
+			client.Close()
+		}
+	}
+	for began, left := time.Now(), 2*n; left > 0; {
+		runtime.GC()
+		select {
+		case <-collected:
+			left--
+		case <-time.After(10 * time.Millisecond):
+			if time.Since(began) > generous {
+				t.Fatalf("%d of %d connections are still there", left, 2*n)
+			}
+		}
+	}
+	q.GracefulStop()
 }

@@ -1,0 +1,594 @@
+package quithttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit/quithttp"
+)
+
+// socketAddrs returns an address for each kind of socket, as ListenAndServe
+// takes them.
+func socketAddrs(t *testing.T) map[string]string {
+	return map[string]string{
+		"IPv4":       "127.0.0.1:0",
+		"IPv6":       "[::1]:0",
+		"dual-stack": ":0",
+		"Unix":       "unix:" + filepath.Join(t.TempDir(), "socket"),
+		"abstract":   fmt.Sprintf("unix:@quit-test-%d-%d", os.Getpid(), time.Now().UnixNano()),
+	}
+}
+
+// dialAddrs returns the addresses at which to reach a listener.
+func dialAddrs(ln net.Addr) []string {
+	tcp, ok := ln.(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
+		return []string{fmt.Sprintf("127.0.0.1:%d", tcp.Port), fmt.Sprintf("[::1]:%d", tcp.Port)}
+	}
+	return []string{ln.String()}
+}
+
+func dialSocket(network, addr string) (net.Conn, error) {
+	return net.DialTimeout(network, addr, generous)
+}
+
+// awaitRefused waits until new connections are refused.
+func awaitRefused(t *testing.T, network, addr string) {
+	t.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		conn, err := dialSocket(network, addr)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+		if err == nil {
+			conn.Close()
+		}
+		if time.Since(began) > generous {
+			t.Fatalf("dialing in a stop: %v, want it refused", err)
+		}
+	}
+}
+
+// gate keeps a server from accepting: BaseContext, which is called first, waits
+// until it is opened.
+type gate chan struct{}
+
+func (g gate) server(addr string, h http.Handler) *http.Server {
+	srv := quietServer(h)
+	srv.Addr = addr
+	srv.BaseContext = func(net.Listener) context.Context { <-g; return context.Background() }
+	return srv
+}
+
+// TestStopBeforeAccept has a stop begin before the server has accepted anything.
+// From then on the kernel refuses, and those who have connected before are
+// answered, with each kind of socket.
+func TestStopBeforeAccept(t *testing.T) {
+	for name, addr := range socketAddrs(t) {
+		t.Run(name, func(t *testing.T) {
+			q, open := quietEvent(), make(gate)
+			bound, err := quithttp.ListenAndServe(q, open.server(addr, answered))
+			if err != nil {
+				t.Skip(err) // no IPv6 here
+			}
+			network := bound.Network()
+			var pending []*wire
+			for i := range 20 {
+				to := dialAddrs(bound)
+				conn, err := dialSocket(network, to[i%len(to)])
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := newWire(t, conn)
+				w.send(getSlash)
+				pending = append(pending, w)
+			}
+			ended := make(chan error)
+			go func() { ended <- q.Shutdown(context.Background()) }()
+			for _, to := range dialAddrs(bound) {
+				awaitRefused(t, network, to)
+			}
+			close(open)
+			for _, w := range pending {
+				// The first may be answered before all are accepted, and so not be told.
+				if body, _ := w.answer(); body != "answered" {
+					t.Errorf("answer = %q", body)
+				}
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if path, ok := strings.CutPrefix(addr, "unix:/"); ok {
+				if _, err := os.Stat("/" + path); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("the socket's file is still there: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// TestStopAbandonedConnections has clients that connect and go away before they
+// are accepted, in each way.
+func TestStopAbandonedConnections(t *testing.T) {
+	q, open := quietEvent(), make(gate)
+	bound, err := quithttp.ListenAndServe(q, open.server("127.0.0.1:0", answered))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		conn, err := net.Dial("tcp", bound.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			conn.(*net.TCPConn).SetLinger(0) // a reset
+		}
+		conn.Close()
+	}
+	conn, err := net.Dial("tcp", bound.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(t, conn)
+	w.send(getSlash)
+	ended := make(chan error)
+	go func() { ended <- q.Shutdown(context.Background()) }()
+	awaitRefused(t, "tcp", bound.String())
+	close(open)
+	if body, _ := w.answer(); body != "answered" {
+		t.Errorf("answer = %q", body)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStopSharedListener has a listener that another holder has too, as a
+// successor or systemd has. It is never refused, and what is pending when the
+// server has ended is the other's.
+func TestStopSharedListener(t *testing.T) {
+	for name, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket")} {
+		t.Run(name, func(t *testing.T) {
+			other, err := net.Listen(name, addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			file, err := other.(interface{ File() (*os.File, error) }).File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln, err := net.FileListener(file)
+			file.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			q, open := quietEvent(), make(gate)
+			quithttp.Serve(q, open.server("", answered), ln)
+			dial := func() *wire {
+				conn, err := dialSocket(name, other.Addr().String())
+				if err != nil {
+					t.Fatalf("dialing: %v", err)
+				}
+				w := newWire(t, conn)
+				w.send(getSlash)
+				return w
+			}
+			pending := dial()
+			q.Fire()
+			ended := make(chan error)
+			go func() { ended <- q.Shutdown(context.Background()) }()
+			close(open)
+			if body, _ := pending.answer(); body != "answered" {
+				t.Errorf("answer = %q", body)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			// The successor begins to serve.
+			var served sync.WaitGroup
+			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "successor") }))
+			later := dial()
+			served.Go(func() { srv.Serve(other) })
+			if body, _ := later.answer(); body != "successor" {
+				t.Errorf("answer = %q, want the successor's", body)
+			}
+			srv.Close()
+			served.Wait()
+		})
+	}
+}
+
+// TestStopSharedUnderLoad has the successor accept already: whoever connects
+// during the stop is answered by the one or the other.
+func TestStopSharedUnderLoad(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := other.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.FileListener(file)
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := quietEvent()
+	quithttp.Serve(q, quietServer(answered), ln)
+	srv := quietServer(answered)
+	var all sync.WaitGroup
+	all.Go(func() { srv.Serve(other) })
+	over := make(chan struct{})
+	warm := make(chan struct{}, 8)
+	var clients sync.WaitGroup
+	for range 8 {
+		clients.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				conn, err := net.Dial("tcp", other.Addr().String())
+				if err != nil {
+					t.Errorf("dialing: %v", err)
+					return
+				}
+				w := newWire(t, conn)
+				w.send(getSlash)
+				if body, _ := w.answer(); body != "answered" {
+					t.Errorf("answer = %q", body)
+				}
+				conn.Close()
+				if i == 10 {
+					warm <- struct{}{}
+				}
+			}
+		})
+	}
+	for range 8 {
+		<-warm
+	}
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	close(over)
+	clients.Wait()
+	srv.Close()
+	all.Wait()
+}
+
+// limited is a listener with at most n connections at a time, as that of
+// golang.org/x/net/netutil.
+type limited struct {
+	net.Listener
+	free chan struct{}
+	once sync.Once
+	done chan struct{}
+}
+
+func limit(ln net.Listener, n int) *limited {
+	return &limited{Listener: ln, free: make(chan struct{}, n), done: make(chan struct{})}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.free <- struct{}{}:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.free
+		return nil, err
+	}
+	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.free })}, nil
+}
+
+func (l *limited) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *limitedConn) Close() error { defer c.release(); return c.Conn.Close() }
+
+// TestStopLimited has a listener of another kind than net's, with room for
+// another connection or not.
+func TestStopLimited(t *testing.T) {
+	for _, room := range []int{1, 10} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := quietEvent()
+		release, begun := make(chan struct{}), make(chan struct{})
+		quithttp.Serve(q, quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(begun)
+			<-release
+			answered(w, r)
+		})), limit(ln, room))
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWire(t, conn)
+		w.send(getSlash)
+		<-begun
+		ended := make(chan error)
+		go func() { ended <- q.Shutdown(context.Background()) }()
+		awaitRefused(t, "tcp", ln.Addr().String())
+		close(release)
+		if body, _ := w.answer(); body != "answered" {
+			t.Errorf("room for %d: answer = %q", room, body)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("room for %d: %v", room, err)
+		}
+	}
+}
+
+// noDescriptors is a server that has no descriptor left when it is stopped, until
+// a request is answered. It uses all that it may have for connections.
+var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
+	q := quietEvent()
+	open, release := make(gate), make(chan struct{})
+	srv := open.server(args[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-release
+		answered(w, r)
+	}))
+	bound, err := quithttp.ListenAndServe(q, srv)
+	if err != nil {
+		panic(err)
+	}
+	process.Say("%v", bound)
+	process.Listen()
+	few := syscall.Rlimit{Cur: 24, Max: 24}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
+		panic(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- q.Shutdown(context.Background()) }()
+	<-q.Done()
+	close(open)
+	// None is left once no other can be opened.
+	for full := false; !full; time.Sleep(time.Millisecond) {
+		f, err := os.Open(os.DevNull)
+		if full = errors.Is(err, syscall.EMFILE); !full {
+			f.Close()
+		}
+	}
+	time.Sleep(10 * time.Millisecond) // for Accept to find out; it is no matter if it has not
+	close(release)
+	if err := <-ended; err != nil {
+		process.Say("%v", err)
+	}
+})
+
+// TestStopWithoutDescriptors wants connections that are pending to be answered, if
+// the server has too few descriptors to accept them all.
+func TestStopWithoutDescriptors(t *testing.T) {
+	for name, addr := range map[string]string{"TCP": "127.0.0.1:0", "Unix": "unix:" + filepath.Join(t.TempDir(), "socket")} {
+		t.Run(name, func(t *testing.T) {
+			p := noDescriptors.Start(t, addr)
+			bound := p.Next()
+			network := "tcp"
+			if name == "Unix" {
+				network = "unix"
+			}
+			var pending []*wire
+			for range 60 {
+				conn, err := dialSocket(network, bound)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := newWire(t, conn)
+				w.send(getSlash)
+				pending = append(pending, w)
+			}
+			p.Tell()
+			for _, w := range pending {
+				if body, _ := w.answer(); body != "answered" {
+					t.Errorf("answer = %q", body)
+				}
+			}
+			p.WantEnd("exit status 0")
+		})
+	}
+}
+
+// TestStopSilentSocket has a client on a real socket that sends nothing: it gets
+// the end of the connection, and not a reset.
+func TestStopSilentSocket(t *testing.T) {
+	q := quietEvent()
+	accepted := make(chan struct{})
+	srv := quietServer(answered)
+	srv.Addr = "127.0.0.1:0"
+	srv.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			close(accepted)
+		}
+	}
+	bound, err := quithttp.ListenAndServe(q, srv, quithttp.Linger(time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", bound.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-accepted
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	newWire(t, conn).wantEnd()
+}
+
+// TestStopUnread has a request in the kernel that the server has not come to
+// read. It is read even if the time of its connection is over.
+func TestStopUnread(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := quietEvent()
+	reading, goOn := make(chan struct{}, 10), make(chan struct{})
+	quithttp.Serve(q, quietServer(answered), pausing{ln, reading, goOn}, quithttp.Linger(20*time.Millisecond))
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWire(t, conn)
+	<-reading // and does not come to it
+	w.send(getSlash)
+	ended := make(chan error)
+	go func() { ended <- q.Shutdown(context.Background()) }()
+	awaitRefused(t, "tcp", ln.Addr().String())
+	time.Sleep(50 * time.Millisecond) // longer than the linger; a shorter one would show nothing
+	close(goOn)
+	w.wantAnswer(true)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// pausing is a listener whose connections are read only when goOn is closed.
+type pausing struct {
+	net.Listener
+	reading chan struct{}
+	goOn    chan struct{}
+}
+
+func (p pausing) Accept() (net.Conn, error) {
+	conn, err := p.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &pausingConn{conn.(*net.TCPConn), p}, nil
+}
+
+type pausingConn struct {
+	*net.TCPConn
+	p pausing
+}
+
+func (c *pausingConn) Read(b []byte) (int, error) {
+	select {
+	case c.p.reading <- struct{}{}:
+	default:
+	}
+	<-c.p.goOn
+	return c.TCPConn.Read(b)
+}
+
+// TestListenAndServeUnix serves on a Unix socket, and leaves nothing behind.
+func TestListenAndServeUnix(t *testing.T) {
+	for name, addr := range socketAddrs(t) {
+		if name != "Unix" && name != "abstract" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			q := quietEvent()
+			bound, err := quithttp.ListenAndServe(q, &http.Server{Addr: addr, Handler: answered})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := "unix:" + bound.String(); got != addr || bound.Network() != "unix" {
+				t.Errorf("ListenAndServe() = %s, want %s", got, addr)
+			}
+			conn, err := net.Dial("unix", bound.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			newWire(t, conn).ask(false)
+			conn.Close()
+			if _, err := quithttp.ListenAndServe(q, &http.Server{Addr: addr}); !errors.Is(err, syscall.EADDRINUSE) {
+				t.Errorf("ListenAndServe() of a taken address = %v", err)
+			}
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if _, err := net.Dial("unix", bound.String()); err == nil {
+				t.Error("the socket is open still")
+			}
+			again := quietEvent()
+			if _, err := quithttp.ListenAndServe(again, &http.Server{Addr: addr}); err != nil {
+				t.Errorf("ListenAndServe() anew = %v", err)
+			}
+			again.GracefulStop()
+		})
+	}
+}
+
+// TestStopHandshakeUnderWay has clients over a slow link that have begun to
+// connect when the stop begins: they are answered.
+func TestStopHandshakeUnderWay(t *testing.T) {
+	on, down := newLink(t, 20*time.Millisecond)
+	defer down()
+	var p *process.Process
+	on.server.do(func() { p = stoppedServer.Start(t, "quithttp", "tcp", on.serverAddr+":0") })
+	bound := p.Next()
+	type result struct {
+		body string
+		err  error
+	}
+	const n = 20
+	results := make(chan result, n)
+	connected := make(chan struct{}, n)
+	for range n {
+		go func() {
+			var conn net.Conn
+			var err error
+			on.client.do(func() {
+				conn, err = net.Dial("tcp", bound)
+			})
+			connected <- struct{}{}
+			if err != nil {
+				results <- result{err: err}
+				return
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(generous))
+			io.WriteString(conn, getSlash)
+			b := make([]byte, 15)
+			_, err = io.ReadFull(conn, b)
+			results <- result{string(b), err}
+		}()
+	}
+	<-connected // the first is connected, and the next is on its way
+	p.Signal(syscall.SIGTERM)
+	answers := 0
+	for range n {
+		switch r := <-results; {
+		case errors.Is(r.err, syscall.ECONNREFUSED):
+		case r.err != nil || r.body != "HTTP/1.1 200 OK":
+			t.Errorf("a client got %q, %v", r.body, r.err)
+		default:
+			answers++
+		}
+	}
+	if answers == 0 {
+		t.Error("nobody was answered")
+	}
+	if took := p.Next(); !strings.HasPrefix(took, "stopped after") {
+		t.Errorf("the server said %q", took)
+	}
+}

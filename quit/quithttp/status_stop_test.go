@@ -1,0 +1,225 @@
+package quithttp_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
+)
+
+// TestStatusIdleHour has pages open while nothing changes: then nothing is drawn.
+func TestStatusIdleHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, admin := quietEvent(), quietEvent()
+		var texts atomic.Int64
+		var reports [3]atomic.Int32
+		ln := make(pipes)
+		quithttp.Serve(admin, quietServer(quithttp.Status(q)), ln)
+		for i := range reports {
+			_, r := ln.open()
+			go countReports(r, &reports[i])
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		for i := range reports {
+			if n := reports[i].Load(); n != 1 {
+				t.Errorf("%d reports in an hour before the fire, want 1", n)
+			}
+		}
+		q.Fail(&countedError{&texts})
+		synctest.Wait()
+		before, n := reports[0].Load(), texts.Load()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := reports[0].Load() - before; got != 0 {
+			t.Errorf("%d reports in an hour without a change, want none", got)
+		}
+		if got := texts.Load() - n; got != 0 {
+			t.Errorf("the text of an error was asked for %d times in an hour without a change, want none", got)
+		}
+		go q.GracefulStop()
+		synctest.Wait()
+		if reports[0].Load() == before {
+			t.Error("the end was not shown")
+		}
+		admin.GracefulStop()
+	})
+}
+
+// TestStatusLastFrame has a page that is served by the event it shows, until
+// after the drain. It sees all but its own end, and says so at last.
+func TestStatusLastFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		quithttp.Serve(q, quietServer(quithttp.Status(q)), ln, quit.AfterDrain(), quit.Name("admin"))
+		q.RegisterStopFunc(func() { time.Sleep(3 * time.Second) }, quit.Name("web"))
+		q.AddGoroutine()
+		conn, r := ln.open()
+		until(t, r, "Not fired")
+		ended := make(chan error)
+		go func() { ended <- q.Shutdown(context.Background()) }()
+		until(t, r, `<g class="running"><title>web (`)
+		until(t, r, `<g class="running"><title>drain`)
+		q.DoneGoroutine()
+		var last, report event
+		for {
+			e, err := readEvent(r)
+			if err != nil || e.name == "" {
+				break
+			}
+			if last = e; e.name == "report" {
+				report = e
+			}
+		}
+		if last.name != "end" || !strings.Contains(last.data, "shutting down") {
+			t.Errorf("the last event = %q %s, want the end", last.name, last.data)
+		}
+		if !strings.Contains(report.data, `<g class="ok"><title>web (`) || !strings.Contains(report.data, `<g class="running"><title>admin (`) {
+			t.Errorf("the last report does not show the server's own step:\n%s", report.data)
+		}
+		conn.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if s := q.Report().Steps[2]; s.End.Sub(s.Start) > linger {
+			t.Errorf("the page held up its server for %v", s.End.Sub(s.Start))
+		}
+	})
+}
+
+// reportingError asks for a report to make its text of.
+type reportingError struct{ q *quit.QuitEvent }
+
+func (e reportingError) Error() string {
+	if e.q.Report().Fired.IsZero() {
+		return "not fired"
+	}
+	return "reported"
+}
+
+// TestStatusErrorReports has an error that calls the event back: no lock is held.
+func TestStatusErrorReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, admin := quietEvent(), quietEvent()
+		ln := make(pipes)
+		h := quithttp.Status(q)
+		quithttp.Serve(admin, quietServer(h), ln)
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return reportingError{q} }))
+		conn, r := ln.open()
+		until(t, r, "Not fired")
+		q.Fail(reportingError{q})
+		until(t, r, "reported")
+		for _, accept := range []string{"", asBrowser, "application/json"} {
+			if got := ask(h, "GET", accept).Body.String(); !strings.Contains(got, "reported") {
+				t.Errorf("Accept %q: the text is missing in\n%s", accept, got)
+			}
+		}
+		go io.Copy(io.Discard, r)
+		q.GracefulStop()
+		admin.GracefulStop()
+		conn.Close()
+	})
+}
+
+// TestStatusBaseContext has a server whose BaseContext knows its own listener, and
+// is called with no other.
+func TestStatusBaseContext(t *testing.T) {
+	for _, ours := range []bool{false, true} {
+		q, admin := quietEvent(), quietEvent()
+		var calls atomic.Int32
+		srv := quietServer(quithttp.Status(q))
+		srv.Addr = "127.0.0.1:0"
+		srv.BaseContext = func(ln net.Listener) context.Context {
+			calls.Add(1)
+			return context.WithValue(context.Background(), calls.Load(), ln.(*net.TCPListener))
+		}
+		var addr net.Addr
+		if ours {
+			var err error
+			if addr, err = quithttp.ListenAndServe(admin, srv); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			ln, err := net.Listen("tcp", srv.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addr = ln.Addr()
+			admin.RegisterQuitCloser(srv)
+			admin.Go(func(context.Context) error { return srv.Serve(ln) }, quit.Ignore(http.ErrServerClosed))
+		}
+		res := streamOf(t, &http.Client{Transport: new(http.Transport)}, "http://"+addr.String())
+		r := bufio.NewReader(res.Body)
+		until(t, r, "Not fired")
+		admin.Fire()
+		go admin.Shutdown(context.Background())
+		until(t, r, "shutting down")
+		if err := admin.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := calls.Load(); n != 1 {
+			t.Errorf("ours %v: BaseContext was called %d times, want once", ours, n)
+		}
+	}
+}
+
+// TestStatusRequestsInFlight wants the step of a server to say what it waits for,
+// while it does.
+func TestStatusRequestsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{}, 3)
+		q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/wait" {
+				<-release
+			}
+			answered(w, r)
+		}), quit.Name("api"))
+		h := quithttp.Status(q)
+		detail := func() string {
+			var report struct{ Steps []struct{ Detail string } }
+			if err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report); err != nil {
+				t.Fatal(err)
+			}
+			return report.Steps[0].Detail
+		}
+		var busy []*wire
+		for range 3 {
+			w := ln.dial(t)
+			w.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+			busy = append(busy, w)
+		}
+		ln.dial(t).ask(false) // which is idle
+		synctest.Wait()
+		if got := detail(); got != "" {
+			t.Errorf("before the stop the step waits for %q", got)
+		}
+		go q.Shutdown(context.Background())
+		time.Sleep(time.Second)
+		for _, want := range []string{"3 requests in flight", "2 requests in flight", "1 request in flight"} {
+			for kind, body := range map[string]string{"page": page(h), "text": ask(h, "GET").Body.String(), "JSON": detail()} {
+				if !strings.Contains(body, want) {
+					t.Errorf("the %s does not have %q:\n%s", kind, want, body)
+				}
+			}
+			release <- struct{}{}
+			for _, w := range busy {
+				w.SetReadDeadline(time.Now().Add(time.Millisecond))
+				io.Copy(io.Discard, w)
+			}
+		}
+		q.Shutdown(t.Context())
+		if got := detail(); got != "" || strings.Contains(page(h), "busy") || strings.Contains(ask(h, "GET").Body.String(), "busy") {
+			t.Errorf("after the stop the step waits for %q:\n%s", got, ask(h, "GET").Body)
+		}
+	})
+}
