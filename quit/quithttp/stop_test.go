@@ -1527,3 +1527,52 @@ func TestStopHTTP2Idle(t *testing.T) {
 		asked.Wait()
 	})
 }
+
+// TestStopShortOfTime has less time than the linger. Connections that are idle are
+// ended then, and those that are busy are not.
+func TestStopShortOfTime(t *testing.T) {
+	both, h2c := new(http.Protocols), new(http.Protocols)
+	both.SetHTTP1(true)
+	both.SetUnencryptedHTTP2(true)
+	h2c.SetUnencryptedHTTP2(true)
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.Protocols = both
+		quithttp.Serve(q, srv, ln, quithttp.Linger(time.Hour), quit.Timeout(8*time.Second))
+		idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.client(&http.Transport{Protocols: h2c})
+		idle.ask(false)
+		busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+		body, sent := io.Pipe()
+		var clients sync.WaitGroup
+		clients.Go(func() {
+			res, err := multiplexed.Post("http://x/", "text/plain", body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			if b, err := io.ReadAll(res.Body); string(b) != "answered" {
+				t.Errorf("answer %q, %v", b, err)
+			}
+		})
+		clients.Go(func() {
+			start := time.Now()
+			time.Sleep(time.Millisecond)
+			idle.wantEnd()
+			if ended := time.Since(start); ended != time.Second { // an eighth of the share
+				t.Errorf("the idle connection was ended after %v, want 1s", ended)
+			}
+			time.Sleep(time.Second)
+			busy.send("a job")
+			busy.wantAnswer(true)
+			io.WriteString(sent, "a job")
+			sent.Close()
+		})
+		synctest.Wait()
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		clients.Wait()
+	})
+}
