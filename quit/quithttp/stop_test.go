@@ -1240,22 +1240,11 @@ func TestStopHTTP2(t *testing.T) {
 			srv.Protocols = h2c
 			quithttp.Serve(q, srv, ln)
 			client := ln.client(&http.Transport{Protocols: h2c})
-			ask := func(path string) {
-				res, err := client.Get("http://x" + path)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer res.Body.Close()
-				if b, err := io.ReadAll(res.Body); string(b) != "answered" {
-					t.Errorf("answer %q, %v", b, err)
-				}
-			}
-			ask("/")
+			wantAnswered(t, client, "http://x/")
 			time.Sleep(7 * time.Second)
 			var asked sync.WaitGroup
 			if busy {
-				asked.Go(func() { ask("/slow") })
+				asked.Go(func() { wantAnswered(t, client, "http://x/slow") })
 			}
 			synctest.Wait()
 			if err := q.Shutdown(context.Background()); err != nil {
@@ -1409,4 +1398,181 @@ func TestServeForgetsConnections(t *testing.T) {
 		}
 	}
 	q.GracefulStop()
+}
+
+// TestStopNotTold has a handler that takes the header back by which its client
+// would be told: then the connection has another request, and that is answered.
+func TestStopNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		var n int
+		srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if n++; n < 3 {
+				w.Header().Del("Connection")
+			}
+			answered(w, r)
+		}))
+		srv.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateActive {
+				time.Sleep(5 * time.Millisecond) // longer than the stop needs to go on
+			}
+		}
+		quithttp.Serve(q, srv, ln)
+		other, w := ln.dial(t), ln.dial(t)
+		w.ask(false)
+		var client sync.WaitGroup
+		client.Go(func() {
+			for _, last := range []bool{false, true} {
+				time.Sleep(100 * time.Millisecond)
+				w.ask(last)
+			}
+		})
+		client.Go(func() { // the stop does not end before
+			time.Sleep(207 * time.Millisecond)
+			other.Close()
+		})
+		stopTakes(t, q, 210*time.Millisecond)
+		client.Wait()
+	})
+}
+
+// TestStopCallsHooks has requests that end when a hook of the program tells them
+// that the server is shut down. The stop does not wait for them before.
+func TestStopCallsHooks(t *testing.T) {
+	h2c := new(http.Protocols)
+	h2c.SetUnencryptedHTTP2(true)
+	for _, http2 := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q, ln := quietEvent(), make(pipes)
+			hook := make(chan struct{})
+			var hooked time.Time
+			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				http.NewResponseController(w).Flush()
+				<-hook
+				answered(w, r)
+			}))
+			srv.RegisterOnShutdown(func() { hooked = time.Now(); close(hook) })
+			transport := &http.Transport{DisableKeepAlives: true}
+			want := linger / 2 // when the client is told
+			if http2 {
+				srv.Protocols, transport.Protocols, want = h2c, h2c, 0
+			}
+			quithttp.Serve(q, srv, ln)
+			client := ln.client(transport)
+			var asked sync.WaitGroup
+			if http2 {
+				asked.Go(func() { wantAnswered(t, client, "http://x/") })
+			} else {
+				w := ln.dial(t)
+				asked.Go(func() {
+					time.Sleep(linger / 2)
+					w.ask(true)
+				})
+			}
+			if http2 {
+				time.Sleep(7 * time.Second)
+			}
+			synctest.Wait()
+			start := time.Now()
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			<-hook
+			if took := hooked.Sub(start); took != want {
+				t.Errorf("HTTP/2 %v: the hook was called after %v, want %v", http2, took, want)
+			}
+			asked.Wait()
+		})
+	}
+}
+
+func wantAnswered(t *testing.T, client *http.Client, url string) {
+	t.Helper()
+	res, err := client.Get(url)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); string(b) != "answered" || err != nil {
+		t.Errorf("answer %q, %v", b, err)
+	}
+}
+
+// TestStopHTTP2Idle has an idle connection of HTTP/2 beside one that lingers: it
+// can be used until it is told to end.
+func TestStopHTTP2Idle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		both, h2c := new(http.Protocols), new(http.Protocols)
+		both.SetHTTP1(true)
+		both.SetUnencryptedHTTP2(true)
+		h2c.SetUnencryptedHTTP2(true)
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.Protocols = both
+		quithttp.Serve(q, srv, ln)
+		client := ln.client(&http.Transport{Protocols: h2c})
+		wantAnswered(t, client, "http://x/")
+		time.Sleep(time.Minute)
+		ln.dial(t) // is silent
+		synctest.Wait()
+		var asked sync.WaitGroup
+		asked.Go(func() {
+			time.Sleep(linger / 2)
+			wantAnswered(t, client, "http://x/")
+		})
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		asked.Wait()
+	})
+}
+
+// TestStopShortOfTime has less time than the linger. Connections that are idle are
+// ended then, and those that are busy are not.
+func TestStopShortOfTime(t *testing.T) {
+	both, h2c := new(http.Protocols), new(http.Protocols)
+	both.SetHTTP1(true)
+	both.SetUnencryptedHTTP2(true)
+	h2c.SetUnencryptedHTTP2(true)
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.Protocols = both
+		quithttp.Serve(q, srv, ln, quithttp.Linger(time.Hour), quit.Timeout(8*time.Second))
+		idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.client(&http.Transport{Protocols: h2c})
+		idle.ask(false)
+		busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+		body, sent := io.Pipe()
+		var clients sync.WaitGroup
+		clients.Go(func() {
+			res, err := multiplexed.Post("http://x/", "text/plain", body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer res.Body.Close()
+			if b, err := io.ReadAll(res.Body); string(b) != "answered" {
+				t.Errorf("answer %q, %v", b, err)
+			}
+		})
+		clients.Go(func() {
+			start := time.Now()
+			time.Sleep(time.Millisecond)
+			idle.wantEnd()
+			if ended := time.Since(start); ended != time.Second { // an eighth of the share
+				t.Errorf("the idle connection was ended after %v, want 1s", ended)
+			}
+			time.Sleep(time.Second)
+			busy.send("a job")
+			busy.wantAnswer(true)
+			io.WriteString(sent, "a job")
+			sent.Close()
+		})
+		synctest.Wait()
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		clients.Wait()
+	})
 }
