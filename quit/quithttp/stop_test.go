@@ -1560,7 +1560,7 @@ func TestStopShortOfTime(t *testing.T) {
 			start := time.Now()
 			time.Sleep(time.Millisecond)
 			idle.wantEnd()
-			silent.wantEnd() // for which Shutdown would wait
+			silent.wantEnd()                                      // for which Shutdown would wait
 			if ended := time.Since(start); ended != time.Second { // an eighth of the share
 				t.Errorf("what is idle was ended after %v, want 1s", ended)
 			}
