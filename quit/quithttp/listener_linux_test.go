@@ -72,9 +72,9 @@ func (g gate) server(addr string, h http.Handler) *http.Server {
 	return srv
 }
 
-// TestStopBeforeAccept has a stop begin before the server has accepted anything.
-// From then on the kernel refuses, and those who have connected before are
-// answered, with each kind of socket.
+// TestStopBeforeAccept has a stop begin before the server has accepted
+// anything. From then on the kernel refuses, and those who have connected
+// before are answered, with each kind of socket.
 func TestStopBeforeAccept(t *testing.T) {
 	for name, addr := range socketAddrs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -346,8 +346,8 @@ func TestStopLimited(t *testing.T) {
 	}
 }
 
-// noDescriptors is a server that has no descriptor left when it is stopped, until
-// a request is answered. It uses all that it may have for connections.
+// noDescriptors is a server that has no descriptor left when it is stopped,
+// until a request is answered. It uses all that it may have for connections.
 var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 	q := quietEvent()
 	open, release := make(gate), make(chan struct{})
@@ -383,8 +383,8 @@ var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 	}
 })
 
-// TestStopWithoutDescriptors wants connections that are pending to be answered, if
-// the server has too few descriptors to accept them all.
+// TestStopWithoutDescriptors wants connections that are pending to be answered,
+// if the server has too few descriptors to accept them all.
 func TestStopWithoutDescriptors(t *testing.T) {
 	for name, addr := range map[string]string{"TCP": "127.0.0.1:0", "Unix": "unix:" + filepath.Join(t.TempDir(), "socket")} {
 		t.Run(name, func(t *testing.T) {
@@ -415,8 +415,8 @@ func TestStopWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// TestStopSilentSocket has a client on a real socket that sends nothing: it gets
-// the end of the connection, and not a reset.
+// TestStopSilentSocket has a client on a real socket that sends nothing: it
+// gets the end of the connection, and not a reset.
 func TestStopSilentSocket(t *testing.T) {
 	q := quietEvent()
 	accepted := make(chan struct{})

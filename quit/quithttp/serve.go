@@ -293,7 +293,10 @@ func (s *server) Shutdown(ctx context.Context) error {
 		}
 		return err
 	}
-	err = fmt.Errorf("no time left for %s: %w", text.Plural(<-unanswered, "request"), ctx.Err())
+	err = ctx.Err()
+	if n := <-unanswered; n > 0 {
+		err = fmt.Errorf("no time left for %s: %w", text.Plural(n, "request"), err)
+	}
 	return &stacks.Error{Err: err, Stacks: stacks.All()[stacks.ID(s)]}
 }
 

@@ -17,7 +17,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// TestStatusIdleHour has pages open while nothing changes: then nothing is drawn.
+// TestStatusIdleHour has pages open while nothing changes: then nothing is
+// drawn.
 func TestStatusIdleHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
@@ -107,7 +108,8 @@ func (e reportingError) Error() string {
 	return "reported"
 }
 
-// TestStatusErrorReports has an error that calls the event back: no lock is held.
+// TestStatusErrorReports has an error that calls the event back: no lock is
+// held.
 func TestStatusErrorReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
@@ -131,8 +133,8 @@ func TestStatusErrorReports(t *testing.T) {
 	})
 }
 
-// TestStatusBaseContext has a server whose BaseContext knows its own listener, and
-// is called with no other.
+// TestStatusBaseContext has a server whose BaseContext knows its own listener,
+// and is called with no other.
 func TestStatusBaseContext(t *testing.T) {
 	for _, ours := range []bool{false, true} {
 		q, admin := quietEvent(), quietEvent()
@@ -173,8 +175,8 @@ func TestStatusBaseContext(t *testing.T) {
 	}
 }
 
-// TestStatusRequestsInFlight wants the step of a server to say what it waits for,
-// while it does.
+// TestStatusRequestsInFlight wants the step of a server to say what it waits
+// for, while it does.
 func TestStatusRequestsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{}, 3)

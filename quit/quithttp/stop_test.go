@@ -26,7 +26,8 @@ import (
 // linger is the default of quithttp.Linger.
 const linger = 250 * time.Millisecond
 
-// wire is the client's end of a connection, on which a test sends what it likes.
+// wire is the client's end of a connection, on which a test sends what it
+// likes.
 type wire struct {
 	net.Conn
 	t *testing.T
@@ -370,8 +371,8 @@ func TestStopAnswers(t *testing.T) {
 }
 
 // TestStopPool has a client with connections that were idle for long, and one
-// that is used. It may use the former as long as it uses the latter, and some time
-// longer, but not for ever.
+// that is used. It may use the former as long as it uses the latter, and some
+// time longer, but not for ever.
 func TestStopPool(t *testing.T) {
 	const ms = time.Millisecond
 	bubble(t, map[string]struct {
@@ -776,8 +777,9 @@ type firingListener struct {
 
 func (l firingListener) Addr() net.Addr { l.fire(); return l.Listener.Addr() }
 
-// TestServeFiredMeanwhile has the stop of a server begin before it is served. It
-// is served then or not, and the stop takes no time. The server is as it was.
+// TestServeFiredMeanwhile has the stop of a server begin before it is served.
+// It is served then or not, and the stop takes no time. The server is as it
+// was.
 func TestServeFiredMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -833,8 +835,8 @@ func TestServeDefaultMux(t *testing.T) {
 	})
 }
 
-// TestServeClosedByProgram has a program close its server itself, in its own way
-// and for its own reasons: that ends nothing else.
+// TestServeClosedByProgram has a program close its server itself, in its own
+// way and for its own reasons: that ends nothing else.
 func TestServeClosedByProgram(t *testing.T) {
 	bubble(t, map[string]func(*http.Server) error{
 		"Close":    (*http.Server).Close,
@@ -1078,8 +1080,8 @@ func TestTimeUpBeforeStacks(t *testing.T) {
 	})
 }
 
-// TestHijackedOutlivesRequests has a slow request whose context is cancelled. That
-// of a hijacked connection lives on, until the end of the drain.
+// TestHijackedOutlivesRequests has a slow request whose context is cancelled.
+// That of a hijacked connection lives on, until the end of the drain.
 func TestHijackedOutlivesRequests(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -1186,8 +1188,8 @@ func TestContextsEnd(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2Endless has a stream of HTTP/2 that is open for ever: its request
-// is told, and then the connection is closed.
+// TestStopHTTP2Endless has a stream of HTTP/2 that is open for ever: its
+// request is told, and then the connection is closed.
 func TestStopHTTP2Endless(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h2c := new(http.Protocols)
@@ -1436,8 +1438,8 @@ func TestStopNotTold(t *testing.T) {
 	})
 }
 
-// TestStopCallsHooks has requests that end when a hook of the program tells them
-// that the server is shut down. The stop does not wait for them before.
+// TestStopCallsHooks has requests that end when a hook of the program tells
+// them that the server is shut down. The stop does not wait for them before.
 func TestStopCallsHooks(t *testing.T) {
 	h2c := new(http.Protocols)
 	h2c.SetUnencryptedHTTP2(true)
@@ -1499,8 +1501,8 @@ func wantAnswered(t *testing.T, client *http.Client, url string) {
 	}
 }
 
-// TestStopHTTP2Idle has an idle connection of HTTP/2 beside one that lingers: it
-// can be used until it is told to end.
+// TestStopHTTP2Idle has an idle connection of HTTP/2 beside one that lingers:
+// it can be used until it is told to end.
 func TestStopHTTP2Idle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		both, h2c := new(http.Protocols), new(http.Protocols)
@@ -1528,8 +1530,8 @@ func TestStopHTTP2Idle(t *testing.T) {
 	})
 }
 
-// TestStopShortOfTime has less time than the linger. Connections that are idle are
-// ended then, and those that are busy are not.
+// TestStopShortOfTime has less time than the linger. Connections that are new
+// or idle are ended then, and those that are busy are not.
 func TestStopShortOfTime(t *testing.T) {
 	both, h2c := new(http.Protocols), new(http.Protocols)
 	both.SetHTTP1(true)
@@ -1540,7 +1542,7 @@ func TestStopShortOfTime(t *testing.T) {
 		srv := quietServer(answered)
 		srv.Protocols = both
 		quithttp.Serve(q, srv, ln, quithttp.Linger(time.Hour), quit.Timeout(8*time.Second))
-		idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.client(&http.Transport{Protocols: h2c})
+		silent, idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.dial(t), ln.client(&http.Transport{Protocols: h2c})
 		idle.ask(false)
 		busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
 		body, sent := io.Pipe()
@@ -1560,8 +1562,9 @@ func TestStopShortOfTime(t *testing.T) {
 			start := time.Now()
 			time.Sleep(time.Millisecond)
 			idle.wantEnd()
+			silent.wantEnd()                                      // for which Shutdown would wait
 			if ended := time.Since(start); ended != time.Second { // an eighth of the share
-				t.Errorf("the idle connection was ended after %v, want 1s", ended)
+				t.Errorf("what is idle was ended after %v, want 1s", ended)
 			}
 			time.Sleep(time.Second)
 			busy.send("a job")

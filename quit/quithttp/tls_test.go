@@ -45,8 +45,8 @@ func certificateFiles(t *testing.T) (certFile, keyFile string) {
 	return write("cert", "CERTIFICATE", c.Certificate[0]), write("key", "PRIVATE KEY", key)
 }
 
-// TestServeTLS serves HTTP/1 and HTTP/2 over TLS, with a certificate in files or
-// in the server's configuration.
+// TestServeTLS serves HTTP/1 and HTTP/2 over TLS, with a certificate in files
+// or in the server's configuration.
 func TestServeTLS(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for name, serve := range map[string]func(*quit.QuitEvent, *http.Server) string{
