@@ -116,9 +116,10 @@ func pass(n int) uint32 {
 // work computes in vain.
 //
 //go:noinline
-func work(rounds int) (x uint64) {
+func work(rounds int) {
+	x := uint64(1)
 	for range rounds {
-		x = x*0x5851F42D4C957F2D + 1
+		x *= 0x5851F42D4C957F2D
 	}
-	return x
+	runtime.KeepAlive(x)
 }
