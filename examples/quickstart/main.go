@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"time"
 
 	"github.com/gracefulgo/graceful/quit"
+	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
 func main() {
@@ -23,9 +25,10 @@ func main() {
 
 	q.Go(func(ctx context.Context) error { return work(ctx, db) }) // awaited
 
-	srv := &http.Server{Addr: ":8080", Handler: handler(db)}
-	q.RegisterQuitCloser(srv) // shut down first: it lets in new work
-	q.Go(func(context.Context) error { return srv.ListenAndServe() }, quit.Ignore(http.ErrServerClosed))
+	srv := &http.Server{Addr: ":8080", Handler: handler(db), ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	if _, err := quithttp.ListenAndServe(q, srv); err != nil { // stopped first, and breaks no connection
+		q.Fail(err) // what has been started is stopped
+	}
 
 	if err := quit.WaitSignal(); err != nil { // SIGINT, SIGTERM, or a failure above
 		log.Fatal(err)
