@@ -1579,3 +1579,44 @@ func TestStopShortOfTime(t *testing.T) {
 		clients.Wait()
 	})
 }
+
+// TestStopOtherListener has a listener that nobody can ask what is pending. If
+// connections came lately, it is accepted from for a moment more.
+func TestStopOtherListener(t *testing.T) {
+	bubble(t, map[string]struct {
+		age    time.Duration // of the last connection
+		accept bool          // whether another one is
+	}{
+		"just now":      {0, true},
+		"a minute past": {time.Minute, false},
+	}, func(t *testing.T, test struct {
+		age    time.Duration
+		accept bool
+	}) {
+		q, ln := servePipes(answered)
+		first := ln.dial(t)
+		first.ask(false)
+		first.Close()
+		time.Sleep(test.age)
+		ended := make(chan error, 1)
+		go func() { ended <- q.Shutdown(context.Background()) }()
+		synctest.Wait()
+		accepted := false
+		func() {
+			defer func() { recover() }() // the listener may be closed
+			client, server := net.Pipe()
+			select {
+			case ln <- server:
+				accepted = true
+				newWire(t, client).ask(true)
+			case <-time.After(time.Second):
+			}
+		}()
+		if accepted != test.accept {
+			t.Errorf("another connection is accepted: %v, want %v", accepted, test.accept)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("Shutdown() = %v", err)
+		}
+	})
+}
