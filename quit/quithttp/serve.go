@@ -320,7 +320,8 @@ func (s *server) lastAnswers(ctx context.Context) {
 
 // Ready returns a handler for readiness probes: it answers 200 before the fire,
 // and 503 from then on. The answer is never cached. [quit.QuitEvent.Delay] is
-// the time that load balancers have to ask.
+// the time that load balancers have to ask. Ready does not know whether the
+// program has started: serve it once the program can do its work.
 func Ready(q *quit.QuitEvent) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")

@@ -18,20 +18,20 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Status returns a handler that shows [quit.QuitEvent.Report]: the plan before the
-// fire, the progress of the shutdown, and the result after it. A browser gets a
-// page, which updates itself while it is open and is a plain snapshot without
-// JavaScript; a client that accepts application/json gets that; all others, such as
-// curl, get the text timeline.
+// Status returns a handler that shows [quit.QuitEvent.Report]: the plan before
+// the fire, the progress of the shutdown, and the result after it. A browser
+// gets a page, which updates itself while it is open and is a plain snapshot
+// without JavaScript; a client that accepts application/json gets that; all
+// others, such as curl, get the text timeline.
 //
 // It shows internals: names, source lines, errors and stacks. Serve it on an
 // admin address, and not to the public.
 //
-// The page sees most of a shutdown if its server is closed last: see [Serve]. An
-// open page never holds up the shutdown of the server that shows it. But a
-// browser may keep a spare connection, and [http.Server.Shutdown] waits for one that is
-// younger than five seconds; and a drain waits for what [Track] counts, so this
-// handler is not to be wrapped in it.
+// The page sees most of a shutdown if its server is closed last: see [Serve].
+// An open page never holds up the shutdown of the server that shows it. But a
+// browser may keep a spare connection, and [http.Server.Shutdown] waits for one
+// that is younger than five seconds; and a drain waits for what [Track] counts,
+// so this handler is not to be wrapped in it.
 func Status(q *quit.QuitEvent) http.Handler {
 	return &status{
 		q:       q,
@@ -47,17 +47,18 @@ const (
 	retryAfter = 2 * time.Second  // by a client that has lost its stream
 )
 
-// status is the handler, and what its streams have in common. One goroutine draws for all of
-// them, when the report has changed, and only while there are any. They have no queues: each waits for a frame
-// newer than the one it has sent, and takes the latest. So a slow client
-// misses frames and costs nothing, and one that does not read at all is cut off.
+// status is the handler, and what its streams have in common. One goroutine
+// draws for all of them, when the report has changed, and only while there are
+// any. They have no queues: each waits for a frame newer than the one it has
+// sent, and takes the latest. So a slow client misses frames and costs nothing,
+// and one that does not read at all is cut off.
 //
-// An http.Server that is being shut down waits for its streams, and does not cancel
-// their contexts. So the first stream on a server registers a func with it,
-// which has all streams on it send a last frame and end: at
-// the last moment at which they can still show something, and not earlier, such as at the
-// fire. Where the server is not known, or the writer cannot flush or has no deadlines, a
-// stream is a single frame, and the client comes back for more.
+// An http.Server that is being shut down waits for its streams, and does not
+// cancel their contexts. So the first stream on a server registers a func with
+// it, which has all streams on it send a last frame and end: at the last moment
+// at which they can still show something, and not earlier, such as at the fire.
+// Where the server is not known, or the writer cannot flush or has no
+// deadlines, a stream is a single frame, and the client comes back for more.
 type status struct {
 	q *quit.QuitEvent
 
@@ -69,7 +70,8 @@ type status struct {
 	stop    chan struct{} // closed when the last stream has left; a new one for the next
 }
 
-// pageServer is an http.Server on which there are or were streams. Both fields are guarded by status.mu.
+// pageServer is an http.Server on which there are or were streams. Both fields
+// are guarded by status.mu.
 type pageServer struct {
 	closing chan struct{}                         // closed when the server is being shut down
 	clients map[*http.ResponseController]struct{} // that are being written to
@@ -111,8 +113,9 @@ func (s *status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// accepted returns which of our types, other than the default, the client prefers: that with the highest
-// weight, and of equals the first. A wildcard is for the default.
+// accepted returns which of our types, other than the default, the client
+// prefers: that with the highest weight, and of equals the first. A wildcard is
+// for the default.
 func accepted(accept []string) (kind string) {
 	best := 0.0
 	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
@@ -144,8 +147,8 @@ func (s *status) reply(w http.ResponseWriter, r *http.Request, kind string, body
 	}
 }
 
-// stream sends frames until the report does not change anymore, the client is gone, or
-// the server is being shut down.
+// stream sends frames until the report does not change anymore, the client is
+// gone, or the server is being shut down.
 func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 	c := s.connect(w, r)
 	defer c.leave()
@@ -167,7 +170,8 @@ func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 		case <-ping.C:
 			parts = append(parts, f.clock())
 		case <-done:
-			// The base context may be WorkContext, whose end is not that of the client.
+			// The base context may be WorkContext, whose end is not that of the
+			// client.
 			if context.Cause(r.Context()) != context.Cause(s.q.WorkContext()) {
 				return
 			}
@@ -217,7 +221,8 @@ func (s *status) leave() {
 	}
 }
 
-// newest returns the latest frame, and whether no other will come since v is being shut down.
+// newest returns the latest frame, and whether no other will come since v is
+// being shut down.
 func (s *status) newest(v *pageServer) (f *frame, closing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -303,7 +308,8 @@ func newFrame(now shot) *frame {
 	return f
 }
 
-// clock returns the event that sets the client's clock, which runs from the fire.
+// clock returns the event that sets the client's clock, which runs from the
+// fire.
 func (f *frame) clock() []byte {
 	if f.shot.Fired.IsZero() {
 		return []byte("event: clock\ndata: 0\n\n")
@@ -311,7 +317,8 @@ func (f *frame) clock() []byte {
 	return fmt.Appendf(nil, "event: clock\ndata: %d\n\n", time.Since(f.shot.Fired).Milliseconds())
 }
 
-// end returns the event upon which a client does not come back, with the reason.
+// end returns the event upon which a client does not come back, with the
+// reason.
 func end(why string) []byte { return []byte("event: end\ndata: " + why + "\n\n") }
 
 // client is one that is being answered.
@@ -322,7 +329,8 @@ type client struct {
 	rc     *http.ResponseController
 }
 
-// connect notes that a request is being answered. It is left when the handler returns.
+// connect notes that a request is being answered. It is left when the handler
+// returns.
 func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 	c := &client{status: s, w: w, rc: http.NewResponseController(w)}
 	srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
@@ -347,9 +355,10 @@ func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 	if ours, ok := r.Context().Value(connKey{}).(*conn); ok {
 		context.AfterFunc(ours.stop.closing, func() { s.closing(v) }) // when its stop begins, or has begun
 	} else if srv.BaseContext == nil && errors.Is(srv.Serve(noListener{}), http.ErrServerClosed) {
-		// Shutdown was called before the func was registered. If it was not, Serve asks
-		// the listener, which has nothing but an error for it. A BaseContext
-		// would be called with a listener that is not the program's.
+		// Shutdown was called before the func was registered. If it was not,
+		// Serve asks the listener, which has nothing but an error for it. A
+		// BaseContext would be called with a listener that is not the
+		// program's.
 		s.closing(v)
 	}
 	return c
@@ -362,8 +371,9 @@ func (noListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
 func (noListener) Close() error              { return nil }
 func (noListener) Addr() net.Addr            { return new(net.TCPAddr) }
 
-// closing ends the streams on a server. They get a fresh frame, and not much time to
-// send it in; those that are still sending another have that time for it.
+// closing ends the streams on a server. They get a fresh frame, and not much
+// time to send it in; those that are still sending another have that time for
+// it.
 func (s *status) closing(v *pageServer) {
 	n := s.number()
 	f := newFrame(take(s.q))
@@ -381,8 +391,9 @@ func (s *status) closing(v *pageServer) {
 	}
 }
 
-// lastWords is the patience with a client whose server is being shut down: short, but
-// the more there are, the longer a busy machine takes to come to each.
+// lastWords is the patience with a client whose server is being shut down:
+// short, but the more there are, the longer a busy machine takes to come to
+// each.
 func (v *pageServer) lastWords() time.Duration {
 	return 500*time.Millisecond + time.Duration(len(v.clients))*2*time.Millisecond
 }
@@ -396,7 +407,8 @@ func (v *pageServer) isClosing() bool {
 	}
 }
 
-// send sends parts at once. A client that does not take them in some time is given up.
+// send sends parts at once. A client that does not take them in some time is
+// given up.
 func (c *client) send(parts ...[]byte) error {
 	c.deadline(patience)
 	for _, b := range parts {
@@ -424,7 +436,8 @@ func (c *client) deadline(d time.Duration) error {
 	return c.rc.SetWriteDeadline(time.Now().Add(d))
 }
 
-// leave leaves the server with no more to write than the end of the body, and with a deadline for that.
+// leave leaves the server with no more to write than the end of the body, and
+// with a deadline for that.
 func (c *client) leave() {
 	c.deadline(patience)
 	if c.server != nil {
