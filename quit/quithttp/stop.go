@@ -31,9 +31,10 @@ import (
 // The invariant is that waiting is the number of conns with waits set, and that
 // each of them has a timer.
 //
-// Before the stop, the handler of each request notes when it begins and
-// returns, without a lock. During the stop, all follows from the states that
-// net/http reports, which are exact and cost more.
+// Before the stop, the handler of each request notes when it begins, without a
+// lock, and net/http tells when the connection is idle: when the answer has
+// been sent, which can be long after the handler has returned. During the stop,
+// all follows from the states that net/http reports.
 type stop struct {
 	closing context.Context // done when the stop begins
 	close   context.CancelFunc
@@ -72,7 +73,8 @@ type conn struct {
 	state   atomic.Int32 // an http.ConnState; of no meaning in HTTP/2
 	since   atomic.Int64 // when it became new or idle, counted from the epoch
 	period  atomic.Int64 // how often it has become idle lately
-	http2   atomic.Bool  // set by the first request
+	http1   atomic.Bool  // set by the first request
+	http2   atomic.Bool  // set when net/http has read the preface, or by the first request
 	streams atomic.Int64 // requests of HTTP/2 that are being answered
 
 	ending sync.Mutex // keeps the end of the connection and its turn to a request apart
@@ -133,7 +135,7 @@ func keyOf(nc net.Conn) any {
 // change notes the state that net/http reports of a connection. Before the
 // stop, that of a request is left to serve.
 func (s *stop) change(nc net.Conn, state http.ConnState) {
-	if (state == http.StateActive || state == http.StateIdle) && !s.begun.Load() {
+	if state == http.StateActive && !s.begun.Load() {
 		return
 	}
 	key := keyOf(nc)
@@ -149,8 +151,11 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 	if left {
 		s.conns.Delete(key)
 	}
-	if state == http.StateClosed {
+	switch {
+	case state == http.StateClosed:
 		c.cancel(nil)
+	case state == http.StateIdle && !c.http1.Load():
+		c.http2.Store(true) // idle before any request: it needs no linger, as Shutdown tells its client
 	}
 	c.set(state)
 	if left && s.open.Add(-1) == 0 || s.begun.Load() {
@@ -180,6 +185,10 @@ func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		c.streams.Add(1)
 		defer c.streams.Add(-1)
 	default:
+		if !c.http1.Load() {
+			c.http1.Store(true)
+			c.http2.Store(false) // it was idle after a request that net/http has answered itself
+		}
 		c.set(http.StateActive)
 		defer c.returned()
 	}
@@ -189,16 +198,10 @@ func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(w, r)
 }
 
-// returned notes that the handler of a request has returned. The end of the
-// answer may still have to be sent, which during the stop net/http reports.
+// returned notes that the handler of a request has returned.
 func (c *conn) returned() {
-	switch http.ConnState(c.state.Load()) {
-	case http.StateHijacked:
+	if http.ConnState(c.state.Load()) == http.StateHijacked {
 		c.cancel(nil) // for the context must not be kept until the server ends
-	case http.StateActive:
-		if !c.stop.begun.Load() {
-			c.set(http.StateIdle)
-		}
 	}
 }
 
