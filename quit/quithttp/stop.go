@@ -302,10 +302,12 @@ func (s *stop) inUseUntil() time.Time {
 func (s *stop) timeUp(c *conn) {
 	state := http.ConnState(c.state.Load())
 	busy := state == http.StateActive
-	// A request that is here is read next. A new connection whose client has
-	// begun, with a handshake or half a request, may need longer.
+	// A request that is here is read next. A client that has begun, with a
+	// handshake or half a request, may need longer.
+	since := s.at(c.since.Load())
 	late := !busy && unread(c.nc) ||
-		state == http.StateNew && time.Since(s.at(c.since.Load())) < 4*s.linger && hasBegun(c.nc)
+		state == http.StateNew && time.Since(since) < 4*s.linger && hasBegun(c.nc) ||
+		state == http.StateIdle && time.Since(later(since, s.start)) < 4*s.linger && hasGoneOn(c.nc, since)
 	s.mu.Lock()
 	now := time.Now()
 	if !c.waits || now.Before(c.end) { // a timer that was stopped too late
@@ -326,9 +328,18 @@ func (s *stop) timeUp(c *conn) {
 // hasBegun reports whether the client of a new connection has sent anything. If
 // nobody can tell, it has begun its handshake if there is to be one.
 func hasBegun(nc net.Conn) bool {
-	has, known := received(nc)
+	has, _, known := received(nc)
 	_, encrypted := nc.(*tls.Conn)
 	return has || !known && encrypted
+}
+
+// hasGoneOn reports whether the client of a connection that is idle since then
+// is known to have sent something: the begin of a request, which net/http has
+// read.
+func hasGoneOn(nc net.Conn, since time.Time) bool {
+	const exact = 20 * time.Millisecond // the kernel counts in ticks, of 10 ms at most
+	_, last, known := received(nc)
+	return known && time.Since(since) > last+exact
 }
 
 // end ends a connection that is new or idle: whoever reads from it gives it up,
