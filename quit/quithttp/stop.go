@@ -429,7 +429,7 @@ func (s *stop) requests() (n int) {
 // upgrade is not told: it ends by being another protocol's, or goes on to the
 // next request.
 func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor < 2 && r.Header["Upgrade"] != nil || !parts.header {
+	if isUpgrade(r) || !parts.header {
 		return
 	}
 	w.Header().Set("Connection", "close")
@@ -441,6 +441,10 @@ func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
 		s.look(c)
 	}
 }
+
+// isUpgrade reports whether the client asks for another protocol. The answer
+// has its own Connection header then, to which nothing may be added.
+func isUpgrade(r *http.Request) bool { return r.ProtoMajor < 2 && r.Header["Upgrade"] != nil }
 
 // parts are the parts of a stop. A test switches some off, to see what each is
 // good for.
