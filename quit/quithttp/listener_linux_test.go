@@ -2,6 +2,7 @@ package quithttp_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -467,6 +468,45 @@ func TestStopUnread(t *testing.T) {
 	w.wantAnswer(true)
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStopHalfRequest has an idle connection on which half a request has come,
+// which the server has read. The other half comes in time.
+func TestStopHalfRequest(t *testing.T) {
+	for _, encrypted := range []bool{false, true} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, srv := quietEvent(), quietServer(answered)
+		if encrypted {
+			srv.TLSConfig = certified()
+			quithttp.ServeTLS(q, srv, ln, "", "")
+		} else {
+			quithttp.Serve(q, srv, ln)
+		}
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if encrypted {
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+		}
+		w := newWire(t, conn)
+		w.ask(false)
+		time.Sleep(linger + linger/5) // its time is over when the stop begins
+		w.send(getSlash[:10])
+		time.Sleep(linger / 5)
+		ended := make(chan error)
+		go func() { ended <- q.Shutdown(context.Background()) }()
+		awaitRefused(t, "tcp", ln.Addr().String())
+		time.Sleep(linger / 5)
+		w.send(getSlash[10:])
+		w.wantAnswer(true)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -347,7 +347,7 @@ func Ready(q *quit.QuitEvent) http.Handler {
 // sets labels by that context loses this one.
 //
 // After the fire it still serves, since a load balancer may still send, and
-// answers with "Connection: close". So its requests are never refused; but
+// answers with "Connection: close", unless the client asks for an upgrade. So its requests are never refused; but
 // those that come after the end of the drain are not awaited.
 func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 	id := stacks.ID(q)
@@ -358,7 +358,7 @@ func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 			pprof.SetGoroutineLabels(stacks.Join(ctx, "request", id))
 			defer pprof.SetGoroutineLabels(ctx)
 		}
-		if q.HasFired() {
+		if q.HasFired() && !isUpgrade(r) {
 			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)

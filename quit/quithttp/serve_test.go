@@ -362,6 +362,15 @@ func TestTrackAfterFire(t *testing.T) {
 		}
 		q.Fire()
 	}
+	// An upgrade goes on: a proxy adds its header to ours.
+	upgrade := httptest.NewRequest("GET", "/", nil)
+	upgrade.Header.Set("Connection", "Upgrade")
+	upgrade.Header.Set("Upgrade", "websocket")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, upgrade)
+	if got := w.Header().Get("Connection"); got != "" {
+		t.Errorf("the answer to an upgrade has Connection: %q", got)
+	}
 	// A panic in the handler, which net/http recovers, is counted down too.
 	func() {
 		defer func() { recover() }()

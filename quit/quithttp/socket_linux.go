@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -61,21 +62,23 @@ func unread(conn net.Conn) (has bool) {
 	return has
 }
 
-// received reports whether the client has ever sent anything, if the kernel
-// tells: it does of TCP.
-func received(conn net.Conn) (has, known bool) {
+// received reports whether the client has ever sent anything, and how long ago
+// it did last, if the kernel tells: it does of TCP.
+func received(conn net.Conn) (has bool, last time.Duration, known bool) {
 	onSocket(conn, func(fd int) {
 		var info struct {
-			_             [128]byte // struct tcp_info, up to tcpi_bytes_received
+			_             [52]byte // struct tcp_info, up to tcpi_last_data_recv
+			lastReceived  uint32   // milliseconds ago
+			_             [72]byte // up to tcpi_bytes_received
 			bytesReceived uint64
 		}
 		size := uint32(unsafe.Sizeof(info))
 		_, _, errno := syscall.Syscall6(sysGetsockopt, uintptr(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO,
 			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 		known = errno == 0 && size == uint32(unsafe.Sizeof(info))
-		has = info.bytesReceived > 0
+		has, last = info.bytesReceived > 0, time.Duration(info.lastReceived)*time.Millisecond
 	})
-	return has, known
+	return has, last, known
 }
 
 // onSocket calls f with the socket of conn, if it is known.

@@ -5,12 +5,13 @@ package quithttp
 import (
 	"errors"
 	"net"
+	"time"
 )
 
 // Elsewhere the kernel cannot be told to refuse, nor be asked what is pending.
 
-func refuse(socket) bool                  { return false }
-func acceptNow(socket) (uintptr, error)   { return 0, errors.ErrUnsupported }
-func handshakes(net.Addr) (int, error)    { return 0, errors.ErrUnsupported }
-func received(net.Conn) (has, known bool) { return false, false }
-func unread(net.Conn) bool                { return false }
+func refuse(socket) bool                                           { return false }
+func acceptNow(socket) (uintptr, error)                            { return 0, errors.ErrUnsupported }
+func handshakes(net.Addr) (int, error)                             { return 0, errors.ErrUnsupported }
+func received(net.Conn) (has bool, last time.Duration, known bool) { return false, 0, false }
+func unread(net.Conn) bool                                         { return false }

@@ -31,9 +31,10 @@ import (
 // The invariant is that waiting is the number of conns with waits set, and that
 // each of them has a timer.
 //
-// Before the stop, the handler of each request notes when it begins and
-// returns, without a lock. During the stop, all follows from the states that
-// net/http reports, which are exact and cost more.
+// Before the stop, the handler of each request notes when it begins, without a
+// lock, and net/http tells when the connection is idle: when the answer has
+// been sent, which can be long after the handler has returned. During the stop,
+// all follows from the states that net/http reports.
 type stop struct {
 	closing context.Context // done when the stop begins
 	close   context.CancelFunc
@@ -72,7 +73,8 @@ type conn struct {
 	state   atomic.Int32 // an http.ConnState; of no meaning in HTTP/2
 	since   atomic.Int64 // when it became new or idle, counted from the epoch
 	period  atomic.Int64 // how often it has become idle lately
-	http2   atomic.Bool  // set by the first request
+	http1   atomic.Bool  // set by the first request
+	http2   atomic.Bool  // set when net/http has read the preface, or by the first request
 	streams atomic.Int64 // requests of HTTP/2 that are being answered
 
 	ending sync.Mutex // keeps the end of the connection and its turn to a request apart
@@ -133,7 +135,7 @@ func keyOf(nc net.Conn) any {
 // change notes the state that net/http reports of a connection. Before the
 // stop, that of a request is left to serve.
 func (s *stop) change(nc net.Conn, state http.ConnState) {
-	if (state == http.StateActive || state == http.StateIdle) && !s.begun.Load() {
+	if state == http.StateActive && !s.begun.Load() {
 		return
 	}
 	key := keyOf(nc)
@@ -149,8 +151,11 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 	if left {
 		s.conns.Delete(key)
 	}
-	if state == http.StateClosed {
+	switch {
+	case state == http.StateClosed:
 		c.cancel(nil)
+	case state == http.StateIdle && !c.http1.Load():
+		c.http2.Store(true) // idle before any request: it needs no linger, as Shutdown tells its client
 	}
 	c.set(state)
 	if left && s.open.Add(-1) == 0 || s.begun.Load() {
@@ -180,6 +185,10 @@ func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		c.streams.Add(1)
 		defer c.streams.Add(-1)
 	default:
+		if !c.http1.Load() {
+			c.http1.Store(true)
+			c.http2.Store(false) // it was idle after a request that net/http has answered itself
+		}
 		c.set(http.StateActive)
 		defer c.returned()
 	}
@@ -189,16 +198,10 @@ func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(w, r)
 }
 
-// returned notes that the handler of a request has returned. The end of the
-// answer may still have to be sent, which during the stop net/http reports.
+// returned notes that the handler of a request has returned.
 func (c *conn) returned() {
-	switch http.ConnState(c.state.Load()) {
-	case http.StateHijacked:
+	if http.ConnState(c.state.Load()) == http.StateHijacked {
 		c.cancel(nil) // for the context must not be kept until the server ends
-	case http.StateActive:
-		if !c.stop.begun.Load() {
-			c.set(http.StateIdle)
-		}
 	}
 }
 
@@ -299,10 +302,12 @@ func (s *stop) inUseUntil() time.Time {
 func (s *stop) timeUp(c *conn) {
 	state := http.ConnState(c.state.Load())
 	busy := state == http.StateActive
-	// A request that is here is read next. A new connection whose client has
-	// begun, with a handshake or half a request, may need longer.
+	// A request that is here is read next. A client that has begun, with a
+	// handshake or half a request, may need longer.
+	since := s.at(c.since.Load())
 	late := !busy && unread(c.nc) ||
-		state == http.StateNew && time.Since(s.at(c.since.Load())) < 4*s.linger && hasBegun(c.nc)
+		state == http.StateNew && time.Since(since) < 4*s.linger && hasBegun(c.nc) ||
+		state == http.StateIdle && time.Since(later(since, s.start)) < 4*s.linger && hasGoneOn(c.nc, since)
 	s.mu.Lock()
 	now := time.Now()
 	if !c.waits || now.Before(c.end) { // a timer that was stopped too late
@@ -323,9 +328,18 @@ func (s *stop) timeUp(c *conn) {
 // hasBegun reports whether the client of a new connection has sent anything. If
 // nobody can tell, it has begun its handshake if there is to be one.
 func hasBegun(nc net.Conn) bool {
-	has, known := received(nc)
+	has, _, known := received(nc)
 	_, encrypted := nc.(*tls.Conn)
 	return has || !known && encrypted
+}
+
+// hasGoneOn reports whether the client of a connection that is idle since then
+// is known to have sent something: the begin of a request, which net/http has
+// read.
+func hasGoneOn(nc net.Conn, since time.Time) bool {
+	const exact = 20 * time.Millisecond // the kernel counts in ticks, of 10 ms at most
+	_, last, known := received(nc)
+	return known && time.Since(since) > last+exact
 }
 
 // end ends a connection that is new or idle: whoever reads from it gives it up,
@@ -415,7 +429,7 @@ func (s *stop) requests() (n int) {
 // upgrade is not told: it ends by being another protocol's, or goes on to the
 // next request.
 func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor < 2 && r.Header["Upgrade"] != nil || !parts.header {
+	if isUpgrade(r) || !parts.header {
 		return
 	}
 	w.Header().Set("Connection", "close")
@@ -427,6 +441,10 @@ func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
 		s.look(c)
 	}
 }
+
+// isUpgrade reports whether the client asks for another protocol. The answer
+// has its own Connection header then, to which nothing may be added.
+func isUpgrade(r *http.Request) bool { return r.ProtoMajor < 2 && r.Header["Upgrade"] != nil }
 
 // parts are the parts of a stop. A test switches some off, to see what each is
 // good for.

@@ -1530,6 +1530,87 @@ func TestStopHTTP2Idle(t *testing.T) {
 	})
 }
 
+// TestStopSlowReader has a client that is slow to take an answer whose handler
+// has returned before the stop: it gets the end of it, and can go on.
+func TestStopSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Context().Err() != nil {
+				t.Error("the context of the request is cancelled")
+			}
+			answered(w, r)
+		}))
+		slow, other := ln.dial(t), ln.dial(t)
+		other.ask(false)
+		slow.send(getSlash)
+		time.Sleep(time.Minute)
+		var client sync.WaitGroup
+		client.Go(func() {
+			time.Sleep(10 * time.Second)
+			slow.wantAnswer(false)
+			slow.wantEnd()
+		})
+		client.Go(other.wantEnd)
+		stopTakes(t, q, 10*time.Second)
+		client.Wait()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		q, ln := servePipes(answered)
+		w := ln.dial(t)
+		w.send(getSlash)
+		time.Sleep(time.Minute)
+		var client sync.WaitGroup
+		client.Go(func() {
+			time.Sleep(linger / 2)
+			w.wantAnswer(false)
+			time.Sleep(linger / 2)
+			w.ask(true)
+		})
+		stopTakes(t, q, linger)
+		client.Wait()
+	})
+}
+
+// TestStopHTTP2Unused has a connection of HTTP/2 that has had no request yet.
+// Its client is told before the connection ends.
+func TestStopHTTP2Unused(t *testing.T) {
+	for _, idle := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			both := new(http.Protocols)
+			both.SetHTTP1(true)
+			both.SetUnencryptedHTTP2(true)
+			q, ln := quietEvent(), make(pipes)
+			srv := quietServer(answered)
+			srv.Protocols = both
+			quithttp.Serve(q, srv, ln)
+			w := ln.dial(t)
+			var client sync.WaitGroup
+			client.Go(func() {
+				const goAway = 7
+				told := false
+				for {
+					var header [9]byte // length of the frame, its type, and others
+					if _, err := io.ReadFull(w.r, header[:]); err != nil {
+						break
+					}
+					told = told || header[3] == goAway
+					io.CopyN(io.Discard, w.r, int64(header[0])<<16|int64(header[1])<<8|int64(header[2]))
+				}
+				if !told {
+					t.Errorf("idle for %v: the connection ended without a GOAWAY", idle)
+				}
+			})
+			w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+			time.Sleep(idle)
+			synctest.Wait()
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			client.Wait()
+		})
+	}
+}
+
 // TestStopShortOfTime has less time than the linger. Connections that are new
 // or idle are ended then, and those that are busy are not.
 func TestStopShortOfTime(t *testing.T) {
