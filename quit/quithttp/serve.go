@@ -347,8 +347,9 @@ func Ready(q *quit.QuitEvent) http.Handler {
 // sets labels by that context loses this one.
 //
 // After the fire it still serves, since a load balancer may still send, and
-// answers with "Connection: close", unless the client asks for an upgrade. So its requests are never refused; but
-// those that come after the end of the drain are not awaited.
+// answers with "Connection: close", unless the client asks for an upgrade. So
+// its requests are never refused; but those that come after the end of the
+// drain are not awaited.
 func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 	id := stacks.ID(q)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
