@@ -18,12 +18,14 @@ import (
 //
 // Once the stop has begun, each connection is in one of these states:
 //
-//   - told: the answer to its request has "Connection: close", or it is HTTP/2,
-//     whose clients are told by Shutdown. It needs nothing more.
+//   - told: the answer to its request has "Connection: close", for which HTTP/2
+//     sends a GOAWAY. It needs nothing more.
 //   - waiting: it is new or idle, or was busy when the stop began. It has
 //     until its time is over to send a request, or to get its answer. Then, if
 //     it is new or idle, it is ended, and waits until it is closed or has a
-//     request after all. Or else it is left to Shutdown.
+//     request after all. Or else, and if it is HTTP/2, whose clients Shutdown
+//     tells, it is left to Shutdown. A GOAWAY loses requests that it crosses:
+//     with an answer it meets none, if the client has one at a time.
 //
 // As long as some connection is used, the time of none is over that is new or
 // idle: a pool hands out those too that were idle for long.
@@ -70,7 +72,7 @@ type conn struct {
 	// Atomic since they are noted without a lock: see stop.begun. since and
 	// period are written before state, by the goroutine that serves the
 	// connection.
-	state   atomic.Int32 // an http.ConnState; of no meaning in HTTP/2
+	state   atomic.Int32 // an http.ConnState; before the stop, HTTP/2 is not active
 	since   atomic.Int64 // when it became new or idle, counted from the epoch
 	period  atomic.Int64 // how often it has become idle lately
 	http1   atomic.Bool  // set by the first request
@@ -155,7 +157,7 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 	case state == http.StateClosed:
 		c.cancel(nil)
 	case state == http.StateIdle && !c.http1.Load():
-		c.http2.Store(true) // idle before any request: it needs no linger, as Shutdown tells its client
+		c.http2.Store(true) // idle before any request
 	}
 	c.set(state)
 	if left && s.open.Add(-1) == 0 || s.begun.Load() {
@@ -210,6 +212,9 @@ func (s *stop) begin() {
 	s.mu.Lock()
 	s.start = time.Now()
 	s.all(func(c *conn) {
+		if c.streams.Load() > 0 { // of which serve has not told
+			c.state.Store(int32(http.StateActive))
+		}
 		switch http.ConnState(c.state.Load()) {
 		case http.StateActive:
 			s.used = s.start
@@ -230,12 +235,17 @@ func (s *stop) look(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Of several goroutines that look at c, the last one sees its latest state.
-	waits := !c.http2.Load() && s.over == nil
+	waits := s.over == nil
 	switch http.ConnState(c.state.Load()) {
 	case http.StateNew:
 		c.end = s.at(c.since.Load()).Add(s.linger)
 	case http.StateIdle:
-		c.end, c.told = s.at(c.since.Load()).Add(s.patience(c)), false
+		c.end = s.at(c.since.Load()).Add(s.patience(c))
+		if c.http2.Load() {
+			waits = waits && !c.told
+		} else {
+			c.told = false
+		}
 	case http.StateActive:
 		// Even if its time was over: net/http drops a request if Shutdown is
 		// called before the handler is.
@@ -318,9 +328,10 @@ func (s *stop) timeUp(c *conn) {
 	if inUse := s.inUseUntil(); now.Before(inUse) {
 		c.end, late = inUse, true
 	}
-	s.wait(c, !busy)
+	h2 := c.http2.Load()
+	s.wait(c, !busy && (late || !h2))
 	s.mu.Unlock()
-	if !busy && !late {
+	if !busy && !late && !h2 {
 		s.end(c)
 	}
 }
@@ -433,7 +444,7 @@ func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Connection", "close")
-	if c != nil && r.ProtoMajor < 2 {
+	if c != nil {
 		s.mu.Lock()
 		c.told = true
 		s.used = time.Now()

@@ -1225,8 +1225,39 @@ func TestStopHTTP2Endless(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2 has an idle connection of HTTP/2, and one with a request: the
-// stop does not linger for them, and the request is answered.
+// TestStopHTTP2Tells has a connection of HTTP/2 that is used now and then: the
+// answer to the next request tells its client, and Shutdown comes after that.
+func TestStopHTTP2Tells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h2c := new(http.Protocols)
+		h2c.SetUnencryptedHTTP2(true)
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.Protocols = h2c
+		var asked sync.WaitGroup
+		var shutdown time.Time
+		srv.RegisterOnShutdown(func() { shutdown = time.Now() })
+		quithttp.Serve(q, srv, ln)
+		client := ln.client(&http.Transport{Protocols: h2c})
+		wantAnswered(t, client, "http://x/")
+		start := time.Now()
+		asked.Go(func() {
+			time.Sleep(linger / 2)
+			wantAnswered(t, client, "http://x/")
+		})
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		asked.Wait()
+		synctest.Wait()
+		if after := shutdown.Sub(start); after != linger/2 {
+			t.Errorf("Shutdown was called after %v, want %v", after, linger/2)
+		}
+	})
+}
+
+// TestStopHTTP2 has an idle connection of HTTP/2, and one with a request that
+// takes longer than the linger: the request is answered.
 func TestStopHTTP2(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -1457,7 +1488,7 @@ func TestStopCallsHooks(t *testing.T) {
 			transport := &http.Transport{DisableKeepAlives: true}
 			want := linger / 2 // when the client is told
 			if http2 {
-				srv.Protocols, transport.Protocols, want = h2c, h2c, 0
+				srv.Protocols, transport.Protocols, want = h2c, h2c, linger
 			}
 			quithttp.Serve(q, srv, ln)
 			client := ln.client(transport)
