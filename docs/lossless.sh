@@ -16,7 +16,8 @@ go test -c -o "$tmp/quithttp.test" ./quit/quithttp
 	were broken in ${STOPS:-30} stops under the load of 32 clients, and the median time of a
 	stop. A connection is broken if the client has sent something on it and gets an
 	end or a reset instead of an answer; one that is refused is not broken. Each
-	request is sent once. The links are two network namespaces with a wire between
+	request is sent once, and one of HTTP/2 again if the server says that it has not
+	seen it. The links are two network namespaces with a wire between
 	them on which a packet takes that long, one way.
 
 	\`http.Server.Shutdown\` is called by hand at SIGTERM; \`RegisterQuitCloser\` has

@@ -74,11 +74,14 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string, serve serv
 // for an admin server. The drain does not wait for the goroutine; the stop of
 // the server does.
 //
-// The stop breaks no connection: what a client has sent is answered. New
-// connections are refused, if this package has opened the socket; a ln that was
-// given may be shared with another process, so only what is in its queue is
-// accepted before it is closed. Each connection has its next request answered
-// with "Connection: close". Those that are new or idle have the time of
+// The stop breaks no connection: what a client has sent is answered. On Linux
+// (5.7 or newer), new connections are refused if this package has opened the
+// socket. Elsewhere, and with a ln that was given, which may be shared with
+// another process, what is in the queue is accepted before it is closed; a
+// connection that is made at that very moment is reset. A ln of another type
+// than *net.TCPListener or *net.UnixListener is accepted from for another 50 ms
+// at most. Each connection has its next request answered with "Connection:
+// close", or a GOAWAY of HTTP/2. Those that are new or idle have the time of
 // [Linger] for that. Then [http.Server.Shutdown] is called, once, and Close if
 // the time for all of this runs out. If nothing is connected, the stop takes no
 // time.
@@ -131,7 +134,8 @@ const defaultLinger = 250 * time.Millisecond
 // connection that is used now and then, by three times the time between its
 // last two requests; a new one that is in a handshake, or on which a part of a
 // request has come; and all, until d after the last request on any of them,
-// since they may be of one pool. Zero or less means none: then the stop is
+// since they may be of one pool. All of it takes an eighth of the server's
+// share of the time at most. Zero or less means none: then the stop is
 // [http.Server.Shutdown] alone.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
