@@ -85,7 +85,7 @@
 // outside. A closer that waits for its own event's shutdown in another
 // goroutine, without passing its context on, waits until its share is over; so
 // does a goroutine that is counted and waits for the drain. [net/http.Server]
-// does not wait for hijacked connections, such as WebSockets: count them with
-// AddGoroutine. It drops a request that it reads once its Shutdown has begun:
-// Delay is the time for clients to leave before.
+// does not wait for hijacked connections, such as WebSockets: count them, as
+// Track of package quithttp does. Its Shutdown breaks connections; the stop of a
+// server of quithttp does not.
 package quit
