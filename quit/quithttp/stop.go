@@ -315,9 +315,10 @@ func (s *stop) timeUp(c *conn) {
 	// A request that is here is read next. A client that has begun, with a
 	// handshake or half a request, may need longer.
 	since := s.at(c.since.Load())
-	late := !busy && unread(c.nc) ||
-		state == http.StateNew && time.Since(since) < 4*s.linger && hasBegun(c.nc) ||
-		state == http.StateIdle && time.Since(later(since, s.start)) < 4*s.linger && hasGoneOn(c.nc, since)
+	late := !busy && unread(c.nc)
+	if time.Since(later(since, s.start)) < 4*s.linger {
+		late = late || state == http.StateNew && hasBegun(c.nc) || state == http.StateIdle && hasGoneOn(c.nc, since)
+	}
 	s.mu.Lock()
 	now := time.Now()
 	if !c.waits || now.Before(c.end) { // a timer that was stopped too late
