@@ -31,6 +31,7 @@ func start(t testing.TB) *suite.Broker {
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	return &suite.Broker{
 		Server: s,
+		InHand: 4,
 		Args:   []string{"-url=redis://" + addr, "-dial-timeout=1m"},
 		Send: func(t testing.TB, orders []string) {
 			for _, order := range orders {

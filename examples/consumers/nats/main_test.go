@@ -76,6 +76,7 @@ func start(t testing.TB, command func(t testing.TB, port, dir string) func() *ex
 	suite.Must(t, err)
 	return &suite.Broker{
 		Server: s,
+		InHand: 4,
 		Args:   []string{"-url=nats://" + addr, "-ack-wait=15s"},
 		Send: func(t testing.TB, orders []string) {
 			for _, order := range orders {
