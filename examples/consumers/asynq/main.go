@@ -1,8 +1,8 @@
 // Command asynq works off orders that are tasks of asynq, in Redis.
 //
-//	redis-server --port 6379 --save ''     # in another terminal; Debian's will do
-//	go run ./asynq -send=100 -work=1s      # in examples/consumers; then press Ctrl-C
-//	go run ./asynq                         # does the rest
+//	redis-server --save ''               # in another terminal; Debian's will do
+//	go run ./asynq -send=100 -work=1s    # in examples/consumers; then press Ctrl-C
+//	go run ./asynq                       # does the rest
 //
 // After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
 // and removed from Redis, which is waited for if it has gone. Then the server of
@@ -10,8 +10,8 @@
 // of them twice.
 //
 // An order that time runs out for is named, and tried again at once; the status
-// is 1. One that is cut off (a second Ctrl-C, SIGKILL) comes back after one or two
-// minutes. It is done twice if it was finished and not yet removed.
+// is 1. One that is cut off (a second Ctrl-C, SIGKILL) comes back after one or
+// two minutes. It is done twice if it was finished and not yet removed.
 package main
 
 import (
@@ -69,8 +69,9 @@ func main() {
 		IsFailure: func(error) bool { return !q.HasFired() },
 	})
 
-	// Stopped second, when the orders taken are finished. Redis is told of the last
-	// ones only now; if that fails, asynq tries it once more, and no error comes of it.
+	// Stopped second, when the orders taken are finished. What Redis could not be
+	// told of, since it had gone, Shutdown tells it once more, and returns no error:
+	// so Redis has to be there.
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		err := await(ctx, client, *dialTimeout)
 		srv.Shutdown()
@@ -131,8 +132,9 @@ type worker struct {
 }
 
 // handle is called by asynq. Its ctx is done if the task was cancelled, or has
-// taken too long; and, as it is made here, if time runs out for the stop. asynq must
-// not know of the latter: it does not wait for a handler whose ctx is done.
+// taken too long; and, as it is made here, when time for the stop runs out. The
+// BaseContext of asynq is not the place for that: asynq does not wait for a
+// handler whose ctx is done.
 func (w *worker) handle(ctx context.Context, task *asynq.Task) error {
 	w.q.AddGoroutine()
 	defer w.q.DoneGoroutine()

@@ -1,18 +1,19 @@
 // Command kafka works off orders that are records of a Kafka topic, as a member
 // of a consumer group.
 //
-//	go run ./kafka/kfake                   # in another terminal; or a Kafka at 127.0.0.1:9092
-//	go run ./kafka -send=100 -work=1s      # in examples/consumers; then press Ctrl-C
-//	go run ./kafka                         # does the rest
+//	go run ./kafka/kfake                 # in another terminal; or a real Kafka
+//	go run ./kafka -send=100 -work=1s    # in examples/consumers; then press Ctrl-C
+//	go run ./kafka                       # does the rest
 //
 // After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
 // and their offsets committed. Then the group is left, so that its other members
 // need not wait until they miss this one. So every order is done, and none of
 // them twice.
 //
-// An order that time runs out for is named, and the next member does it; the status
-// is 1. So is one that is cut off (a second Ctrl-C, SIGKILL), after
-// -session-timeout. It is done twice if it was finished and not yet committed.
+// An order that time runs out for is named, and the next member does it; the
+// status is 1. One that is cut off (a second Ctrl-C, SIGKILL) is done by the
+// next member after -session-timeout. It is done twice if it was finished and
+// not yet committed.
 package main
 
 import (
@@ -37,7 +38,7 @@ func main() {
 	send := flag.Int("send", 0, "send that `number` of orders first")
 	workers := flag.Int("workers", 4, "`number` of orders that are taken at a time")
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
-	session := flag.Duration("session-timeout", 45*time.Second, "time after which the group misses a member")
+	session := flag.Duration("session-timeout", 45*time.Second, "time until the group misses a member")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	flag.Parse()
 	if flag.NArg() > 0 || *workers < 1 || *dialTimeout <= 0 {
@@ -94,7 +95,8 @@ func begin(ctx context.Context, client *kgo.Client, send int) error {
 	var orders []*kgo.Record
 	for n := range send {
 		order := fmt.Append(nil, "order ", n+1)
-		orders = append(orders, &kgo.Record{Topic: "orders", Key: order, Value: order}) // the key picks the partition
+		// The key picks the partition.
+		orders = append(orders, &kgo.Record{Topic: "orders", Key: order, Value: order})
 	}
 	return client.ProduceSync(ctx, orders...).FirstErr()
 }

@@ -9,9 +9,9 @@
 // every order is done, and none of them twice.
 //
 // An order that time runs out for is named, and given back at once; the status
-// is 1. One that is cut off (a second Ctrl-C, SIGKILL) comes back after -ack-wait.
-// It is done twice if it was finished and not yet acknowledged. So is one that
-// takes longer than -ack-wait, for which no more than the rest of it is left.
+// is 1. One that is cut off (a second Ctrl-C, SIGKILL) comes back after
+// -ack-wait. It is done twice if it was finished and not yet acknowledged. No
+// order may take longer than -ack-wait: it is given to another then.
 package main
 
 import (
@@ -35,7 +35,7 @@ func main() {
 	send := flag.Int("send", 0, "send that `number` of orders first")
 	workers := flag.Int("workers", 4, "`number` of orders that are worked on at a time")
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
-	ackWait := flag.Duration("ack-wait", time.Minute, "time after which the server gives an order to another")
+	ackWait := flag.Duration("ack-wait", time.Minute, "time until an order is given to another")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	flag.Parse()
 	if flag.NArg() > 0 || *workers < 1 || *dialTimeout <= 0 || *ackWait <= 0 {
@@ -84,7 +84,8 @@ func exit(status int, err error) {
 
 // subscribe returns the orders as they come. The stream and its consumer are
 // the server's, and outlive the program.
-func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send int) (jetstream.MessagesContext, error) {
+func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send int) (
+	jetstream.MessagesContext, error) {
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, err
@@ -112,7 +113,8 @@ func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send
 	}
 	// None is fetched before a worker is free: it would have to wait here, and
 	// another program could not have it.
-	return consumer.Messages(jetstream.PullMaxMessages(1), jetstream.WithMessagesErrOnMissingHeartbeat(false))
+	return consumer.Messages(jetstream.PullMaxMessages(1),
+		jetstream.WithMessagesErrOnMissingHeartbeat(false)) // it asks again then
 }
 
 type worker struct {

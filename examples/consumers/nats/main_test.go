@@ -35,8 +35,10 @@ var embedded = process.NewProgram("nats-server", func(args []string) {
 	s.WaitForShutdown()
 })
 
+type commandFunc = func(t testing.TB, port, dir string) func() *exec.Cmd
+
 // servers are the two kinds there are: the newest, and Debian's.
-var servers = map[string]func(t testing.TB, port, dir string) func() *exec.Cmd{
+var servers = map[string]commandFunc{
 	"embedded": func(t testing.TB, port, dir string) func() *exec.Cmd {
 		return func() *exec.Cmd { return embedded.Command(t, port, dir) }
 	},
@@ -59,7 +61,11 @@ func each(t *testing.T, test func(t *testing.T, start func(t testing.TB) *suite.
 	}
 }
 
-func start(t testing.TB, command func(t testing.TB, port, dir string) func() *exec.Cmd) *suite.Broker {
+func with(test func(*testing.T, *suite.Broker)) func(*testing.T, func(testing.TB) *suite.Broker) {
+	return func(t *testing.T, start func(t testing.TB) *suite.Broker) { test(t, start(t)) }
+}
+
+func start(t testing.TB, command commandFunc) *suite.Broker {
 	t.Helper()
 	addr := suite.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
@@ -100,31 +106,19 @@ func start(t testing.TB, command func(t testing.TB, port, dir string) func() *ex
 	}
 }
 
-func TestStops(t *testing.T) {
-	each(t, func(t *testing.T, start func(t testing.TB) *suite.Broker) { suite.TestStops(t, start(t)) })
-}
+func TestStops(t *testing.T) { each(t, with(suite.TestStops)) }
 
-func TestForcedEnd(t *testing.T) {
-	each(t, func(t *testing.T, start func(t testing.TB) *suite.Broker) { suite.TestForcedEnd(t, start(t)) })
-}
+func TestForcedEnd(t *testing.T) { each(t, with(suite.TestForcedEnd)) }
 
-func TestForcedEndAfterWork(t *testing.T) {
-	each(t, func(t *testing.T, start func(t testing.TB) *suite.Broker) { suite.TestForcedEndAfterWork(t, start(t)) })
-}
+func TestForcedEndAfterWork(t *testing.T) { each(t, with(suite.TestForcedEndAfterWork)) }
 
-func TestOutOfTime(t *testing.T) {
-	each(t, func(t *testing.T, start func(t testing.TB) *suite.Broker) { suite.TestOutOfTime(t, start(t)) })
-}
+func TestOutOfTime(t *testing.T) { each(t, with(suite.TestOutOfTime)) }
 
 func TestBackAgain(t *testing.T) { each(t, suite.TestBackAgain) }
 
-func TestLost(t *testing.T) {
-	each(t, func(t *testing.T, start func(t testing.TB) *suite.Broker) { suite.TestLost(t, start(t)) })
-}
+func TestLost(t *testing.T) { each(t, with(suite.TestLost)) }
 
-func TestIdleStop(t *testing.T) {
-	each(t, func(t *testing.T, start func(t testing.TB) *suite.Broker) { suite.TestIdleStop(t, start(t)) })
-}
+func TestIdleStop(t *testing.T) { each(t, with(suite.TestIdleStop)) }
 
 func TestDownAtStart(t *testing.T) {
 	suite.TestDownAtStart(t, func(addr string) string { return "-url=nats://" + addr })

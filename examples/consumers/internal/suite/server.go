@@ -34,7 +34,11 @@ func StartServer(t testing.TB, addr string, command func() *exec.Cmd) *Server {
 // Start starts a server again that was stopped. It listens when Start returns.
 func (s *Server) Start() {
 	s.t.Helper()
-	s.Process = process.StartCommand(s.t, s.command())
+	cmd := s.command()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it may have children
+	p := process.StartCommand(s.t, cmd)
+	s.Process = p
+	s.t.Cleanup(func() { syscall.Kill(-p.Process.Pid, syscall.SIGKILL) })
 	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := net.Dial("tcp", s.addr)
 		if err == nil {
@@ -62,7 +66,7 @@ func (s *Server) Stop() {
 // Kill kills the server. What was sent to it, and it has not read, is lost.
 func (s *Server) Kill() {
 	s.t.Helper()
-	s.Signal(syscall.SIGKILL)
+	syscall.Kill(-s.Process.Process.Pid, syscall.SIGKILL)
 	<-s.Exited()
 }
 

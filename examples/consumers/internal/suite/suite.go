@@ -31,7 +31,7 @@ type Broker struct {
 	Send func(t testing.TB, orders []string)
 
 	// Left returns how many orders the server has, delivered or not, that are
-	// not acknowledged.
+	// not acknowledged. If it is nil, the program is believed.
 	Left func(t testing.TB) int
 
 	// Expire has the server give those that were delivered to a program that is
@@ -59,10 +59,10 @@ type Broker struct {
 type history struct {
 	t      testing.TB
 	b      *Broker
-	mu     sync.Mutex // guards the field below
+	mu     sync.Mutex // guards the two fields below
 	sent   []string
 	runs   []*process.Process
-	forced map[string]bool // what was in hand when a process came to its end
+	forced map[string]bool // what processes had in hand when they ended
 }
 
 func newHistory(t testing.TB, b *Broker) *history {
@@ -85,8 +85,26 @@ func (h *history) send(n int) {
 func (h *history) start(args ...string) *process.Process {
 	h.t.Helper()
 	p := process.Start(h.t, append(slices.Clone(h.b.Args), args...)...)
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.runs = append(h.runs, p)
 	return p
+}
+
+func (h *history) left() int {
+	h.t.Helper()
+	if h.b.Left != nil {
+		return h.b.Left(h.t)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	acknowledged := make(map[string]bool)
+	for _, p := range h.runs {
+		for _, order := range in(p, "acknowledged") {
+			acknowledged[order] = true
+		}
+	}
+	return len(h.sent) - len(acknowledged)
 }
 
 // stop stops the program. It is to end well, with nothing in hand.
@@ -106,6 +124,11 @@ func (h *history) stop(p *process.Process) {
 func (h *history) wantEnd(p *process.Process, status int) {
 	h.t.Helper()
 	p.WantExit(status)
+	h.force(p)
+}
+
+// force has what p had in hand at its end be done again.
+func (h *history) force(p *process.Process) {
 	for _, order := range h.inHand(p) {
 		h.forced[order] = true
 	}
@@ -123,7 +146,7 @@ func (h *history) rest() {
 func (h *history) awaitNone() {
 	h.t.Helper()
 	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		left := h.b.Left(h.t)
+		left := h.left()
 		if left == 0 {
 			return
 		}
@@ -193,7 +216,8 @@ func (h *history) wantAllDone() (twice int) {
 			twice++
 		}
 		if taken[order] > 1 && !h.forced[order] {
-			h.t.Errorf("%s was taken %d times and done %d times; no forced end had it in hand", order, taken[order], done[order])
+			h.t.Errorf("%s was taken %d times and done %d times; no forced end had it in hand",
+				order, taken[order], done[order])
 		}
 		delete(taken, order)
 	}
@@ -212,6 +236,8 @@ func took(p *process.Process, n int) {
 	}
 }
 
+const mayBeDoneAgain = " was finished, but not acknowledged; it may be done again: "
+
 // named reports whether the last lines of p say that of each of the orders.
 func named(p *process.Process, what string, orders []string) bool {
 	_, result, _ := strings.Cut(p.Stderr(), "quit: stopped")
@@ -221,6 +247,21 @@ func named(p *process.Process, what string, orders []string) bool {
 		}
 	}
 	return len(orders) > 0
+}
+
+// wantNamed wants p to have named what it had finished and could not acknowledge,
+// and not to have failed if that was before the stop.
+func (h *history) wantNamed(p *process.Process) {
+	h.t.Helper()
+	_, result, _ := strings.Cut(p.Stderr(), "quit: stopped")
+	if failed := strings.Contains(result, "not acknowledged"); failed == p.ProcessState.Success() {
+		h.t.Errorf("%v, want status 1 only if an order is named", p.ProcessState)
+	}
+	for _, order := range h.inHand(p) {
+		if !strings.Contains(p.Stderr(), order+mayBeDoneAgain) {
+			h.t.Errorf("%s was in hand, and is not named", order)
+		}
+	}
 }
 
 // TestStops stops the program by SIGTERM, again and again, while orders come in
@@ -238,8 +279,8 @@ func TestStops(t *testing.T, b *Broker) {
 			select {
 			case <-end:
 				return
-			case <-time.After(time.Millisecond):
-				if h.b.Left(t) < 100 {
+			case <-time.After(5 * time.Millisecond):
+				if h.left() < 100 {
 					h.send(10)
 				}
 			}
@@ -289,19 +330,22 @@ func TestForcedEnd(t *testing.T, b *Broker) {
 // the server does not answer: these, and no others, are done twice.
 func TestForcedEndAfterWork(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
-	h.send(3 * b.InHand)
-	p := h.start("-work=2s")
-	took(p, b.InHand)
-	b.Pause()
-	for range b.InHand {
-		p.Line("finished ")
-	}
-	p.Signal(os.Interrupt)
-	p.AwaitFired()
-	p.InterruptAgain()
-	h.wantEnd(p, 130)
-	b.Kill()
-	b.Start()
+	process.Patiently(t, 3*time.Second, func(work time.Duration) bool {
+		h.send(3 * b.InHand)
+		p := h.start(fmt.Sprint("-work=", work))
+		took(p, b.InHand)
+		b.Pause()
+		for range b.InHand {
+			p.Line("finished ")
+		}
+		p.Signal(os.Interrupt)
+		p.AwaitFired()
+		p.InterruptAgain()
+		h.wantEnd(p, 130)
+		b.Kill()
+		b.Start()
+		return len(in(p, "acknowledged")) == 0 // the server was quick enough to stand still
+	})
 	if b.Expire != nil {
 		b.Expire(t)
 	}
@@ -317,7 +361,8 @@ func TestOutOfTime(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
 	var p *process.Process
-	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool { // of which they have a tenth to say so
+	// They have a tenth of the time to say so.
+	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool {
 		p = h.start("-work=10h", fmt.Sprint("-timeout=", timeout))
 		took(p, b.InHand)
 		p.Signal(syscall.SIGTERM)
@@ -342,11 +387,6 @@ func TestBackAgain(t *testing.T, start func(t testing.TB) *Broker) {
 			p := h.start("-work=100ms", "-timeout=1m")
 			took(p, 2*b.InHand)
 			b.Stop()
-			if b.AckLost {
-				for _, order := range h.sent { // whatever it has in hand
-					h.forced[order] = true
-				}
-			}
 			if stopping {
 				p.Signal(syscall.SIGTERM)
 				p.AwaitFired()
@@ -356,11 +396,13 @@ func TestBackAgain(t *testing.T, start func(t testing.TB) *Broker) {
 				h.awaitNone()
 				p.Signal(syscall.SIGTERM)
 			}
-			status := 0
-			if stopping && b.AckLost {
-				status = 1
+			if b.AckLost {
+				<-p.Exited()
+				h.force(p)
+				h.wantNamed(p)
+			} else {
+				h.wantEnd(p, 0)
 			}
-			h.wantEnd(p, status)
 			h.rest()
 			h.wantAllDone()
 		})
@@ -373,18 +415,27 @@ func TestBackAgain(t *testing.T, start func(t testing.TB) *Broker) {
 func TestLost(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
-	var p *process.Process
 	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
-		p = h.start("-work=1s", "-dial-timeout=1s", fmt.Sprint("-timeout=", timeout))
+		p := h.start(fmt.Sprint("-work=", timeout/4), "-dial-timeout=1s", fmt.Sprint("-timeout=", timeout))
 		took(p, b.InHand)
-		b.Stop()
-		p.Signal(syscall.SIGTERM)
-		h.wantEnd(p, 1)
+		if b.AckLost { // before the work is finished, or the program knows better
+			p.Signal(syscall.SIGTERM)
+			p.AwaitFired()
+			b.Kill()
+		} else {
+			b.Stop()
+			p.Signal(syscall.SIGTERM)
+		}
+		<-p.Exited()
+		h.force(p)
 		b.Start()
+		if p.ProcessState.ExitCode() != 1 {
+			return false
+		}
 		if b.AckUnseen {
 			return strings.Contains(p.Stderr(), "what was finished last may be done again: ")
 		}
-		return named(p, " was finished, but not acknowledged; it may be done again: ", h.inHand(p))
+		return named(p, mayBeDoneAgain, h.inHand(p))
 	})
 	if b.Expire != nil {
 		b.Expire(t)
