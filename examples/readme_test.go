@@ -25,7 +25,7 @@ func TestTable(t *testing.T) {
 	}
 
 	var programs []string
-	for _, pattern := range []string{"*/main.go", "frameworks/*/main.go"} {
+	for _, pattern := range []string{"*/main.go", "frameworks/*/main.go", "consumers/*/main.go"} {
 		mains, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,183 @@
+// Command rabbitmq works off orders that are in a queue of RabbitMQ.
+//
+//	rabbitmq-server                         # in another terminal; Debian's will do
+//	go run ./rabbitmq -send=100 -work=1s    # in examples/consumers; then press Ctrl-C
+//	go run ./rabbitmq                       # does the rest
+//
+// After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
+// and acknowledged: the server confirms it. Then the connections are closed. So
+// every order is done, and none of them twice.
+//
+// An order that time runs out for is named, and given back by the end of the
+// connection; the status is 1. So is one that is cut off (a second Ctrl-C,
+// SIGKILL). It is done twice if it was finished and not yet acknowledged. So is
+// one whose connection breaks, for nothing else can acknowledge it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func main() {
+	q := quit.GetQuitEvent()
+	addr := flag.String("url", "amqp://guest:guest@127.0.0.1:5672/", "`URL` of the server")
+	queue := flag.String("queue", "orders", "`name` of the queue")
+	dialTimeout := flag.Duration("dial-timeout", 5*time.Second, "time to wait for the server")
+	send := flag.Int("send", 0, "send that `number` of orders first")
+	workers := flag.Int("workers", 4, "`number` of orders that are worked on at a time")
+	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
+	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
+	flag.Parse()
+	server, err := url.Parse(*addr)
+	if err != nil || flag.NArg() > 0 || *workers < 1 || *dialTimeout <= 0 {
+		exit(2, errors.New("want a URL, no arguments, and a worker and some time at least"))
+	}
+	q.NotifySignal() // a signal while it starts stops it too
+
+	dial := func() (*amqp.Connection, error) {
+		return amqp.DialConfig(*addr, amqp.Config{Dial: amqp.DefaultDial(*dialTimeout)})
+	}
+	if err := prepare(dial, *queue, *send); err != nil {
+		exit(1, fmt.Errorf("no RabbitMQ at %s: %w", server.Redacted(), err))
+	}
+
+	// Each has a connection of its own, which it closes when it has finished: so
+	// there is no closer.
+	for range *workers {
+		w := &worker{q: q, dial: dial, queue: *queue, work: *work}
+		q.Go(w.run, quit.Name("worker"))
+	}
+	fmt.Println("waiting for orders")
+
+	if err := q.WaitSignal(); err != nil {
+		exit(1, err)
+	}
+}
+
+func exit(status int, err error) {
+	fmt.Fprintln(os.Stderr, "rabbitmq:", err)
+	os.Exit(status)
+}
+
+// prepare creates the queue, which outlives the program.
+func prepare(dial func() (*amqp.Connection, error), queue string, send int) error {
+	conn, err := dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		return err
+	}
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, nil); err != nil {
+		return err
+	}
+	for n := range send {
+		order := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: fmt.Append(nil, "order ", n+1)}
+		if err := ch.Publish("", queue, false, false, order); err != nil {
+			return err
+		}
+	}
+	return ch.Close() // returns when the server has all of them
+}
+
+type worker struct {
+	q     *quit.QuitEvent
+	dial  func() (*amqp.Connection, error)
+	queue string
+	work  time.Duration
+}
+
+// run works until ctx is done, which the signal does. When its connection breaks,
+// it goes on with another.
+func (w *worker) run(ctx context.Context) error {
+	for {
+		err := w.consume(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		slog.Warn("connecting again in a second", "err", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (w *worker) consume(ctx context.Context) error {
+	conn, err := w.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close() // what is not acknowledged goes back into the queue
+	ch, err := conn.Channel()
+	if err != nil {
+		return err
+	}
+	// No order is sent before the last one is acknowledged: it would have to wait
+	// here, and another program could not have it.
+	if err := ch.Qos(1, 0, false); err != nil {
+		return err
+	}
+	if err := ch.Tx(); err != nil { // an Ack alone is not confirmed
+		return err
+	}
+	orders, err := ch.Consume(w.queue, "", false, false, false, false, nil)
+	if err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		select {
+		case order, ok := <-orders:
+			if !ok {
+				return errors.New("the connection broke")
+			}
+			if err := w.handle(w.q.WorkContext(), ch, order); err != nil {
+				if ctx.Err() != nil {
+					w.q.Fail(err) // WaitSignal returns it
+				}
+				return err
+			}
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// handle has a ctx that lives on when the signal comes, until time runs out.
+func (w *worker) handle(ctx context.Context, ch *amqp.Channel, d amqp.Delivery) error {
+	order := string(d.Body)
+	fmt.Println("took", order)
+	if err := w.do(ctx); err != nil {
+		return fmt.Errorf("%s was not finished: %w", order, err)
+	}
+	fmt.Println("finished", order)
+	if err := errors.Join(d.Ack(false), ch.TxCommit()); err != nil {
+		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w", order, err)
+	}
+	fmt.Println("acknowledged", order)
+	return nil
+}
+
+// do stands for all that takes its time.
+func (w *worker) do(ctx context.Context) error {
+	select {
+	case <-time.After(w.work):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
