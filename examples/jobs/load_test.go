@@ -95,7 +95,7 @@ func (l *load) await(n, status int) {
 func (l *load) client(random *rand.Rand) {
 	var conn net.Conn
 	var r *bufio.Reader
-	var idle time.Time // since when
+	var last time.Time // when it was made or used: it cannot be idle from before that
 	defer func() {
 		if conn != nil {
 			conn.Close()
@@ -112,7 +112,7 @@ func (l *load) client(random *rand.Rand) {
 			addr := l.addr
 			l.mu.Unlock()
 			var err error
-			idle = time.Now()
+			last = time.Now()
 			if conn, err = net.Dial("tcp", addr); err != nil {
 				conn = nil
 				l.mu.Lock()
@@ -130,10 +130,12 @@ func (l *load) client(random *rand.Rand) {
 			method, path, body = "GET", fmt.Sprint("/jobs/", job), ""
 		}
 		trace := fmt.Sprintf("%016x%016x", random.Uint64(), random.Uint64()|1)
+		sent := time.Now()
 		_, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\n"+
 			"Traceparent: 00-%s-%016x-01\r\nContent-Length: %d\r\n\r\n%s",
 			method, path, trace, random.Uint64()|1, len(body), body)
-		late := time.Since(idle) > lateAfter
+		gap := time.Since(last)
+		last = sent
 		var resp *http.Response
 		var content []byte
 		if err == nil {
@@ -141,7 +143,6 @@ func (l *load) client(random *rand.Rand) {
 				content, err = io.ReadAll(resp.Body)
 			}
 		}
-		idle = time.Now()
 
 		if err != nil || resp.Close {
 			conn.Close()
@@ -149,11 +150,11 @@ func (l *load) client(random *rand.Rand) {
 		}
 		l.mu.Lock()
 		switch {
-		case err != nil && late:
+		case err != nil && gap > lateAfter:
 			l.late++
 		case err != nil:
 			if l.broken++; !l.killed {
-				l.t.Errorf("%s %s: no answer: %v", method, path, err)
+				l.t.Errorf("%s %s, %v after the last one: no answer: %v", method, path, gap, err)
 			}
 		default:
 			a := response{status: resp.StatusCode, trace: trace}
