@@ -1,0 +1,88 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// telemetry has metrics for Prometheus, which asks for them. What happens after
+// it has asked for the last time it never hears of. So there is a collector too,
+// which gets traces and metrics by OTLP, if OTEL_EXPORTER_OTLP_ENDPOINT or one
+// of its relatives says where it is.
+type telemetry struct {
+	traces  *sdktrace.TracerProvider
+	metrics *sdkmetric.MeterProvider
+}
+
+func startTelemetry(ctx context.Context) (*telemetry, error) {
+	// A collector that is down is no reason not to work.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		slog.Warn("telemetry", "err", err)
+	}))
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+
+	who, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithService(),
+		resource.WithAttributes(attribute.String("service.name", "jobs")), resource.WithFromEnv())
+	if err != nil {
+		return nil, err
+	}
+	toPrometheus, err := prometheus.New()
+	if err != nil {
+		return nil, err
+	}
+	traceOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(who)}
+	metricOptions := []sdkmetric.Option{sdkmetric.WithResource(who),
+		sdkmetric.WithReader(toPrometheus)}
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" {
+		spans, err := otlptracehttp.New(ctx)
+		if err != nil {
+			return nil, err
+		}
+		metrics, err := otlpmetrichttp.New(ctx)
+		if err != nil {
+			return nil, err
+		}
+		// A span that finds the queue full is dropped. By default that has room for
+		// 2048, which a burst of requests fills.
+		traceOptions = append(traceOptions,
+			sdktrace.WithBatcher(spans, sdktrace.WithMaxQueueSize(1<<15)))
+		metricOptions = append(metricOptions,
+			sdkmetric.WithReader(sdkmetric.NewPeriodicReader(metrics)))
+	}
+	t := &telemetry{
+		traces:  sdktrace.NewTracerProvider(traceOptions...),
+		metrics: sdkmetric.NewMeterProvider(metricOptions...),
+	}
+	otel.SetTracerProvider(t.traces)
+	otel.SetMeterProvider(t.metrics)
+	return t, nil
+}
+
+// Shutdown sends what has not been sent yet. ForceFlush comes first, since
+// Shutdown alone sends the spans too, but does not return the error of that.
+func (t *telemetry) Shutdown(ctx context.Context) error {
+	return errors.Join(
+		lost("spans", cmp.Or(t.traces.ForceFlush(ctx), t.traces.Shutdown(ctx))),
+		lost("metrics", t.metrics.Shutdown(ctx)))
+}
+
+func lost(what string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s may be lost: %w", what, err)
+	}
+	return err
+}
