@@ -99,7 +99,10 @@ func (s source) reaches(from, to string, seen map[string]bool) bool {
 func codeCell(code string) string {
 	var lines []string
 	for line := range strings.Lines(code) {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "return ")
+		line = strings.TrimSpace(line)
+		if len(lines) == 0 {
+			line = strings.TrimPrefix(line, "return ")
+		}
 		if line != "" {
 			lines = append(lines, "`"+strings.ReplaceAll(line, "|", `\|`)+"`")
 		}
