@@ -143,7 +143,8 @@ func TestStatusBaseContext(t *testing.T) {
 		srv.Addr = "127.0.0.1:0"
 		srv.BaseContext = func(ln net.Listener) context.Context {
 			calls.Add(1)
-			return context.WithValue(context.Background(), calls.Load(), ln.(*net.TCPListener))
+			type key struct{}
+			return context.WithValue(context.Background(), key{}, ln.(*net.TCPListener))
 		}
 		var addr net.Addr
 		if ours {
