@@ -1692,6 +1692,23 @@ func TestStopShortOfTime(t *testing.T) {
 	})
 }
 
+// closable is a listener that may be closed while a test connects to it.
+type closable struct {
+	pipes
+	closed chan struct{}
+}
+
+func (l closable) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.pipes:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l closable) Close() error { close(l.closed); return nil }
+
 // TestStopOtherListener has a listener that nobody can ask what is pending. If
 // connections came lately, it is accepted from for a moment more.
 func TestStopOtherListener(t *testing.T) {
@@ -1705,7 +1722,8 @@ func TestStopOtherListener(t *testing.T) {
 		age    time.Duration
 		accept bool
 	}) {
-		q, ln := servePipes(answered)
+		q, ln := quietEvent(), closable{make(pipes), make(chan struct{})}
+		quithttp.Serve(q, quietServer(answered), ln)
 		first := ln.dial(t)
 		first.ask(false)
 		first.Close()
@@ -1713,17 +1731,14 @@ func TestStopOtherListener(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- q.Shutdown(context.Background()) }()
 		synctest.Wait()
+		client, server := net.Pipe()
 		accepted := false
-		func() {
-			defer func() { recover() }() // the listener may be closed
-			client, server := net.Pipe()
-			select {
-			case ln <- server:
-				accepted = true
-				newWire(t, client).ask(true)
-			case <-time.After(time.Second):
-			}
-		}()
+		select {
+		case <-ln.closed:
+		case ln.pipes <- server:
+			accepted = true
+			newWire(t, client).ask(true)
+		}
 		if accepted != test.accept {
 			t.Errorf("another connection is accepted: %v, want %v", accepted, test.accept)
 		}
