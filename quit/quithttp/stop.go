@@ -391,14 +391,19 @@ func (s *stop) settle(ctx context.Context) {
 		select {
 		case <-s.changed:
 		case <-ctx.Done():
-			s.all(func(c *conn) {
-				if !c.http2.Load() {
-					s.end(c)
-				}
-			})
+			s.endAll()
+			time.AfterFunc(unsure, s.endAll) // those on which net/http has set another deadline
 			return
 		}
 	}
+}
+
+func (s *stop) endAll() {
+	s.all(func(c *conn) {
+		if !c.http2.Load() {
+			s.end(c)
+		}
+	})
 }
 
 func (s *stop) waits() bool {

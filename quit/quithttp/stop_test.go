@@ -123,11 +123,22 @@ func stopTakes(t *testing.T, q *quit.QuitEvent, want time.Duration) {
 	}
 }
 
+// inBubble is synctest.Test for tests of HTTP/2 too. In Go 1.25 that has
+// channels in a sync.Pool, which must not come into a bubble, nor out of one: of
+// what is in there, nothing is left after two collections.
+func inBubble(t *testing.T, f func(*testing.T)) {
+	t.Helper()
+	collect := func() { runtime.GC(); runtime.GC() }
+	collect()
+	defer collect()
+	synctest.Test(t, f)
+}
+
 // bubble runs each test in a bubble of its own.
 func bubble[T any](t *testing.T, tests map[string]T, f func(*testing.T, T)) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { f(t, test) })
+			inBubble(t, func(t *testing.T) { f(t, test) })
 		})
 	}
 }
@@ -261,7 +272,7 @@ func TestStopTakes(t *testing.T) {
 
 // TestStopWithoutDeadline has nothing that bounds the stop but the linger.
 func TestStopWithoutDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered)
 		q.Timeout = -1
 		w := ln.dial(t)
@@ -422,7 +433,7 @@ func TestStopBusy(t *testing.T) {
 	for _, pipelined := range []bool{false, true} {
 		for _, takes := range []time.Duration{linger / 2, 2 * linger, 10 * time.Second} {
 			t.Run(fmt.Sprintf("pipelined %v, takes %v", pipelined, takes), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
 					var once sync.Once
 					q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						once.Do(func() { time.Sleep(takes) })
@@ -548,7 +559,7 @@ type uncomparable struct {
 // request is awaited all the same.
 func TestStopUncomparable(t *testing.T) {
 	for _, wait := range []time.Duration{0, linger} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				time.Sleep(10 * time.Second)
 				if r.Context().Err() != nil {
@@ -574,7 +585,7 @@ func TestStopUncomparable(t *testing.T) {
 // TestStopSlowloris has many clients that send a byte now and then, and never a
 // whole request: they have the time of the linger.
 func TestStopSlowloris(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered)
 		var clients sync.WaitGroup
 		for range 1000 {
@@ -599,7 +610,7 @@ func TestStopSlowloris(t *testing.T) {
 // close, and is awaited by the drain alone.
 func TestStopHijack(t *testing.T) {
 	for _, refused := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Upgrade") == "" || refused {
@@ -654,7 +665,7 @@ func TestStopHijack(t *testing.T) {
 // hijacked.
 func TestStopAbort(t *testing.T) {
 	for _, hijacks := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if hijacks {
 					conn, _, _ := http.NewResponseController(w).Hijack()
@@ -781,7 +792,7 @@ func (l firingListener) Addr() net.Addr { l.fire(); return l.Listener.Addr() }
 // It is served then or not, and the stop takes no time. The server is as it
 // was.
 func TestServeFiredMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q := quietEvent()
 		var fire sync.Once
 		var took time.Duration
@@ -810,7 +821,7 @@ func TestServeFiredMeanwhile(t *testing.T) {
 
 // TestServeSetsFields has a program look at its server after Serve.
 func TestServeSetsFields(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q := quietEvent()
 		srv := quietServer(nil)
 		quithttp.Serve(q, srv, make(pipes))
@@ -823,7 +834,7 @@ func TestServeSetsFields(t *testing.T) {
 
 // TestServeDefaultMux serves what is registered with net/http itself.
 func TestServeDefaultMux(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		defer func(old *http.ServeMux) { http.DefaultServeMux = old }(http.DefaultServeMux)
 		http.DefaultServeMux = http.NewServeMux()
 		http.Handle("/of-a-test", answered)
@@ -859,7 +870,7 @@ func TestServeClosedByProgram(t *testing.T) {
 
 // TestServeListenerClosedByProgram is a failure, as with net/http.
 func TestServeListenerClosedByProgram(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), nil}
 		quithttp.Serve(q, quietServer(answered), ln)
 		ln.Close()
@@ -873,7 +884,7 @@ func TestServeListenerClosedByProgram(t *testing.T) {
 // TestOnShutdownOnce has a hook that can run once only, and a request that
 // outlives its share.
 func TestOnShutdownOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
 		q.Timeout = 10 * time.Second
 		release, hook := make(chan struct{}), make(chan struct{})
@@ -893,7 +904,7 @@ func TestOnShutdownOnce(t *testing.T) {
 // TestAfterDrainServes has an admin server: it answers while goroutines are
 // drained, which do not include its own, and is stopped then.
 func TestAfterDrainServes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered, quit.AfterDrain(), quit.Name("admin"))
 		synctest.Wait()
 		if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 2 || r.Steps[1].Name != "admin" || r.Steps[1].Phase != quit.PhaseAfterDrain {
@@ -982,7 +993,7 @@ func TestServeFailures(t *testing.T) {
 // as by net/http, with the listener that it gave.
 func TestServeCallsHooks(t *testing.T) {
 	for _, stops := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			type key string
 			q, ln := quietEvent(), make(pipes)
 			var states []http.ConnState
@@ -1036,7 +1047,7 @@ func TestServeCallsHooks(t *testing.T) {
 
 // TestServeNilConnContext is for net/http to complain of.
 func TestServeNilConnContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
 		srv := quietServer(answered)
 		srv.ConnContext = func(context.Context, net.Conn) context.Context { return nil }
@@ -1053,7 +1064,7 @@ func TestServeNilConnContext(t *testing.T) {
 // TestTimeUpBeforeStacks wants requests to be told that their time is up before
 // stacks are taken, which can take long.
 func TestTimeUpBeforeStacks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var told atomic.Int64
 		looks := stacks.Looks()
 		release := make(chan struct{})
@@ -1084,7 +1095,7 @@ func TestTimeUpBeforeStacks(t *testing.T) {
 // That of a hijacked connection lives on, until the end of the drain.
 func TestHijackedOutlivesRequests(t *testing.T) {
 	for _, own := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			q.Timeout = 20 * time.Second
 			slow, hijacked := make(chan time.Time, 1), make(chan time.Time, 3)
@@ -1151,7 +1162,7 @@ func (p *parent) Value(any) any { return nil } // or it would be seen through
 
 // TestContextsEnd wants no context to outlive its connection.
 func TestContextsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		own, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		p := &parent{Context: own}
@@ -1191,7 +1202,7 @@ func TestContextsEnd(t *testing.T) {
 // TestStopHTTP2Endless has a stream of HTTP/2 that is open for ever: its
 // request is told, and then the connection is closed.
 func TestStopHTTP2Endless(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		h2c := new(http.Protocols)
 		h2c.SetUnencryptedHTTP2(true)
 		q, ln := quietEvent(), make(pipes)
@@ -1228,7 +1239,7 @@ func TestStopHTTP2Endless(t *testing.T) {
 // TestStopHTTP2Tells has a connection of HTTP/2 that is used now and then: the
 // answer to the next request tells its client, and Shutdown comes after that.
 func TestStopHTTP2Tells(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		h2c := new(http.Protocols)
 		h2c.SetUnencryptedHTTP2(true)
 		q, ln := quietEvent(), make(pipes)
@@ -1260,7 +1271,7 @@ func TestStopHTTP2Tells(t *testing.T) {
 // takes longer than the linger: the request is answered.
 func TestStopHTTP2(t *testing.T) {
 	for _, busy := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			h2c := new(http.Protocols)
 			h2c.SetUnencryptedHTTP2(true)
 			q, ln := quietEvent(), make(pipes)
@@ -1358,7 +1369,7 @@ func TestStopHandshakes(t *testing.T) {
 // was ended: the time to read its body is as without a stop.
 func TestStopKeepsReadTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 10 * time.Second} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			var took time.Duration
 			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -1436,7 +1447,7 @@ func TestServeForgetsConnections(t *testing.T) {
 // TestStopNotTold has a handler that takes the header back by which its client
 // would be told: then the connection has another request, and that is answered.
 func TestStopNotTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
 		var n int
 		srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -1475,7 +1486,7 @@ func TestStopCallsHooks(t *testing.T) {
 	h2c := new(http.Protocols)
 	h2c.SetUnencryptedHTTP2(true)
 	for _, http2 := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			hook := make(chan struct{})
 			var hooked time.Time
@@ -1535,7 +1546,7 @@ func wantAnswered(t *testing.T, client *http.Client, url string) {
 // TestStopHTTP2Idle has an idle connection of HTTP/2 beside one that lingers:
 // it can be used until it is told to end.
 func TestStopHTTP2Idle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		both, h2c := new(http.Protocols), new(http.Protocols)
 		both.SetHTTP1(true)
 		both.SetUnencryptedHTTP2(true)
@@ -1564,7 +1575,7 @@ func TestStopHTTP2Idle(t *testing.T) {
 // TestStopSlowReader has a client that is slow to take an answer whose handler
 // has returned before the stop: it gets the end of it, and can go on.
 func TestStopSlowReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Context().Err() != nil {
 				t.Error("the context of the request is cancelled")
@@ -1585,7 +1596,7 @@ func TestStopSlowReader(t *testing.T) {
 		stopTakes(t, q, 10*time.Second)
 		client.Wait()
 	})
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered)
 		w := ln.dial(t)
 		w.send(getSlash)
@@ -1606,7 +1617,7 @@ func TestStopSlowReader(t *testing.T) {
 // Its client is told before the connection ends.
 func TestStopHTTP2Unused(t *testing.T) {
 	for _, idle := range []time.Duration{0, time.Minute} {
-		synctest.Test(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			both := new(http.Protocols)
 			both.SetHTTP1(true)
 			both.SetUnencryptedHTTP2(true)
@@ -1649,7 +1660,7 @@ func TestStopShortOfTime(t *testing.T) {
 	both.SetHTTP1(true)
 	both.SetUnencryptedHTTP2(true)
 	h2c.SetUnencryptedHTTP2(true)
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
 		srv := quietServer(answered)
 		srv.Protocols = both
@@ -1674,8 +1685,9 @@ func TestStopShortOfTime(t *testing.T) {
 			start := time.Now()
 			time.Sleep(time.Millisecond)
 			idle.wantEnd()
-			silent.wantEnd()                                      // for which Shutdown would wait
-			if ended := time.Since(start); ended != time.Second { // an eighth of the share
+			silent.wantEnd() // for which Shutdown would wait
+			// An eighth of the share. Go 1.25 sets another deadline on what is new.
+			if ended := time.Since(start); ended < time.Second || ended > time.Second+50*time.Millisecond {
 				t.Errorf("what is idle was ended after %v, want 1s", ended)
 			}
 			time.Sleep(time.Second)
