@@ -86,6 +86,6 @@
 // goroutine, without passing its context on, waits until its share is over; so
 // does a goroutine that is counted and waits for the drain. [net/http.Server]
 // does not wait for hijacked connections, such as WebSockets: count them, as
-// Track of package quithttp does. Its Shutdown breaks connections; the stop of a
-// server of quithttp does not.
+// Track of package quithttp does. Its Shutdown breaks connections; the stop of
+// a server of quithttp does not.
 package quit

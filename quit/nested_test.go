@@ -242,8 +242,8 @@ func TestFailureInRing(t *testing.T) {
 }
 
 // TestFailureOfMany has goroutines of many children fail at once, while
-// children are registered and taken out. One failure fires the parent, and is in
-// its result even if the child is taken out after that; so are those of all
+// children are registered and taken out. One failure fires the parent, and is
+// in its result even if the child is taken out after that; so are those of all
 // that are there at the end.
 func TestFailureOfMany(t *testing.T) {
 	q := quietEvent()

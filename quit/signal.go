@@ -24,8 +24,8 @@ func (e *SignalError) Error() string { return fmt.Sprintf("quit: received signal
 // Is reports whether target is [context.Canceled].
 func (e *SignalError) Is(target error) bool { return target == context.Canceled }
 
-// isSignal reports whether err is a signal, perhaps wrapped, and nothing else: not
-// one of several errors.
+// isSignal reports whether err is a signal, perhaps wrapped, and nothing else:
+// not one of several errors.
 func isSignal(err error) bool {
 	for range mostWrapped {
 		if _, ok := err.(*SignalError); ok {
@@ -40,9 +40,9 @@ func isSignal(err error) bool {
 	return false
 }
 
-// ExitCode returns 128 + the signal's number, the status with which shells report
-// a process that a signal ended: 130 for an interrupt, 143 for SIGTERM. It returns 1
-// for a signal without a number, as on Plan 9.
+// ExitCode returns 128 + the signal's number, the status with which shells
+// report a process that a signal ended: 130 for an interrupt, 143 for SIGTERM.
+// It returns 1 for a signal without a number, as on Plan 9.
 func (e *SignalError) ExitCode() int {
 	if n, ok := signalNumber(e.Signal); ok {
 		return 128 + n
@@ -78,13 +78,13 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 }
 
 // WaitSignal is NotifySignal, the wait for the fire, by a signal or anything
-// else, and then [QuitEvent.Shutdown] with q.Timeout, whose result it returns. It
-// never ends the process itself, but for the second interrupt; main returns
+// else, and then [QuitEvent.Shutdown] with q.Timeout, whose result it returns.
+// It never ends the process itself, but for the second interrupt; main returns
 // after it.
 //
-// If a signal came, signals stay handled when WaitSignal has returned, so one more
-// SIGTERM does not end main before its last line. Otherwise what was before is
-// restored. Several callers get the same result, even after the end.
+// If a signal came, signals stay handled when WaitSignal has returned, so one
+// more SIGTERM does not end main before its last line. Otherwise what was
+// before is restored. Several callers get the same result, even after the end.
 func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 	if q.ended.HasFired() {
 		return q.sched.err
@@ -195,10 +195,11 @@ func (q *QuitEvent) handleable(sigs []os.Signal) []os.Signal {
 	return list
 }
 
-// exists reports whether os/signal can deliver s: whether it has the type of the
-// system's signals, and a number, where they are numbers, that it knows. The
-// others are no harm to signal.Notify, but a signal.Stop of them alone waits
-// for ever in a process that has handled no other one (go.dev/issue/77076).
+// exists reports whether os/signal can deliver s: whether it has the type of
+// the system's signals, and a number, where they are numbers, that it knows.
+// The others are no harm to signal.Notify, but a signal.Stop of them alone
+// waits for ever in a process that has handled no other one
+// (go.dev/issue/77076).
 func exists(s os.Signal) bool {
 	if reflect.TypeOf(s) != reflect.TypeOf(os.Interrupt) { // as nil's is
 		return false

@@ -35,8 +35,8 @@ func newClient(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// conn is a connection to the program: a Transport may leave one that it could keep, and
-// dial another.
+// conn is a connection to the program: a Transport may leave one that it could
+// keep, and dial another.
 type conn struct {
 	net.Conn
 	r *bufio.Reader
@@ -112,7 +112,8 @@ func wantText(t *testing.T, what, text string, wants ...string) {
 	}
 }
 
-// wantStopped waits for the end, and wants that all tickers had said that they stop.
+// wantStopped waits for the end, and wants that all tickers had said that they
+// stop.
 func wantStopped(t *testing.T, p *process.Process, n int) {
 	t.Helper()
 	p.WantExit(0)
@@ -204,7 +205,8 @@ func TestStuckServiceStoppedAlone(t *testing.T) {
 			t.Errorf("POST /service/stop = %d, want 500", status)
 		}
 		wantText(t, "POST /service/stop", report, "1 goroutine of stuck:")
-		// The time that the stop has counts from the call, and the report from what comes next.
+		// The time that the stop has counts from the call, and the report from
+		// what comes next.
 		_, rest, _ := strings.Cut(report, " of ")
 		of, _, _ := strings.Cut(rest, ", cause: ")
 		if got, err := time.ParseDuration(of); err != nil || got > timeout/2 || got < timeout/4 {
@@ -230,7 +232,8 @@ func TestStuckServiceStoppedWithTheProgram(t *testing.T) {
 	})
 }
 
-// stuckAlone reports whether all but one goroutine of the service ended in time.
+// stuckAlone reports whether all but one goroutine of the service ended in
+// time.
 func stuckAlone(p *process.Process) bool {
 	return strings.Contains(p.Stderr(), "context: quit: service (context/main.go:") && strings.Contains(p.Stderr(), "drain: 1 goroutine left") &&
 		strings.Contains(p.Stdout(), "\nticker 3: stop\n") && strings.Contains(p.Stdout(), "\nservice ticker 3: stop\n")
@@ -374,7 +377,8 @@ func TestClientThatIsSlowToSend(t *testing.T) {
 	wantAnswer()
 }
 
-// A client that sends and never reads does not hold up the stop for longer than it may take.
+// A client that sends and never reads does not hold up the stop for longer than
+// it may take.
 func TestClientThatNeverReads(t *testing.T) {
 	t.Parallel()
 	process.Patiently(t, 4*time.Second, func(timeout time.Duration) bool { // of which a tenth is left for all others to end

@@ -1,19 +1,21 @@
-// Command hook is a program in which another framework owns the signals, and calls
-// the hooks that it has. One of these is [quit.QuitEvent.GracefulStop]; and main waits for
-// the end with [quit.QuitEvent.Shutdown], since hooks are often not awaited.
+// Command hook is a program in which another framework owns the signals, and
+// calls the hooks that it has. One of these is [quit.QuitEvent.GracefulStop];
+// and main waits for the end with [quit.QuitEvent.Shutdown], since hooks are
+// often not awaited.
 //
 //	go run ./examples/hook
 //	curl 'localhost:8080/work?d=5s'    # press Ctrl-C now: this is still answered
 //	curl -s localhost:8080/stream | wc # or now: this never ends, is cut off after 20 of the 25 seconds, and named
 //
-// What a signal does is up to the framework. This one gives the signals back at the first,
-// so a second Ctrl-C, or SIGTERM, ends the process at once: with no report, and what is not
-// closed yet stays so. Beside a framework that does not mind, [quit.QuitEvent.NotifySignal]
-// would do better.
+// What a signal does is up to the framework. This one gives the signals back at
+// the first, so a second Ctrl-C, or SIGTERM, ends the process at once: with no
+// report, and what is not closed yet stays so. Beside a framework that does not
+// mind, [quit.QuitEvent.NotifySignal] would do better.
 //
-// The server is the framework's too, which stops it with [http.Server.Shutdown]. That
-// answers the requests in flight, but breaks a connection on which one is just coming.
-// [quithttp.Serve] would not, where the framework lets the program serve.
+// The server is the framework's too, which stops it with
+// [http.Server.Shutdown]. That answers the requests in flight, but breaks a
+// connection on which one is just coming. [quithttp.Serve] would not, where the
+// framework lets the program serve.
 package main
 
 import (
@@ -46,7 +48,8 @@ func main() {
 		exit(2, fmt.Errorf("-timeout must be more than 0, not %v", q.Timeout))
 	}
 
-	// AfterDrain, since requests in flight use it: the hook below is called while they run.
+	// AfterDrain, since requests in flight use it: the hook below is called
+	// while they run.
 	s := &store{saving: *saving}
 	q.RegisterCloser(s, quit.AfterDrain())
 	q.RegisterStopFunc(func() { fmt.Println("left the cluster") }, quit.Name("cluster"))
@@ -62,9 +65,9 @@ func main() {
 		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	}
 
-	// Either hook would do. The server's is called as soon as the server shuts down, the
-	// framework's once that is over. Who comes first starts the stop, and the others wait
-	// for it: everything is closed once.
+	// Either hook would do. The server's is called as soon as the server shuts
+	// down, the framework's once that is over. Who comes first starts the stop,
+	// and the others wait for it: everything is closed once.
 	srv.RegisterOnShutdown(q.GracefulStop)
 	f := &framework{Addr: *addr, Server: srv, Grace: q.Timeout}
 	f.OnStop(q.GracefulStop)

@@ -59,12 +59,12 @@ func openDatabase(ctx context.Context, o options) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	// By default there are four, or as many as there are CPUs. Each worker keeps
-	// one for as long as it works: the handlers need more.
+	// By default there are four, or as many as there are CPUs. Each worker
+	// keeps one for as long as it works: the handlers need more.
 	config.MaxConns = int32(o.workers) + 8
-	// Postgres looks this often whether the client of a query is still there. If
-	// it does not, the job of a process that was killed stays locked until its
-	// query ends.
+	// Postgres looks this often whether the client of a query is still there.
+	// If it does not, the job of a process that was killed stays locked until
+	// its query ends.
 	config.ConnConfig.RuntimeParams["client_connection_check_interval"] = "1s"
 
 	db, err := pgxpool.NewWithConfig(ctx, config)
@@ -135,7 +135,8 @@ func (s *service) add(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// The request's context lives on after the fire, until its time has run out.
+	// The request's context lives on after the fire, until its time has run
+	// out.
 	ctx, cancel := context.WithTimeout(r.Context(), answer)
 	defer cancel()
 	parent := make(propagation.MapCarrier)
@@ -182,7 +183,8 @@ func unavailable(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // work does jobs until the fire. It then finishes the one in its hands, which
-// may use WorkContext until time runs out. While the database is down, it waits.
+// may use WorkContext until time runs out. While the database is down, it
+// waits.
 func (s *service) work(q *quit.QuitEvent) error {
 	ctx := q.WorkContext()
 	for !q.HasFired() {
@@ -224,8 +226,8 @@ func (s *service) doNext(ctx context.Context) (id int64, err error) {
 		return 0, err
 	}
 
-	// The span belongs to the trace of the request, which may have been answered
-	// by a process that has ended long ago.
+	// The span belongs to the trace of the request, which may have been
+	// answered by a process that has ended long ago.
 	ctx = propagation.TraceContext{}.Extract(ctx,
 		propagation.MapCarrier{"traceparent": parent})
 	ctx, span := s.tracer.Start(ctx, "do job", trace.WithSpanKind(trace.SpanKindConsumer),

@@ -20,9 +20,9 @@ import (
 )
 
 // telemetry has metrics for Prometheus, which asks for them. What happens after
-// it has asked for the last time it never hears of. So there is a collector too,
-// which gets traces and metrics by OTLP, if OTEL_EXPORTER_OTLP_ENDPOINT or one
-// of its relatives says where it is.
+// it has asked for the last time it never hears of. So there is a collector
+// too, which gets traces and metrics by OTLP, if OTEL_EXPORTER_OTLP_ENDPOINT or
+// one of its relatives says where it is.
 type telemetry struct {
 	traces  *sdktrace.TracerProvider
 	metrics *sdkmetric.MeterProvider
@@ -56,8 +56,8 @@ func startTelemetry(ctx context.Context) (*telemetry, error) {
 		if err != nil {
 			return nil, err
 		}
-		// A span that finds the queue full is dropped. By default that has room for
-		// 2048, which a burst of requests fills.
+		// A span that finds the queue full is dropped. By default that has room
+		// for 2048, which a burst of requests fills.
 		traceOptions = append(traceOptions,
 			sdktrace.WithBatcher(spans, sdktrace.WithMaxQueueSize(1<<15)))
 		metricOptions = append(metricOptions,

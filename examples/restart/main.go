@@ -1,8 +1,8 @@
 //go:build unix
 
 // Command restart is replaced by its next version without losing a request: on
-// SIGHUP it starts the program that is at its path by then, hands its socket over,
-// and stops once the new process serves.
+// SIGHUP it starts the program that is at its path by then, hands its socket
+// over, and stops once the new process serves.
 //
 //	go build -o /tmp/restart ./examples/restart
 //	/tmp/restart -pidfile=/tmp/restart.pid &
@@ -13,24 +13,26 @@
 //	curl -d hello localhost:8080         # and this by the new one
 //	kill $(cat /tmp/restart.pid)         # Ctrl-C does not reach what runs in the background
 //
-// Put a new version there by a rename, as mv does, or make the path a symlink and
-// change that. A successor that ends before it serves, or does not serve within
-// -ready-timeout, is given up: the old process goes on, and says why. A SIGHUP that comes meanwhile
-// is ignored, with a line. SIGTERM and Ctrl-C stop it as always, and the successor that
-// is being started too.
+// Put a new version there by a rename, as mv does, or make the path a symlink
+// and change that. A successor that ends before it serves, or does not serve
+// within -ready-timeout, is given up: the old process goes on, and says why. A
+// SIGHUP that comes meanwhile is ignored, with a line. SIGTERM and Ctrl-C stop
+// it as always, and the successor that is being started too.
 //
-// New connections are the successor's from the fire on. Those that the old process
-// has it serves for -delay more, and asks each client to leave. Then it stops: what
-// has been sent by then is answered. So no new connection is lost, and no request
-// of a client that is busy, even with -delay=0. What is left is a connection on
-// which nothing was asked for all of -delay and for the time that the stop waits
-// for a client, a quarter of a second or what quithttp.Linger says: it is closed,
-// perhaps just when a request comes. Most clients, Go's too, then repeat a GET but
-// not a POST: a longer -delay is all that helps.
+// New connections are the successor's from the fire on. Those that the old
+// process has it serves for -delay more, and asks each client to leave. Then it
+// stops: what has been sent by then is answered. So no new connection is lost,
+// and no request of a client that is busy, even with -delay=0. What is left is
+// a connection on which nothing was asked for all of -delay and for the time
+// that the stop waits for a client, a quarter of a second or what
+// quithttp.Linger says: it is closed, perhaps just when a request comes. Most
+// clients, Go's too, then repeat a GET but not a POST: a longer -delay is all
+// that helps.
 //
-// Each process has a pid of its own. Supervisors find it in the pidfile, or, as systemd
-// with Type=notify, want to be told (MAINPID=). As PID 1 of a container this does not
-// work: all ends when that does. SIGHUP restarts it under nohup too.
+// Each process has a pid of its own. Supervisors find it in the pidfile, or, as
+// systemd with Type=notify, want to be told (MAINPID=). As PID 1 of a container
+// this does not work: all ends when that does. SIGHUP restarts it under nohup
+// too.
 package main
 
 import (
@@ -55,7 +57,8 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr, pidfile, readyTimeout := parseFlags(q)
 
-	// Before anything else: until then, each of these signals would end the process.
+	// Before anything else: until then, each of these signals would end the
+	// process.
 	q.NotifySignal()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -69,21 +72,21 @@ func main() {
 		exit(1, err)
 	}
 
-	// After the drain, which waits for a successor that is being ended: so the file
-	// names either us or one that serves.
+	// After the drain, which waits for a successor that is being ended: so the
+	// file names either us or one that serves.
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return removePID(pidfile) }),
 		quit.AfterDrain(), quit.Name("pidfile"))
 
 	quithttp.Serve(q, &http.Server{
 		Handler:     quithttp.Track(q, http.HandlerFunc(work)), // after the fire: Connection: close
 		ReadTimeout: 10 * time.Second,
-		// Longer than most load balancers keep an idle connection: if the server closes it
-		// first, a request that is on its way is lost.
+		// Longer than most load balancers keep an idle connection: if the
+		// server closes it first, a request that is on its way is lost.
 		IdleTimeout: 2 * time.Minute,
 	}, ln, quit.Ignore(net.ErrClosed)) // we close it below
 
-	// Go starts nothing after the fire: a successor that was told to stop while it
-	// started does not say that it serves.
+	// Go starts nothing after the fire: a successor that was told to stop while
+	// it started does not say that it serves.
 	q.Go(func(context.Context) error {
 		if err := writePID(pidfile); err != nil {
 			return err
@@ -95,8 +98,9 @@ func main() {
 			case <-hangups:
 				err := handOver(q, path, ln, readyTimeout, hangups)
 				if err == nil {
-					// Our copy of the socket: what waits in it is the successor's. The stop, which
-					// comes after the delay, would take a part of that until then.
+					// Our copy of the socket: what waits in it is the
+					// successor's. The stop, which comes after the delay, would
+					// take a part of that until then.
 					ln.Close()
 					return nil
 				}
@@ -148,7 +152,8 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// work says which process answers, and what it was sent; after d, if it has one.
+// work says which process answers, and what it was sent; after d, if it has
+// one.
 func work(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	d, dErr := time.ParseDuration(cmp.Or(r.URL.Query().Get("d"), "0s"))

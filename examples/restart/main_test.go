@@ -119,8 +119,8 @@ func (s *service) putScript(text string) {
 
 func (s *service) putFile(text string) {
 	s.t.Helper()
-	// A process that another test starts now would have the file open for writing, for
-	// a moment, and a file like that is not executed.
+	// A process that another test starts now would have the file open for
+	// writing, for a moment, and a file like that is not executed.
 	syscall.ForkLock.RLock()
 	err := os.WriteFile(s.path+".new", []byte(text), 0o700)
 	syscall.ForkLock.RUnlock()
@@ -135,8 +135,8 @@ var (
 	hanging   = regexp.MustCompile(`(?m)^pid (\d+): hanging$`)
 )
 
-// serving waits until n processes in all have said that they serve, and returns the
-// pid of the last.
+// serving waits until n processes in all have said that they serve, and returns
+// the pid of the last.
 func (s *service) serving(n int) int { s.t.Helper(); return s.awaitPid(listening, n) }
 
 func (s *service) awaitPid(line *regexp.Regexp, n int) (pid int) {
@@ -205,8 +205,8 @@ func (s *service) stop(pid int) {
 	s.wantNoneLeft()
 }
 
-// wantNoneLeft waits for the end of stdout and stderr, which every process of the
-// group has open as long as it lives.
+// wantNoneLeft waits for the end of stdout and stderr, which every process of
+// the group has open as long as it lives.
 func (s *service) wantNoneLeft() {
 	s.t.Helper()
 	for _, o := range []*output{s.out, s.err} {
@@ -293,8 +293,8 @@ func newClient(keepAlive bool) *client {
 	return &client{http.Client{Transport: &http.Transport{DisableKeepAlives: !keepAlive}, Timeout: limit}}
 }
 
-// ask returns the pid of the process that answered. It asks once: net/http sends
-// no body again that it cannot get anew.
+// ask returns the pid of the process that answered. It asks once: net/http
+// sends no body again that it cannot get anew.
 func (c *client) ask(method, url, body string) (pid int, err error) {
 	r, err := http.NewRequest(method, url, struct{ io.Reader }{strings.NewReader(body)})
 	if err != nil {
@@ -386,8 +386,8 @@ type load struct {
 	failures []error
 }
 
-// startLoad starts all four kinds of clients: each method, on connections that are
-// kept and on new ones.
+// startLoad starts all four kinds of clients: each method, on connections that
+// are kept and on new ones.
 func (s *service) startLoad() *load {
 	l := &load{s: s, stopped: make(chan struct{}), last: make(map[string]int)}
 	for i, c := range []struct {
@@ -531,9 +531,9 @@ func TestRestarts(t *testing.T) {
 	s.stop(pid)
 }
 
-// Ten restarts under load without a delay lose no request either. A client has a
-// quarter of a second to come back to its connection. On a slow machine one may
-// need longer, and so there is another try.
+// Ten restarts under load without a delay lose no request either. A client has
+// a quarter of a second to come back to its connection. On a slow machine one
+// may need longer, and so there is another try.
 func TestRestartsWithoutDelay(t *testing.T) {
 	t.Parallel()
 	for range 3 {
@@ -633,8 +633,8 @@ func TestRequestNeverEnds(t *testing.T) {
 	})
 }
 
-// Whatever is at the path instead of a good version: the old process says why it
-// goes on, waits for what it started, and has nothing left of it. It can be
+// Whatever is at the path instead of a good version: the old process says why
+// it goes on, waits for what it started, and has nothing left of it. It can be
 // replaced later, and it can be stopped.
 func TestNoSuccessor(t *testing.T) {
 	for name, test := range map[string]struct{ file, why string }{

@@ -1,17 +1,18 @@
 //go:build linux
 
-// Command rolling counts what clients lose by a rolling update. Behind HAProxy with
-// health checks run three replicas of a program. Under constant load they are
-// stopped by SIGTERM and started anew, one after the other, again and again. It
-// does that with examples/server, which is stopped by package quit, with a Delay
-// and without one, and with programs that are stopped by hand, and prints a table.
+// Command rolling counts what clients lose by a rolling update. Behind HAProxy
+// with health checks run three replicas of a program. Under constant load they
+// are stopped by SIGTERM and started anew, one after the other, again and
+// again. It does that with examples/server, which is stopped by package quit,
+// with a Delay and without one, and with programs that are stopped by hand, and
+// prints a table.
 //
 //	go run . -requests 20000 -rounds 1   # of each kind; two minutes
 //	go run . -update                     # 200,000 of each, a quarter of an hour; writes the table to README.md
 //
 // It is run in its own folder, and needs haproxy and go in the PATH. Its exit
-// status is 1 if quit has lost a request that was sent on a connection, or, with a
-// Delay or with HAProxy's retries, any request.
+// status is 1 if quit has lost a request that was sent on a connection, or,
+// with a Delay or with HAProxy's retries, any request.
 package main
 
 import (
@@ -32,14 +33,16 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// delay is longer than HAProxy takes to notice that a replica fails its checks: at most
-// fall × (inter + timeout check) = 2 × (100 ms + 400 ms). The rest is for requests
-// that have been given to the replica just then, and for a busy machine.
+// delay is longer than HAProxy takes to notice that a replica fails its checks:
+// at most fall × (inter + timeout check) = 2 × (100 ms + 400 ms). The rest is
+// for requests that have been given to the replica just then, and for a busy
+// machine.
 const delay = 1500 * time.Millisecond
 
-// linger is for how long a replica without a Delay waits for HAProxy to use an idle
-// connection once more. It is longer than HAProxy takes to notice that connections
-// are refused: fall × inter = 2 × 100 ms. From then on it uses none.
+// linger is for how long a replica without a Delay waits for HAProxy to use an
+// idle connection once more. It is longer than HAProxy takes to notice that
+// connections are refused: fall × inter = 2 × 100 ms. From then on it uses
+// none.
 const linger = time.Second
 
 // check is how long HAProxy waits for the answer to a check.
@@ -116,7 +119,8 @@ func main() {
 		return nil
 	}, quit.Name("comparison"))
 
-	// The drain waits for the comparison, which ends the processes that it has started.
+	// The drain waits for the comparison, which ends the processes that it has
+	// started.
 	err := q.WaitSignal()
 	var sig *quit.SignalError
 	switch {
@@ -166,13 +170,14 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// replacements is how many replicas are replaced in a round, so that the last requests
-// come after the last of them. It is the same for all variants.
+// replacements is how many replicas are replaced in a round, so that the last
+// requests come after the last of them. It is the same for all variants.
 func (p plan) replacements() int {
 	return int(time.Duration(p.requests/p.rounds)*time.Second/time.Duration(p.rate)/p.every) - 1
 }
 
-// compare returns the table, and reports whether no variant lost what it must not.
+// compare returns the table, and reports whether no variant lost what it must
+// not.
 func compare(ctx context.Context, p plan) (text string, kept bool, err error) {
 	version, err := exec.CommandContext(ctx, "haproxy", "-v").Output()
 	if err != nil {
@@ -249,8 +254,9 @@ type result struct {
 	statuses  map[string]int  // with which the replicas that were replaced have ended
 }
 
-// run is a round: it replaces replicas that are stopped as v says while requests are sent: as
-// many as planned, or more, until the last replica is replaced.
+// run is a round: it replaces replicas that are stopped as v says while
+// requests are sent: as many as planned, or more, until the last replica is
+// replaced.
 func (p plan) run(ctx context.Context, programs string, v variant, retries int) (*result, error) {
 	command := slices.Clone(v.command)
 	command[0] = filepath.Join(programs, command[0])
@@ -280,7 +286,8 @@ func (p plan) run(ctx context.Context, programs string, v variant, retries int) 
 	return res, nil
 }
 
-// replaceAll replaces one replica after the other, and counts their exit statuses.
+// replaceAll replaces one replica after the other, and counts their exit
+// statuses.
 func (p plan) replaceAll(ctx context.Context, f *fleet) (map[string]int, error) {
 	statuses := make(map[string]int)
 	ticker := time.NewTicker(p.every)
@@ -344,7 +351,8 @@ func (r *result) losses() string {
 	return fmt.Sprintf("%d%s: %s", sum, spread, strings.Join(kinds, ", "))
 }
 
-// times are those that 99.9 % of the answers took at most, and the longest, as a cell.
+// times are those that 99.9 % of the answers took at most, and the longest, as
+// a cell.
 func (r *result) times() string {
 	n := len(r.latencies)
 	if n == 0 {

@@ -37,13 +37,14 @@ func needHAProxy(t *testing.T) {
 // connections; the article's losses are not to be hidden even by them.
 //
 // Where none may be lost, a slow machine must not lose any either. So there are
-// fewer requests; HAProxy does not take replicas out that are merely slow to answer
-// a check, whereas one that quits answers at once that it is not ready; and if
-// HAProxy itself is late to notice, or to use a connection once more, the Delay is
-// long, or the time that the stop waits for that. So it shows a stop that loses
-// requests as a rule, and the command's figures one that does now and then. Where
-// some are to be lost, many are in flight. In both, requests are sent until the
-// last replica is replaced, however long that takes.
+// fewer requests; HAProxy does not take replicas out that are merely slow to
+// answer a check, whereas one that quits answers at once that it is not ready;
+// and if HAProxy itself is late to notice, or to use a connection once more,
+// the Delay is long, or the time that the stop waits for that. So it shows a
+// stop that loses requests as a rule, and the command's figures one that does
+// now and then. Where some are to be lost, many are in flight. In both,
+// requests are sent until the last replica is replaced, however long that
+// takes.
 func TestRollingUpdate(t *testing.T) {
 	needHAProxy(t)
 	programs := t.TempDir()
@@ -113,8 +114,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// delay and linger must be longer than HAProxy takes with the times in haproxy.cfg,
-// with a margin.
+// delay and linger must be longer than HAProxy takes with the times in
+// haproxy.cfg, with a margin.
 func TestDelay(t *testing.T) {
 	cfg, err := os.ReadFile("haproxy.cfg")
 	if err != nil {
@@ -144,7 +145,8 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// Requests are sent whether or not others are answered: here, none is before all are there.
+// Requests are sent whether or not others are answered: here, none is before
+// all are there.
 func TestLoadIsOpen(t *testing.T) {
 	const n = 50
 	var arrived sync.WaitGroup

@@ -1,9 +1,9 @@
 // Command server is a job service that keeps its word when SIGTERM or Ctrl-C
 // stops it, with or without -delay. It breaks no connection: what a client has
-// sent is answered, and then the client is told to leave. A client that connects
-// later is refused. Every job that was accepted is in the journal. Where the time
-// or the disk does not suffice for that, the server says so, and its exit status
-// is 1.
+// sent is answered, and then the client is told to leave. A client that
+// connects later is refused. Every job that was accepted is in the journal.
+// Where the time or the disk does not suffice for that, the server says so, and
+// its exit status is 1.
 //
 //	go run ./examples/server
 //	curl -d 'a job' localhost:8080/jobs
@@ -15,8 +15,8 @@
 //	GET /work?d=700ms  works for that long: 200
 //	GET /readyz        200, and 503 once the server is quitting
 //
-// Another port, of -admin, has /readyz too, and /debug/quit, a page that shows what
-// would be stopped, or is being stopped, or was.
+// Another port, of -admin, has /readyz too, and /debug/quit, a page that shows
+// what would be stopped, or is being stopped, or was.
 //
 // It is there to be copied. All that is about stopping is in main.
 package main
@@ -51,13 +51,13 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr, admin, path, linger := parseFlags(q)
 
-	// As early as this, so that no signal ends the program halfway: one that comes
-	// while it starts lets it start, and then stops it at once.
+	// As early as this, so that no signal ends the program halfway: one that
+	// comes while it starts lets it start, and then stops it at once.
 	q.NotifySignal()
 
-	// What can fail comes before what needs undoing. The servers can fail too, and
-	// serve at once. So they come when all that they need is there, and what is undone
-	// is the journal: a start that fails leaves no file behind.
+	// What can fail comes before what needs undoing. The servers can fail too,
+	// and serve at once. So they come when all that they need is there, and
+	// what is undone is the journal: a start that fails leaves no file behind.
 	journal, err := openJournal(path)
 	if err != nil {
 		exit(1, err)
@@ -78,27 +78,28 @@ func main() {
 		}
 	}
 
-	// Stopped third: the journal. It is closed after the drain, when the worker that
-	// writes to it has ended.
+	// Stopped third: the journal. It is closed after the drain, when the worker
+	// that writes to it has ended.
 	q.RegisterCloser(journal, quit.AfterDrain(), quit.Name("journal"))
 
-	// Stopped second: the worker. It ends neither at the signal nor by its context
-	// but when the queue is closed and empty, and the drain waits for that.
+	// Stopped second: the worker. It ends neither at the signal nor by its
+	// context but when the queue is closed and empty, and the drain waits for
+	// that.
 	jobs := &queue{c: make(chan string, maxQueue)}
 	q.Go(func(context.Context) error { return jobs.writeTo(journal) }, quit.Name("worker"))
 	q.RegisterStopFunc(jobs.close, quit.Name("queue"))
 
-	// Stopped first: the server. It opens the port itself, so from the stop on the
-	// system refuses new connections. The stop waits for the requests in flight, so
-	// then nobody is left who could add a job. Their context is cancelled when their
-	// time has run out, and not by the signal.
+	// Stopped first: the server. It opens the port itself, so from the stop on
+	// the system refuses new connections. The stop waits for the requests in
+	// flight, so then nobody is left who could add a job. Their context is
+	// cancelled when their time has run out, and not by the signal.
 	bound, err := quithttp.ListenAndServe(q, &http.Server{
 		Addr:    addr,
 		Handler: newHandler(q, jobs),
 		// A client that is slow to send must not hold up the stop.
 		ReadTimeout: 10 * time.Second,
-		// Longer than most load balancers keep an idle connection: if the server closes it
-		// first, a request that is on its way is lost.
+		// Longer than most load balancers keep an idle connection: if the
+		// server closes it first, a request that is on its way is lost.
 		IdleTimeout: 2 * time.Minute,
 	}, quithttp.Linger(linger))
 	if err != nil {
@@ -111,7 +112,8 @@ func main() {
 		fmt.Printf("admin: http://%v/debug/quit\n", adminAddr)
 	}
 
-	// It returns when all of the above has been stopped: main must not end before.
+	// It returns when all of the above has been stopped: main must not end
+	// before.
 	err = q.WaitSignal()
 
 	fmt.Print(q.Report())
@@ -215,8 +217,8 @@ type queue struct {
 }
 
 // add reports whether it added the job, which is a promise to journal it. It
-// does not if the queue is full, or closed: a handler that the server did not wait
-// for any longer can still come here.
+// does not if the queue is full, or closed: a handler that the server did not
+// wait for any longer can still come here.
 func (q *queue) add(job string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -69,8 +69,8 @@ func answerProbes(in io.Reader, out io.Writer) {
 	}
 }
 
-// command returns the program with args, as it would be run by a user, but without
-// an admin port where args do not have one: many run at once.
+// command returns the program with args, as it would be run by a user, but
+// without an admin port where args do not have one: many run at once.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	return process.Command(t, append([]string{"-admin="}, args...)...)
@@ -213,7 +213,8 @@ type loader struct {
 	gap      time.Duration  // until that was sent, since the job before it was
 }
 
-// run posts each job once: net/http sends no body again that it cannot get anew.
+// run posts each job once: net/http sends no body again that it cannot get
+// anew.
 func (l *loader) run(url string) {
 	var sent atomic.Int64 // when, counted from the start
 	start := time.Now()
@@ -246,14 +247,14 @@ func (l *loader) run(url string) {
 	}
 }
 
-// TestStopUnderLoad stops the program while 32 clients post jobs without a pause,
-// after a number of jobs was accepted. No connection is broken: each client has
-// answers until it is refused. And every job that was answered with 202 is in the
-// journal, once, and no other.
+// TestStopUnderLoad stops the program while 32 clients post jobs without a
+// pause, after a number of jobs was accepted. No connection is broken: each
+// client has answers until it is refused. And every job that was answered with
+// 202 is in the journal, once, and no other.
 //
-// It is not parallel to others. A client must come back to its connection within
-// the time that the stop waits for it, 250 ms: one that does not, on a slow
-// machine, is not the server's fault. And only Linux can be told to refuse
+// It is not parallel to others. A client must come back to its connection
+// within the time that the stop waits for it, 250 ms: one that does not, on a
+// slow machine, is not the server's fault. And only Linux can be told to refuse
 // connections before the port is closed: elsewhere one that comes just then is
 // broken.
 func TestStopUnderLoad(t *testing.T) {
@@ -483,7 +484,8 @@ func TestClientGone(t *testing.T) {
 	s.wantEnd(0)
 }
 
-// TestJournalFull has a write fail in the middle of a line, after others were done.
+// TestJournalFull has a write fail in the middle of a line, after others were
+// done.
 func TestJournalFull(t *testing.T) {
 	t.Parallel()
 	const job, fit = "some job.", fullAt / len("some job.\n")
@@ -520,8 +522,8 @@ func TestJournalFull(t *testing.T) {
 	}
 }
 
-// TestJournalOnFullDevice has the first write fail. No job is promised after it,
-// though the port is open for a while.
+// TestJournalOnFullDevice has the first write fail. No job is promised after
+// it, though the port is open for a while.
 func TestJournalOnFullDevice(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -541,7 +543,8 @@ func TestJournalOnFullDevice(t *testing.T) {
 	}
 }
 
-// TestJournalLostDuringStop has the write of a job fail that was accepted after the signal.
+// TestJournalLostDuringStop has the write of a job fail that was accepted after
+// the signal.
 func TestJournalLostDuringStop(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -645,7 +648,8 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
-// TestAdmin asks the admin server, also while the others stop: it is closed last.
+// TestAdmin asks the admin server, also while the others stop: it is closed
+// last.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	s := start(t, "-admin=127.0.0.1:0")

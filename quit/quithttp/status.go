@@ -27,10 +27,11 @@ import (
 // It shows internals: names, source lines, errors and stacks. Serve it on an
 // admin address, and not to the public.
 //
-// The page sees most of a shutdown if its server is closed last: see [Serve].
-// An open page never holds up the shutdown of the server that shows it. But a
-// browser may keep a spare connection, and [http.Server.Shutdown] waits for one
-// that is younger than five seconds; and a drain waits for what [Track] counts,
+// The page sees most of a shutdown if its server is closed last: serve it with
+// [quit.AfterDrain], as [Serve] says. An open page never holds up the shutdown
+// of the server that shows it. But a browser may keep a spare connection, for
+// which Serve waits no longer than [Linger], and an [http.Server] that is shut
+// down otherwise up to five seconds; and a drain waits for what [Track] counts,
 // so this handler is not to be wrapped in it.
 func Status(q *quit.QuitEvent) http.Handler {
 	return &status{

@@ -51,12 +51,12 @@ type stop struct {
 	// and begun is stored before the states are looked at: so either the one
 	// that changes a state sees begun, or begin sees the state.
 	begun atomic.Bool
+	start time.Time // of the stop; written before begun is set
 
 	open atomic.Int64 // the number of conns; who brings it to zero after over was set finds over set
 
 	mu      sync.Mutex // guards the fields below, and those of conn that say so
-	start   time.Time
-	used    time.Time // when a request came last
+	used    time.Time  // when a request came last
 	waiting int
 	changed chan struct{} // has room for one: waiting became zero
 	over    func()        // called when no connection is left; set when Shutdown is called

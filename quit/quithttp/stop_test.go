@@ -124,8 +124,8 @@ func stopTakes(t *testing.T, q *quit.QuitEvent, want time.Duration) {
 }
 
 // inBubble is synctest.Test for tests of HTTP/2 too. In Go 1.25 that has
-// channels in a sync.Pool, which must not come into a bubble, nor out of one: of
-// what is in there, nothing is left after two collections.
+// channels in a sync.Pool, which must not come into a bubble, nor out of one:
+// of what is in there, nothing is left after two collections.
 func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
 	collect := func() { runtime.GC(); runtime.GC() }
@@ -447,7 +447,8 @@ func TestStopBusy(t *testing.T) {
 						client.Go(func() { io.WriteString(w, getSlash) })
 					}
 					client.Go(func() {
-						// net/http tells the client if Shutdown was called first.
+						// net/http tells the client if Shutdown was called
+						// first.
 						late := takes > linger
 						w.wantAnswer(late)
 						if pipelined && !late {
@@ -1686,7 +1687,8 @@ func TestStopShortOfTime(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			idle.wantEnd()
 			silent.wantEnd() // for which Shutdown would wait
-			// An eighth of the share. Go 1.25 sets another deadline on what is new.
+			// An eighth of the share. Go 1.25 sets another deadline on what is
+			// new.
 			if ended := time.Since(start); ended < time.Second || ended > time.Second+50*time.Millisecond {
 				t.Errorf("what is idle was ended after %v, want 1s", ended)
 			}

@@ -95,7 +95,8 @@ func (s source) reaches(from, to string, seen map[string]bool) bool {
 	return false
 }
 
-// codeCell returns a row's code as a cell of a table, a line of it a line there.
+// codeCell returns a row's code as a cell of a table, a line of it a line
+// there.
 func codeCell(code string) string {
 	var lines []string
 	for line := range strings.Lines(code) {

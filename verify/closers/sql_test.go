@@ -188,8 +188,8 @@ func TestSQLite(t *testing.T) {
 }
 
 // postgres is a server that answers every query but "hang". A client that is
-// called deaf is not answered when it ends. It returns the address, and a channel
-// of the messages that it gets.
+// called deaf is not answered when it ends. It returns the address, and a
+// channel of the messages that it gets.
 func postgres(t *testing.T) (addr string, got <-chan string) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

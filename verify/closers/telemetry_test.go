@@ -30,8 +30,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// exporter exports to nowhere. It waits for end, unless that is nil; if obeys is
-// set, for its context too.
+// exporter exports to nowhere. It waits for end, unless that is nil; if obeys
+// is set, for its context too.
 type exporter struct {
 	end   <-chan struct{}
 	obeys bool

@@ -5,9 +5,9 @@
 //	go run ./asynq                       # does the rest
 //
 // After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
-// and removed from Redis, which is waited for if it has gone. Then the server of
-// asynq leaves, and the connections are closed. So every order is done, and none
-// of them twice.
+// and removed from Redis, which is waited for if it has gone. Then the server
+// of asynq leaves, and the connections are closed. So every order is done, and
+// none of them twice.
 //
 // An order that time runs out for is named, and tried again at once; the status
 // is 1. One that is cut off (a second Ctrl-C, SIGKILL) comes back after one or
@@ -59,7 +59,8 @@ func main() {
 		TaskCheckInterval: 100 * time.Millisecond, // a stop waits as long
 		ShutdownTimeout:   q.Timeout,              // it is not for asynq to say when time is out
 		LogLevel:          asynq.WarnLevel,
-		// What was cut off is tried again at once, and may be as often as before.
+		// What was cut off is tried again at once, and may be as often as
+		// before.
 		RetryDelayFunc: func(n int, err error, task *asynq.Task) time.Duration {
 			if q.HasFired() || errors.Is(err, asynq.ErrLeaseExpired) {
 				return 0
@@ -69,9 +70,9 @@ func main() {
 		IsFailure: func(error) bool { return !q.HasFired() },
 	})
 
-	// Stopped second, when the orders taken are finished. What Redis could not be
-	// told of, since it had gone, Shutdown tells it once more, and returns no error:
-	// so Redis has to be there.
+	// Stopped second, when the orders taken are finished. What Redis could not
+	// be told of, since it had gone, Shutdown tells it once more, and returns
+	// no error: so Redis has to be there.
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		err := await(ctx, client, *dialTimeout)
 		srv.Shutdown()

@@ -6,9 +6,9 @@
 //	go run ./kafka                       # does the rest
 //
 // After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
-// and their offsets committed. Then the group is left, so that its other members
-// need not wait until they miss this one. So every order is done, and none of
-// them twice.
+// and their offsets committed. Then the group is left, so that its other
+// members need not wait until they miss this one. So every order is done, and
+// none of them twice.
 //
 // An order that time runs out for is named, and the next member does it; the
 // status is 1. One that is cut off (a second Ctrl-C, SIGKILL) is done by the
@@ -108,8 +108,8 @@ type consumer struct {
 	work    time.Duration
 }
 
-// run takes some orders at a time, until ctx is done: the signal cancels it. The
-// partitions are worked on side by side, and the orders of each one by one.
+// run takes some orders at a time, until ctx is done: the signal cancels it.
+// The partitions are worked on side by side, and the orders of each one by one.
 func (c *consumer) run(ctx context.Context) error {
 	for {
 		fetches := c.client.PollRecords(ctx, c.workers)
@@ -142,8 +142,8 @@ func (c *consumer) run(ctx context.Context) error {
 	}
 }
 
-// each works on orders, until one of them fails. No later one is committed then,
-// for that would be to commit that one too.
+// each works on orders, until one of them fails. No later one is committed
+// then, for that would be to commit that one too.
 func (c *consumer) each(orders []*kgo.Record) error {
 	for _, order := range orders {
 		if c.q.HasFired() {

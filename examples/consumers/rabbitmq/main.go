@@ -52,8 +52,8 @@ func main() {
 		exit(1, fmt.Errorf("no RabbitMQ at %s: %w", server.Redacted(), err))
 	}
 
-	// Each has a connection of its own, which it closes when it has finished: so
-	// there is no closer.
+	// Each has a connection of its own, which it closes when it has finished:
+	// so there is no closer.
 	for range *workers {
 		w := &worker{q: q, dial: dial, queue: *queue, work: *work}
 		q.Go(w.run, quit.Name("worker"))
@@ -100,8 +100,8 @@ type worker struct {
 	work  time.Duration
 }
 
-// run works until ctx is done, which the signal does. When its connection breaks,
-// it goes on with another.
+// run works until ctx is done, which the signal does. When its connection
+// breaks, it goes on with another.
 func (w *worker) run(ctx context.Context) error {
 	for {
 		err := w.consume(ctx)
@@ -127,8 +127,8 @@ func (w *worker) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// No order is sent before the last one is acknowledged: it would have to wait
-	// here, and another program could not have it.
+	// No order is sent before the last one is acknowledged: it would have to
+	// wait here, and another program could not have it.
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}

@@ -88,8 +88,8 @@ func (s server) broker(t testing.TB, queue string) *suite.Broker {
 
 func start(t testing.TB) *suite.Broker { return startServer(t).broker(t, "orders") }
 
-// TestServerStays has the tests in which nothing happens to the server, with one
-// for all.
+// TestServerStays has the tests in which nothing happens to the server, with
+// one for all.
 func TestServerStays(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

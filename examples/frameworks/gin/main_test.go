@@ -20,9 +20,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the program's job is another one: it never ends, or
-// it fails at the end of stdin. Or a request lasts until then. Or a signal comes before the
-// program begins to serve.
+// With this variable the program's job is another one: it never ends, or it
+// fails at the end of stdin. Or a request lasts until then. Or a signal comes
+// before the program begins to serve.
 const otherJob = "EXAMPLE_GIN_JOB"
 
 var jobs = map[string]job{
@@ -75,7 +75,8 @@ func untilEOF(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, " world!\n")
 }
 
-// startJob starts the program with one of jobs, and a time for the stop; end ends its stdin.
+// startJob starts the program with one of jobs, and a time for the stop; end
+// ends its stdin.
 func startJob(t *testing.T, with, job, timeout string) (p *process.Process, url string, end func()) {
 	t.Helper()
 	cmd := process.Command(t, with, timeout)
@@ -185,7 +186,8 @@ func TestJobFails(t *testing.T) {
 	})
 }
 
-// TestEndless has a request that would never end, of a client that does not read on.
+// TestEndless has a request that would never end, of a client that does not
+// read on.
 func TestEndless(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		process.Patiently(t, time.Second, func(timeout time.Duration) bool { // a tenth of which it has to cut it off
@@ -208,8 +210,8 @@ func TestEndless(t *testing.T) {
 	})
 }
 
-// TestSlowToSend has clients that never end their requests. With quit they do not
-// hold up the stop.
+// TestSlowToSend has clients that never end their requests. With quit they do
+// not hold up the stop.
 func TestSlowToSend(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		args := map[string][]string{"errgroup": {"-timeout=1s"}}[with]
@@ -227,8 +229,8 @@ func TestSlowToSend(t *testing.T) {
 		}
 		wantBody(t, get(t, url+"/hello"), "Hello, world!\n") // accepted later than the other
 		p.Signal(syscall.SIGTERM)
-		// For http.Server.Shutdown, a connection counts as idle after five seconds
-		// without a request: so there is always a newer one.
+		// For http.Server.Shutdown, a connection counts as idle after five
+		// seconds without a request: so there is always a newer one.
 		for begin() == nil {
 			time.Sleep(50 * time.Millisecond)
 		}

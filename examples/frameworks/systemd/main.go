@@ -1,10 +1,10 @@
 // Command systemd is a service that tells systemd how it is: READY=1 once it
 // serves, and, from the fire on, STOPPING=1 with each step of the stop that
 // begins, its name, and how long it may take, as EXTEND_TIMEOUT_USEC. So
-// TimeoutStopSec, in quit.service, can be short, however long the whole stop may
-// take. As long as one step after the other ends, systemd waits. If the program
-// hangs, no more messages come, and it is killed once the time promised for the
-// step is over.
+// TimeoutStopSec, in quit.service, can be short, however long the whole stop
+// may take. As long as one step after the other ends, systemd waits. If the
+// program hangs, no more messages come, and it is killed once the time promised
+// for the step is over.
 //
 //	go build -o /tmp/quit-systemd ./systemd    # in examples/frameworks
 //	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s /tmp/quit-systemd
@@ -103,7 +103,8 @@ func tellSteps(q *quit.QuitEvent) {
 func stopping(s quit.Step) string {
 	state := daemon.SdNotifyStopping + "\nSTATUS=Stopping: " + s.Name
 	if !s.Deadline.IsZero() { // else there is no limit, and nothing to promise
-		// It is over after its share and an eighth, and in another second that is told.
+		// It is over after its share and an eighth, and in another second that
+		// is told.
 		over := s.Deadline.Add(s.Deadline.Sub(s.Start) / 8)
 		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", (max(0, time.Until(over)) + time.Second).Microseconds())
 	}
@@ -113,8 +114,8 @@ func stopping(s quit.Step) string {
 // mute is set when systemd could not be told something.
 var mute atomic.Bool
 
-// notify tells systemd. If that fails, the service goes on and says so, once. The
-// program waits for it, so it must not hang where systemd does.
+// notify tells systemd. If that fails, the service goes on and says so, once.
+// The program waits for it, so it must not hang where systemd does.
 func notify(state string) {
 	if mute.Load() {
 		return

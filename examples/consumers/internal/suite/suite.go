@@ -1,7 +1,8 @@
 //go:build unix
 
 // Package suite has the tests of all the programs here: they are about what a
-// user of any broker wants. A program is run as a process, and so is its broker.
+// user of any broker wants. A program is run as a process, and so is its
+// broker.
 package suite
 
 import (
@@ -27,7 +28,8 @@ type Broker struct {
 	*Server
 	Args []string // of the program, to find the server
 
-	// Send puts orders into the queue. The server has them safe when it returns.
+	// Send puts orders into the queue. The server has them safe when it
+	// returns.
 	Send func(t testing.TB, orders []string)
 
 	// Left returns how many orders the server has, delivered or not, that are
@@ -35,19 +37,19 @@ type Broker struct {
 	Left func(t testing.TB) int
 
 	// Expire has the server give those that were delivered to a program that is
-	// no more to another. It is nil if the server does that by itself, or after a
-	// time that the Args of the program say.
+	// no more to another. It is nil if the server does that by itself, or after
+	// a time that the Args of the program say.
 	Expire func(t testing.TB)
 
 	// InHand is how many orders the program has in hand at least when it works.
 	InHand int
 
-	// Membership is set if the program leaves the server, which takes the server:
-	// a stop without it has not left, and says so.
+	// Membership is set if the program leaves the server, which takes the
+	// server: a stop without it has not left, and says so.
 	Membership bool
 
-	// AckUnseen is set if the program does not hear when an order is acknowledged,
-	// so that it can name none that is not.
+	// AckUnseen is set if the program does not hear when an order is
+	// acknowledged, so that it can name none that is not.
 	AckUnseen bool
 
 	// AckLost is set if an acknowledgment does not outlive the connection that
@@ -120,7 +122,8 @@ func (h *history) stop(p *process.Process) {
 	}
 }
 
-// wantEnd wants the end with that status. What is in hand then may be done again.
+// wantEnd wants the end with that status. What is in hand then may be done
+// again.
 func (h *history) wantEnd(p *process.Process, status int) {
 	h.t.Helper()
 	p.WantExit(status)
@@ -249,8 +252,8 @@ func named(p *process.Process, what string, orders []string) bool {
 	return len(orders) > 0
 }
 
-// wantNamed wants p to have named what it had finished and could not acknowledge,
-// and not to have failed if that was before the stop.
+// wantNamed wants p to have named what it had finished and could not
+// acknowledge, and not to have failed if that was before the stop.
 func (h *history) wantNamed(p *process.Process) {
 	h.t.Helper()
 	_, result, _ := strings.Cut(p.Stderr(), "quit: stopped")
