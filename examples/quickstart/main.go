@@ -1,33 +1,53 @@
-// Command quickstart is the program at the top of the README, with stand-ins for
-// the database and for what is done with it.
+// Command quickstart is the program at the top of the README: an HTTP API that
+// takes jobs into a database, and a worker that does them. Each job answered
+// with 202 is done exactly once, even if the program is stopped and started
+// again in between.
 //
-//	go run ./examples/quickstart    # then press Ctrl-C
+//	go -C examples/quickstart run .
+//	curl -d 'a job' localhost:8080/jobs # answers with the path of its result
+//	curl localhost:8080/jobs/1
+//
+// Press Ctrl-C while jobs are waiting: the job at hand is finished, and the next
+// run does the others. They are in the file jobs.db.
 package main
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
 	"github.com/gracefulgo/graceful/quit/quithttp"
+
+	_ "modernc.org/sqlite"
 )
 
 func main() {
 	q := quit.GetQuitEvent()
-	db, err := openDB()
+	jobs, err := openJobs("jobs.db")
 	if err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterCloser(db, quit.AfterDrain()) // closed last: the workers use it
+	q.RegisterCloser(jobs.db, quit.AfterDrain()) // closed last: server and worker use it
 
-	q.Go(func(ctx context.Context) error { return work(ctx, db) }) // awaited
+	q.Go(func(ctx context.Context) error { // awaited
+		for jobs.wait(ctx) { // takes no job once the stop has begun
+			if err := jobs.doNext(q.WorkContext()); err != nil { // but finishes the one at hand
+				return err // ends the program
+			}
+		}
+		return nil
+	}, quit.Name("worker"))
 
-	srv := &http.Server{Addr: ":8080", Handler: handler(db), ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Addr: ":8080", Handler: jobs.handler(), ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	if _, err := quithttp.ListenAndServe(q, srv); err != nil { // stopped first, and breaks no connection
-		q.Fail(err) // what has been started is stopped
+		q.Fail(err) // stops everything started above
 	}
 
 	if err := quit.WaitSignal(); err != nil { // SIGINT, SIGTERM, or a failure above
@@ -35,21 +55,100 @@ func main() {
 	}
 }
 
-type database struct{}
+// jobs is a queue that survives the process.
+type jobs struct {
+	db    *sql.DB
+	added chan struct{} // holds a token if there may be a job to do
+}
 
-func openDB() (*database, error) { return new(database), nil }
+func openJobs(path string) (*jobs, error) {
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1) // SQLite has one writer
+	const schema = `CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, result TEXT)`
+	if _, err := db.Exec(schema); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	j := &jobs{db: db, added: make(chan struct{}, 1)}
+	j.wake() // for the jobs of the last run
+	return j, nil
+}
 
-func (*database) Close() error {
-	fmt.Println("database closed")
+func (j *jobs) wake() {
+	select {
+	case j.added <- struct{}{}:
+	default: // the token is there already
+	}
+}
+
+// wait waits until there may be a job. It reports false once ctx is done.
+func (j *jobs) wait(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+	case <-j.added:
+	}
+	return ctx.Err() == nil
+}
+
+// doNext does the oldest job, if there is one.
+func (j *jobs) doNext(ctx context.Context) error {
+	var id int
+	var text string
+	err := j.db.QueryRowContext(ctx, `SELECT id, text FROM jobs WHERE result IS NULL ORDER BY id LIMIT 1`).Scan(&id, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer j.wake() // there may be another
+
+	select {
+	case <-time.After(20 * time.Millisecond): // stands for the work
+	case <-ctx.Done():
+		return context.Cause(ctx) // no time is left, and the next run does it
+	}
+	if _, err := j.db.ExecContext(ctx, `UPDATE jobs SET result = ? WHERE id = ?`, strings.ToUpper(text), id); err != nil {
+		return err
+	}
+	fmt.Println("done: job", id)
 	return nil
 }
 
-func work(ctx context.Context, _ *database) error {
-	<-ctx.Done()
-	fmt.Println("worker ended")
-	return nil
-}
-
-func handler(*database) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+func (j *jobs) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /jobs", func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		var id int
+		err = j.db.QueryRowContext(r.Context(), `INSERT INTO jobs (text) VALUES (?) RETURNING id`, string(text)).Scan(&id)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		j.wake()
+		w.WriteHeader(http.StatusAccepted)
+		fmt.Fprintf(w, "/jobs/%d\n", id)
+	})
+	mux.HandleFunc("GET /jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
+		var result sql.NullString
+		err := j.db.QueryRowContext(r.Context(), `SELECT result FROM jobs WHERE id = ?`, r.PathValue("id")).Scan(&result)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			http.NotFound(w, r)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		case !result.Valid:
+			fmt.Fprintln(w, "not done yet")
+		default:
+			fmt.Fprintln(w, result.String)
+		}
+	})
+	return mux
 }

@@ -3,12 +3,14 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,26 +21,16 @@ import (
 
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
-		// The program takes signals from its WaitSignal on, which nobody outside can see: one
-		// that comes when it serves might be too early.
-		q := quit.GetQuitEvent()
-		q.NotifySignal()
+		// The program takes signals from its WaitSignal on, which nobody outside
+		// can see: one that comes when it serves might be too early.
+		quit.GetQuitEvent().NotifySignal()
 		fmt.Fprintln(os.Stderr, ready)
-		// One more worker, which says on stdout what comes on stdin, and what is closed last before the drain.
-		q.Go(func(ctx context.Context) error {
-			<-ctx.Done()
-			_, err := io.Copy(os.Stdout, os.Stdin)
-			return err
-		})
-		q.RegisterStopFunc(func() { fmt.Fprintln(os.Stderr, draining) })
 		main()
 	})
 }
 
 const (
 	ready     = "takes signals"
-	draining  = "only the drain is next"
-	closed    = "worker ended\ndatabase closed\n"
 	portTaken = "listen tcp :8080: bind: address already in use"
 )
 
@@ -56,60 +48,184 @@ func takePort(t *testing.T) net.Listener {
 	}
 }
 
-// TestStop stops the program, and wants all workers to end before the database is closed.
-func TestStop(t *testing.T) {
+// start runs the program in dir, and returns once it serves.
+func start(t *testing.T, dir string) *process.Process {
+	t.Helper()
 	for range 10 {
-		takePort(t).Close()
 		cmd := process.Command(t)
-		work, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		cmd.Dir = dir
 		p := process.StartCommand(t, cmd)
 		p.AwaitStderr(ready)
-		awaitServing(p)
-		p.Process.Signal(syscall.SIGTERM) // unless it has ended
-		p.AwaitStderr(draining)
-		p.AwaitStdout("worker ended\n")
-		io.WriteString(work, "so did another\n")
-		work.Close()
-		<-p.Exited()
-		if strings.Contains(p.Stderr(), portTaken) {
-			continue // somebody else was faster
+		for {
+			if conn, err := net.Dial("tcp", "127.0.0.1:8080"); err == nil {
+				conn.Close()
+				return p
+			}
+			select {
+			case <-p.Exited():
+			case <-time.After(5 * time.Millisecond):
+				continue
+			}
+			break
 		}
-		p.WantExit(0)
-		if got, want := p.Stdout(), "worker ended\nso did another\ndatabase closed\n"; got != want {
-			t.Errorf("stdout = %q, want %q", got, want)
-		}
-		return
+		if !strings.Contains(p.Stderr(), portTaken) {
+			t.Fatal("the program has ended")
+		} // else somebody was faster
 	}
-	t.Error("the program does not get a port that was free")
+	t.Fatal("the program does not get a port that was free")
+	return nil
 }
 
-// awaitServing waits until the program serves, or somebody else does, or it has ended.
-func awaitServing(p *process.Process) {
-	for {
-		if conn, err := net.Dial("tcp", "127.0.0.1:8080"); err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case <-p.Exited():
-			return
-		case <-time.After(5 * time.Millisecond):
+// TestNothingLost stops the program again and again under load. It wants each
+// request on a connection that was made to be answered, and each job that was
+// accepted to be done, once.
+func TestNothingLost(t *testing.T) {
+	var (
+		mu       sync.Mutex          // guards the variables below
+		accepted = map[string]bool{} // paths of jobs
+		enough   = make(chan struct{})
+		want     = 1 // how many until enough is closed
+	)
+	stopped := make(chan struct{})
+	var clients sync.WaitGroup
+	client := func() {
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Minute}
+		for {
+			select {
+			case <-stopped:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			resp, err := c.Post("http://127.0.0.1:8080/jobs", "text/plain", strings.NewReader("a job"))
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				continue
+			}
+			if err != nil {
+				t.Errorf("a request broke: %v", err)
+				return
+			}
+			path, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != http.StatusAccepted {
+				t.Errorf("answer %v, %q, %v, want 202", resp.Status, path, err)
+				return
+			}
+			mu.Lock()
+			accepted[strings.TrimSpace(string(path))] = true
+			if len(accepted) == want {
+				close(enough)
+			}
+			mu.Unlock()
 		}
 	}
+
+	// Not later: this closes a port, and would break a client's connection.
+	takePort(t).Close()
+	dir := t.TempDir()
+	var out strings.Builder
+	stop := func(p *process.Process) {
+		t.Helper()
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(0)
+		out.WriteString(p.Stdout())
+	}
+	const stops = 20
+	for n := range stops {
+		p := start(t, dir)
+		if n == 0 {
+			for range 4 {
+				clients.Go(client)
+			}
+		}
+		select {
+		case <-enough:
+		case <-time.After(time.Minute):
+			t.Fatal("no client is answered")
+		}
+		if n == stops-1 {
+			close(stopped)
+			clients.Wait()
+		}
+		stop(p)
+		mu.Lock()
+		want, enough = len(accepted)+10, make(chan struct{})
+		mu.Unlock()
+	}
+
+	p := start(t, dir)
+	for path := range accepted {
+		for result := ""; result != "A JOB"; time.Sleep(5 * time.Millisecond) {
+			resp, err := http.Get("http://127.0.0.1:8080" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if result = strings.TrimSpace(string(text)); result != "A JOB" && result != "not done yet" {
+				t.Fatalf("%s: %q", path, result)
+			}
+		}
+	}
+	stop(p)
+	times := map[string]int{}
+	for line := range strings.Lines(out.String()) {
+		times["/jobs/"+strings.TrimSpace(strings.TrimPrefix(line, "done: job "))]++
+	}
+	for path := range accepted {
+		if times[path] != 1 {
+			t.Errorf("%s was done %d times, want once", path, times[path])
+		}
+	}
+	t.Logf("%d stops, %d jobs accepted", stops+1, len(accepted))
 }
 
 // TestPortTaken wants a taken port to end the program in order.
 func TestPortTaken(t *testing.T) {
 	defer takePort(t).Close()
-	p := process.Start(t)
+	cmd := process.Command(t)
+	cmd.Dir = t.TempDir()
+	p := process.StartCommand(t, cmd)
 	p.WantExit(1)
 	if got := p.Stderr(); !strings.Contains(got, portTaken) {
 		t.Errorf("stderr = %q, want it to say why", got)
 	}
-	if got := p.Stdout(); got != closed {
-		t.Errorf("stdout = %q, want %q", got, closed)
+}
+
+// TestNoDatabase wants the error to name the file.
+func TestNoDatabase(t *testing.T) {
+	cmd := process.Command(t)
+	cmd.Dir = t.TempDir()
+	if err := os.Mkdir(cmd.Dir+"/jobs.db", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := process.StartCommand(t, cmd)
+	p.WantExit(1)
+	if got := p.Stderr(); !strings.Contains(got, "jobs.db") {
+		t.Errorf("stderr = %q, want it to name the file", got)
+	}
+}
+
+// TestDatabaseFails wants a database that fails while the program runs to end
+// it with status 1.
+func TestDatabaseFails(t *testing.T) {
+	takePort(t).Close()
+	dir := t.TempDir()
+	p := start(t, dir)
+	other, err := openJobs(dir + "/jobs.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.db.Close()
+	if _, err := other.db.Exec(`ALTER TABLE jobs DROP COLUMN result`); err != nil {
+		t.Fatal(err)
+	}
+	// It wakes the worker, which fails.
+	resp, err := http.Post("http://127.0.0.1:8080/jobs", "text/plain", strings.NewReader("a job"))
+	if err == nil {
+		resp.Body.Close()
+	}
+	p.WantExit(1)
+	if got := p.Stderr(); !strings.Contains(got, "worker: ") || !strings.Contains(got, "no such column: result") {
+		t.Errorf("stderr = %q, want it to name the worker and the failure", got)
 	}
 }
