@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,8 +23,6 @@ import (
 // which the shutdown pops until both are empty.
 type model struct {
 	closers, after []int // ids, in the order of registration
-	called         []int // in the order of the calls
-	failures       int
 }
 
 func (m *model) register(id int, after bool) {
@@ -51,7 +52,6 @@ func (m *model) shutdown(call func(id int)) {
 		}
 		id := (*stack)[len(*stack)-1]
 		*stack = (*stack)[:len(*stack)-1]
-		m.called = append(m.called, id)
 		call(id)
 	}
 }
@@ -62,6 +62,9 @@ type behaviour struct {
 	registers  []int // closers that it registers first, with their phase
 	after      []bool
 	unregister int // an id that it takes out, or -1
+
+	inner      []int // it is an event, with these closers
+	innerAfter []bool
 }
 
 const (
@@ -71,12 +74,17 @@ const (
 	exits
 	hangs
 	reenters
+	failsIgnored
+	failsPartly // a list of errors, of which one is ignored
+	failsEvent  // calls Fail, and returns
+	signals     // calls Fail with a signal, which is no failure
 	actions
 )
 
 // FuzzAgainstModel runs a random program of registrations, before and during the
-// shutdown, and of closers of every behaviour, and compares what was called in
-// which order with the model. The seed is the input: a failure prints it.
+// shutdown, of closers of every behaviour, of events in events and of log
+// handlers of every kind, and compares the calls and their order with the model.
+// The seed is the input: a failure prints it.
 func FuzzAgainstModel(f *testing.F) {
 	for seed := range uint64(100) {
 		f.Add(seed)
@@ -99,14 +107,22 @@ func againstModel(t *testing.T, seed uint64) {
 			program[id].registers = append(program[id].registers, child)
 			program[id].after = append(program[id].after, after)
 		}
+		if depth > 0 && random.IntN(5) == 0 {
+			program[id] = behaviour{unregister: -1, inner: []int{}}
+			for range random.IntN(4) {
+				after, child := random.IntN(3) == 0, plan(depth-1)
+				program[id].inner = append(program[id].inner, child)
+				program[id].innerAfter = append(program[id].innerAfter, after)
+			}
+		}
 		return id
 	}
 	var first []int // registered before the fire
 	for range random.IntN(12) {
 		first = append(first, plan(2))
 	}
-	for id := range program {
-		if random.IntN(3) == 0 {
+	for id, b := range program {
+		if b.inner == nil && random.IntN(3) == 0 {
 			program[id].unregister = random.IntN(len(program))
 		}
 	}
@@ -121,33 +137,84 @@ func againstModel(t *testing.T, seed uint64) {
 		m.register(id, after)
 	}
 	var wantTaken, gotTaken []string
-	m.shutdown(func(id int) {
+	models := []*model{&m} // of all events
+	var wantCalled []int
+	failures := 0
+	inners := map[int]*model{} // of the events in it
+	var prepare func(m *model, id int)
+	prepare = func(_ *model, id int) {
 		b := program[id]
-		for i, child := range b.registers {
-			m.register(child, b.after[i])
+		if b.inner == nil {
+			return
 		}
-		if b.unregister >= 0 {
-			wantTaken = append(wantTaken, fmt.Sprint(id, " takes out ", b.unregister, ": ", m.unregister(b.unregister)))
+		in := new(model)
+		inners[id], models = in, append(models, in)
+		for i, child := range b.inner {
+			prepare(in, child)
+			in.register(child, b.innerAfter[i])
 		}
-		if b.act != returns && b.act != reenters {
-			m.failures++
-		}
-	})
+	}
+	for _, id := range first {
+		prepare(&m, id)
+	}
+	var run func(m *model)
+	run = func(m *model) {
+		m.shutdown(func(id int) {
+			b := program[id]
+			if in := inners[id]; in != nil {
+				run(in)
+				return
+			}
+			wantCalled = append(wantCalled, id)
+			for i, child := range b.registers {
+				prepare(m, child)
+				m.register(child, b.after[i])
+			}
+			if b.unregister >= 0 {
+				taken := false
+				for _, of := range models {
+					taken = taken || of.unregister(b.unregister)
+				}
+				wantTaken = append(wantTaken, fmt.Sprint(id, " takes out ", b.unregister, ": ", taken))
+			}
+			switch b.act {
+			case returns, reenters, failsIgnored, signals:
+			default:
+				failures++
+			}
+		})
+	}
+	run(&m)
 
 	// What happens.
-	q := quietEvent()
 	hang := make(chan struct{})
+	handlers := []slog.Handler{slog.DiscardHandler, slog.NewTextHandler(io.Discard, nil), modelHandler{panics: true}, modelHandler{hang: hang}}
+	logger := slog.New(handlers[random.IntN(len(handlers))])
+	q := &quit.QuitEvent{Logger: logger}
+	errIgnored := errors.New("ignored")
 	var mu sync.Mutex // nothing is synchronized with an abandoned closer
 	var called []int
 	unregister := make(map[int]func() bool)
-	var register func(id int, after bool)
-	register = func(id int, after bool) {
+	var register func(q *quit.QuitEvent, id int, after bool)
+	register = func(q *quit.QuitEvent, id int, after bool) {
 		b := program[id]
+		if b.inner != nil {
+			in := &quit.QuitEvent{Logger: logger}
+			for i, child := range b.inner {
+				register(in, child, b.innerAfter[i])
+			}
+			var opts []quit.Option
+			if after {
+				opts = append(opts, quit.AfterDrain())
+			}
+			unregister[id] = q.RegisterQuitCloser(in, opts...)
+			return
+		}
 		closer := func(ctx context.Context) error {
 			mu.Lock()
 			called = append(called, id)
 			for i, child := range b.registers {
-				register(child, b.after[i])
+				register(q, child, b.after[i])
 			}
 			if b.unregister >= 0 {
 				u := unregister[b.unregister]
@@ -165,13 +232,21 @@ func againstModel(t *testing.T, seed uint64) {
 				<-hang
 			case reenters:
 				return q.Shutdown(context.Background())
+			case failsIgnored:
+				return fmt.Errorf("wrapped: %w", errIgnored)
+			case failsPartly:
+				return errors.Join(errIgnored, errors.New("failed too"))
+			case failsEvent:
+				q.Fail(errors.New("failed by itself"))
+			case signals:
+				q.Fail(&quit.SignalError{Signal: os.Interrupt})
 			}
 			return nil
 		}
 		// One that hangs has little time of its own: with several that use up
 		// their share, only the reserve would be left, and the order would not
 		// be total.
-		opts := []quit.Option{quit.Timeout(time.Millisecond)}
+		opts := []quit.Option{quit.Timeout(time.Millisecond), quit.Ignore(errIgnored)}
 		if after {
 			opts = append(opts, quit.AfterDrain())
 		}
@@ -179,7 +254,7 @@ func againstModel(t *testing.T, seed uint64) {
 	}
 	q.Timeout = time.Duration(random.IntN(100)+1) * time.Second
 	for i, id := range first {
-		register(id, phases[i])
+		register(q, id, phases[i])
 	}
 	ended := make([]bool, goroutines)
 	for i := range ended {
@@ -198,17 +273,34 @@ func againstModel(t *testing.T, seed uint64) {
 	if slices.Contains(ended, false) {
 		t.Errorf("seed %d: the shutdown left goroutines", seed)
 	}
-	if !slices.Equal(called, m.called) {
-		t.Errorf("seed %d: called %v, want %v", seed, called, m.called)
+	if !slices.Equal(called, wantCalled) {
+		t.Errorf("seed %d: called %v, want %v", seed, called, wantCalled)
 	}
 	if !slices.Equal(gotTaken, wantTaken) {
 		t.Errorf("seed %d: unregister: %q, want %q", seed, gotTaken, wantTaken)
 	}
-	failures := 0
+	told := 0
 	if err != nil {
-		failures = strings.Count(err.Error(), "\n") + 1
+		told = strings.Count(err.Error(), "\n") + 1
 	}
-	if failures != m.failures {
-		t.Errorf("seed %d: %d failures, want %d: %v", seed, failures, m.failures, err)
+	if told != failures {
+		t.Errorf("seed %d: %d failures, want %d: %v", seed, told, failures, err)
 	}
+}
+
+// modelHandler panics, or blocks until hang is closed.
+type modelHandler struct {
+	panics bool
+	hang   chan struct{}
+}
+
+func (modelHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h modelHandler) WithAttrs([]slog.Attr) slog.Handler     { return h }
+func (h modelHandler) WithGroup(string) slog.Handler          { return h }
+func (h modelHandler) Handle(context.Context, slog.Record) error {
+	if h.panics {
+		panic("a log handler that panics")
+	}
+	<-h.hang
+	return nil
 }
