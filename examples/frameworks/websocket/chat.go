@@ -13,11 +13,12 @@ import (
 
 const (
 	maxQueue   = 256     // messages that a member may be late
-	maxMessage = 4 << 10 // bytes
+	maxMessage = 4 << 10 // bytes; more than the page's maxlength can be
 	goodbye    = "the server is going away"
 )
 
-// patience is how long a member that is to go may take; conn.Close waits for 5 s. Tests change it.
+// patience is how long a member that is to go may take; conn.Close waits for
+// 5 s. Tests change it.
 var patience = 3 * time.Second
 
 // chat is a handler of WebSockets: what one member says, all get, in the same order.
@@ -64,7 +65,7 @@ func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return
 			}
-			c.say(bytes.ToValidUTF8(text, []byte("\uFFFD"))) // browsers close on anything else
+			c.say(m, bytes.ToValidUTF8(text, []byte("\uFFFD"))) // browsers close on anything else
 		}
 	}()
 
@@ -96,12 +97,20 @@ func (c *chat) leave(m *member) {
 	c.end(m, websocket.StatusNormalClosure, "")
 }
 
-// say has all members get text, its author too, who so knows that it was said. Once
-// the chat is closed there are no members.
-func (c *chat) say(text []byte) {
+// say has all members get text, its author first, who so knows that it was said.
+// What an author says that is to go, nobody gets, for it would not know: it can
+// say it again when it is back. Once the chat is closed there are no members.
+func (c *chat) say(author *member, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.send(text)
+	if !c.send(author, text) {
+		return
+	}
+	for m := range c.members {
+		if m != author {
+			c.send(m, text)
+		}
+	}
 }
 
 // close has all members go, once they have got what was said.
@@ -109,21 +118,25 @@ func (c *chat) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	c.send([]byte(goodbye))
 	for m := range c.members {
+		c.send(m, []byte(goodbye))
 		c.end(m, websocket.StatusGoingAway, goodbye)
 	}
 }
 
-// send waits for nobody. Who does not read has to go. mu is held.
-func (c *chat) send(text []byte) {
-	for m := range c.members {
-		select {
-		case m.queue <- text:
-		default:
-			slog.Warn("too slow", "member", m.addr)
-			c.end(m, websocket.StatusPolicyViolation, "too slow")
-		}
+// send reports whether m is to get text. It waits for nobody: a member that does
+// not read has to go. mu is held.
+func (c *chat) send(m *member, text []byte) bool {
+	if !c.members[m] {
+		return false
+	}
+	select {
+	case m.queue <- text:
+		return true
+	default:
+		slog.Warn("too slow", "member", m.addr)
+		c.end(m, websocket.StatusPolicyViolation, "too slow")
+		return false
 	}
 }
 
