@@ -1,23 +1,29 @@
-// Command gin runs a gin server and a job side by side. If one of them fails, the
-// other is stopped, and the error is that of the program. Ctrl-C and SIGTERM stop
-// both. It can do so in two ways, to compare: withErrgroup, in errgroup.go, does
-// it by hand; withQuit, in quit.go, uses package quit.
+// Command gin runs a gin server and a job side by side. If one of them fails,
+// the other is stopped, and the error is that of the program. Ctrl-C and SIGTERM
+// stop both. It can do so in two ways, to compare: withErrgroup, in errgroup.go,
+// does it by hand; withQuit, in quit.go, uses package quit.
 //
 //	go run ./gin                        # in examples/frameworks
-//	curl 'localhost:8080/hello?d=15s'   # press Ctrl-C in the first terminal now: this is still answered
+//	curl 'localhost:8080/hello?d=15s'   # in a second terminal
+//
+// Press Ctrl-C in the first terminal now: the request is still answered.
+//
 //	go run ./gin -with=errgroup         # the same
 //	go run ./gin -fail-after=5s         # the job fails: error, status 1
 //
 // Both answer the requests in flight, cut off those that take longer than
 // -timeout, and have the same exit status.
-// withErrgroup is 34 lines of code, withQuit is 12, and does more:
 //
-//   - The stop breaks no connection: a request that arrives just then is answered
-//     too. [http.Server.Shutdown] breaks some under load. And a client that does
-//     not finish its request is not waited for.
-//   - All failures are in the error, each with a name. errgroup keeps the first.
-//   - The time is that of the whole stop. A job that does not end at its context
-//     would hold up errgroup's Wait for ever; here it is named, and left behind.
+// withErrgroup is 34 lines of code, withQuit is 12, and withQuit does more:
+//
+//   - The stop breaks no connection: a request that arrives just then is
+//     answered too. [http.Server.Shutdown] breaks some under load. And a client
+//     that does not finish its request is not waited for.
+//   - All failures are in the error, each with a name. errgroup keeps the
+//     first.
+//   - The time is that of the whole stop. A job that does not end at its
+//     context would hold up errgroup's Wait for ever; here it is named, and
+//     left behind.
 //   - A SIGTERM that is repeated changes nothing, and a second Ctrl-C ends the
 //     program with status 130, and its stacks on stderr say what was still
 //     running. With errgroup, either signal kills it without a word.
@@ -89,7 +95,8 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// job is a service that is no server. It ends, with ctx's error, when ctx is done.
+// job is a service that is no server. It ends, with ctx's error, when ctx is
+// done.
 type job func(ctx context.Context) error
 
 func newJob(failAfter time.Duration) job {
@@ -107,8 +114,8 @@ func newJob(failAfter time.Duration) job {
 	}
 }
 
-// newHandler has GET /hello, which writes its first word at once, and its second
-// after the duration d.
+// newHandler has GET /hello, which writes its first word at once, and its
+// second after the duration d.
 func newHandler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	// Without gin.Recovery: it would take an answer that is cut off for one that

@@ -165,12 +165,12 @@ func TestInFlight(t *testing.T) {
 
 // TestUnderLoad stops the program while clients ask without a pause, each until
 // it is refused: half of them on a connection that is kept alive, half on a new
-// one each time. With quit, no request that was sent is left without its answer.
+// one each time. With quit, each request that was sent is answered.
 // withErrgroup promises no such thing.
 //
-// It is not parallel to others. A client must come back to its connection within
-// the time that the stop waits for it, 250 ms: one that does not, on a slow
-// machine, is not the server's fault. And only Linux can be told to refuse
+// It is not parallel to others. A client must come back to its connection
+// within the time that the stop waits for it, 250 ms: one that does not, on a
+// slow machine, is not the server's fault. And only Linux can be told to refuse
 // connections before the port is closed: elsewhere one that comes just then is
 // broken.
 func TestUnderLoad(t *testing.T) {

@@ -21,9 +21,11 @@ const (
 // 5 s. Tests change it.
 var patience = 3 * time.Second
 
-// chat is a handler of WebSockets: what one member says, all get, in the same order.
+// chat is a handler of WebSockets: what one member says, all get, in the same
+// order.
 type chat struct {
-	mu      sync.Mutex // guards the fields below, and keeps a send away from a closed queue
+	// mu guards the fields below, and keeps a send away from a closed queue.
+	mu      sync.Mutex
 	members map[*member]bool
 	closed  bool
 }
@@ -41,7 +43,8 @@ type member struct {
 func newChat() *chat { return &chat{members: make(map[*member]bool)} }
 
 // ServeHTTP sends to a member. A goroutine receives from it, for as long as the
-// connection lives, since the answer to the end of the connection is received too.
+// connection lives, since the answer to the end of the connection is received
+// too.
 func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// This lives on after the fire, until there is no time left.
 	ctx, cancel := context.WithCancel(r.Context())
@@ -97,9 +100,9 @@ func (c *chat) leave(m *member) {
 	c.end(m, websocket.StatusNormalClosure, "")
 }
 
-// say has all members get text, its author first, who so knows that it was said.
-// What an author says that is to go, nobody gets, for it would not know: it can
-// say it again when it is back. Once the chat is closed there are no members.
+// say has all members get text, its author too, who so knows that it was said.
+// If the author is to go, nobody gets it: the author would not know, and says
+// it again when it is back. Once the chat is closed there are no members.
 func (c *chat) say(author *member, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,8 +127,8 @@ func (c *chat) close() {
 	}
 }
 
-// send reports whether m is to get text. It waits for nobody: a member that does
-// not read has to go. mu is held.
+// send reports whether m will be sent text. It waits for nobody: a member that
+// does not read has to go. mu is held.
 func (c *chat) send(m *member, text []byte) bool {
 	if !c.members[m] {
 		return false
@@ -140,7 +143,8 @@ func (c *chat) send(m *member, text []byte) bool {
 	}
 }
 
-// end has the handler of m end, with mu held: in order, or else when patience does.
+// end has the handler of m end: in order, or else when patience does. mu is
+// held.
 func (c *chat) end(m *member, status websocket.StatusCode, reason string) {
 	if !c.members[m] {
 		return

@@ -1,25 +1,29 @@
 // Command websocket is a chat whose members are told when SIGTERM or Ctrl-C
 // stops it.
 //
-//	go run ./websocket    # in examples/frameworks; open http://127.0.0.1:8080 twice
+//	go run ./websocket    # in examples/frameworks
+//
+// Open http://127.0.0.1:8080 in two windows of a browser.
 //
 // Write something, then press Ctrl-C. Each member gets what was said until
 // then, a goodbye, and the end of its connection with status 1001: going away.
 // The program ends when the last has answered that, with status 0.
 // [http.Server.Shutdown] would not wait for any of them.
 //
-// Write something more, and start the program again: the pages connect by
-// themselves, and send what was written meanwhile.
+// Write something more, and start the program again: each page connects by
+// itself, and sends what was written meanwhile, and what was not yet said when
+// the connection ended. It misses what others say while it is not connected:
+// the chat keeps nothing.
 //
 // A member that does not read, or does not answer, is cut off after 3 seconds,
 // and holds up no other. If the stop has no more time than that, the status is
 // 1. In both cases the log names the member.
 //
-// With -cert and -key, the files of a certificate and its key, it serves https
-// and wss.
+// With -cert and -key, the files of a certificate and of its key, the program
+// serves https, and the page uses wss.
 //
-// What main.go does about stopping is all there is for any WebSockets. How a
-// member is told is in chat.go, and how a page comes back is in chat.js.
+// What main.go does about stopping is enough for any program with WebSockets.
+// How a member is told is in chat.go, and how a page comes back is in chat.js.
 package main
 
 import (
