@@ -20,8 +20,11 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// TestChat opens the page of examples/frameworks/websocket twice, and restarts
-// its server under it: in order, and not.
+// TestChat opens the page of examples/frameworks/websocket twice. Its server is
+// stopped and started again, and then killed and started again.
+//
+// The go command does not see that this test depends on the example: after a
+// change of that, run it with -count=1.
 func TestChat(t *testing.T) {
 	needBrowser(t)
 	program := filepath.Join(t.TempDir(), "websocket")
