@@ -55,6 +55,8 @@ func testChat(t *testing.T, program string, args ...string) {
 	both(said("hello <b>from a</b>"))
 	b.write("hello from b")
 	both(said("hello from b"))
+	b.write(strings.Repeat("€", 1001)) // more than the page takes, which is less than the server does
+	both(said(strings.Repeat("€", 1000)))
 	both(connected)
 
 	server.Signal(syscall.SIGTERM)
