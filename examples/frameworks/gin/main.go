@@ -1,29 +1,37 @@
-// Command gin runs a gin server and a job side by side. One that fails stops the
-// other, and its error is the program's; Ctrl-C and SIGTERM stop both. It does so
-// in two ways, to compare: withErrgroup, in errgroup.go, and withQuit, in quit.go.
+// Command gin runs a gin server and a job side by side. If one of them fails,
+// the other is stopped, and the error is that of the program. Ctrl-C and SIGTERM
+// stop both. It can do so in two ways, to compare: withErrgroup, in errgroup.go,
+// does it by hand; withQuit, in quit.go, uses package quit.
 //
 //	go run ./gin                        # in examples/frameworks
-//	curl 'localhost:8080/hello?d=5s'    # press Ctrl-C in the first terminal now: this is still answered
+//	curl 'localhost:8080/hello?d=15s'   # in a second terminal
+//
+// Press Ctrl-C in the first terminal now: the request is still answered.
+//
 //	go run ./gin -with=errgroup         # the same
 //	go run ./gin -fail-after=5s         # the job fails: error, status 1
 //
-// Both answer the requests in flight, cut off those for which -timeout is too short, and
-// have the same exit status. withErrgroup is 34 lines of code, withQuit is 12,
-// in which there is more:
+// Both answer the requests in flight, cut off those that take longer than
+// -timeout, and have the same exit status.
 //
-//   - The stop breaks no connection: what a client has sent is answered, also if
-//     it arrives just then. [http.Server.Shutdown] breaks some under load. And a
-//     client that does not go on with its request is not waited for.
-//   - All failures are in the error, each with a name. errgroup keeps the first.
-//   - The time is that of the whole stop. A job that does not end at its context
-//     would hold up errgroup's Wait for ever; here it is named, and left behind.
+// withErrgroup is 34 lines of code, withQuit is 12, and withQuit does more:
+//
+//   - The stop breaks no connection: a request that arrives just then is
+//     answered too. [http.Server.Shutdown] breaks some under load. And a client
+//     that does not finish its request is not waited for.
+//   - All failures are in the error, each with a name. errgroup keeps the
+//     first.
+//   - The time is that of the whole stop. A job that does not end at its
+//     context would hold up errgroup's Wait for ever; here it is named, and
+//     left behind.
 //   - A SIGTERM that is repeated changes nothing, and a second Ctrl-C ends the
-//     program with status 130 and says on stderr what was still running. There, either
-//     of them kills it, in silence.
+//     program with status 130, and its stacks on stderr say what was still
+//     running. With errgroup, either signal kills it without a word.
 //   - There is an order: what is registered next, say a database that the job
 //     uses, is closed in its turn, and not whenever its goroutine gets to it.
 //
-// What speaks for errgroup: it also fits inside a program, for tasks that come and go.
+// What speaks for errgroup: it also fits inside a program, for tasks that come
+// and go.
 package main
 
 import (
@@ -63,14 +71,19 @@ func main() {
 	case !ok:
 		exit(2, fmt.Errorf("-with is quit or errgroup, not %q", *with))
 	case *timeout <= 0:
-		exit(2, fmt.Errorf("-timeout=%v is no time", *timeout))
+		exit(2, fmt.Errorf("-timeout=%v must be more than 0s", *timeout))
+	case *failAfter < 0:
+		exit(2, fmt.Errorf("-fail-after=%v must not be less than 0s", *failAfter))
 	}
 
 	srv := &http.Server{
-		Addr:        *addr,
-		Handler:     newHandler(),
-		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
-		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
+		Addr:    *addr,
+		Handler: newHandler(),
+		// A client that is slow to send must not hold up the stop.
+		ReadTimeout: 10 * time.Second,
+		// Longer than most load balancers keep an idle connection: if the
+		// server closes it first, a request that is on its way is lost.
+		IdleTimeout: 2 * time.Minute,
 	}
 	if err := run(srv, newJob(*failAfter), *timeout); err != nil {
 		exit(1, err)
@@ -82,7 +95,8 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// job is a service that is no server. It ends, with ctx's error, when ctx is done.
+// job is a service that is no server. It ends, with ctx's error, when ctx is
+// done.
 type job func(ctx context.Context) error
 
 func newJob(failAfter time.Duration) job {
@@ -100,12 +114,12 @@ func newJob(failAfter time.Duration) job {
 	}
 }
 
-// newHandler has GET /hello, which takes its time where it gets a d: the first
-// word comes at once, the second after that.
+// newHandler has GET /hello, which writes its first word at once, and its
+// second after the duration d.
 func newHandler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
-	// Without gin.Recovery: it would take an answer that is cut off for one that is
-	// complete, and so would the client. net/http recovers from panics too.
+	// Without gin.Recovery: it would take an answer that is cut off for one that
+	// is complete, and so would the client. net/http recovers from panics too.
 	r := gin.New()
 	r.GET("/hello", func(c *gin.Context) {
 		d, err := time.ParseDuration(c.DefaultQuery("d", "0s"))

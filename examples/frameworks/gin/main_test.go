@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,10 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -156,6 +160,107 @@ func TestInFlight(t *testing.T) {
 		p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
 		wantBody(t, resp, "Hello, world!\n")
 		p.WantExit(0)
+	})
+}
+
+// TestUnderLoad stops the program while clients ask without a pause, each until
+// it is refused: half of them on a connection that is kept alive, half on a new
+// one each time. With quit, each request that was sent is answered.
+// withErrgroup promises no such thing.
+//
+// It is not parallel to others. A client must come back to its connection
+// within the time that the stop waits for it, 250 ms: one that does not, on a
+// slow machine, is not the server's fault. And only Linux can be told to refuse
+// connections before the port is closed: elsewhere one that comes just then is
+// broken.
+func TestUnderLoad(t *testing.T) {
+	p, url := start(t, "quit")
+	var answers atomic.Int64
+	var clients sync.WaitGroup
+	for i := range 32 {
+		transport := &http.Transport{DisableKeepAlives: i%2 == 1}
+		defer transport.CloseIdleConnections()
+		client := &http.Client{Transport: transport, Timeout: 3 * time.Minute}
+		clients.Go(func() {
+			for before := time.Now(); ; { // when the last request was sent, or earlier
+				begin := time.Now()
+				body, err := ask(client, url+"/hello?d=5ms")
+				if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
+					return // refused: nothing was sent
+				}
+				if body != "Hello, world!\n" || err != nil {
+					gap := time.Since(before)
+					late := gap > 250*time.Millisecond && !transport.DisableKeepAlives
+					if late || runtime.GOOS != "linux" {
+						t.Logf("%v after the last request: %q, %v", gap, body, err)
+					} else {
+						t.Errorf("GET /hello = %q, %v, want an answer", body, err)
+					}
+					return
+				}
+				before = begin
+				if answers.Add(1) == 2000 {
+					p.Process.Signal(syscall.SIGTERM)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	p.WantExit(0)
+	if n := answers.Load(); n < 2000 {
+		t.Errorf("%d answers, want 2000 at least", n)
+	}
+}
+
+// ask sends one request, once: net/http does not send it again if it cannot get
+// its body anew.
+func ask(client *http.Client, url string) (string, error) {
+	req, err := http.NewRequest("GET", url, struct{ io.Reader }{strings.NewReader("once")})
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+// TestTimeouts waits until a client that is too slow to send is cut off. The
+// time for a request ends neither a handler nor a connection that is idle.
+func TestTimeouts(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		_, url := start(t, with)
+		addr := strings.TrimPrefix(url, "http://")
+		dial := func(request string) (net.Conn, *bufio.Reader) {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			conn.SetDeadline(time.Now().Add(3 * time.Minute))
+			io.WriteString(conn, request)
+			return conn, bufio.NewReader(conn)
+		}
+		const head = "HEAD /none HTTP/1.1\r\nHost: x\r\n\r\n"
+		idle, answers := dial(head)
+		wantAnswer := func() {
+			resp, err := http.ReadResponse(answers, &http.Request{Method: "HEAD"})
+			if err != nil || resp.StatusCode != http.StatusNotFound {
+				t.Errorf("HEAD /none on the idle connection = %v, %v, want 404", resp, err)
+			}
+		}
+		wantAnswer()
+		busy := get(t, url+"/hello?d=12s") // longer than ReadTimeout
+		_, slow := dial("GET /hello HTTP/1.1\r\nHost:")
+		if _, err := io.ReadAll(slow); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the slow client has not been cut off")
+		}
+		io.WriteString(idle, head)
+		wantAnswer()
+		wantBody(t, busy, "Hello, world!\n")
 	})
 }
 
@@ -343,7 +448,9 @@ func TestBadStart(t *testing.T) {
 		{[]string{"-with=errgroup", "-addr=" + taken}, 1, "address already in use"},
 		{[]string{"-with=luck"}, 2, `not "luck"`},
 		{[]string{"-timeout=fast"}, 2, "invalid value"},
-		{[]string{"-timeout=0s"}, 2, "no time"},
+		{[]string{"-timeout=0s"}, 2, "-timeout=0s"},
+		{[]string{"-fail-after=-1s"}, 2, "-fail-after=-1s"},
+		{[]string{"-with=errgroup", "-timeout=-1s"}, 2, "-timeout=-1s"},
 		{[]string{"-port=80"}, 2, "not defined: -port"},
 		{[]string{"serve"}, 2, `unexpected argument "serve"`},
 	} {

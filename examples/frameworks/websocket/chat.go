@@ -13,16 +13,19 @@ import (
 
 const (
 	maxQueue   = 256     // messages that a member may be late
-	maxMessage = 4 << 10 // bytes
+	maxMessage = 4 << 10 // bytes; more than the page's maxlength can be
 	goodbye    = "the server is going away"
 )
 
-// patience is how long a member that is to go may take; conn.Close waits for 5 s. Tests change it.
+// patience is how long a member that is to go may take; conn.Close waits for
+// 5 s. Tests change it.
 var patience = 3 * time.Second
 
-// chat is a handler of WebSockets: what one member says, all get, in the same order.
+// chat is a handler of WebSockets: what one member says, all get, in the same
+// order.
 type chat struct {
-	mu      sync.Mutex // guards the fields below, and keeps a send away from a closed queue
+	// mu guards the fields below, and keeps a send away from a closed queue.
+	mu      sync.Mutex
 	members map[*member]bool
 	closed  bool
 }
@@ -40,7 +43,8 @@ type member struct {
 func newChat() *chat { return &chat{members: make(map[*member]bool)} }
 
 // ServeHTTP sends to a member. A goroutine receives from it, for as long as the
-// connection lives, since the answer to the end of the connection is received too.
+// connection lives, since the answer to the end of the connection is received
+// too.
 func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// This lives on after the fire, until there is no time left.
 	ctx, cancel := context.WithCancel(r.Context())
@@ -64,7 +68,7 @@ func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return
 			}
-			c.say(bytes.ToValidUTF8(text, []byte("\uFFFD"))) // browsers close on anything else
+			c.say(m, bytes.ToValidUTF8(text, []byte("\uFFFD"))) // browsers close on anything else
 		}
 	}()
 
@@ -96,12 +100,20 @@ func (c *chat) leave(m *member) {
 	c.end(m, websocket.StatusNormalClosure, "")
 }
 
-// say has all members get text, its author too, who so knows that it was said. Once
-// the chat is closed there are no members.
-func (c *chat) say(text []byte) {
+// say has all members get text, its author too, who so knows that it was said.
+// If the author is to go, nobody gets it: the author would not know, and says
+// it again when it is back. Once the chat is closed there are no members.
+func (c *chat) say(author *member, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.send(text)
+	if !c.send(author, text) {
+		return
+	}
+	for m := range c.members {
+		if m != author {
+			c.send(m, text)
+		}
+	}
 }
 
 // close has all members go, once they have got what was said.
@@ -109,25 +121,30 @@ func (c *chat) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	c.send([]byte(goodbye))
 	for m := range c.members {
+		c.send(m, []byte(goodbye))
 		c.end(m, websocket.StatusGoingAway, goodbye)
 	}
 }
 
-// send waits for nobody. Who does not read has to go. mu is held.
-func (c *chat) send(text []byte) {
-	for m := range c.members {
-		select {
-		case m.queue <- text:
-		default:
-			slog.Warn("too slow", "member", m.addr)
-			c.end(m, websocket.StatusPolicyViolation, "too slow")
-		}
+// send reports whether m will be sent text. It waits for nobody: a member that
+// does not read has to go. mu is held.
+func (c *chat) send(m *member, text []byte) bool {
+	if !c.members[m] {
+		return false
+	}
+	select {
+	case m.queue <- text:
+		return true
+	default:
+		slog.Warn("too slow", "member", m.addr)
+		c.end(m, websocket.StatusPolicyViolation, "too slow")
+		return false
 	}
 }
 
-// end has the handler of m end, with mu held: in order, or else when patience does.
+// end has the handler of m end: in order, or else when patience does. mu is
+// held.
 func (c *chat) end(m *member, status websocket.StatusCode, reason string) {
 	if !c.members[m] {
 		return

@@ -1,25 +1,38 @@
-// Command websocket is a chat whose members are told when SIGTERM or Ctrl-C stops it.
+// Command websocket is a chat whose members are told when SIGTERM or Ctrl-C
+// stops it.
 //
-//	go run ./websocket    # in examples/frameworks; open http://127.0.0.1:8080 twice
+//	go run ./websocket    # in examples/frameworks
 //
-// Write something, then press Ctrl-C. Each member gets what was said until then, a
-// goodbye, and the end of its connection with status 1001: going away. The program
-// ends when the last has answered that, with status 0. [http.Server.Shutdown] would
-// not wait for any of them.
+// Open http://127.0.0.1:8080 in two windows of a browser.
 //
-// A member that does not read, or does not answer, is cut off after 3 seconds, and
-// holds up no other. If the stop has no more time than that, the status is 1. In both
-// cases the log says who it was.
+// Write something, then press Ctrl-C. Each member gets what was said until
+// then, a goodbye, and the end of its connection with status 1001: going away.
+// The program ends when the last has answered that, with status 0.
+// [http.Server.Shutdown] would not wait for any of them.
 //
-// What main.go does about stopping is all there is for any WebSockets; how a member is
-// told is in chat.go.
+// Write something more, and start the program again: each page connects by
+// itself, and sends what was written meanwhile, and what was not yet said when
+// the connection ended. It misses what others say while it is not connected:
+// the chat keeps nothing.
+//
+// A member that does not read, or does not answer, is cut off after 3 seconds,
+// and holds up no other. If the stop has no more time than that, the status is
+// 1. In both cases the log names the member.
+//
+// With -cert and -key, the files of a certificate and of its key, the program
+// serves https, and the page uses wss.
+//
+// What main.go does about stopping is enough for any program with WebSockets.
+// How a member is told is in chat.go, and how a page comes back is in chat.js.
 package main
 
 import (
-	_ "embed"
+	"embed"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -28,43 +41,95 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-//go:embed page.html
-var page string
+//go:embed index.html chat.js
+var files embed.FS
 
 func main() {
 	q := quit.GetQuitEvent()
-	addr := flag.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
-	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	}
+	addr, cert, key := parseFlags(q)
 
 	// From now on no signal ends the program halfway.
 	q.NotifySignal()
 
 	c := newChat()
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, page) })
-	// Track counts the handlers, each of which lives as long as its WebSocket. The drain
-	// waits for them.
+	mux.Handle("GET /", page(http.FileServerFS(files)))
+	// Track counts the handlers, each of which lives as long as its WebSocket.
+	// The drain waits for them.
 	mux.Handle("GET /chat", quithttp.Track(q, c))
-	bound, err := quithttp.ListenAndServe(q, &http.Server{
-		Addr:              *addr,
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second, // a client that is slow to send must not hold up the stop
-		IdleTimeout:       2 * time.Minute, // longer than most load balancers keep an idle connection
-	})
+	srv := &http.Server{
+		Addr:    addr,
+		Handler: mux,
+		// A client that is slow to send must not hold up the stop. This does
+		// not end a WebSocket: net/http lifts it when the handler takes the
+		// connection.
+		ReadTimeout: 10 * time.Second,
+		// Longer than most load balancers keep an idle connection.
+		IdleTimeout: 2 * time.Minute,
+	}
+	bound, err := listenAndServe(q, srv, cert, key)
 	if err != nil {
 		exit(1, err)
 	}
 	// Registered last, called first: it has all handlers end, and lets in no more.
 	q.RegisterStopFunc(c.close, quit.Name("chat"))
 
-	fmt.Printf("listening on http://%v\n", bound)
+	fmt.Printf("listening on %s\n", bound)
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
+}
+
+// listenAndServe returns the server's URL.
+func listenAndServe(q *quit.QuitEvent, srv *http.Server, cert, key string) (string, error) {
+	if cert == "" {
+		bound, err := quithttp.ListenAndServe(q, srv)
+		return fmt.Sprint("http://", bound), err
+	}
+	bound, err := quithttp.ListenAndServeTLS(q, srv, cert, key)
+	if op := (*net.OpError)(nil); err != nil && !errors.As(err, &op) {
+		err = fmt.Errorf("-cert=%s -key=%s: %w", cert, key, err) // not all errors name the file
+	}
+	return fmt.Sprint("https://", bound), err
+}
+
+// page lets the page load nothing from elsewhere, and no other site frame it.
+func page(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy",
+			"default-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'")
+		h.ServeHTTP(w, r)
+	})
+}
+
+// parseFlags sets the fields of q and returns the other flags. It ends the
+// program where there is nothing to start.
+func parseFlags(q *quit.QuitEvent) (addr, cert, key string) {
+	flags := flag.NewFlagSet("websocket", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
+	flags.StringVar(&cert, "cert", "", "serve https with the certificate in `file`; needs -key")
+	flags.StringVar(&key, "key", "", "the `file` of the key to -cert")
+	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
+
+	err := flags.Parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Println("usage: websocket [flags]")
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	}
+	switch {
+	case err != nil:
+	case flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case (cert == "") != (key == ""):
+		err = errors.New("-cert needs -key, and -key needs -cert")
+	}
+	if err != nil {
+		exit(2, err)
+	}
+	return addr, cert, key
 }
 
 func exit(status int, err error) {

@@ -3,7 +3,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,7 +35,8 @@ import (
 const (
 	// With this variable a signal comes before the program begins to serve.
 	early = "EXAMPLE_WEBSOCKET_EARLY"
-	// Without this one its patience has no end, so that no member is cut off for being slow.
+	// Without this one its patience has no end, so that no member is cut off for
+	// being slow.
 	impatient = "EXAMPLE_WEBSOCKET_IMPATIENT"
 )
 
@@ -86,17 +93,24 @@ type client struct {
 // join returns a client that has said that it is there.
 func join(t *testing.T, addr, hello string) *client {
 	t.Helper()
+	return joinTLS(t, "ws://"+addr+"/chat", hello, nil)
+}
+
+func joinTLS(t *testing.T, url, hello string, config *tls.Config) *client {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	c := &client{ctx: ctx}
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	transport := &http.Transport{TLSClientConfig: config}
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 		if err == nil {
 			c.addr = conn.LocalAddr().String()
 		}
 		return conn, err
-	}}
-	conn, _, err := websocket.Dial(ctx, "ws://"+addr+"/chat", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	}
+	options := &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}}
+	conn, _, err := websocket.Dial(ctx, url, options)
 	must(t, err)
 	t.Cleanup(func() { conn.CloseNow() })
 	c.Conn = conn
@@ -288,6 +302,23 @@ func TestSlowMember(t *testing.T) {
 	p.WantExit(0)
 }
 
+// TestUnheard wants nobody to get what its author does not get back: the author
+// takes it for not said, and says it again.
+func TestUnheard(t *testing.T) {
+	t.Parallel()
+	c := newChat()
+	author := &member{queue: make(chan []byte, 1), cancel: func() {}}
+	other := &member{queue: make(chan []byte, 3), cancel: func() {}}
+	c.join(author)
+	c.join(other)
+	for i, text := range []string{"heard", "no room for that", "to go already"} {
+		c.say(author, []byte(text))
+		if len(author.queue) != 1 || len(other.queue) != 1 {
+			t.Errorf("after %d messages the author gets %d, and the other %d, want 1", i+1, len(author.queue), len(other.queue))
+		}
+	}
+}
+
 // TestLeave wants nobody to be waited for who has left, in order or not.
 func TestLeave(t *testing.T) {
 	t.Parallel()
@@ -328,7 +359,52 @@ func TestSecondInterrupt(t *testing.T) {
 	p.AwaitPortClosed(addr) // the server is all that is before the drain
 	p.InterruptAgain()
 	p.WantExit(130)
-	wantStderr(t, p, "drain")
+	wantStderr(t, p, `(?s)ending at once.*drain.*\.\(\*chat\)\.ServeHTTP`)
+}
+
+// TestTimeouts waits until a client that is too slow to send is cut off. The
+// time for a request ends neither a WebSocket nor a connection that is idle.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	for _, encrypted := range []bool{false, true} {
+		t.Run(fmt.Sprint("TLS ", encrypted), func(t *testing.T) {
+			t.Parallel()
+			var addr string
+			var config *tls.Config
+			dial, scheme := net.Dial, "ws://"
+			if encrypted {
+				_, addr, config = startTLS(t)
+				dial, scheme = tlsDial(config), "wss://"
+			} else {
+				_, addr = start(t)
+			}
+			member := joinTLS(t, scheme+addr+"/chat", "hello", config)
+			idle, err := dial("tcp", addr)
+			must(t, err)
+			defer idle.Close()
+			get := func() error {
+				io.WriteString(idle, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+				_, err := http.ReadResponse(bufio.NewReader(idle), &http.Request{Method: "HEAD"})
+				return err
+			}
+			must(t, get())
+
+			slow, err := dial("tcp", addr)
+			must(t, err)
+			defer slow.Close()
+			slow.SetDeadline(time.Now().Add(3 * time.Minute))
+			io.WriteString(slow, "GET / HTTP/1.1\r\nHost:")
+			if _, err := io.ReadAll(slow); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the slow client has not been cut off")
+			}
+			if err := get(); err != nil {
+				t.Error("the idle connection:", err)
+			}
+			if err := member.say("still here"); err != nil {
+				t.Error("the WebSocket:", err)
+			}
+		})
+	}
 }
 
 // TestClosed wants nobody to join a chat that was closed.
@@ -343,6 +419,49 @@ func TestClosed(t *testing.T) {
 	}
 }
 
+// certificate returns the files of one for 127.0.0.1, and what a client needs to
+// trust it.
+func certificate(t *testing.T) (cert, key string, config *tls.Config) {
+	t.Helper()
+	srv := httptest.NewTLSServer(nil) // which has one
+	srv.Close()
+	pair := srv.TLS.Certificates[0]
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	must(t, err)
+	dir := t.TempDir()
+	file := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		block := &pem.Block{Type: kind, Bytes: der}
+		must(t, os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
+		return path
+	}
+	config = &tls.Config{RootCAs: x509.NewCertPool()}
+	config.RootCAs.AddCert(srv.Certificate())
+	return file("cert.pem", "CERTIFICATE", pair.Certificate[0]), file("key.pem", "PRIVATE KEY", der), config
+}
+
+func startTLS(t *testing.T) (p *process.Process, addr string, config *tls.Config) {
+	t.Helper()
+	cert, key, config := certificate(t)
+	p = process.StartCommand(t, command(t, "-cert="+cert, "-key="+key))
+	return p, p.Line("listening on https://"), config
+}
+
+func tlsDial(config *tls.Config) func(network, addr string) (net.Conn, error) {
+	return func(network, addr string) (net.Conn, error) { return tls.Dial(network, addr, config) }
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	p, addr, config := startTLS(t)
+	c := joinTLS(t, "wss://"+addr+"/chat", "hello", config)
+	other := joinTLS(t, "wss://"+addr+"/chat", "hello from the other", config)
+	must(t, c.say("last words"))
+	p.Signal(syscall.SIGTERM)
+	wantGoodbye(t, "last words", c, other)
+	p.WantExit(0)
+}
+
 func TestPage(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -351,7 +470,8 @@ func TestPage(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"/", http.StatusOK, "new WebSocket"},
+		{"/", http.StatusOK, "chat.js"},
+		{"/chat.js", http.StatusOK, "new WebSocket"},
 		{"/chat", http.StatusUpgradeRequired, "WebSocket"},
 		{"/other", http.StatusNotFound, ""},
 	} {
@@ -370,21 +490,24 @@ func TestPage(t *testing.T) {
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	taken := process.TakenAddr(t)
+	cert, key, _ := certificate(t)
 	for _, test := range []struct {
-		arg    string
+		args   []string
 		status int
 		stderr string
 	}{
-		{"-addr=" + taken, 1, `\Awebsocket: .*address already in use\n\z`},
-		{"-timeout=soon", 2, `\Ainvalid value "soon"`},
-		{"-port=80", 2, `\Aflag provided but not defined: -port\n`},
-		{"serve", 2, `\Awebsocket: unexpected argument "serve"\n\z`},
+		{[]string{"-addr=" + taken}, 1, "address already in use"},
+		{[]string{"-addr=" + taken, "-cert=" + cert, "-key=" + key}, 1, "websocket: quit: listen tcp " + taken},
+		{[]string{"-cert=missing.pem", "-key=" + key}, 1, "open missing.pem: no such file"},
+		{[]string{"-cert=" + cert, "-key=missing.pem"}, 1, "open missing.pem: no such file"},
+		{[]string{"-cert=chat.go", "-key=" + key}, 1, "-cert=chat.go -key=" + key + ": quit: tls: "},
+		{[]string{"-cert=" + cert, "-key=chat.go"}, 1, "-cert=" + cert + " -key=chat.go: quit: tls: "},
+		{[]string{"-cert=" + cert}, 2, "-cert needs -key"},
+		{[]string{"-key=" + key}, 2, "-key needs -cert"},
+		{[]string{"-timeout=soon"}, 2, `invalid value "soon"`},
+		{[]string{"-port=80"}, 2, "not defined: -port"},
+		{[]string{"serve"}, 2, `unexpected argument "serve"`},
 	} {
-		p := process.Start(t, test.arg)
-		p.WantExit(test.status)
-		wantStderr(t, p, test.stderr)
-		if got := p.Stdout(); got != "" {
-			t.Errorf("%s: stdout = %q, want none", test.arg, got)
-		}
+		process.WantBadStart(t, test.status, test.stderr, append([]string{"-addr=127.0.0.1:0"}, test.args...)...)
 	}
 }

@@ -1,4 +1,5 @@
-// Package browser tests the status page in a real browser: a headless Chromium.
+// Package browser tests pages in a real browser, a headless Chromium: the status
+// page of quithttp, and that of the example of WebSockets.
 package browser
 
 import (
@@ -11,160 +12,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"github.com/gracefulgo/graceful/quit"
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// generous is a bound that no machine is too slow for.
-const generous = 5 * time.Minute
-
-// browser is the one that all tests use, each in a tab of its own.
-var browser context.Context
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	profile, err := os.MkdirTemp("", "quit-browser-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(profile)
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "headless-shell"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			continue
-		}
-		flags := append(chromedp.DefaultExecAllocatorOptions[:],
-			chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU,
-			chromedp.WSURLReadTimeout(generous),
-			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-			chromedp.Flag("disable-sync", true), chromedp.Flag("disable-background-networking", true),
-			chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
-		alloc, cancel := chromedp.NewExecAllocator(context.Background(), flags...)
-		defer cancel()
-		var stop context.CancelFunc
-		browser, stop = chromedp.NewContext(alloc)
-		defer stop()
-		if err := chromedp.Run(browser); err != nil {
-			fmt.Fprintf(os.Stderr, "starting %s: %v\n", path, err)
-			return 1
-		}
-		break
-	}
-	return m.Run()
-}
-
-// tab is a page that is open.
-type tab struct {
-	t   *testing.T
-	ctx context.Context
-
-	mu       sync.Mutex // guards the fields below
-	requests []string
-	problems []string // errors, messages on the console, and violations of the policy
-}
-
-// newTab opens an empty tab. At the end of the test, nothing must have been asked for but
-// origin, and the browser must have had nothing to complain about.
-func newTab(t *testing.T, origin string) *tab {
-	t.Helper()
-	if browser == nil {
-		const missing = "no chromium, chromium-browser, google-chrome or headless-shell in the path"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	ctx, cancel := chromedp.NewContext(browser)
-	ctx, stop := context.WithTimeout(ctx, generous)
-	p := &tab{t: t, ctx: ctx}
-	t.Cleanup(func() {
-		stop()
-		cancel()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, problem := range p.problems {
-			t.Errorf("the browser reports %s", problem)
-		}
-		for _, url := range p.requests {
-			if !strings.HasPrefix(url, origin) && url != "data:," {
-				t.Errorf("request of %s, want none but of %s", url, origin)
-			}
-		}
-	})
-	chromedp.ListenTarget(ctx, func(event any) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		switch e := event.(type) {
-		case *network.EventRequestWillBeSent:
-			p.requests = append(p.requests, e.Request.URL)
-		case *log.EventEntryAdded:
-			p.problems = append(p.problems, fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
-		case *runtime.EventConsoleAPICalled:
-			p.problems = append(p.problems, "a call of console."+string(e.Type))
-		case *runtime.EventExceptionThrown:
-			p.problems = append(p.problems, e.ExceptionDetails.Error())
-		}
-	})
-	p.do(log.Enable(), network.Enable(), chromedp.EmulateViewport(1000, 900))
-	return p
-}
-
-func (p *tab) do(actions ...chromedp.Action) {
-	p.t.Helper()
-	if err := chromedp.Run(p.ctx, actions...); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// eval returns the value of an expression in the page.
-func eval[T any](p *tab, expression string) (value T) {
-	p.t.Helper()
-	p.do(chromedp.Evaluate(expression, &value))
-	return value
-}
-
-// wait waits until an expression is true.
-func (p *tab) wait(expression string) {
-	p.t.Helper()
-	if err := chromedp.Run(p.ctx, poll(expression)); err != nil {
-		p.t.Fatalf("waiting for %s: %v; the page says:\n%s", expression, err, eval[string](p, "document.body.innerText"))
-	}
-}
-
 // row is the drawing of the step of that name, in the state of that class.
 func row(name, class string) string {
 	return fmt.Sprintf(`[...document.querySelectorAll(".timeline g.%s")].some(g => g.querySelector(".name").textContent === %q)`, class, name)
-}
-
-func poll(expression string) chromedp.Action {
-	return chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(generous/2)) // the rest is for telling what is there instead
-}
-
-func size(width int64) chromedp.Action {
-	return chromedp.Tasks{chromedp.EmulateViewport(width, 900), poll(fmt.Sprintf("innerWidth === %d", width))}
-}
-
-func scheme(name string) chromedp.Action {
-	return chromedp.Tasks{
-		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}),
-		poll(fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches`, name)),
-	}
 }
 
 // newEvent returns one that has more time than any browser takes.
@@ -251,7 +114,7 @@ func TestLive(t *testing.T) {
 	p.wait(`document.querySelector("h1").textContent.includes("Stopped with 2 failures")`)
 	p.wait(`document.getElementById("note").textContent.startsWith("The shutdown has ended")`)
 	text := eval[string](p, "document.body.innerText")
-	for _, want := range []string{"the second <b>failed</b>", "abandoned after", "browser_test.go"} {
+	for _, want := range []string{"the second <b>failed</b>", "abandoned after", "status_test.go"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}
