@@ -44,7 +44,7 @@ func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (n
 func ListenAndServeTLS(q *quit.QuitEvent, srv *http.Server, certFile, keyFile string, opts ...quit.Option) (net.Addr, error) {
 	if c := srv.TLSConfig; certFile != "" || keyFile != "" || c == nil || len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
-			return nil, fmt.Errorf("quit: %w", err)
+			return nil, fmt.Errorf("quit: certificate %q, key %q: %w", certFile, keyFile, err)
 		}
 	}
 	return listenAndServe(q, srv, ":https", encrypted(certFile, keyFile), opts)

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -134,7 +135,7 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 	}{
 		"no certificate":      {certFile: "no such file", keyFile: keyFile, want: "no such file"},
 		"no key":              {certFile: certFile, keyFile: "no such file", want: "no such file"},
-		"not a key":           {certFile: certFile, keyFile: certFile, want: "tls: "},
+		"not a key":           {certFile: certFile, keyFile: certFile, want: fmt.Sprintf("quit: certificate %q, key %q: tls: ", certFile, certFile)},
 		"nothing":             {want: "open : "},
 		"empty configuration": {config: new(tls.Config), want: "open : "},
 		"files are preferred": {config: certified(), certFile: "no such file", want: "no such file"},
