@@ -38,7 +38,10 @@ func FuzzStatus(f *testing.F) {
 				}), quit.Name(panics), quit.Timeout(time.Duration(kind)*time.Millisecond))
 			}
 			if kind&2 != 0 {
-				q.Go(func(ctx context.Context) error { <-ctx.Done(); return errors.Join(errors.New(text), errors.New(panics)) }, quit.Name(text))
+				q.Go(func(ctx context.Context) error {
+					<-ctx.Done()
+					return errors.Join(errors.New(text), errors.New(panics))
+				}, quit.Name(text))
 			}
 			if kind&4 != 0 {
 				q.Delay = time.Duration(kind) * time.Millisecond
