@@ -122,17 +122,24 @@ func count(steps []Step) int {
 	return n
 }
 
+// The first and the last moment that JSON can have.
+var (
+	firstTime = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
+)
+
 // valid returns t, or the time nearest to it that JSON can have: one in the
-// years from 0 to 9999, in a zone less than a day from UTC.
+// years from 0 to 9999, in a zone less than a day from UTC. It does not ask for
+// the year, which can be more than an int has on a 32-bit system.
 func valid(t time.Time) time.Time {
-	if _, err := t.MarshalJSON(); err == nil {
-		return t
+	switch {
+	case t.Before(firstTime):
+		return firstTime
+	case t.After(lastTime):
+		return lastTime
 	}
-	switch t = t.UTC(); {
-	case t.Year() < 0:
-		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
-	case t.Year() > 9999:
-		return time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
+	if _, err := t.MarshalJSON(); err != nil {
+		return t.UTC()
 	}
 	return t
 }
