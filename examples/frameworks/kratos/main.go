@@ -16,11 +16,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"time"
 
@@ -31,31 +31,49 @@ import (
 // are the fields of the instance that is registered.
 type options struct {
 	registry.ServiceInstance
-	registrar      registry.Registrar
-	worker         func(context.Context) error
-	http, grpc     string        // addresses
-	timeout        time.Duration // for the whole stop
-	linger         time.Duration // between the deregistration and the first port's closing
-	registrarLimit time.Duration // for a call of the registrar
+	registrar                                      registry.Registrar
+	worker                                         func(context.Context) error
+	beforeStart, afterStart, beforeStop, afterStop func(context.Context) error
+	http, grpc                                     string        // addresses
+	timeout                                        time.Duration // for the whole stop
+	linger                                         time.Duration // between the deregistration and the first port's closing
+	registrarLimit                                 time.Duration // for a call of the registrar
 }
 
-// silence is how long a gRPC connection that says nothing can hold up the stop. By
-// default that is two minutes, and Stop does not cut it off.
-const silence = 5 * time.Second
+const (
+	// A client that is slow to send must not hold up the stop.
+	readTimeout = 10 * time.Second
+	// Longer than most load balancers keep an idle connection: if the server
+	// closes it first, a request that is on its way is lost.
+	idleTimeout = 2 * time.Minute
+	// How long a gRPC connection that says nothing can hold up the stop. By
+	// default that is two minutes, and Stop does not cut it off.
+	silence = 5 * time.Second
+)
 
 var modes = map[string]func(options) error{"alone": withAlone, "hooks": withHooks}
 
-// discovery is where the service registers: etcd, Consul and others have a
-// registry.Registrar among kratos' contributions.
-var discovery registry.Registrar = printer{}
+// service stands for yours. etcd, Consul and others have a registry.Registrar
+// among kratos' contributions.
+var service = options{
+	registrar:   new(printer),
+	worker:      work,
+	beforeStart: say("starting"),
+	afterStart:  say("started"),
+	beforeStop:  say("stopping"),
+	afterStop:   say("stopped"),
+}
 
 func main() {
-	o := options{registrar: discovery, worker: work}
+	o := service
+	// Another one for each process: a registration that has outlived its process,
+	// or one of another on this machine, is not ours.
+	o.ID = rand.Text()
+	o.Metadata = map[string]string{"weight": "10"}
 	flags := flag.NewFlagSet("kratos", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
 	with := flags.String("with", "alone", "`alone` or hooks")
 	flags.StringVar(&o.Name, "name", "hello", "`name` of the service")
-	flags.StringVar(&o.ID, "id", "hello-1", "`id` of this instance of it")
 	flags.StringVar(&o.Version, "version", "v1.0.0", "`version` of the service")
 	flags.StringVar(&o.http, "http", "127.0.0.1:8000", "HTTP `address`; port 0 picks one")
 	flags.StringVar(&o.grpc, "grpc", "127.0.0.1:9000", "gRPC `address`; port 0 picks one")
@@ -89,50 +107,4 @@ func main() {
 func exit(status int, err error) {
 	fmt.Fprintln(os.Stderr, "kratos:", err)
 	os.Exit(status)
-}
-
-// printer stands for a service discovery.
-type printer struct{}
-
-func (printer) Register(_ context.Context, in *registry.ServiceInstance) error {
-	fmt.Printf("registered %v at %v\n", in, in.Endpoints)
-	return nil
-}
-
-func (printer) Deregister(_ context.Context, in *registry.ServiceInstance) error {
-	fmt.Printf("deregistered %v\n", in)
-	return nil
-}
-
-// hello takes its time where it gets a d: its first word comes at once, the rest
-// after that.
-func (o options) hello(w http.ResponseWriter, r *http.Request) {
-	d, err := time.ParseDuration(r.FormValue("d"))
-	if err != nil && r.FormValue("d") != "" {
-		http.Error(w, "d is a duration", http.StatusBadRequest)
-		return
-	}
-	fmt.Fprint(w, "Hello")
-	http.NewResponseController(w).Flush()
-	select {
-	case <-time.After(d):
-		fmt.Fprintf(w, " from %s %s\n", o.ServiceInstance.String(), o.Version)
-	case <-r.Context().Done(): // the client has gone, or there is no time left
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// work stands for what is no server.
-func work(ctx context.Context) error {
-	<-ctx.Done()
-	fmt.Println("worker ended")
-	return nil
-}
-
-// database stands for what the worker and the servers use.
-type database struct{}
-
-func (database) Close() error {
-	fmt.Println("database closed")
-	return nil
 }
