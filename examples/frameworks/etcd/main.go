@@ -1,17 +1,24 @@
-// Command etcd is an HTTP service that can be found in etcd for as long as it can
-// be reached, and not longer: its address is the value of the key
-// services/<name>/<id>, which has a lease that is kept alive. If the lease is lost, since etcd is
-// down or cannot be reached, the service goes on, and registers again once it can.
+// Command etcd is an HTTP service that can be found in etcd for as long as it
+// can be reached, and not longer. Its address is the value of the key
+// services/<name>/<id>, which has a lease that is kept alive. The id is another
+// one for each process.
 //
 //	etcd --data-dir /tmp/etcd >/tmp/etcd.log 2>&1 &
 //	go run ./etcd                                     # in examples/frameworks; then press Ctrl-C
 //	ETCDCTL_API=3 etcdctl watch --prefix services/    # in a second terminal shows the key come and go
 //	kill %1
 //
-// At the signal, the key is deleted first, and does not come back. Then the server stops,
-// and the requests in flight are answered. If etcd does not answer, the stop goes
-// on without it, in time, and the status is 1: the key is still there, until its
-// lease expires. It is 1, too, if etcd cannot be reached at the start.
+// At the signal, the key is deleted first, and does not come back. Then the
+// server stops, and the requests in flight are answered.
+//
+// If etcd cannot be reached at the start, or lets nobody in, nothing is started,
+// and the status is 1. If the lease is lost later, since etcd is down or cannot
+// be reached, the service goes on, and registers again once it can. If etcd does
+// not answer at the stop, that goes on without it, in time, and the status is 1:
+// the key is there until its lease expires.
+//
+// With -addr=:8080 it listens on all addresses, and registers the one of the
+// machine that others reach. The password of -user is in ETCD_PASSWORD.
 package main
 
 import (
@@ -40,12 +47,11 @@ func main() {
 	o := parseFlags(q)
 	q.NotifySignal() // a signal while it starts stops it too
 
-	// The registry knows the service by a host that others reach, and by an id that
-	// no other instance has, not even one that this machine has seen crash.
-	host, err := advertise.Host(o.addr)
+	host, err := advertise.Host(o.addr) // to register
 	if err != nil {
 		exit(1, err)
 	}
+	// No two processes have the same id: a key that a crash has left is not ours.
 	key := path.Join("services", o.name, rand.Text())
 
 	client, err := connect(q, o, key)
@@ -62,8 +68,8 @@ func main() {
 	}
 }
 
-// connect returns a client of an etcd that answers, and lets it in: before that
-// nothing is started. A signal ends the wait.
+// connect returns a client of an etcd that answers, and lets it in. A signal
+// ends the wait for that.
 func connect(q *quit.QuitEvent, o options, key string) (*clientv3.Client, error) {
 	ctx, cancel := context.WithCancel(context.Background()) // of the client, which outlives the fire
 	defer context.AfterFunc(q.Context(), cancel)()
@@ -107,10 +113,14 @@ func serve(q *quit.QuitEvent, o options, host, key string, client *clientv3.Clie
 		exit(1, err)
 	}
 
-	// Stopped first: the registration. What keeps it has a context that the fire does
-	// not cancel: the key has to stay alive until it is deleted, also while -delay lasts.
+	// Stopped first: the registration. What keeps it has a context that the fire
+	// does not cancel: the key has to stay alive until it is deleted, and that is
+	// after -delay.
 	ctx, stop := context.WithCancel(q.WorkContext())
-	r := &registration{client: client, key: key, url: advertise.URL("http", host, bound), ttl: o.ttl, limit: o.dialTimeout, stop: stop}
+	r := &registration{
+		client: client, key: key, url: advertise.URL("http", host, bound),
+		ttl: o.ttl, limit: o.dialTimeout, stop: stop,
+	}
 	q.RegisterQuitCloser(r, quit.Name("registration"), quit.Timeout(o.dialTimeout))
 	fmt.Printf("listening on http://%v\n", bound)
 	q.Go(func(context.Context) error { return r.keep(ctx) }, quit.Name("keep registered"))
@@ -128,12 +138,16 @@ func parseFlags(q *quit.QuitEvent) (o options) {
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	flags.StringVar(&o.name, "name", "hello", "`name` of the service")
-	flags.StringVar(&o.endpoints, "etcd", "http://127.0.0.1:2379", "`URLs` of etcd, with commas between them")
-	flags.StringVar(&o.user, "user", "", "`name` of a user of etcd, whose password is in ETCD_PASSWORD")
-	flags.DurationVar(&o.ttl, "ttl", 10*time.Second, "how long the key lives after the process is gone, in full seconds")
+	flags.StringVar(&o.endpoints, "etcd", "http://127.0.0.1:2379",
+		"`URLs` of etcd, with commas between them")
+	flags.StringVar(&o.user, "user", "",
+		"`name` of a user of etcd, whose password is in ETCD_PASSWORD")
+	flags.DurationVar(&o.ttl, "ttl", 10*time.Second,
+		"how long the key lives after the process is gone, in full seconds")
 	flags.DurationVar(&o.dialTimeout, "dial-timeout", 5*time.Second, "time to wait for etcd")
 	flags.DurationVar(&q.Delay, "delay", 0, "time between the signal and the deletion of the key")
-	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
+	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout,
+		"time for the whole stop; negative means no limit")
 
 	err := flags.Parse(os.Args[1:])
 	switch {

@@ -28,8 +28,8 @@ type registration struct {
 	put   bool             // etcd has confirmed a Put of the key
 }
 
-// keep registers, and registers again when that was lost, until ctx is done. Only
-// at the start it is an error if that cannot be done.
+// keep registers, and registers again when that was lost, until ctx is done. An
+// error ends it only at the start.
 func (r *registration) keep(ctx context.Context) error {
 	first, said := true, ""
 	for {
@@ -69,7 +69,7 @@ func (r *registration) register(ctx context.Context) (<-chan *clientv3.LeaseKeep
 	limited, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
 
-	// Lost is what we heard nothing of: it can be alive still.
+	// A lease that we thought lost can still be alive.
 	if err := r.revoke(limited); err != nil {
 		return nil, err
 	}
@@ -85,8 +85,8 @@ func (r *registration) register(ctx context.Context) (<-chan *clientv3.LeaseKeep
 	return r.client.KeepAlive(ctx, r.lease)
 }
 
-// Shutdown deletes the key, for good: keep has ended by then, or its Put is
-// on its way with a lease that is no more, which etcd refuses.
+// Shutdown deletes the key, for good: keep has ended by then, or its Put is on
+// its way with a lease that is no more, and etcd refuses it.
 func (r *registration) Shutdown(ctx context.Context) error {
 	r.stop()
 	r.mu.Lock()

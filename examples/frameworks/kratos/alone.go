@@ -23,20 +23,20 @@ import (
 )
 
 // withAlone has what a kratos App has, with quit alone. Beside each part is the
-// option of kratos that it stands for. Nothing of kratos runs here: its types
-// and its NewContext are used so that handlers and registrars made for kratos
-// fit in as they are.
+// option of kratos that it stands for. Nothing of kratos runs here. Its types
+// and its NewContext are used, so that handlers and registrars written for
+// kratos fit in as they are.
 //
 // What is registered last is stopped first, so the source reads like the start,
-// and the stop runs from its end to its beginning. The hooks of AfterStop are
-// called whatever has failed, with a context that is alive.
+// and the stop runs from its end to its beginning. The hook of AfterStop is
+// called even if something has failed, and its context is alive.
 func withAlone(o options) error {
 	q := &quit.QuitEvent{Timeout: o.timeout} // StopTimeout; here for the whole stop
 
 	// Signal. As early as this, so that none ends the program halfway.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 
-	// Endpoint. The ports are bound, and nobody serves them yet.
+	// Endpoint. The ports are bound, and not served yet.
 	httpLn, httpURL, err := listen("http", o.http)
 	if err != nil {
 		return err
@@ -60,17 +60,18 @@ func withAlone(o options) error {
 		q.Fail(fmt.Errorf("before start: %w", err))
 		return q.WaitSignal()
 	}
-	q.Go(func(ctx context.Context) error { return o.worker(kratos.NewContext(ctx, app)) }, quit.Name("worker"))
+	q.Go(func(ctx context.Context) error {
+		return o.worker(kratos.NewContext(ctx, app))
+	}, quit.Name("worker"))
 
-	// Server. All are stopped at once. Each has what is left of the time, and then
-	// is cut off.
+	// Server. All are stopped at once. Each is cut off if its time has run out.
 	servers := &quit.QuitEvent{Concurrent: true}
 	q.RegisterQuitCloser(servers, quit.Name("servers"))
 	serveHTTP(servers, httpLn, app)
-	serveGRPC(servers, grpcLn, app, q.Context())
+	serveGRPC(q.Context(), servers, grpcLn, app)
 
-	// What kratos has no option for: the clients need a moment to notice. It comes
-	// after the deregistration, where q.Delay, before all closers, would be too early.
+	// kratos has no option for this: the clients need a moment to notice the
+	// deregistration. q.Delay would be too early, before all closers.
 	var registered atomic.Bool
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		if o.linger <= 0 || !registered.Load() {
@@ -84,8 +85,8 @@ func withAlone(o options) error {
 		}
 	}), quit.Name("linger"))
 
-	// Registrar. It is an event of its own, for the stop to wait here until a
-	// registration under way has ended, and then undo it.
+	// Registrar. It has an event of its own: before the servers are stopped, a
+	// registration that is under way comes to its end, and is undone.
 	registration := new(quit.QuitEvent)
 	q.RegisterQuitCloser(registration, quit.Name("registration"), quit.Timeout(2*o.registrarLimit))
 	q.RegisterQuitCloser(closer(app, o.beforeStop), quit.Name("before stop"))
@@ -102,9 +103,9 @@ func withAlone(o options) error {
 		}
 		// Even if it was given up: it may have arrived all the same.
 		registered.Store(true)
-		deregister := func(ctx context.Context) error { return o.registrar.Deregister(ctx, &o.ServiceInstance) }
-		registration.RegisterQuitCloser(closer(app, deregister),
-			quit.Name("deregister"), quit.Timeout(o.registrarLimit))
+		registration.RegisterQuitCloser(closer(app, func(ctx context.Context) error {
+			return o.registrar.Deregister(ctx, &o.ServiceInstance)
+		}), quit.Name("deregister"), quit.Timeout(o.registrarLimit))
 		if q.HasFired() {
 			return nil
 		}
@@ -137,14 +138,15 @@ func serveHTTP(servers *quit.QuitEvent, ln net.Listener, app kratos.AppInfo) {
 		Handler:     mux,
 		ReadTimeout: readTimeout,
 		IdleTimeout: idleTimeout,
-		// Requests live on after the fire, until their time has run out.
-		BaseContext: func(net.Listener) context.Context { return kratos.NewContext(context.Background(), app) },
+		BaseContext: func(net.Listener) context.Context {
+			return kratos.NewContext(context.Background(), app)
+		},
 	}, ln, quit.Name("http"))
 }
 
 // serveGRPC serves until servers are stopped. The health service says
 // NOT_SERVING as soon as ctx is done.
-func serveGRPC(servers *quit.QuitEvent, ln net.Listener, app kratos.AppInfo, ctx context.Context) {
+func serveGRPC(ctx context.Context, servers *quit.QuitEvent, ln net.Listener, app kratos.AppInfo) {
 	srv := grpc.NewServer(grpc.ConnectionTimeout(silence),
 		grpc.UnaryInterceptor(unary(app)), grpc.StreamInterceptor(stream(app)))
 	hs := health.NewServer()

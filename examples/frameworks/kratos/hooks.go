@@ -52,11 +52,12 @@ func withHooks(o options) error {
 	q := &quit.QuitEvent{Timeout: part}
 	q.NotifySignal() // both hear of a signal; quit's part is the second Ctrl-C
 
-	httpSrv := httpServer{khttp.NewServer(khttp.Address(o.http), khttp.Timeout(0))} // its default for a request is 1 s
+	// The default of both for a request is 1 s.
+	httpSrv := httpServer{khttp.NewServer(khttp.Address(o.http), khttp.Timeout(0))}
 	httpSrv.ReadTimeout, httpSrv.IdleTimeout = readTimeout, idleTimeout
 	httpSrv.HandleFunc("/hello", hello)
-	grpcSrv := grpcServer{kgrpc.NewServer(kgrpc.Address(o.grpc), kgrpc.Timeout(0), kgrpc.CustomHealth(),
-		kgrpc.Options(grpc.ConnectionTimeout(silence))), health.NewServer()}
+	grpcSrv := grpcServer{kgrpc.NewServer(kgrpc.Address(o.grpc), kgrpc.Timeout(0),
+		kgrpc.CustomHealth(), kgrpc.Options(grpc.ConnectionTimeout(silence))), health.NewServer()}
 	grpc_health_v1.RegisterHealthServer(grpcSrv, grpcSrv.health)
 	testpb.RegisterTestServiceServer(grpcSrv, greeter{})
 	httpURL, err := httpSrv.Endpoint() // listens
@@ -67,7 +68,7 @@ func withHooks(o options) error {
 	if err != nil {
 		return err
 	}
-	if httpURL.Host == "" || grpcURL.Host == "" { // listens on all addresses, and has none
+	if httpURL.Host == "" || grpcURL.Host == "" { // for a wildcard, kratos looks for one
 		return errors.New("no network interface has an address for others")
 	}
 	fmt.Printf("http on %v\ngrpc on %v\n", httpURL.Host, grpcURL.Host)
@@ -87,7 +88,9 @@ func withHooks(o options) error {
 			if err := o.beforeStart(ctx); err != nil {
 				return err
 			}
-			q.Go(func(ctx context.Context) error { return o.worker(kratos.NewContext(ctx, app)) }, quit.Name("worker"))
+			q.Go(func(ctx context.Context) error {
+				return o.worker(kratos.NewContext(ctx, app))
+			}, quit.Name("worker"))
 			return nil
 		}),
 		// Whatever stops the app stops the worker,

@@ -22,19 +22,21 @@ func (i info) Endpoint() []string          { return i.ServiceInstance.Endpoints 
 
 // closer returns a hook of app as a closer.
 func closer(app kratos.AppInfo, hook func(context.Context) error) quit.QuitCloser {
-	return quit.ShutdownFunc(func(ctx context.Context) error { return hook(kratos.NewContext(ctx, app)) })
+	return quit.ShutdownFunc(func(ctx context.Context) error {
+		return hook(kratos.NewContext(ctx, app))
+	})
 }
 
 // unary and stream are gRPC interceptors that put app into the contexts.
 func unary(app kratos.AppInfo) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-		return handle(kratos.NewContext(ctx, app), req)
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+		return h(kratos.NewContext(ctx, app), req)
 	}
 }
 
 func stream(app kratos.AppInfo) grpc.StreamServerInterceptor {
-	return func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-		return handle(srv, streamOf{ss, kratos.NewContext(ss.Context(), app)})
+	return func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+		return h(srv, streamOf{ss, kratos.NewContext(ss.Context(), app)})
 	}
 }
 

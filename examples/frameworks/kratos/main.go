@@ -1,17 +1,24 @@
-// Command kratos is a service with an HTTP and a gRPC port, which registers itself
-// with a service discovery once both are up, and takes itself out again before
-// either closes. It is there twice: withAlone, in alone.go, has what a kratos App has on
-// quit alone; withHooks, in hooks.go, is a kratos App, in which quit stops what is
-// not a server.
+// Command kratos is a service with an HTTP and a gRPC port, which registers
+// itself with a service discovery once both are up, and takes itself out again
+// before either closes. It is there twice: withAlone, in alone.go, has what a
+// kratos App has, on quit alone. withHooks, in hooks.go, is a kratos App, in
+// which quit stops what is not a server.
 //
 //	go run ./kratos                      # in examples/frameworks
 //	curl 'localhost:8000/hello?d=3s'     # press Ctrl-C in the first terminal now: this is still answered
 //	go run ./kratos -linger=3s           # deregistered that long before the ports close
+//	go run ./kratos -http=:8000          # on all addresses; registers the one that others reach
 //	go run ./kratos -with=hooks
 //
-// In both, the requests in flight are answered, and the worker has ended before what it uses is
-// closed. A failed deregistration keeps nothing from being stopped and is in the
-// error; a stream that never ends is cut off; and a second Ctrl-C ends it all.
+// In both, the hooks of before and after the start and the stop are called, and
+// requests, workers and hooks know the app by kratos.FromContext. The servers
+// are stopped at once. The requests in flight are answered, and the worker has
+// ended before what it uses is closed. A failed deregistration keeps nothing
+// from being stopped, and is in the error. The watches of the health service
+// end, and a stream that never ends is cut off. A second Ctrl-C ends it all.
+//
+// The other files are info.go, the app in the contexts of withAlone, and
+// service.go, which stands for yours.
 package main
 
 import (
@@ -31,13 +38,15 @@ import (
 // are the fields of the instance that is registered.
 type options struct {
 	registry.ServiceInstance
-	registrar                                      registry.Registrar
-	worker                                         func(context.Context) error
+	registrar  registry.Registrar
+	worker     func(context.Context) error
+	http, grpc string // addresses
+
 	beforeStart, afterStart, beforeStop, afterStop func(context.Context) error
-	http, grpc                                     string        // addresses
-	timeout                                        time.Duration // for the whole stop
-	linger                                         time.Duration // between the deregistration and the first port's closing
-	registrarLimit                                 time.Duration // for a call of the registrar
+
+	timeout        time.Duration // for the whole stop
+	linger         time.Duration // between the deregistration and the closing of the ports
+	registrarLimit time.Duration // for a call of the registrar
 }
 
 const (
@@ -66,8 +75,8 @@ var service = options{
 
 func main() {
 	o := service
-	// Another one for each process: a registration that has outlived its process,
-	// or one of another on this machine, is not ours.
+	// No two processes have the same ID: what a crash has left registered is not
+	// ours.
 	o.ID = rand.Text()
 	o.Metadata = map[string]string{"weight": "10"}
 	flags := flag.NewFlagSet("kratos", flag.ContinueOnError)
@@ -78,8 +87,10 @@ func main() {
 	flags.StringVar(&o.http, "http", "127.0.0.1:8000", "HTTP `address`; port 0 picks one")
 	flags.StringVar(&o.grpc, "grpc", "127.0.0.1:9000", "gRPC `address`; port 0 picks one")
 	flags.DurationVar(&o.timeout, "timeout", 25*time.Second, "time for the whole stop")
-	flags.DurationVar(&o.linger, "linger", 0, "time between the deregistration and the closing of the ports, for clients to notice")
-	flags.DurationVar(&o.registrarLimit, "registrar-timeout", 5*time.Second, "time for a call of the registrar")
+	flags.DurationVar(&o.linger, "linger", 0,
+		"time between the deregistration and the closing of the ports, for clients to notice")
+	flags.DurationVar(&o.registrarLimit, "registrar-timeout", 5*time.Second,
+		"time for a call of the registrar")
 
 	err := flags.Parse(os.Args[1:])
 	run, ok := modes[*with]
@@ -96,7 +107,7 @@ func main() {
 	case !ok:
 		exit(2, fmt.Errorf("-with is alone or hooks, not %q", *with))
 	case o.timeout <= max(0, o.linger) || o.registrarLimit <= 0:
-		exit(2, errors.New("-timeout must be longer than -linger, and -registrar-timeout longer than nothing"))
+		exit(2, errors.New("-timeout is longer than -linger, and -registrar-timeout longer than nothing"))
 	}
 
 	if err := run(o); err != nil {

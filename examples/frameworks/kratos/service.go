@@ -14,16 +14,17 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// What is here stands for yours. It is the same for withAlone and withHooks.
+// What is in this file stands for yours. withAlone and withHooks share it.
 
-// instance is what each context of the program knows of it: that of a request,
-// of a worker and of a hook.
+// instance returns what ctx knows of the app. It is that of a request, of a
+// worker or of a hook.
 func instance(ctx context.Context) string {
 	app, ok := kratos.FromContext(ctx)
 	if !ok {
 		return "nobody"
 	}
-	return fmt.Sprintf("%s-%s %s %v at %v", app.Name(), app.ID(), app.Version(), app.Metadata(), app.Endpoint())
+	return fmt.Sprintf("%s-%s %s %v at %v",
+		app.Name(), app.ID(), app.Version(), app.Metadata(), app.Endpoint())
 }
 
 // say returns a hook that prints what is about to happen, or has happened.
@@ -58,7 +59,9 @@ type greeter struct {
 }
 
 // UnaryCall takes the time that its payload says.
-func (greeter) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+func (greeter) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (
+	*testpb.SimpleResponse, error,
+) {
 	d, err := time.ParseDuration(string(req.GetPayload().GetBody()))
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -72,7 +75,9 @@ func (greeter) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (*testp
 }
 
 // StreamingOutputCall says hello, and never ends by itself.
-func (greeter) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest, stream testpb.TestService_StreamingOutputCallServer) error {
+func (greeter) StreamingOutputCall(
+	_ *testpb.StreamingOutputCallRequest, stream testpb.TestService_StreamingOutputCallServer,
+) error {
 	ctx := stream.Context()
 	if err := stream.Send(&testpb.StreamingOutputCallResponse{Payload: greeting(ctx)}); err != nil {
 		return err
@@ -85,7 +90,7 @@ func greeting(ctx context.Context) *testpb.Payload {
 	return &testpb.Payload{Body: []byte("Hello from " + instance(ctx))}
 }
 
-// work stands for what is no server.
+// work stands for all that is not a server.
 func work(ctx context.Context) error {
 	fmt.Println("worker of", instance(ctx))
 	<-ctx.Done()

@@ -30,8 +30,10 @@ func (s *Server) Watch(req *healthpb.HealthCheckRequest, stream healthpb.Health_
 	w := &watch{Health_WatchServer: stream, ctx: ctx}
 	err := s.Server.Watch(req, w)
 	// If a status and the end come at once, it can end without the status.
-	if last, unknown := s.Check(ctx, req); unknown == nil && s.ending.Err() != nil && last.Status != w.told {
-		stream.Send(last)
+	if last, unknown := s.Check(ctx, req); unknown == nil && s.ending.Err() != nil {
+		if last.Status != w.told {
+			stream.Send(last)
+		}
 	}
 	return err
 }
