@@ -90,6 +90,9 @@ func (f *faulty) Register(ctx context.Context, in *registry.ServiceInstance) err
 	case "register unheard", "register unheard, probe": // it arrives, its answer does not
 		f.printer.Register(ctx, in)
 		<-ctx.Done()
+		if f.fault == "register unheard, probe" {
+			io.Copy(io.Discard, os.Stdin)
+		}
 		return ctx.Err()
 	case "register late":
 		fmt.Println("registering")
@@ -506,6 +509,9 @@ func TestSignalWhileRegistering(t *testing.T) {
 		s := start(t, "alone", "register unheard, probe", "-registrar-timeout=1h")
 		s.AwaitStdout("registered")
 		s.Signal(syscall.SIGTERM)
+		s.AwaitStdout("stopping")
+		time.Sleep(500 * time.Millisecond) // for servers that do not wait
+		s.stdin.Close()
 		s.WantExit(0)
 		s.wantStdout(t, "registered", "at the deregistration: http 200, grpc <nil>", "deregistered", "database closed")
 	})
@@ -603,7 +609,7 @@ func TestSlowWorker(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // for a database that does not wait
 		s.stdin.Close()
 		s.WantExit(0)
-		s.wantStdout(t, "deregistered", "worker ended", "database closed")
+		s.wantStdout(t, "deregistered", "worker ended", "stopped", "database closed")
 	})
 }
 
