@@ -43,6 +43,7 @@ func withAlone(o options) error {
 	}
 	grpcLn, grpcURL, err := listen("grpc", o.grpc)
 	if err != nil {
+		httpLn.Close()
 		return err
 	}
 	o.Endpoints = []string{httpURL, grpcURL}
