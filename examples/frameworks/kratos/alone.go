@@ -58,7 +58,7 @@ func withAlone(o options) error {
 
 	// BeforeStart.
 	if err := o.beforeStart(kratos.NewContext(q.Context(), app)); err != nil {
-		q.Fail(fmt.Errorf("before start: %w", err))
+		q.Fail(failure(q, "before start", err))
 		return q.WaitSignal()
 	}
 	q.Go(func(ctx context.Context) error {
@@ -111,7 +111,7 @@ func withAlone(o options) error {
 			return nil
 		}
 		if err == nil { // AfterStart
-			err = o.afterStart(ctx)
+			err = failure(q, "after start", o.afterStart(ctx))
 		}
 		return err
 	}, quit.Name("register"))

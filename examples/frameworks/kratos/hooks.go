@@ -86,7 +86,7 @@ func withHooks(o options) error {
 		kratos.Context(q.WorkContext()),
 		kratos.BeforeStart(func(ctx context.Context) error {
 			if err := o.beforeStart(ctx); err != nil {
-				return err
+				return fmt.Errorf("before start: %w", err)
 			}
 			q.Go(func(ctx context.Context) error {
 				return o.worker(kratos.NewContext(ctx, app))
@@ -108,7 +108,7 @@ func withHooks(o options) error {
 		kratos.AfterStart(func(ctx context.Context) error {
 			q.RegisterStopFunc(func() { app.Stop() }, quit.Name("app"))
 			context.AfterFunc(q.Context(), func() { app.Stop() })
-			return o.afterStart(ctx)
+			return failure(q, "after start", o.afterStart(ctx))
 		}),
 	)
 	q.RegisterCloser(database{}, quit.AfterDrain(), quit.Name("database"))

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/go-kratos/kratos/v2"
 	"github.com/go-kratos/kratos/v2/registry"
@@ -25,6 +27,15 @@ func closer(app kratos.AppInfo, hook func(context.Context) error) quit.QuitClose
 	return quit.ShutdownFunc(func(ctx context.Context) error {
 		return hook(kratos.NewContext(ctx, app))
 	})
+}
+
+// failure returns the error of a hook of the start. It is nil if a stop has
+// cancelled the hook.
+func failure(q *quit.QuitEvent, hook string, err error) error {
+	if err == nil || q.HasFired() && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", hook, err)
 }
 
 // unary and stream are gRPC interceptors that put app into the contexts.

@@ -54,7 +54,13 @@ func TestMain(m *testing.M) {
 		} {
 			done := *hook
 			*hook = func(ctx context.Context) error {
-				if err := errors.Join(done(ctx), ctx.Err()); err != nil {
+				if err := done(ctx); err != nil {
+					return err
+				}
+				if fault == name+" waits" {
+					<-ctx.Done()
+				}
+				if err := ctx.Err(); err != nil {
 					return err // kratos' own AfterStop has a context that is done
 				}
 				if fault == name+" fails" {
@@ -375,7 +381,7 @@ func TestHookFails(t *testing.T) {
 					s.Signal(syscall.SIGTERM)
 				}
 				s.WantExit(1)
-				s.wantError(t, "the hook failed")
+				s.wantError(t, hook, "the hook failed")
 				s.wantStdout(t, stdout...)
 				if hook == "before start" && strings.Contains(s.Stdout(), "registered") {
 					t.Error("registered after BeforeStart has failed")
@@ -384,6 +390,27 @@ func TestHookFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSignalWhileStarting has a hook that a stop cancels: that is no failure.
+func TestSignalWhileStarting(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		s := start(t, with, "after start waits")
+		s.AwaitStdout("\nstarted")
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+		s.wantStdout(t, "registered", "started", "stopping", "deregistered", "stopped", "database closed")
+	})
+	t.Run("before start", func(t *testing.T) { // kratos hears of no signal then
+		t.Parallel()
+		s := start(t, "alone", "before start waits")
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+		s.wantStdout(t, "starting", "stopped", "database closed")
+		if strings.Contains(s.Stdout(), "registered") {
+			t.Error("registered after a signal")
+		}
+	})
 }
 
 // TestAtOnce has a request and a call in flight, so that neither server has
