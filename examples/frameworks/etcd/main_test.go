@@ -22,6 +22,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/gracefulgo/graceful/examples/frameworks/internal/advertise"
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
@@ -300,16 +301,31 @@ func start(t *testing.T, addr string, args ...string) *service {
 	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m", "-etcd=http://" + addr}, args...)
 	s := &service{t: t, Process: process.Start(t, args...)}
 	s.url = s.Line("listening on ")
-	s.key = "services/hello/" + s.addr()
 	return s
 }
 
 func (s *service) addr() string { return strings.TrimPrefix(s.url, "http://") }
 
+// registered waits until the program says that it has registered, which it
+// always does with the same key.
 func (s *service) registered() {
 	s.t.Helper()
-	if got := s.Line("registered "); got != s.key {
-		s.t.Errorf("registered %q, want %q", got, s.key)
+	s.setKey(s.Line("registered "))
+}
+
+func (s *service) setKey(got string) {
+	s.t.Helper()
+	if id, ok := strings.CutPrefix(got, "services/hello/"); !ok || id == "" || s.key != "" && got != s.key {
+		s.t.Errorf("registered %q, want services/hello/ and an id, the same as before: %q", got, s.key)
+	}
+	s.key = got
+}
+
+// wantDeregistered wants as many lines of stdout to say that the key was deleted.
+func (s *service) wantDeregistered(times int) {
+	s.t.Helper()
+	if got := strings.Count(s.Stdout(), "deregistered "+s.key+"\n"); got != times {
+		s.t.Errorf("%d lines say that %s was deregistered, want %d", got, s.key, times)
 	}
 }
 
@@ -362,7 +378,131 @@ func TestRegistered(t *testing.T) {
 		s.WantExit(0)
 		e.wantHistory(s.key, "PUT", "DELETE")
 		s.wantLost(0)
+		s.wantDeregistered(1)
 	}
+}
+
+// TestOwnKeys has instances whose predecessor at the same address has crashed,
+// and its lease still lives, and which have another beside them.
+func TestOwnKeys(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	crashed := start(t, e.addr)
+	crashed.registered()
+	crashed.Process.Process.Kill()
+	<-crashed.Exited()
+	s, other := start(t, e.addr, "-addr="+crashed.addr()), start(t, e.addr)
+	s.registered()
+	other.registered()
+	if s.key == crashed.key || s.key == other.key {
+		t.Errorf("keys = %s, %s, %s, want all different", crashed.key, s.key, other.key)
+	}
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+	e.wantKey(s.key, "")
+	e.wantKey(other.key, other.url)
+	e.wantKey(crashed.key, crashed.url) // until its lease expires
+}
+
+// TestWildcard wants no wildcard to be registered.
+func TestWildcard(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	for _, addr := range []string{":0", "0.0.0.0:0", "[::]:0"} {
+		host, err := advertise.Host(addr)
+		if err != nil {
+			process.WantBadStart(t, 1, err.Error(), "-addr="+addr, "-etcd=http://"+e.addr)
+			continue
+		}
+		s := start(t, e.addr, "-addr="+addr)
+		s.registered()
+		_, port, err := net.SplitHostPort(s.addr())
+		must(t, err)
+		s.url = "http://" + net.JoinHostPort(host, port)
+		e.wantKey(s.key, s.url)
+		s.wantHello(s.hello(""))
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+	}
+}
+
+// TestKeyGone has somebody else delete the key.
+func TestKeyGone(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	s := start(t, e.addr)
+	s.registered()
+	_, err := e.client.Delete(t.Context(), s.key)
+	must(t, err)
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+	s.wantDeregistered(0)
+	e.wantHistory(s.key, "PUT", "DELETE")
+	leases, err := e.client.Leases(t.Context())
+	must(t, err)
+	if len(leases.Leases) != 0 {
+		t.Errorf("leases = %v, want none", leases.Leases)
+	}
+}
+
+// TestPassword has an etcd that lets in root only.
+func TestPassword(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	ctx := t.Context()
+	_, err := e.client.UserAdd(ctx, "root", "secret")
+	must(t, err)
+	_, err = e.client.RoleAdd(ctx, "root")
+	must(t, err)
+	_, err = e.client.UserGrantRole(ctx, "root", "root")
+	must(t, err)
+	_, err = e.client.UserAdd(ctx, "reader", "secret")
+	must(t, err)
+	_, err = e.client.RoleAdd(ctx, "reads")
+	must(t, err)
+	_, err = e.client.RoleGrantPermission(ctx, "reads", "services/", "services0", clientv3.PermissionType(clientv3.PermRead))
+	must(t, err)
+	_, err = e.client.UserGrantRole(ctx, "reader", "reads")
+	must(t, err)
+	_, err = e.client.AuthEnable(ctx)
+	must(t, err)
+	withPassword := func(password string, args ...string) *service {
+		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-etcd=http://" + e.addr}, args...)...)
+		cmd.Env = append(cmd.Env, "ETCD_PASSWORD="+password)
+		return &service{t: t, Process: process.StartCommand(t, cmd)}
+	}
+
+	for _, test := range []struct {
+		password, arg string
+		status        int
+		why           string
+	}{
+		{"wrong", "-user=root", 1, "etcd at http://" + e.addr + ": etcdserver: authentication failed, invalid user ID or password"},
+		{"secret", "-user=nobody", 1, "etcd at http://" + e.addr + ": etcdserver: authentication failed, invalid user ID or password"},
+		{"", "-user=", 1, "etcd at http://" + e.addr + ": etcdserver: user name is empty"},
+		{"", "-user=root", 2, "-user needs ETCD_PASSWORD"},
+		{"secret", "-user=", 2, "-user needs ETCD_PASSWORD, and ETCD_PASSWORD needs -user"},
+	} {
+		p := withPassword(test.password, test.arg)
+		p.WantExit(test.status)
+		if got := p.Stdout() + p.Stderr(); !strings.HasPrefix(got, "etcd: "+test.why) || strings.Count(got, "\n") != 1 {
+			t.Errorf("with %s and password %q: %q, want one line: etcd: %s", test.arg, test.password, got, test.why)
+		}
+	}
+
+	// Who may not write has nothing to deregister.
+	s := withPassword("secret", "-user=reader")
+	s.WantExit(1)
+	s.wantError("registering services/hello/", "etcdserver: permission denied")
+	if strings.Contains(s.Stdout(), "registered") || strings.Contains(s.Stderr(), "may be there") {
+		t.Error("it was never registered")
+	}
+
+	s = withPassword("secret", "-user=root")
+	s.registered()
+	s.Signal(syscall.SIGTERM)
+	s.WantExit(0)
+	s.wantDeregistered(1)
 }
 
 // TestDeletedFirst has the answer to the deletion on its way until the test has
@@ -584,19 +724,32 @@ func TestEtcdDownAtStart(t *testing.T) {
 	for name, addr := range map[string]string{"down": freeAddr(t), "deaf": deaf(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, addr, "-dial-timeout=1s")
-			s.WantExit(1)
-			s.wantError("no etcd at [http://"+addr+"] to register "+s.key+" with: ", "context deadline exceeded")
-			s.AwaitPortClosed(s.addr())
+			process.WantBadStart(t, 1, "etcd at http://"+addr+": no answer within 1s",
+				"-addr=127.0.0.1:0", "-etcd=http://"+addr, "-dial-timeout=1s")
 		})
 	}
 }
 
 func TestSignalWhileDialing(t *testing.T) {
 	t.Parallel()
-	s := start(t, deaf(t), "-dial-timeout=1h")
-	s.Signal(syscall.SIGTERM)
-	s.WantExit(0)
+	for _, args := range [][]string{nil, {"-user=root"}} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer ln.Close()
+		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-dial-timeout=1h", "-etcd=http://" + ln.Addr().String()}, args...)...)
+		if args != nil {
+			cmd.Env = append(cmd.Env, "ETCD_PASSWORD=secret")
+		}
+		p := process.StartCommand(t, cmd)
+		conn, err := ln.Accept()
+		must(t, err)
+		defer conn.Close()
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(0)
+		if got := p.Stdout(); got != "" {
+			t.Errorf("stdout = %q, want none: it has started nothing", got)
+		}
+	}
 }
 
 // TestEtcdDownAtStop wants the stop to go on without etcd.
@@ -634,9 +787,11 @@ func TestEtcdDownAtStop(t *testing.T) {
 				e := startEtcd(t)
 				p := startProxy(t, e.addr)
 				s := start(t, p.addr, fmt.Sprint("-dial-timeout=", timeout), "-timeout=-1s", "-ttl=4s")
-				if s.Line("") != "registered "+s.key {
+				key, ok := strings.CutPrefix(s.Line(""), "registered ")
+				if !ok {
 					return false
 				}
+				s.setKey(key)
 				resp := s.hello("?d=3s")
 				stop(e, p, s)
 				s.wantHello(resp)
@@ -645,6 +800,7 @@ func TestEtcdDownAtStop(t *testing.T) {
 				if strings.Contains(s.Stderr(), "abandoned") {
 					return false
 				}
+				s.wantDeregistered(0)
 				s.wantError("registration (", s.key+" may be there until its lease of 4s expires: ")
 				return true
 			})
@@ -720,13 +876,15 @@ func TestSlowClient(t *testing.T) {
 
 func TestBadStart(t *testing.T) {
 	t.Parallel()
+	e := startEtcd(t)
 	taken := process.TakenAddr(t)
 	for _, test := range []struct {
 		args   []string
 		status int
 		stderr string
 	}{
-		{[]string{"-addr=" + taken}, 1, "address already in use"},
+		{[]string{"-addr=" + taken, "-etcd=http://" + e.addr}, 1, "address already in use"},
+		{[]string{"-addr=127.0.0.1"}, 1, "missing port in address"},
 		{[]string{"-ttl=10ms"}, 2, "-ttl is a second at least"},
 		{[]string{"-timeout=fast"}, 2, "invalid value"},
 		{[]string{"-port=80"}, 2, "not defined: -port"},

@@ -15,34 +15,30 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
+	"github.com/gracefulgo/graceful/examples/frameworks/internal/health"
 	"github.com/gracefulgo/graceful/quit"
 )
 
 func main() {
 	q := quit.GetQuitEvent()
-	addr := flag.String("addr", "127.0.0.1:9090", "listen on `address`; port 0 picks one")
-	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.DurationVar(&q.Delay, "delay", 0, "time between the signal and the closing of the port")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	}
+	addr := parseFlags(q)
 
 	// From now on no signal ends the program halfway.
 	q.NotifySignal()
 
-	ln, err := net.Listen("tcp", *addr)
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		exit(1, err)
 	}
@@ -53,14 +49,13 @@ func main() {
 	)
 	testpb.RegisterTestServiceServer(s, &service{quitting: q.Done()})
 
-	watches, endWatches := context.WithCancel(context.Background())
-	hs := &healthServer{health.NewServer(), watches}
+	hs := health.NewServer()
 	healthpb.RegisterHealthServer(s, hs)
 	context.AfterFunc(q.Context(), hs.Shutdown) // NOT_SERVING, from the fire on
 
 	// The last registered is called first, after the delay.
 	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop), quit.Name("grpc server"))
-	q.RegisterStopFunc(endWatches, quit.Name("health watches"))
+	q.RegisterStopFunc(hs.EndWatches, quit.Name("health watches"))
 
 	// With a signal as early as here, GracefulStop comes before Serve: that is no failure.
 	q.Go(func(context.Context) error { return s.Serve(ln) },
@@ -72,28 +67,32 @@ func main() {
 	}
 }
 
+// parseFlags sets the fields of q and returns the address. It ends the program
+// where there is nothing to start.
+func parseFlags(q *quit.QuitEvent) (addr string) {
+	flags := flag.NewFlagSet("grpc", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.StringVar(&addr, "addr", "127.0.0.1:9090", "listen on `address`; port 0 picks one")
+	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
+	flags.DurationVar(&q.Delay, "delay", 0, "time between the signal and the closing of the port")
+
+	err := flags.Parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Println("usage: grpc [flags]")
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	}
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		exit(2, err)
+	}
+	return addr
+}
+
 func exit(status int, err error) {
 	fmt.Fprintln(os.Stderr, "grpc:", err)
 	os.Exit(status)
 }
-
-// healthServer is a health.Server whose watches end when ctx does. Otherwise each
-// would hold up GracefulStop until its client leaves.
-type healthServer struct {
-	*health.Server
-	ctx context.Context
-}
-
-func (h *healthServer) Watch(req *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	defer context.AfterFunc(h.ctx, cancel)()
-	return h.Server.Watch(req, &watch{stream, ctx})
-}
-
-type watch struct {
-	healthpb.Health_WatchServer
-	ctx context.Context
-}
-
-func (w *watch) Context() context.Context { return w.ctx }

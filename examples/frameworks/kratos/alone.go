@@ -6,101 +6,160 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/go-kratos/kratos/v2"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/reflection"
 
+	"github.com/gracefulgo/graceful/examples/frameworks/internal/advertise"
+	"github.com/gracefulgo/graceful/examples/frameworks/internal/health"
 	"github.com/gracefulgo/graceful/quit"
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// withAlone has what a kratos App offers, with quit alone. Beside each part is the option
-// of kratos that it stands for.
+// withAlone has what a kratos App has, with quit alone. Beside each part is the
+// option of kratos that it stands for. Nothing of kratos runs here. Its types
+// and its NewContext are used, so that handlers and registrars written for
+// kratos fit in as they are.
 //
 // What is registered last is stopped first, so the source reads like the start,
-// and the stop runs from its end to its beginning.
+// and the stop runs from its end to its beginning. The hook of AfterStop is
+// called even if something has failed, and its context is alive.
 func withAlone(o options) error {
 	q := &quit.QuitEvent{Timeout: o.timeout} // StopTimeout; here for the whole stop
 
 	// Signal. As early as this, so that none ends the program halfway.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 
-	// BeforeStart: whatever comes here.
-
-	httpLn, err := net.Listen("tcp", o.http)
+	// Endpoint. The ports are bound, and not served yet.
+	httpLn, httpURL, err := listen("http", o.http)
 	if err != nil {
 		return err
 	}
-	grpcLn, err := net.Listen("tcp", o.grpc)
+	grpcLn, grpcURL, err := listen("grpc", o.grpc)
 	if err != nil {
+		httpLn.Close()
 		return err
 	}
-	o.Endpoints = []string{"http://" + httpLn.Addr().String(), "grpc://" + grpcLn.Addr().String()}
+	o.Endpoints = []string{httpURL, grpcURL}
 	fmt.Printf("http on %v\ngrpc on %v\n", httpLn.Addr(), grpcLn.Addr())
+
+	// ID, Name, Version and Metadata, for kratos.FromContext.
+	app := info{&o.ServiceInstance}
 
 	// AfterStop: once the servers are stopped and the worker has ended.
 	q.RegisterCloser(database{}, quit.AfterDrain(), quit.Name("database"))
-	q.Go(o.worker, quit.Name("worker"))
+	q.RegisterQuitCloser(closer(app, o.afterStop), quit.AfterDrain(), quit.Name("after stop"))
 
-	// Server. Each has what is left of the time, and then is cut off.
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /hello", o.hello)
-	quithttp.Serve(q, &http.Server{
-		Handler:     mux,
-		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
-		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
-	}, httpLn, quit.Name("http"))
-
-	srv := grpc.NewServer(grpc.ConnectionTimeout(silence))
-	hs := health.NewServer()
-	grpc_health_v1.RegisterHealthServer(srv, hs)
-	stop := func() {
-		hs.Shutdown() // NOT_SERVING
-		srv.GracefulStop()
+	// BeforeStart.
+	if err := o.beforeStart(kratos.NewContext(q.Context(), app)); err != nil {
+		q.Fail(failure(q, "before start", err))
+		return q.WaitSignal()
 	}
-	q.RegisterQuitCloser(quit.Graceful(stop, srv.Stop), quit.Name("grpc"))
-	q.Go(func(context.Context) error { return srv.Serve(grpcLn) }, quit.Name("grpc"),
-		quit.Ignore(grpc.ErrServerStopped)) // stopped before it has begun
-
-	// What kratos has no option for: the clients need a moment to notice. It comes
-	// after the deregistration, where q.Delay, before all closers, would be too early.
-	if o.linger > 0 {
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
-			select {
-			case <-time.After(o.linger):
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}), quit.Name("linger"))
-	}
-
-	// Registrar. The ports are open. Its context is cancelled by a signal, and if it
-	// registers all the same, the closer is called, since every closer is.
 	q.Go(func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, o.registrarLimit)
+		return o.worker(kratos.NewContext(ctx, app))
+	}, quit.Name("worker"))
+
+	// Server. All are stopped at once. Each is cut off if its time has run out.
+	servers := &quit.QuitEvent{Concurrent: true}
+	q.RegisterQuitCloser(servers, quit.Name("servers"))
+	serveHTTP(servers, httpLn, app)
+	serveGRPC(q.Context(), servers, grpcLn, app)
+
+	// kratos has no option for this: the clients need a moment to notice the
+	// deregistration. q.Delay would be too early, before all closers.
+	var registered atomic.Bool
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+		if o.linger <= 0 || !registered.Load() {
+			return nil
+		}
+		select {
+		case <-time.After(o.linger):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}), quit.Name("linger"))
+
+	// Registrar. It has an event of its own: before the servers are stopped, a
+	// registration that is under way comes to its end, and is undone.
+	registration := new(quit.QuitEvent)
+	q.RegisterQuitCloser(registration, quit.Name("registration"), quit.Timeout(2*o.registrarLimit))
+	q.RegisterQuitCloser(closer(app, o.beforeStop), quit.Name("before stop"))
+	registration.Go(func(context.Context) error {
+		if q.HasFired() {
+			return nil
+		}
+		ctx := kratos.NewContext(q.Context(), app)                    // cancelled by a signal
+		limited, cancel := context.WithTimeout(ctx, o.registrarLimit) // RegistrarTimeout
 		defer cancel()
-		err := o.registrar.Register(ctx, &o.ServiceInstance)
-		if err != nil && ctx.Err() == nil {
-			return err
+		err := o.registrar.Register(limited, &o.ServiceInstance)
+		if err != nil && limited.Err() == nil {
+			return err // it was refused
 		}
-		// Also if that was given up: it may have arrived all the same.
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+		// Even if it was given up: it may have arrived all the same.
+		registered.Store(true)
+		registration.RegisterQuitCloser(closer(app, func(ctx context.Context) error {
 			return o.registrar.Deregister(ctx, &o.ServiceInstance)
-		}), quit.Name("deregister"), quit.Timeout(o.registrarLimit)) // RegistrarTimeout
-		if err != nil {
-			return err
+		}), quit.Name("deregister"), quit.Timeout(o.registrarLimit))
+		if q.HasFired() {
+			return nil
 		}
-
-		// BeforeStop: registered last, called first.
-		q.RegisterStopFunc(func() { fmt.Println("stopping") }, quit.Name("before stop"))
-
-		fmt.Println("started") // AfterStart
-		return nil
+		if err == nil { // AfterStart
+			err = failure(q, "after start", o.afterStart(ctx))
+		}
+		return err
 	}, quit.Name("register"))
 
 	return q.WaitSignal()
+}
+
+// listen returns a listener, and the endpoint to register for it.
+func listen(scheme, addr string) (net.Listener, string, error) {
+	host, err := advertise.Host(addr)
+	if err != nil {
+		return nil, "", err
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, "", err
+	}
+	return ln, advertise.URL(scheme, host, ln.Addr()), nil
+}
+
+func serveHTTP(servers *quit.QuitEvent, ln net.Listener, app kratos.AppInfo) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /hello", hello)
+	quithttp.Serve(servers, &http.Server{
+		Handler:     mux,
+		ReadTimeout: readTimeout,
+		IdleTimeout: idleTimeout,
+		BaseContext: func(net.Listener) context.Context {
+			return kratos.NewContext(context.Background(), app)
+		},
+	}, ln, quit.Name("http"))
+}
+
+// serveGRPC serves until servers are stopped. The health service says
+// NOT_SERVING as soon as ctx is done.
+func serveGRPC(ctx context.Context, servers *quit.QuitEvent, ln net.Listener, app kratos.AppInfo) {
+	srv := grpc.NewServer(grpc.ConnectionTimeout(silence),
+		grpc.UnaryInterceptor(unary(app)), grpc.StreamInterceptor(stream(app)))
+	hs := health.NewServer()
+	context.AfterFunc(ctx, hs.Shutdown)
+	grpc_health_v1.RegisterHealthServer(srv, hs)
+	testpb.RegisterTestServiceServer(srv, greeter{})
+	reflection.Register(srv)
+	stop := func() {
+		hs.EndWatches()
+		srv.GracefulStop()
+	}
+	servers.RegisterQuitCloser(quit.Graceful(stop, srv.Stop), quit.Name("grpc"))
+	servers.Go(func(context.Context) error { return srv.Serve(ln) }, quit.Name("grpc"),
+		quit.Ignore(grpc.ErrServerStopped)) // stopped before it has begun
 }

@@ -14,7 +14,10 @@ import (
 	kgrpc "github.com/go-kratos/kratos/v2/transport/grpc"
 	khttp "github.com/go-kratos/kratos/v2/transport/http"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
 
+	"github.com/gracefulgo/graceful/examples/frameworks/internal/health"
 	"github.com/gracefulgo/graceful/quit"
 )
 
@@ -23,32 +26,40 @@ import (
 //
 // What would go wrong in the obvious way is avoided here (as of kratos v2.8.3):
 //
-//   - If a deregistration fails, Stop stops nothing, unless it was a signal that called
-//     it, and the hooks of AfterStop are not called; and a second call of Stop
-//     deregisters once more. A registration that was given up, but has arrived, stays.
-//     See registrar.
-//   - The gRPC server's Stop waits for streams without end, whatever StopTimeout is. See
-//     grpcServer. And for connections that say nothing: see silence.
-//   - A hook of AfterStop is not called if a server fails or is not stopped in time, and its
-//     context is always cancelled already. So q.Shutdown is called after Run.
+//   - If a deregistration fails, Stop stops nothing, unless it was called by a
+//     signal. A second call of Stop calls the hooks of BeforeStop and
+//     deregisters once more. A registration that was given up, but has arrived,
+//     stays. See registrar, and once.
+//   - If the registration or a hook of AfterStart fails, Run returns without
+//     stopping the servers, and without deregistering. So quit stops them too.
+//   - The gRPC server's Stop waits for streams without end, whatever StopTimeout
+//     is, as for the watches of the health service. See grpcServer. And for
+//     connections that say nothing: see silence.
+//   - The HTTP server has no timeouts for clients, and goes on with the requests
+//     for which the stop has no time. See httpServer.
+//   - A hook of AfterStop is not called if a server fails or is not stopped in
+//     time, and its context is always cancelled already. So quit calls it.
 //   - SIGQUIT, which dumps all stacks, is a signal to stop by default; and a
 //     second Ctrl-C is swallowed. Hence Signal, and NotifySignal.
 //
-// What remains: a call of the registrar that ignores its context holds up everything,
-// until the second Ctrl-C; a registration that fails ends the program without a stop
-// of the servers; if one server fails, the others are stopped before it is deregistered; and the
-// HTTP server goes on with a request for which there was no time, while what it uses is closed.
+// What remains: a hook or a call of the registrar that ignores its context holds up
+// everything, until the second Ctrl-C; and if one server fails, the others are
+// stopped before it is deregistered.
 func withHooks(o options) error {
-	// The deregistration, the servers and what quit stops come one after the other, each
-	// with a time of its own.
+	// The deregistration, the servers and what quit stops come one after the
+	// other, each with a time of its own.
 	part := (o.timeout - o.linger) / 3
 	q := &quit.QuitEvent{Timeout: part}
 	q.NotifySignal() // both hear of a signal; quit's part is the second Ctrl-C
 
-	httpSrv := khttp.NewServer(khttp.Address(o.http), khttp.Timeout(0)) // its default for a request is 1 s
-	grpcSrv := grpcServer{kgrpc.NewServer(kgrpc.Address(o.grpc),
-		kgrpc.Options(grpc.ConnectionTimeout(silence)))}
-	httpSrv.HandleFunc("/hello", o.hello)
+	// The default of both for a request is 1 s.
+	httpSrv := httpServer{khttp.NewServer(khttp.Address(o.http), khttp.Timeout(0))}
+	httpSrv.ReadTimeout, httpSrv.IdleTimeout = readTimeout, idleTimeout
+	httpSrv.HandleFunc("/hello", hello)
+	grpcSrv := grpcServer{kgrpc.NewServer(kgrpc.Address(o.grpc), kgrpc.Timeout(0),
+		kgrpc.CustomHealth(), kgrpc.Options(grpc.ConnectionTimeout(silence))), health.NewServer()}
+	grpc_health_v1.RegisterHealthServer(grpcSrv, grpcSrv.health)
+	testpb.RegisterTestServiceServer(grpcSrv, greeter{})
 	httpURL, err := httpSrv.Endpoint() // listens
 	if err != nil {
 		return err
@@ -57,14 +68,15 @@ func withHooks(o options) error {
 	if err != nil {
 		return err
 	}
+	if httpURL.Host == "" || grpcURL.Host == "" { // for a wildcard, kratos looks for one
+		return errors.New("no network interface has an address for others")
+	}
 	fmt.Printf("http on %v\ngrpc on %v\n", httpURL.Host, grpcURL.Host)
 
-	q.RegisterCloser(database{}, quit.AfterDrain(), quit.Name("database"))
-	q.Go(o.worker, quit.Name("worker"))
-
 	var app *kratos.App
+	var once sync.Once
 	app = kratos.New(
-		kratos.ID(o.ID), kratos.Name(o.Name), kratos.Version(o.Version),
+		kratos.ID(o.ID), kratos.Name(o.Name), kratos.Version(o.Version), kratos.Metadata(o.Metadata),
 		kratos.Server(httpSrv, grpcSrv),
 		kratos.Registrar(&registrar{Registrar: o.registrar, q: q, linger: o.linger}),
 		kratos.RegistrarTimeout(min(part, o.registrarLimit)),
@@ -72,23 +84,39 @@ func withHooks(o options) error {
 		kratos.Signal(os.Interrupt, syscall.SIGTERM),
 		// Requests have this as their context: it is cancelled last.
 		kratos.Context(q.WorkContext()),
+		kratos.BeforeStart(func(ctx context.Context) error {
+			if err := o.beforeStart(ctx); err != nil {
+				return fmt.Errorf("before start: %w", err)
+			}
+			q.Go(func(ctx context.Context) error {
+				return o.worker(kratos.NewContext(ctx, app))
+			}, quit.Name("worker"))
+			return nil
+		}),
 		// Whatever stops the app stops the worker,
-		kratos.BeforeStop(func(context.Context) error {
-			q.Fire()
+		kratos.BeforeStop(func(ctx context.Context) error {
+			once.Do(func() {
+				if err := o.beforeStop(ctx); err != nil {
+					q.Fail(fmt.Errorf("before stop: %w", err))
+				}
+				q.Fire()
+			})
 			return nil
 		}),
 		// and whatever fires q stops the app: a worker that fails, a signal while it
-		// started. It is counted, so that it is awaited also where Run does not.
-		kratos.AfterStart(func(context.Context) error {
-			q.AddGoroutine()
-			context.AfterFunc(q.Context(), func() {
-				defer q.DoneGoroutine()
-				app.Stop()
-			})
-			fmt.Println("started")
-			return nil
+		// started. It is a closer too, so that it is awaited even if Run does not.
+		kratos.AfterStart(func(ctx context.Context) error {
+			q.RegisterStopFunc(func() { app.Stop() }, quit.Name("app"))
+			context.AfterFunc(q.Context(), func() { app.Stop() })
+			return failure(q, "after start", o.afterStart(ctx))
 		}),
 	)
+	q.RegisterCloser(database{}, quit.AfterDrain(), quit.Name("database"))
+	q.RegisterQuitCloser(closer(app, o.afterStop), quit.AfterDrain(), quit.Name("after stop"))
+	q.RegisterQuitCloser(quit.ShutdownFunc(httpSrv.Stop), quit.Name("http"))
+	q.RegisterQuitCloser(quit.ShutdownFunc(grpcSrv.Stop), quit.Name("grpc"))
+	context.AfterFunc(q.Context(), grpcSrv.health.Shutdown) // NOT_SERVING
+
 	err = app.Run()
 	return errors.Join(err, q.Shutdown(context.Background()))
 }
@@ -122,9 +150,24 @@ func (r *registrar) Deregister(ctx context.Context, in *registry.ServiceInstance
 	return nil
 }
 
-// grpcServer is kratos' server with an end to its patience, and for which it is no
-// failure to be stopped before it has begun to serve.
-type grpcServer struct{ *kgrpc.Server }
+// httpServer is kratos' server, which cuts off the requests for which there is
+// no time.
+type httpServer struct{ *khttp.Server }
+
+func (s httpServer) Stop(ctx context.Context) error {
+	err := s.Server.Stop(ctx)
+	if err != nil {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
+
+// grpcServer is kratos' server with an end to its watches and to its patience,
+// and for which it is no failure to be stopped before it has begun to serve.
+type grpcServer struct {
+	*kgrpc.Server
+	health *health.Server
+}
 
 func (s grpcServer) Start(ctx context.Context) error {
 	if err := s.Server.Start(ctx); !errors.Is(err, grpc.ErrServerStopped) {
@@ -134,6 +177,9 @@ func (s grpcServer) Start(ctx context.Context) error {
 }
 
 func (s grpcServer) Stop(ctx context.Context) error {
-	stop := func() { s.Server.Stop(ctx) }
+	stop := func() {
+		s.health.EndWatches()
+		s.Server.Stop(ctx)
+	}
 	return quit.Graceful(stop, s.Server.Server.Stop).Shutdown(ctx)
 }

@@ -1,26 +1,33 @@
-// Command kratos is a service with an HTTP and a gRPC port, which registers itself
-// with a service discovery once both are up, and takes itself out again before
-// either closes. It is there twice: withAlone, in alone.go, has what a kratos App has on
-// quit alone; withHooks, in hooks.go, is a kratos App, in which quit stops what is
-// not a server.
+// Command kratos is a service with an HTTP and a gRPC port, which registers
+// itself with a service discovery once both are up, and takes itself out again
+// before either closes. It is there twice: withAlone, in alone.go, has what a
+// kratos App has, on quit alone. withHooks, in hooks.go, is a kratos App, in
+// which quit stops what is not a server.
 //
 //	go run ./kratos                      # in examples/frameworks
 //	curl 'localhost:8000/hello?d=3s'     # press Ctrl-C in the first terminal now: this is still answered
 //	go run ./kratos -linger=3s           # deregistered that long before the ports close
+//	go run ./kratos -http=:8000          # on all addresses; registers the one that others reach
 //	go run ./kratos -with=hooks
 //
-// In both, the requests in flight are answered, and the worker has ended before what it uses is
-// closed. A failed deregistration keeps nothing from being stopped and is in the
-// error; a stream that never ends is cut off; and a second Ctrl-C ends it all.
+// In both, the hooks of before and after the start and the stop are called, and
+// requests, workers and hooks know the app by kratos.FromContext. The servers
+// are stopped at once. The requests in flight are answered, and the worker has
+// ended before what it uses is closed. A failed deregistration keeps nothing
+// from being stopped, and is in the error. The watches of the health service
+// end, and a stream that never ends is cut off. A second Ctrl-C ends it all.
+//
+// The other files are info.go, the app in the contexts of withAlone, and
+// service.go, which stands for yours.
 package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"time"
 
@@ -31,37 +38,59 @@ import (
 // are the fields of the instance that is registered.
 type options struct {
 	registry.ServiceInstance
-	registrar      registry.Registrar
-	worker         func(context.Context) error
-	http, grpc     string        // addresses
+	registrar  registry.Registrar
+	worker     func(context.Context) error
+	http, grpc string // addresses
+
+	beforeStart, afterStart, beforeStop, afterStop func(context.Context) error
+
 	timeout        time.Duration // for the whole stop
-	linger         time.Duration // between the deregistration and the first port's closing
+	linger         time.Duration // between the deregistration and the closing of the ports
 	registrarLimit time.Duration // for a call of the registrar
 }
 
-// silence is how long a gRPC connection that says nothing can hold up the stop. By
-// default that is two minutes, and Stop does not cut it off.
-const silence = 5 * time.Second
+const (
+	// A client that is slow to send must not hold up the stop.
+	readTimeout = 10 * time.Second
+	// Longer than most load balancers keep an idle connection: if the server
+	// closes it first, a request that is on its way is lost.
+	idleTimeout = 2 * time.Minute
+	// How long a gRPC connection that says nothing can hold up the stop. By
+	// default that is two minutes, and Stop does not cut it off.
+	silence = 5 * time.Second
+)
 
 var modes = map[string]func(options) error{"alone": withAlone, "hooks": withHooks}
 
-// discovery is where the service registers: etcd, Consul and others have a
-// registry.Registrar among kratos' contributions.
-var discovery registry.Registrar = printer{}
+// service stands for yours. etcd, Consul and others have a registry.Registrar
+// among kratos' contributions.
+var service = options{
+	registrar:   new(printer),
+	worker:      work,
+	beforeStart: say("starting"),
+	afterStart:  say("started"),
+	beforeStop:  say("stopping"),
+	afterStop:   say("stopped"),
+}
 
 func main() {
-	o := options{registrar: discovery, worker: work}
+	o := service
+	// No two processes have the same ID: what a crash has left registered is not
+	// ours.
+	o.ID = rand.Text()
+	o.Metadata = map[string]string{"weight": "10"}
 	flags := flag.NewFlagSet("kratos", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
 	with := flags.String("with", "alone", "`alone` or hooks")
 	flags.StringVar(&o.Name, "name", "hello", "`name` of the service")
-	flags.StringVar(&o.ID, "id", "hello-1", "`id` of this instance of it")
 	flags.StringVar(&o.Version, "version", "v1.0.0", "`version` of the service")
 	flags.StringVar(&o.http, "http", "127.0.0.1:8000", "HTTP `address`; port 0 picks one")
 	flags.StringVar(&o.grpc, "grpc", "127.0.0.1:9000", "gRPC `address`; port 0 picks one")
 	flags.DurationVar(&o.timeout, "timeout", 25*time.Second, "time for the whole stop")
-	flags.DurationVar(&o.linger, "linger", 0, "time between the deregistration and the closing of the ports, for clients to notice")
-	flags.DurationVar(&o.registrarLimit, "registrar-timeout", 5*time.Second, "time for a call of the registrar")
+	flags.DurationVar(&o.linger, "linger", 0,
+		"time between the deregistration and the closing of the ports, for clients to notice")
+	flags.DurationVar(&o.registrarLimit, "registrar-timeout", 5*time.Second,
+		"time for a call of the registrar")
 
 	err := flags.Parse(os.Args[1:])
 	run, ok := modes[*with]
@@ -78,7 +107,7 @@ func main() {
 	case !ok:
 		exit(2, fmt.Errorf("-with is alone or hooks, not %q", *with))
 	case o.timeout <= max(0, o.linger) || o.registrarLimit <= 0:
-		exit(2, errors.New("-timeout must be longer than -linger, and -registrar-timeout longer than nothing"))
+		exit(2, errors.New("-timeout is longer than -linger, and -registrar-timeout longer than nothing"))
 	}
 
 	if err := run(o); err != nil {
@@ -89,50 +118,4 @@ func main() {
 func exit(status int, err error) {
 	fmt.Fprintln(os.Stderr, "kratos:", err)
 	os.Exit(status)
-}
-
-// printer stands for a service discovery.
-type printer struct{}
-
-func (printer) Register(_ context.Context, in *registry.ServiceInstance) error {
-	fmt.Printf("registered %v at %v\n", in, in.Endpoints)
-	return nil
-}
-
-func (printer) Deregister(_ context.Context, in *registry.ServiceInstance) error {
-	fmt.Printf("deregistered %v\n", in)
-	return nil
-}
-
-// hello takes its time where it gets a d: its first word comes at once, the rest
-// after that.
-func (o options) hello(w http.ResponseWriter, r *http.Request) {
-	d, err := time.ParseDuration(r.FormValue("d"))
-	if err != nil && r.FormValue("d") != "" {
-		http.Error(w, "d is a duration", http.StatusBadRequest)
-		return
-	}
-	fmt.Fprint(w, "Hello")
-	http.NewResponseController(w).Flush()
-	select {
-	case <-time.After(d):
-		fmt.Fprintf(w, " from %s %s\n", o.ServiceInstance.String(), o.Version)
-	case <-r.Context().Done(): // the client has gone, or there is no time left
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// work stands for what is no server.
-func work(ctx context.Context) error {
-	<-ctx.Done()
-	fmt.Println("worker ended")
-	return nil
-}
-
-// database stands for what the worker and the servers use.
-type database struct{}
-
-func (database) Close() error {
-	fmt.Println("database closed")
-	return nil
 }

@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,32 +23,51 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
 
+	"github.com/gracefulgo/graceful/examples/frameworks/internal/advertise"
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// With this variable the program has another registrar, or another worker.
+// With this variable the program has another registrar, another worker, or
+// other hooks.
 const faultVar = "EXAMPLE_KRATOS_FAULT"
 
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
 		fault := os.Getenv(faultVar)
-		discovery = faulty{fault: fault}
+		service.registrar = &faulty{fault: fault}
 		if strings.HasPrefix(fault, "worker ") {
-			run := modes[strings.TrimPrefix(os.Args[1], "-with=")]
-			in := registry.ServiceInstance{ID: "hello-1", Name: "hello"}
-			worker := func(ctx context.Context) error {
+			service.worker = func(ctx context.Context) error {
 				io.Copy(io.Discard, os.Stdin)
 				if fault == "worker slow" {
 					return work(ctx)
 				}
 				return errors.New("the worker failed")
 			}
-			o := options{in, discovery, worker, "127.0.0.1:0", "127.0.0.1:0", 3 * time.Minute, 0, time.Minute}
-			if err := run(o); err != nil {
-				exit(1, err)
+		}
+		for name, hook := range map[string]*func(context.Context) error{
+			"before start": &service.beforeStart,
+			"after start":  &service.afterStart,
+			"before stop":  &service.beforeStop,
+			"after stop":   &service.afterStop,
+		} {
+			done := *hook
+			*hook = func(ctx context.Context) error {
+				if err := done(ctx); err != nil {
+					return err
+				}
+				if fault == name+" waits" {
+					<-ctx.Done()
+				}
+				if err := ctx.Err(); err != nil {
+					return err // kratos' own AfterStop has a context that is done
+				}
+				if fault == name+" fails" {
+					return errors.New("the hook failed")
+				}
+				return nil
 			}
-			return
 		}
 		main()
 	})
@@ -57,19 +79,26 @@ type faulty struct {
 	fault string
 }
 
-func (f faulty) Register(ctx context.Context, in *registry.ServiceInstance) error {
+func (f *faulty) Register(ctx context.Context, in *registry.ServiceInstance) error {
 	switch f.fault {
 	case "probe":
 		fmt.Println("at the registration:", probe(in))
 	case "register fails":
 		return errors.New("registrar is down")
+	case "register fails late":
+		fmt.Println("registering")
+		io.Copy(io.Discard, os.Stdin)
+		return errors.New("registrar is down")
 	case "register hangs":
 		fmt.Println("registering")
 		<-ctx.Done()
 		return ctx.Err()
-	case "register unheard": // it arrives, its answer does not
+	case "register unheard", "register unheard, probe": // it arrives, its answer does not
 		f.printer.Register(ctx, in)
 		<-ctx.Done()
+		if f.fault == "register unheard, probe" {
+			io.Copy(io.Discard, os.Stdin)
+		}
 		return ctx.Err()
 	case "register late":
 		fmt.Println("registering")
@@ -78,9 +107,9 @@ func (f faulty) Register(ctx context.Context, in *registry.ServiceInstance) erro
 	return f.printer.Register(ctx, in)
 }
 
-func (f faulty) Deregister(ctx context.Context, in *registry.ServiceInstance) error {
+func (f *faulty) Deregister(ctx context.Context, in *registry.ServiceInstance) error {
 	switch f.fault {
-	case "probe":
+	case "probe", "register unheard, probe":
 		fmt.Println("at the deregistration:", probe(in))
 	case "deregister fails", "worker fails, deregister fails":
 		return errors.New("registrar is down")
@@ -128,20 +157,29 @@ func both(t *testing.T, test func(t *testing.T, with string)) {
 	}
 }
 
-type service struct {
+type program struct {
 	*process.Process
 	http, grpc string // addresses
+	instance   string
 	stdin      io.Closer
 }
 
-func start(t *testing.T, with, fault string, args ...string) *service {
+// command returns the program, and its stdin.
+func command(t *testing.T, with, fault string, args ...string) (*exec.Cmd, io.Closer) {
 	t.Helper()
 	cmd := process.Command(t, append([]string{"-with=" + with, "-http=127.0.0.1:0", "-grpc=127.0.0.1:0", "-timeout=3m", "-registrar-timeout=1m"}, args...)...)
 	cmd.Env = append(cmd.Env, faultVar+"="+fault)
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
-	s := &service{Process: process.StartCommand(t, cmd), stdin: stdin}
+	return cmd, stdin
+}
+
+func start(t *testing.T, with, fault string, args ...string) *program {
+	t.Helper()
+	cmd, stdin := command(t, with, fault, args...)
+	s := &program{Process: process.StartCommand(t, cmd), stdin: stdin}
 	s.http, s.grpc = s.Line("http on "), s.Line("grpc on ")
+	s.instance = s.Line("starting ")
 	return s
 }
 
@@ -153,7 +191,7 @@ func must(t *testing.T, err error) {
 }
 
 // hello returns once the handler has written its first word.
-func (s *service) hello(t *testing.T, query string) *http.Response {
+func (s *program) hello(t *testing.T, query string) *http.Response {
 	t.Helper()
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
@@ -163,29 +201,69 @@ func (s *service) hello(t *testing.T, query string) *http.Response {
 	return resp
 }
 
-func wantHello(t *testing.T, resp *http.Response) {
+func (s *program) wantHello(t *testing.T, resp *http.Response) {
 	t.Helper()
 	body, err := io.ReadAll(resp.Body)
-	if want := "Hello from hello-hello-1 v1.0.0\n"; string(body) != want || err != nil {
+	if want := "Hello from " + s.instance + "\n"; string(body) != want || err != nil {
 		t.Errorf("GET %v = %q, %v, want %q", resp.Request.URL, body, err, want)
 	}
 }
 
-// watch opens a stream that never ends, and returns after its first message.
-func (s *service) watch(t *testing.T) grpc_health_v1.Health_WatchClient {
+// dial returns a connection of its own.
+func (s *program) dial(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	stream, err := grpc_health_v1.NewHealthClient(conn).Watch(t.Context(), new(grpc_health_v1.HealthCheckRequest))
+	return conn
+}
+
+// watch opens a watch of the health, and returns after its first message.
+func (s *program) watch(t *testing.T) grpc_health_v1.Health_WatchClient {
+	t.Helper()
+	stream, err := grpc_health_v1.NewHealthClient(s.dial(t)).Watch(t.Context(), new(grpc_health_v1.HealthCheckRequest))
 	must(t, err)
 	_, err = stream.Recv()
 	must(t, err)
 	return stream
 }
 
+// wantWatchEnd wants the watch to say NOT_SERVING, and then to end.
+func wantWatchEnd(t *testing.T, watch grpc_health_v1.Health_WatchClient) {
+	t.Helper()
+	if got, err := watch.Recv(); got.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("Watch: %v, %v, want NOT_SERVING", got, err)
+	}
+	if got, err := watch.Recv(); err == nil {
+		t.Errorf("Watch: %v, want its end", got)
+	}
+}
+
+// stream opens a stream that never ends, and returns after its first message.
+func (s *program) stream(t *testing.T, ctx context.Context) testpb.TestService_StreamingOutputCallClient {
+	t.Helper()
+	stream, err := testpb.NewTestServiceClient(s.dial(t)).StreamingOutputCall(ctx, new(testpb.StreamingOutputCallRequest))
+	must(t, err)
+	res, err := stream.Recv()
+	must(t, err)
+	if got, want := string(res.GetPayload().GetBody()), "Hello from "+s.instance; got != want {
+		t.Errorf("StreamingOutputCall: %q, want %q", got, want)
+	}
+	return stream
+}
+
+// call makes a call that takes d, and returns its error.
+func (s *program) call(t *testing.T, d string) error {
+	t.Helper()
+	res, err := testpb.NewTestServiceClient(s.dial(t)).UnaryCall(t.Context(), &testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte(d)}})
+	if got, want := string(res.GetPayload().GetBody()), "Hello from "+s.instance; err == nil && got != want {
+		t.Errorf("UnaryCall: %q, want %q", got, want)
+	}
+	return err
+}
+
 // wantStdout wants lines with these beginnings, each once, in this order.
-func (s *service) wantStdout(t *testing.T, beginnings ...string) {
+func (s *program) wantStdout(t *testing.T, beginnings ...string) {
 	t.Helper()
 	stdout := "\n" + s.Stdout()
 	at := -1
@@ -199,7 +277,7 @@ func (s *service) wantStdout(t *testing.T, beginnings ...string) {
 }
 
 // wantError wants the program's own error on stderr to have all of these.
-func (s *service) wantError(t *testing.T, texts ...string) {
+func (s *program) wantError(t *testing.T, texts ...string) {
 	t.Helper()
 	_, err, _ := strings.Cut("\n"+s.Stderr(), "\nkratos: ")
 	for _, text := range texts {
@@ -210,7 +288,7 @@ func (s *service) wantError(t *testing.T, texts ...string) {
 }
 
 // wantClosed wants nothing to be left of the program.
-func (s *service) wantClosed() {
+func (s *program) wantClosed() {
 	s.AwaitPortClosed(s.http)
 	s.AwaitPortClosed(s.grpc)
 }
@@ -228,15 +306,128 @@ func TestOrder(t *testing.T) {
 				s.AwaitStdout("\nstarted")
 				s.Signal(sig)
 				s.WantExit(0)
-				s.wantStdout(t, "at the registration: http 200, grpc <nil>", "registered hello-hello-1 at [",
-					"at the deregistration: http 200, grpc <nil>", "deregistered hello-hello-1", "database closed")
-				s.wantStdout(t, "worker ended", "database closed")
-				if with == "alone" {
-					s.wantStdout(t, "registered", "stopping", "at the deregistration")
-				}
+				s.wantStdout(t, "at the registration: http 200, grpc <nil>", "registered hello-",
+					"at the deregistration: http 200, grpc <nil>", "deregistered hello-", "database closed")
+				s.wantStdout(t, "starting "+s.instance, "at the registration", "started "+s.instance,
+					"stopping "+s.instance, "at the deregistration", "stopped "+s.instance, "database closed")
+				s.wantStdout(t, "worker of "+s.instance, "worker ended", "stopped")
 			})
 		})
 	}
+}
+
+// TestInstance wants the app to be known to all: see wantHello and stream too.
+func TestInstance(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		s := start(t, with, "")
+		want := regexp.MustCompile(`^hello-[A-Z2-7]{26} v1\.0\.0 map\[weight:10\] at \[http://` + s.http + ` grpc://` + s.grpc + `\]$`)
+		if !want.MatchString(s.instance) {
+			t.Errorf("the instance is %q, want %v", s.instance, want)
+		}
+		s.AwaitStdout("\nstarted " + s.instance + "\n")
+		s.AwaitStdout("\nworker of " + s.instance + "\n")
+		s.wantHello(t, s.hello(t, ""))
+		must(t, s.call(t, "0s"))
+		s.stream(t, t.Context())
+
+		other := start(t, with, "") // the same program, on the same machine
+		id, _, _ := strings.Cut(s.instance, " ")
+		if strings.HasPrefix(other.instance, id) {
+			t.Errorf("two instances have the id %s", id)
+		}
+	})
+}
+
+// TestWildcard wants no wildcard to be registered.
+func TestWildcard(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		args := []string{"-with=" + with, "-http=:0", "-grpc=0.0.0.0:0"}
+		if _, err := advertise.Host(":0"); err != nil {
+			process.WantBadStart(t, 1, "no network interface has an address for others", args...)
+			return
+		}
+		s := start(t, with, "", args...)
+		_, endpoints, _ := strings.Cut(s.Line("registered "), " at [")
+		httpURL, grpcURL, _ := strings.Cut(strings.TrimSuffix(endpoints, "]"), " ")
+		for scheme, endpoint := range map[string]string{"http": httpURL, "grpc": grpcURL} {
+			u, err := url.Parse(endpoint)
+			must(t, err)
+			if ip := net.ParseIP(u.Hostname()); u.Scheme != scheme || ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+				t.Errorf("registered %q, want %s:// and an address for others", endpoint, scheme)
+			}
+		}
+		if got := probe(&registry.ServiceInstance{Endpoints: []string{httpURL, grpcURL}}); got != "http 200, grpc <nil>" {
+			t.Errorf("at %s and %s: %s", httpURL, grpcURL, got)
+		}
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+	})
+}
+
+// TestHookFails wants a hook that fails to be in the error, and all that was
+// begun to be undone.
+func TestHookFails(t *testing.T) {
+	for hook, stdout := range map[string][]string{
+		"before start": {"starting", "stopped", "database closed"},
+		"after start":  {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
+		"before stop":  {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
+		"after stop":   {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
+	} {
+		t.Run(hook, func(t *testing.T) {
+			both(t, func(t *testing.T, with string) {
+				s := start(t, with, hook+" fails")
+				if strings.Contains(hook, "stop") {
+					s.AwaitStdout("\nstarted")
+					s.Signal(syscall.SIGTERM)
+				}
+				s.WantExit(1)
+				s.wantError(t, hook, "the hook failed")
+				s.wantStdout(t, stdout...)
+				if hook == "before start" && strings.Contains(s.Stdout(), "registered") {
+					t.Error("registered after BeforeStart has failed")
+				}
+				s.wantClosed()
+			})
+		})
+	}
+}
+
+// TestSignalWhileStarting has a hook that a stop cancels: that is no failure.
+func TestSignalWhileStarting(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		s := start(t, with, "after start waits")
+		s.AwaitStdout("\nstarted")
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+		s.wantStdout(t, "registered", "started", "stopping", "deregistered", "stopped", "database closed")
+	})
+	t.Run("before start", func(t *testing.T) { // kratos hears of no signal then
+		t.Parallel()
+		s := start(t, "alone", "before start waits")
+		s.Signal(syscall.SIGTERM)
+		s.WantExit(0)
+		s.wantStdout(t, "starting", "stopped", "database closed")
+		if strings.Contains(s.Stdout(), "registered") {
+			t.Error("registered after a signal")
+		}
+	})
+}
+
+// TestAtOnce has a request and a call in flight, so that neither server has
+// stopped when the ports of both are closed.
+func TestAtOnce(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		s := start(t, with, "")
+		s.AwaitStdout("\nstarted")
+		ctx, cancel := context.WithCancel(t.Context())
+		s.stream(t, ctx)
+		resp := s.hello(t, "?d=1000h")
+		s.Signal(syscall.SIGTERM)
+		s.wantClosed()
+		cancel()
+		resp.Body.Close()
+		s.WantExit(0)
+	})
 }
 
 func TestInFlight(t *testing.T) {
@@ -244,9 +435,13 @@ func TestInFlight(t *testing.T) {
 		s := start(t, with, "")
 		s.AwaitStdout("\nstarted")
 		resp := s.hello(t, "?d=2s")
+		called := make(chan error, 1)
+		go func() { called <- s.call(t, "2s") }()
+		must(t, s.call(t, "1s")) // it has come in by then
 		s.Signal(syscall.SIGTERM)
 		s.AwaitPortClosed(s.http)
-		wantHello(t, resp)
+		s.wantHello(t, resp)
+		must(t, <-called)
 		s.WantExit(0)
 		s.wantStdout(t, "deregistered", "database closed")
 	})
@@ -259,7 +454,7 @@ func TestLinger(t *testing.T) {
 		s.AwaitStdout("\nstarted")
 		s.Signal(os.Interrupt)
 		s.AwaitStdout("\nderegistered")
-		wantHello(t, s.hello(t, ""))
+		s.wantHello(t, s.hello(t, ""))
 		s.watch(t)
 		s.InterruptAgain()
 		s.WantExit(130)
@@ -299,6 +494,22 @@ func TestRegisterFails(t *testing.T) {
 	})
 }
 
+// TestRegisterFailsLate has a request in flight then.
+func TestRegisterFailsLate(t *testing.T) {
+	both(t, func(t *testing.T, with string) {
+		s := start(t, with, "register fails late")
+		s.AwaitStdout("registering")
+		resp := s.hello(t, "?d=1s")
+		s.stdin.Close()
+		s.wantHello(t, resp)
+		s.WantExit(1)
+		s.wantError(t, "registrar is down")
+		if strings.Contains(s.Stdout(), "deregistered") {
+			t.Error("deregistered what was not registered")
+		}
+	})
+}
+
 // TestSignalWhileRegistering has a signal come while the registrar is called.
 func TestSignalWhileRegistering(t *testing.T) {
 	t.Parallel()
@@ -308,6 +519,10 @@ func TestSignalWhileRegistering(t *testing.T) {
 		s.AwaitStdout("registering")
 		s.Signal(syscall.SIGTERM)
 		s.WantExit(0)
+		s.wantStdout(t, "stopping", "stopped", "database closed")
+		if strings.Contains(s.Stdout(), "registered") {
+			t.Error("deregistered what was not registered")
+		}
 	})
 	t.Run("timeout", func(t *testing.T) {
 		both(t, func(t *testing.T, with string) {
@@ -318,11 +533,14 @@ func TestSignalWhileRegistering(t *testing.T) {
 	})
 	t.Run("arrived", func(t *testing.T) { // but nobody heard of that
 		t.Parallel()
-		s := start(t, "alone", "register unheard", "-registrar-timeout=1h")
+		s := start(t, "alone", "register unheard, probe", "-registrar-timeout=1h")
 		s.AwaitStdout("registered")
 		s.Signal(syscall.SIGTERM)
+		s.AwaitStdout("stopping")
+		time.Sleep(500 * time.Millisecond) // for servers that do not wait
+		s.stdin.Close()
 		s.WantExit(0)
-		s.wantStdout(t, "registered", "deregistered")
+		s.wantStdout(t, "registered", "at the deregistration: http 200, grpc <nil>", "deregistered", "database closed")
 	})
 	t.Run("arrived, timeout", func(t *testing.T) {
 		both(t, func(t *testing.T, with string) {
@@ -357,7 +575,7 @@ func TestDeregisterFails(t *testing.T) {
 				s.AwaitStdout("\nstarted")
 				resp := s.hello(t, "?d=2s")
 				s.Signal(syscall.SIGTERM)
-				wantHello(t, resp)
+				s.wantHello(t, resp)
 				s.WantExit(1)
 				s.wantError(t, "deregister", test.text)
 				s.wantStdout(t, "registered", "worker ended", "database closed")
@@ -418,7 +636,7 @@ func TestSlowWorker(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // for a database that does not wait
 		s.stdin.Close()
 		s.WantExit(0)
-		s.wantStdout(t, "deregistered", "worker ended", "database closed")
+		s.wantStdout(t, "deregistered", "worker ended", "stopped", "database closed")
 	})
 }
 
@@ -431,19 +649,13 @@ func TestEndless(t *testing.T) {
 					s := start(t, with, "", fmt.Sprint("-timeout=", timeout))
 					s.AwaitStdout("\nstarted")
 					name := "grpc ("
-					var watch grpc_health_v1.Health_WatchClient
 					if kind == "stream" {
-						watch = s.watch(t)
+						s.stream(t, t.Context())
 					} else {
 						s.hello(t, "?d=1000h")
 						name = "http ("
 					}
 					s.Signal(syscall.SIGTERM)
-					if kind == "stream" {
-						if got, err := watch.Recv(); got.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
-							t.Errorf("Watch: %v, %v, want NOT_SERVING", got, err)
-						}
-					}
 					s.WantExit(1)
 					s.wantError(t, "context deadline exceeded")
 					if with == "alone" {
@@ -457,19 +669,24 @@ func TestEndless(t *testing.T) {
 	}
 }
 
-// TestSilentConnection has a client that connects to the gRPC port and says nothing.
-func TestSilentConnection(t *testing.T) {
+// TestIdle has clients that would not leave, and hold up nothing for long: one
+// that watches the health, one that connects to the gRPC port and says nothing,
+// and one that keeps its connection.
+func TestIdle(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "")
 		s.AwaitStdout("\nstarted")
+		watch := s.watch(t)
 		conn, err := net.Dial("tcp", s.grpc)
 		must(t, err)
 		defer conn.Close()
+		s.wantHello(t, s.hello(t, "")) // its connection is kept
 		in := &registry.ServiceInstance{Endpoints: []string{"http://" + s.http, "grpc://" + s.grpc}}
 		if got := probe(in); got != "http 200, grpc <nil>" { // has come after it
 			t.Error(got)
 		}
 		s.Signal(syscall.SIGTERM)
+		wantWatchEnd(t, watch)
 		s.WantExit(0)
 	})
 }
@@ -478,7 +695,7 @@ func TestSecondInterrupt(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "")
 		s.AwaitStdout("\nstarted")
-		s.watch(t)
+		s.stream(t, t.Context())
 		s.Signal(os.Interrupt)
 		s.AwaitStdout("\nderegistered")
 		s.InterruptAgain()
@@ -522,6 +739,7 @@ func TestBadStart(t *testing.T) {
 		{[]string{"-http=127.0.0.1:0", "-grpc=" + taken}, 1, "address already in use"},
 		{[]string{"-with=hooks", "-http=" + taken, "-grpc=127.0.0.1:0"}, 1, "address already in use"},
 		{[]string{"-with=hooks", "-http=127.0.0.1:0", "-grpc=" + taken}, 1, "address already in use"},
+		{[]string{"-http=127.0.0.1", "-grpc=127.0.0.1:0"}, 1, "missing port in address"},
 		{[]string{"-with=luck"}, 2, `not "luck"`},
 		{[]string{"-linger=5s", "-timeout=5s"}, 2, "longer than -linger"},
 		{[]string{"-timeout=fast"}, 2, "invalid value"},
