@@ -37,7 +37,7 @@ const patience = 25 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	flag.Set("test.parallel", "24") // the programs wait for most of the time
+	flag.Set("test.parallel", "48") // the programs wait for most of the time
 	process.Main(m, nil)
 }
 
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 func build(t *testing.T, names []string, race, original bool) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
-	args := []string{"build", "-o", dir + "/"}
+	args := []string{"build", "-ldflags=-w", "-o", dir + "/"}
 	if race {
 		args = append(args, "-race")
 	}
@@ -131,7 +131,8 @@ func (s stop) run(t *testing.T, want string) (o outcome) {
 func (s stop) try(t *testing.T) (o outcome) {
 	t.Helper()
 	cmd := process.Other(t, s.program)
-	cmd.Env = append(cmd.Env, work.Fault+"="+s.fault)
+	cmd.Env = append(cmd.Env, work.Fault+"="+s.fault, "GOTRACEBACK=single",
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // by default each exit takes a second
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
 	p := process.StartCommand(t, cmd)
