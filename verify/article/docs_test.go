@@ -3,7 +3,6 @@
 package article
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -191,7 +190,11 @@ func rewrite(t *testing.T, block *regexp.Regexp, with func(match [][]byte) strin
 		}
 		return b
 	}
-	if !bytes.Equal(mask(old), mask(page)) {
-		t.Errorf("%s is not what these tests say; go test -update writes it:\n%s", doc, page)
+	had := strings.Split(string(mask(old)), "\n")
+	for i, line := range strings.Split(string(mask(page)), "\n") {
+		if i >= len(had) || had[i] != line {
+			t.Errorf("%s:%d is not what these tests say, %q; go test . -update writes it", doc, i+1, line)
+			return
+		}
 	}
 }

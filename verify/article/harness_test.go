@@ -33,7 +33,7 @@ const inFlight = 50
 
 // patience is how long a program may take that should have ended. All limits of
 // the programs that end are shorter.
-const patience = 25 * time.Second
+const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()

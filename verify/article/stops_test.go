@@ -207,8 +207,13 @@ func TestStops(t *testing.T) {
 			}
 		}
 	})
-	if complete {
+	all := len(peers) * (len(ways) + len([]string{inOrder, dbClosed}))
+	all += (len(fragments) + len(withOriginal)) * len(holds)
+	switch {
+	case len(s.cells) == all:
 		checkTables(t, s.cells)
+	case complete:
+		t.Skipf("%d of %d cells: with -run, the page is not checked", len(s.cells), all)
 	}
 }
 
