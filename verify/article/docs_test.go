@@ -40,7 +40,8 @@ func TestCode(t *testing.T) {
 	rewrite(t, codeBlock, func(m [][]byte) string {
 		file, decls, _ := strings.Cut(string(m[1]), " ")
 		shown[filepath.Dir(file)] = true
-		return fmt.Sprintf("<!-- code: %s -->\n```go\n%s```\n", m[1], code(t, file, strings.Fields(decls)))
+		return fmt.Sprintf("<!-- code: %s -->\n```go\n%s```\n",
+			m[1], code(t, file, strings.Fields(decls)))
 	}, nil)
 	for _, p := range peers {
 		if !shown[p.program] {
@@ -105,7 +106,8 @@ func checkTables(t *testing.T, cells map[[2]string]string) {
 			}
 			return c
 		}
-		if programs := strings.Fields(string(m[1])); strings.HasPrefix(programs[0], "with_") {
+		programs := strings.Fields(string(m[1]))
+		if strings.HasPrefix(programs[0], "with_") {
 			peersTable(&b, programs, cell)
 		} else {
 			fragmentsTable(&b, programs, cell)
@@ -117,7 +119,7 @@ func checkTables(t *testing.T, cells map[[2]string]string) {
 	}
 }
 
-func fragmentsTable(b *strings.Builder, programs []string, cell func(program, column string) string) {
+func fragmentsTable(b *strings.Builder, programs []string, cell func(_, column string) string) {
 	fmt.Fprintln(b, "| program | package | the work takes 1 s more | the work takes 5 s more |")
 	fmt.Fprintln(b, "| --- | --- | --- | --- |")
 	for _, f := range fragments {
@@ -193,7 +195,8 @@ func rewrite(t *testing.T, block *regexp.Regexp, with func(match [][]byte) strin
 	had := strings.Split(string(mask(old)), "\n")
 	for i, line := range strings.Split(string(mask(page)), "\n") {
 		if i >= len(had) || had[i] != line {
-			t.Errorf("%s:%d is not what these tests say, %q; go test . -update writes it", doc, i+1, line)
+			t.Errorf("%s:%d is not what these tests say, %q; go test . -update writes it",
+				doc, i+1, line)
 			return
 		}
 	}

@@ -102,8 +102,8 @@ type stop struct {
 	kind    kind
 	fault   string        // what work.Fault is set to
 	signals []os.Signal   // one after the other; work.Fault "fail" begins with SIGUSR1
-	fires   bool          // its stop has begun when it says "quit: fired", and else when it has closed its port
-	hold    time.Duration // how long the work takes after the stop has begun; 0: it does not end by itself
+	fires   bool          // its stop has begun when it says "quit: fired"; else, when its port is closed
+	hold    time.Duration // the work takes that long after the stop has begun; 0: it does not end
 	until   string        // and not before stdout has this
 }
 
@@ -212,7 +212,8 @@ send:
 // awaitBegun waits until the stop has begun, or the program has ended.
 func (s stop) awaitBegun(t *testing.T, p *process.Process, addr string) {
 	t.Helper()
-	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	limit := time.Now().Add(3 * time.Minute)
+	for ; time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 		select {
 		case <-p.Exited():
 			return

@@ -85,13 +85,15 @@ var peers = []struct {
 	closed  bool   // the database was, although the cache hangs
 }{
 	{"with_errgroup", false, map[string]want{
-		once: {0, ok}, twice: {50, terminated}, ctrlC: {50, interrupted}, fails: {0, failed}, hangs: {0, runsOn},
+		once: {0, ok}, twice: {50, terminated}, ctrlC: {50, interrupted},
+		fails: {0, failed}, hangs: {0, runsOn},
 	}, "poller, requests, cache, database", false},
 	{"with_errgroup_quit", true, map[string]want{
 		once: {0, ok}, twice: {0, ok}, ctrlC: {50, forced}, fails: {0, failed}, hangs: {0, failed},
 	}, "poller, requests, cache, database", true},
 	{"with_run", false, map[string]want{
-		once: {0, ok}, twice: {50, terminated}, ctrlC: {50, interrupted}, fails: {0, failed}, hangs: {0, runsOn},
+		once: {0, ok}, twice: {50, terminated}, ctrlC: {50, interrupted},
+		fails: {0, failed}, hangs: {0, runsOn},
 	}, "poller, requests, cache, database", false},
 	{"with_run_quit", true, map[string]want{
 		once: {0, ok}, twice: {0, ok}, ctrlC: {50, forced}, fails: {0, failed}, hangs: {0, runsOn},

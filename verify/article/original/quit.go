@@ -1,6 +1,7 @@
-// Package quit behaves as the package that article 003 describes. It was
-// written anew for this comparison, from what the article says of it: it is not
-// the article's code. Use github.com/gracefulgo/graceful/quit instead.
+// Package quit behaves as the package quit of github.com/mygityf/go-library
+// does in the article about it. It was written anew for this comparison, from
+// what is known of its behaviour: it is not that package's code. Use
+// github.com/gracefulgo/graceful/quit instead.
 //
 // GracefulStop fires, calls what was registered, the first registered first,
 // and waits for the goroutines that are counted. WaitSignal starts that in a
