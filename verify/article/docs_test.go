@@ -176,7 +176,9 @@ func read(t *testing.T) []byte {
 
 // rewrite replaces the blocks of the page, or, without -update, wants them to
 // be what they would be replaced by. What matches but is not compared.
-func rewrite(t *testing.T, block *regexp.Regexp, with func(match [][]byte) string, but *regexp.Regexp) {
+func rewrite(
+	t *testing.T, block *regexp.Regexp, with func(match [][]byte) string, but *regexp.Regexp,
+) {
 	t.Helper()
 	old := read(t)
 	page := block.ReplaceAllFunc(old, func(m []byte) []byte {

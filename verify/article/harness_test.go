@@ -102,7 +102,7 @@ type stop struct {
 	kind    kind
 	fault   string        // what work.Fault is set to
 	signals []os.Signal   // one after the other; work.Fault "fail" begins with SIGUSR1
-	fires   bool          // its stop has begun when it says "quit: fired"; else, when its port is closed
+	fires   bool          // the stop begins when it says "quit: fired"; else, when its port is closed
 	hold    time.Duration // the work takes that long after the stop has begun; 0: it does not end
 	until   string        // and not before stdout has this
 }
