@@ -1,0 +1,205 @@
+//go:build unix
+
+package article
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the tables and the code of ../../docs/migrating.md")
+
+const doc = "../../docs/migrating.md"
+
+// A block of the page follows a line that says what it is made of.
+var (
+	codeBlock  = regexp.MustCompile("(?s)<!-- code: ([^\n]*) -->\n```go\n.*?```\n")
+	tableBlock = regexp.MustCompile(`(?m)^<!-- table: (.*) -->\n(\|.*\n)*`)
+	anyBlock   = regexp.MustCompile("(?m)^```go$")
+	seconds    = regexp.MustCompile(`\b[0-9]+\.[0-9] s\b`)
+)
+
+// TestCode checks that the code of the page is that of the programs, which are
+// compiled, and that no other code is on it.
+func TestCode(t *testing.T) {
+	page := read(t)
+	blocks := codeBlock.FindAllSubmatch(page, -1)
+	if n := len(anyBlock.FindAll(page, -1)); n != len(blocks) || n < 10 {
+		t.Errorf("%d blocks of Go, of which %d are a program's", n, len(blocks))
+	}
+	shown := make(map[string]bool)
+	rewrite(t, codeBlock, func(m [][]byte) string {
+		file, decls, _ := strings.Cut(string(m[1]), " ")
+		shown[filepath.Dir(file)] = true
+		return fmt.Sprintf("<!-- code: %s -->\n```go\n%s```\n",
+			m[1], code(t, file, strings.Fields(decls)))
+	}, nil)
+	for _, p := range peers {
+		if !shown[p.program] {
+			t.Errorf("%s is not on the page", p.program)
+		}
+	}
+	for _, f := range fragments {
+		if !shown[f.program] {
+			t.Errorf("%s is not on the page", f.program)
+		}
+	}
+}
+
+// code returns the declarations of a file with these names, or the whole file
+// from its package clause on.
+func code(t *testing.T, file string, names []string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	must(t, err)
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, file, text, parser.ParseComments)
+	must(t, err)
+	at := func(p token.Pos) int { return fset.Position(p).Offset }
+	if len(names) == 0 {
+		return string(text[at(f.Package):])
+	}
+	var parts []string
+	for _, d := range f.Decls {
+		name := ""
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			name = d.Name.Name
+		case *ast.GenDecl:
+			if s, ok := d.Specs[0].(*ast.TypeSpec); ok {
+				name = s.Name.Name
+			}
+		}
+		if i := slices.Index(names, name); i >= 0 {
+			names = slices.Delete(slices.Clone(names), i, i+1)
+			parts = append(parts, string(text[at(d.Pos()):at(d.End())])+"\n")
+		}
+	}
+	if len(names) > 0 {
+		t.Errorf("%s has no %v", file, names)
+	}
+	return strings.Join(parts, "\n")
+}
+
+// checkTables checks that the tables of the page have these cells. Times are
+// those of the run that wrote them.
+func checkTables(t *testing.T, cells map[[2]string]string) {
+	t.Helper()
+	tables := 0
+	rewrite(t, tableBlock, func(m [][]byte) string {
+		tables++
+		var b strings.Builder
+		fmt.Fprintf(&b, "<!-- table: %s -->\n", m[1])
+		cell := func(program, column string) string {
+			c, ok := cells[[2]string{program, column}]
+			if !ok {
+				t.Errorf("no cell for %s, %s", program, column)
+			}
+			return c
+		}
+		programs := strings.Fields(string(m[1]))
+		if strings.HasPrefix(programs[0], "with_") {
+			peersTable(&b, programs, cell)
+		} else {
+			fragmentsTable(&b, programs, cell)
+		}
+		return b.String()
+	}, seconds)
+	if tables < 4 {
+		t.Errorf("%d tables", tables)
+	}
+}
+
+func fragmentsTable(b *strings.Builder, programs []string, cell func(_, column string) string) {
+	fmt.Fprintln(b, "| program | package | the work takes 1 s more | the work takes 5 s more |")
+	fmt.Fprintln(b, "| --- | --- | --- | --- |")
+	for _, f := range fragments {
+		if !slices.Contains(programs, f.program) {
+			continue
+		}
+		row := func(pkg, suffix string) {
+			fmt.Fprintf(b, "| [%s](../verify/article/%[1]s/main.go) | %s", f.program, pkg)
+			for _, hold := range holds {
+				fmt.Fprintf(b, " | %s", cell(f.program+suffix, fmt.Sprint(hold)))
+			}
+			fmt.Fprintln(b, " |")
+		}
+		if f.original != nil {
+			row("the article's", original)
+		}
+		if f.program == "listen" || f.program == "grpc" {
+			row("none", "")
+		} else {
+			row("`quit`", "")
+		}
+	}
+}
+
+func peersTable(b *strings.Builder, programs []string, cell func(program, column string) string) {
+	fmt.Fprint(b, "|")
+	for _, p := range programs {
+		fmt.Fprintf(b, " | [%s](../verify/article/%[1]s/main.go)", p)
+	}
+	fmt.Fprintf(b, " |\n| ---%s |\n", strings.Repeat(" | ---", len(programs)))
+	for _, r := range []struct{ column, title string }{
+		{once, "SIGTERM, 50 requests in flight"},
+		{inOrder, "order of the ends"},
+		{twice, "a second SIGTERM while they run"},
+		{ctrlC, "a second Ctrl-C while they run"},
+		{fails, "the poller fails while they run"},
+		{hangs, "SIGTERM, the `Close` of the cache hangs"},
+		{dbClosed, "the database is closed then"},
+	} {
+		fmt.Fprintf(b, "| %s", r.title)
+		for _, p := range programs {
+			fmt.Fprintf(b, " | %s", cell(p, r.column))
+		}
+		fmt.Fprintln(b, " |")
+	}
+}
+
+func read(t *testing.T) []byte {
+	t.Helper()
+	page, err := os.ReadFile(doc)
+	must(t, err)
+	return page
+}
+
+// rewrite replaces the blocks of the page, or, without -update, wants them to
+// be what they would be replaced by. What matches but is not compared.
+func rewrite(
+	t *testing.T, block *regexp.Regexp, with func(match [][]byte) string, but *regexp.Regexp,
+) {
+	t.Helper()
+	old := read(t)
+	page := block.ReplaceAllFunc(old, func(m []byte) []byte {
+		return []byte(with(block.FindSubmatch(m)))
+	})
+	if *update {
+		must(t, os.WriteFile(doc, page, 0o644))
+		return
+	}
+	mask := func(b []byte) []byte {
+		if but != nil {
+			b = but.ReplaceAll(b, []byte("… s"))
+		}
+		return b
+	}
+	had := strings.Split(string(mask(old)), "\n")
+	for i, line := range strings.Split(string(mask(page)), "\n") {
+		if i >= len(had) || had[i] != line {
+			t.Errorf("%s:%d is not what these tests say, %q; go test . -update writes it",
+				doc, i+1, line)
+			return
+		}
+	}
+}

@@ -1,0 +1,20 @@
+// Command listen has the shape of the article's first http server: it has no
+// stop at all.
+package main
+
+import (
+	"log"
+
+	"github.com/gracefulgo/graceful/verify/article/work"
+)
+
+func startHTTPServer() {
+	srv := work.NewServer(nil)
+	if err := srv.ListenAndServe(); err != nil {
+		log.Fatal("http server: ", err)
+	}
+}
+
+func main() {
+	startHTTPServer()
+}
