@@ -1,0 +1,70 @@
+package recipes_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gracefulgo/graceful/examples/recipes"
+	"github.com/gracefulgo/graceful/quit"
+)
+
+func TestReleaseLease(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		act      func(q *quit.QuitEvent) // as the leader
+		released bool
+		fails    bool
+	}{
+		{"in time", func(q *quit.QuitEvent) { time.Sleep(10 * time.Second) }, true, false},
+		{"hangs", func(*quit.QuitEvent) { time.Sleep(time.Minute) }, false, true},
+		{"ends when the drain is given up", func(q *quit.QuitEvent) { <-q.WorkContext().Done() }, true, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, l := newEvent(), new(lease)
+				recipes.ReleaseLease(q, l.release)
+				acts := true
+				q.Go(func(context.Context) error {
+					test.act(q)
+					acts = false
+					return nil
+				})
+				err := q.Shutdown(context.Background())
+				if got := !l.released.IsZero(); got != test.released {
+					t.Errorf("released = %v, want %v", got, test.released)
+				}
+				if (err != nil) != test.fails {
+					t.Errorf("Shutdown() = %v, want an error: %v", err, test.fails)
+				}
+				synctest.Wait()
+				if test.released && acts {
+					t.Error("released while one acts as the leader")
+				}
+				if !test.released && !strings.Contains(fmt.Sprint(err), "not released") {
+					t.Errorf("Shutdown() = %v, want in it that the lease was not released", err)
+				}
+				q.WaitGoroutines()
+			})
+		})
+	}
+}
+
+// TestReleaseLeaseOfItsOwnEvent has another part of the program hang.
+func TestReleaseLeaseOfItsOwnEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, leader, l := newEvent(), newEvent(), new(lease)
+		q.Go(func(context.Context) error { time.Sleep(time.Minute); return nil }, quit.Name("other"))
+		q.RegisterQuitCloser(leader, quit.Name("leader"))
+		recipes.ReleaseLease(leader, l.release)
+		leader.Go(func(ctx context.Context) error { <-ctx.Done(); return nil })
+		if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) || l.released.IsZero() {
+			t.Errorf("Shutdown() = %v, released: %v; want %v, and released", err, !l.released.IsZero(), context.DeadlineExceeded)
+		}
+		q.WaitGoroutines()
+	})
+}

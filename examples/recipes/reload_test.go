@@ -1,0 +1,103 @@
+//go:build unix
+
+package recipes_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/gracefulgo/graceful/examples/recipes"
+	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// reloader says when each load begins, and ends it when it is told to: the
+// first and the fourth one well, the second with a failure. The third waits for
+// the fire.
+var reloader = process.NewProgram("reloader", func([]string) {
+	q := quit.GetQuitEvent()
+	q.NotifySignal()
+	n := 0
+	q.RegisterStopFunc(func() {
+		process.Say("stopping")
+		process.Listen()
+	}, quit.AfterDrain())
+	exitIf(recipes.Reload(q, func(ctx context.Context) error {
+		n++
+		process.Say("load %d", n)
+		switch n {
+		case 2:
+			process.Listen()
+			return errors.New("bad file")
+		case 3:
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		process.Listen()
+		return nil
+	}))
+	process.Say("running")
+	exitIf(q.WaitSignal())
+})
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	p := reloader.Start(t)
+	p.Expect("load 1")
+	p.Signal(syscall.SIGHUP) // during the first load
+	p.Tell()
+	// Those two are said by two goroutines.
+	if said := []string{p.Next(), p.Next()}; strings.Join(said, ", ") != "running, load 2" && strings.Join(said, ", ") != "load 2, running" {
+		t.Fatalf("the process said %q, want that it runs, and load 2", said)
+	}
+	for range 3 { // during a load: one more is enough for all
+		p.Signal(syscall.SIGHUP)
+	}
+	p.Tell()
+	p.AwaitStderr("the old configuration stays")
+	p.Expect("load 3")
+
+	// The fire ends a load. A SIGHUP during the stop does nothing: not even end
+	// the process, which would be its default.
+	p.Signal(syscall.SIGTERM)
+	p.Expect("stopping")
+	p.Signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGHUP)
+	p.Tell()
+	p.WantExit(0)
+	if strings.Count(p.Stderr(), "the old configuration stays") != 1 {
+		t.Errorf("stderr = %q, want one failure in it: the load that was cut off is none", p.Stderr())
+	}
+}
+
+// TestReloadNohup has SIGHUP ignored from the start, and it stays so.
+func TestReloadNohup(t *testing.T) {
+	t.Parallel()
+	cmd := reloader.Command(t)
+	process.IgnoreHangups(t, cmd)
+	p := reloader.StartCommand(t, cmd)
+	p.Expect("load 1")
+	p.Tell()
+	p.Expect("running")
+	p.Signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGTERM)
+	p.Expect("stopping") // and no load
+	p.Tell()
+	p.WantExit(0)
+}
+
+// TestReloadFirst has the first load fail: the program does not start.
+func TestReloadFirst(t *testing.T) {
+	q := newEvent()
+	failure := errors.New("bad file")
+	err := recipes.Reload(q, func(context.Context) error { return failure })
+	if err != failure || q.Report().Goroutines != 0 {
+		t.Errorf("Reload() = %v, %d goroutines; want %v, none", err, q.Report().Goroutines, failure)
+	}
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+}

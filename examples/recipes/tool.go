@@ -1,0 +1,50 @@
+package recipes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// RunTool runs the work of a command-line tool, and returns the exit status: 0
+// if it has succeeded; 130 after Ctrl-C and 143 after SIGTERM; otherwise 1. Ctrl-C cancels
+// the work's context.
+//
+//	func main() { os.Exit(recipes.RunTool(quit.GetQuitEvent(), work)) }
+//
+// The rule: fire after success, and only then. An error that is returned fires
+// by itself, and is the cause. A deferred Fire comes before it: then the cause
+// is a plain fire, also for closers that ask whether to keep the output, and an
+// error that is [context.Canceled], such as that of a context of the work's
+// own, is taken for the answer to the fire and lost.
+//
+// The signal decides the status, and not the error: most errors of work that is
+// interrupted wrap that of its context. They are printed all the same.
+//
+// If the work ignores its context, the drain is given up at the end of its
+// time, and stderr names the work. A second Ctrl-C ends the tool at once.
+func RunTool(q *quit.QuitEvent, work func(ctx context.Context) error) (status int) {
+	q.Go(func(ctx context.Context) error {
+		if err := work(ctx); err != nil {
+			return err // it fires, with err as the cause
+		}
+		q.Fire() // done: there is nothing to wait for
+		return nil
+	}, quit.Name("work"))
+
+	err := q.WaitSignal()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	var sig *quit.SignalError
+	switch {
+	case errors.As(q.Cause(), &sig):
+		return sig.ExitCode()
+	case err != nil:
+		return 1
+	}
+	return 0
+}
