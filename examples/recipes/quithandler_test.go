@@ -29,6 +29,7 @@ func TestQuitHandler(t *testing.T) {
 			opts []quit.Option
 		}{{name: "closers"}, {"after drain", []quit.Option{quit.AfterDrain()}}} {
 			t.Run(test.name+", "+phase.name, func(t *testing.T) {
+				t.Parallel()
 				q := newEvent()
 				srv := &http.Server{Addr: "127.0.0.1:0", Handler: recipes.QuitHandler(q)}
 				addr, err := quithttp.ListenAndServe(q, srv, phase.opts...)

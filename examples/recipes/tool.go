@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/gracefulgo/graceful/quit"
@@ -25,8 +26,13 @@ import (
 // interrupted wrap that of its context. They are printed all the same.
 //
 // If the work ignores its context, the drain is given up at the end of its
-// time, and stderr names the work. A second Ctrl-C ends the tool at once.
+// time, which is an error. A second Ctrl-C ends the tool at once, and stderr
+// has the stack of the work.
 func RunTool(q *quit.QuitEvent, work func(ctx context.Context) error) (status int) {
+	if q.Logger == nil {
+		q.Logger = slog.New(slog.DiscardHandler) // what has failed is printed in the end
+	}
+	q.NotifySignal() // before the work begins: until then, a signal ends the process halfway
 	q.Go(func(ctx context.Context) error {
 		if err := work(ctx); err != nil {
 			return err // it fires, with err as the cause
