@@ -24,7 +24,8 @@ import (
 //
 // The rule: the child has a process group of its own. Ctrl-C in the terminal
 // does not reach it, so what needs it can be stopped before it, and one kill
-// reaches its children. [exec.CommandContext] with q.Context() kills it at the
+// reaches its children, unless they have left the group. It cannot read from
+// the terminal then. [exec.CommandContext] with q.Context() kills it at the
 // fire, without a SIGTERM, and not its children; its Cancel and WaitDelay know
 // neither the order nor the time of the stop.
 //

@@ -71,8 +71,9 @@ func TestChildStops(t *testing.T) {
 		"by the signal":      `echo ready >&3; exec sleep 1000`,
 		"its child":          `sleep 1000 & echo ready >&3; wait`,
 		"in order":           `trap "exit 0" TERM; sleep 1000 & echo ready >&3; wait`,
+		"when its child has": `trap "exit 0" TERM; sh -c "echo ready >&3; exec sleep 1000"; exit 5`,
 		"with status 143":    `trap "exit 143" TERM; sleep 1000 & echo ready >&3; wait`,
-		"its child lives on": `(trap "" TERM; exec sleep 1000) & (trap "" TERM; echo ready >&3; exec sleep 1000) & wait`,
+		"its child lives on": `(trap "" TERM; echo ready >&3; exec sleep 1000) & wait`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,7 +106,8 @@ func TestChildTimeUp(t *testing.T) {
 			if ignore {
 				opts = append(opts, quit.Ignore(context.DeadlineExceeded))
 			}
-			c := startChild(t, `trap "" TERM; sleep 1000 & echo ready >&3; wait; wait; sleep 1000`, nil, opts...)
+			const script = `trap "" TERM; sleep 1000 & echo ready >&3; wait; sleep 1000`
+			c := startChild(t, script, nil, opts...)
 			err := c.q.Shutdown(context.Background())
 			switch {
 			case ignore && err != nil:
@@ -135,7 +137,8 @@ func TestChildEnds(t *testing.T) {
 			if err := c.q.Cause(); err.Error() != test.failure {
 				t.Errorf("Cause() = %v, want %s", err, test.failure)
 			}
-			if err := c.q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), test.failure) {
+			err := c.q.Shutdown(context.Background())
+			if err == nil || !strings.Contains(err.Error(), test.failure) {
 				t.Errorf("Shutdown() = %v, want in it: %s", err, test.failure)
 			}
 			c.wantAllEnded()
@@ -157,11 +160,13 @@ func TestChildEnds(t *testing.T) {
 func TestChildOutput(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	c := startChild(t, `trap "echo bye; exit 0" TERM; (trap "" TERM; echo ready >&3; exec sleep 1000) & wait`,
-		func(cmd *exec.Cmd) { cmd.Stdout = &out })
+	const script = `trap "echo bye; exit 0" TERM
+		(trap "" TERM; echo ready >&3; exec sleep 1000) & wait`
+	c := startChild(t, script, func(cmd *exec.Cmd) { cmd.Stdout = &out })
 	err := c.q.Shutdown(context.Background())
 	if !errors.Is(err, exec.ErrWaitDelay) || out.String() != "bye\n" {
-		t.Errorf("Shutdown() = %v, output %q; want %v, and the output", err, out.String(), exec.ErrWaitDelay)
+		t.Errorf("Shutdown() = %v, output %q; want %v, and the output",
+			err, out.String(), exec.ErrWaitDelay)
 	}
 	c.wantAllEnded()
 }

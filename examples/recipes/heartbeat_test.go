@@ -51,7 +51,8 @@ func TestHeartbeat(t *testing.T) {
 			t.Error(err)
 		}
 		if l.released.Before(finished) || l.last.After(l.released) {
-			t.Errorf("last beat %v, work finished %v, released %v: want it in this order", l.last, finished, l.released)
+			t.Errorf("last beat %v, work finished %v, released %v: want it in this order",
+				l.last, finished, l.released)
 		}
 		last := l.last
 		time.Sleep(time.Minute)

@@ -20,9 +20,9 @@ func TestReleaseLease(t *testing.T) {
 		released bool
 		fails    bool
 	}{
-		{"in time", func(q *quit.QuitEvent) { time.Sleep(10 * time.Second) }, true, false},
+		{"in time", func(*quit.QuitEvent) { time.Sleep(10 * time.Second) }, true, false},
 		{"hangs", func(*quit.QuitEvent) { time.Sleep(time.Minute) }, false, true},
-		{"ends when the drain is given up", func(q *quit.QuitEvent) { <-q.WorkContext().Done() }, true, true},
+		{"is cut off", func(q *quit.QuitEvent) { <-q.WorkContext().Done() }, true, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -58,12 +58,14 @@ func TestReleaseLease(t *testing.T) {
 func TestReleaseLeaseOfItsOwnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, leader, l := newEvent(), newEvent(), new(lease)
-		q.Go(func(context.Context) error { time.Sleep(time.Minute); return nil }, quit.Name("other"))
+		q.Go(func(context.Context) error { time.Sleep(time.Minute); return nil })
 		q.RegisterQuitCloser(leader, quit.Name("leader"))
 		recipes.ReleaseLease(leader, l.release)
 		leader.Go(func(ctx context.Context) error { <-ctx.Done(); return nil })
-		if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) || l.released.IsZero() {
-			t.Errorf("Shutdown() = %v, released: %v; want %v, and released", err, !l.released.IsZero(), context.DeadlineExceeded)
+		err := q.Shutdown(context.Background())
+		if !errors.Is(err, context.DeadlineExceeded) || l.released.IsZero() {
+			t.Errorf("Shutdown() = %v, released: %v; want %v, and released",
+				err, !l.released.IsZero(), context.DeadlineExceeded)
 		}
 		q.WaitGoroutines()
 	})

@@ -14,7 +14,8 @@ import (
 // tick and the fire may be there, and then select picks either. The run that
 // has begun gets WorkContext, so it is finished. It is cancelled when the time
 // of the drain is over; a run that goes on is named.
-func Every(q *quit.QuitEvent, d time.Duration, run func(ctx context.Context) error, opts ...quit.Option) {
+func Every(q *quit.QuitEvent, d time.Duration,
+	run func(ctx context.Context) error, opts ...quit.Option) {
 	q.Go(func(ctx context.Context) error {
 		ticker := time.NewTicker(d)
 		defer ticker.Stop()

@@ -12,8 +12,8 @@ import (
 )
 
 // TestEvery fires during a run that is longer than the time between two: a tick
-// waits by then. The run is finished, and none begins. Which of the two a select
-// picks is chance, hence the many events.
+// waits by then. The run is finished, and none begins. Which of the two a
+// select picks is chance, hence the many events.
 func TestEvery(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {

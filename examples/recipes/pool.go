@@ -17,8 +17,9 @@ func NewPool(q *quit.QuitEvent, n int) *Pool {
 	return &Pool{q: q, slots: make(chan struct{}, n)}
 }
 
-// Go waits for a slot and starts the task. It reports false, and starts nothing,
-// if ctx is done or q has fired before. An error of the task ends the program.
+// Go waits for a slot and starts the task. It reports false, and starts
+// nothing, if ctx is done or q has fired before. An error of the task ends the
+// program.
 //
 // The rule: [quit.QuitEvent.Go] alone decides. If it says true, the drain waits
 // for the task; if false, the task is still the caller's, to be given back.

@@ -44,7 +44,8 @@ func TestPool(t *testing.T) {
 			t.Error(err)
 		}
 		if started.Load() != 9 || finished.Load() != 9 || most.Load() != 3 {
-			t.Errorf("%d tasks started, %d finished, at most %d at once; want 9, 9, 3", started.Load(), finished.Load(), most.Load())
+			t.Errorf("%d tasks started, %d finished, at most %d at once; want 9, 9, 3",
+				started.Load(), finished.Load(), most.Load())
 		}
 	})
 }

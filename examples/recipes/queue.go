@@ -9,14 +9,14 @@ import (
 )
 
 // Queue is between the handlers of a server, which accept jobs, and the workers
-// that do them. What Add has accepted is done, or named in the error.
+// that do them. What Add has accepted is done, or is in the error of the stop.
+// (If the process is killed, what waits is lost: jobs that must survive that
+// belong in a database.)
 //
 // The rule: the channel is closed after the last handler has ended and before
 // the drain, and the workers range over it. So StartQueue comes before
-// [quithttp.ListenAndServe]: what is registered later is stopped earlier. A
+// quithttp.ListenAndServe: what is registered later is stopped earlier. A
 // worker that selects on Done instead leaves what waits in the channel.
-//
-// [quithttp.ListenAndServe]: https://pkg.go.dev/github.com/gracefulgo/graceful/quit/quithttp#ListenAndServe
 type Queue struct {
 	jobs chan string
 
@@ -29,9 +29,12 @@ type Queue struct {
 // jobs are still done: to give up a job, log that and return nil.
 //
 // At the end of the drain's time the context of do is cancelled, and do should
-// return its error: each job that was not done is then in the result.
-func StartQueue(q *quit.QuitEvent, size, n int, do func(ctx context.Context, job string) error) *Queue {
+// return its cause: then each job that was not done is named. Those for which
+// no worker is left, since do hangs or has panicked, are counted.
+func StartQueue(q *quit.QuitEvent, size, n int,
+	do func(ctx context.Context, job string) error) *Queue {
 	queue := &Queue{jobs: make(chan string, size)}
+	q.RegisterQuitCloser(quit.ShutdownFunc(queue.left), quit.AfterDrain(), quit.Name("jobs left"))
 	q.RegisterStopFunc(queue.close, quit.Name("queue"))
 	for range n {
 		q.Go(func(context.Context) error {
@@ -70,4 +73,12 @@ func (queue *Queue) close() {
 		queue.closed = true
 		close(queue.jobs)
 	}
+}
+
+// left is called after the drain.
+func (queue *Queue) left(context.Context) error {
+	if n := len(queue.jobs); n > 0 {
+		return fmt.Errorf("jobs that were accepted and not done: %d", n)
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,8 @@ var jobServer = process.NewProgram("job server", func(args []string) {
 })
 
 // startSelecting is StartQueue with the loop that is wrong for a queue.
-func startSelecting(q *quit.QuitEvent, do func(context.Context, string) error) (add func(string) bool) {
+func startSelecting(q *quit.QuitEvent,
+	do func(context.Context, string) error) (add func(string) bool) {
 	jobs := make(chan string, queueSize)
 	for range workers {
 		q.Go(func(ctx context.Context) error {
@@ -178,22 +180,40 @@ func TestQueueTimeUp(t *testing.T) {
 		q := newEvent()
 		queue := recipes.StartQueue(q, 8, 1, func(ctx context.Context, job string) error {
 			<-ctx.Done()
-			return ctx.Err()
+			return context.Cause(ctx)
 		})
-		for _, job := range []string{"a", "b", "c"} {
-			if !queue.Add(job) {
-				t.Errorf("Add(%q) = false, want true", job)
-			}
-		}
-		err := q.Shutdown(context.Background())
-		for _, job := range []string{"a", "b", "c"} {
-			if want := fmt.Sprintf("job %q was not done", job); err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("Shutdown() = %v, want in it: %s", err, want)
-			}
-		}
+		add(t, queue, "a", "b", "c")
+		wantFailures(t, q, `job "a" was not done: quit: no time left`,
+			`job "b" was not done`, `job "c" was not done`, "drain: 1 goroutine left")
 		if queue.Add("late") {
 			t.Error("Add after the end = true, want false")
 		}
+	})
+}
+
+// TestQueueHangs has a job that does not end when its time is over.
+func TestQueueHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newEvent()
+		queue := recipes.StartQueue(q, 8, 1, func(context.Context, string) error {
+			time.Sleep(time.Hour)
+			return nil
+		})
+		add(t, queue, "a", "b", "c")
+		wantFailures(t, q, "drain: 1 goroutine left", "not done: 2")
+		q.WaitGoroutines()
+	})
+}
+
+// TestQueuePanics has a job that panics, and no worker is left.
+func TestQueuePanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newEvent()
+		queue := recipes.StartQueue(q, 8, 1, func(ctx context.Context, job string) error {
+			panic("bad job")
+		})
+		add(t, queue, "a", "b", "c")
+		wantFailures(t, q, "panic: bad job", "not done: 2")
 	})
 }
 
@@ -201,21 +221,43 @@ func TestQueueTimeUp(t *testing.T) {
 func TestQueueFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
-		failure := errors.New("disk full")
 		var done []string
 		queue := recipes.StartQueue(q, 8, 1, func(ctx context.Context, job string) error {
 			if job == "bad" {
-				return failure
+				return errors.New("disk full")
 			}
 			done = append(done, job)
 			return nil
 		})
-		for _, job := range []string{"bad", "good", "better"} {
-			queue.Add(job)
-		}
+		add(t, queue, "bad", "good", "better")
 		<-q.Done()
-		if err := q.Shutdown(context.Background()); !errors.Is(err, failure) || strings.Join(done, " ") != "good better" {
-			t.Errorf("Shutdown() = %v, want %v; done: %q, want the two good ones", err, failure, done)
+		wantFailures(t, q, `job "bad" was not done: disk full`)
+		if got := strings.Join(done, " "); got != "good better" {
+			t.Errorf("done: %q, want the two good ones", got)
 		}
 	})
+}
+
+func add(t *testing.T, queue *recipes.Queue, jobs ...string) {
+	t.Helper()
+	for _, job := range jobs {
+		if !queue.Add(job) {
+			t.Errorf("Add(%q) = false, want true", job)
+		}
+	}
+}
+
+// wantFailures wants the shutdown of q to fail with these, one a line.
+func wantFailures(t *testing.T, q *quit.QuitEvent, want ...string) {
+	t.Helper()
+	err := q.Shutdown(context.Background())
+	lines := strings.Split(fmt.Sprint(err), "\n")
+	if len(lines) != len(want) {
+		t.Errorf("Shutdown() = %v, want %d failures", err, len(want))
+	}
+	for _, w := range want {
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, w) }) {
+			t.Errorf("Shutdown() = %v, want in it: %s", err, w)
+		}
+	}
 }

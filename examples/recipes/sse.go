@@ -21,7 +21,8 @@ import (
 // A stream that is asked for after the fire ends at once, with status 200: an
 // EventSource that gets a 503 never comes back. A client that does not read
 // holds up the stop until the deadline of a write, and no longer.
-func EventStream(q *quit.QuitEvent, next func(ctx context.Context, last string) (id, data string, err error)) http.Handler {
+func EventStream(q *quit.QuitEvent,
+	next func(ctx context.Context, last string) (id, data string, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context()) // the client has gone,
 		defer cancel()
@@ -30,6 +31,7 @@ func EventStream(q *quit.QuitEvent, next func(ctx context.Context, last string) 
 		out := http.NewResponseController(w)
 		send := func(format string, args ...any) error {
 			out.SetWriteDeadline(time.Now().Add(5 * time.Second))
+			defer out.SetWriteDeadline(time.Time{}) // a stream of HTTP/2 would end by it
 			fmt.Fprintf(w, format, args...)
 			return out.Flush()
 		}

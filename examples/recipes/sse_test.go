@@ -36,7 +36,8 @@ const (
 // serveEvents serves an EventStream, and returns a func that asks for it.
 func serveEvents(t *testing.T, q *quit.QuitEvent) (open func(last string) *http.Response) {
 	t.Helper()
-	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: "127.0.0.1:0", Handler: recipes.EventStream(q, three)})
+	srv := &http.Server{Addr: "127.0.0.1:0", Handler: recipes.EventStream(q, three)}
+	addr, err := quithttp.ListenAndServe(q, srv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +55,9 @@ func serveEvents(t *testing.T, q *quit.QuitEvent) (open func(last string) *http.
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { res.Body.Close() })
-		if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
-			t.Errorf("answer: %s, %s, want 200 and an event stream", res.Status, res.Header.Get("Content-Type"))
+		kind := res.Header.Get("Content-Type")
+		if res.StatusCode != http.StatusOK || kind != "text/event-stream" {
+			t.Errorf("answer: %s, %s, want 200 and an event stream", res.Status, kind)
 		}
 		return res
 	}
@@ -109,6 +111,57 @@ func (p pipes) Accept() (net.Conn, error) {
 }
 func (p pipes) Close() error   { close(p.closed); return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
+
+// TestEventStreamSlow has events that are far apart, in each version of HTTP.
+func TestEventStreamSlow(t *testing.T) {
+	for _, version := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			var protocols http.Protocols
+			protocols.SetHTTP1(version == 1)
+			protocols.SetUnencryptedHTTP2(version == 2)
+			q := newEvent()
+			slow := func(ctx context.Context, last string) (id, data string, err error) {
+				select {
+				case <-time.After(time.Minute):
+				case <-ctx.Done():
+					return "", "", ctx.Err()
+				}
+				return three(ctx, last)
+			}
+			ln := pipes{make(chan net.Conn), make(chan struct{})}
+			quithttp.Serve(q, &http.Server{
+				Handler:      recipes.EventStream(q, slow),
+				Protocols:    &protocols,
+				WriteTimeout: 10 * time.Second,
+			}, ln)
+			transport := &http.Transport{
+				Protocols: &protocols,
+				DialContext: func(context.Context, string, string) (net.Conn, error) {
+					client, server := net.Pipe()
+					ln.conns <- server
+					return client, nil
+				},
+			}
+			defer transport.CloseIdleConnections()
+			client := &http.Client{Transport: transport}
+			res, err := client.Get("http://pipes/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			stopped := make(chan error, 1)
+			time.AfterFunc(5*time.Minute, func() { stopped <- q.Shutdown(context.Background()) })
+			got, err := io.ReadAll(res.Body)
+			if want := begin + events + end; err != nil || string(got) != want || res.ProtoMajor != version {
+				t.Errorf("HTTP/%d: stream = %q, %v, want %q in HTTP/%d",
+					res.ProtoMajor, got, err, want, version)
+			}
+			if err := <-stopped; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
 
 // TestEventStreamNotRead has a client that reads no more than the beginning. It
 // holds up the stop for no longer than a write may take.

@@ -23,7 +23,9 @@ func terminal(t *testing.T) (user, program *os.File) {
 	ioctl := func(request uintptr, value *int32) {
 		t.Helper()
 		must(t, raw.Control(func(fd uintptr) {
-			if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(value))); e != 0 {
+			_, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, request,
+				uintptr(unsafe.Pointer(value)))
+			if e != 0 {
 				err = e
 			}
 		}))

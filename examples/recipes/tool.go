@@ -11,8 +11,8 @@ import (
 )
 
 // RunTool runs the work of a command-line tool, and returns the exit status: 0
-// if it has succeeded; 130 after Ctrl-C and 143 after SIGTERM; otherwise 1. Ctrl-C cancels
-// the work's context.
+// if it has succeeded, 130 after Ctrl-C, 143 after SIGTERM, and otherwise 1.
+// The signal cancels the work's context.
 //
 //	func main() { os.Exit(recipes.RunTool(quit.GetQuitEvent(), work)) }
 //
