@@ -52,6 +52,17 @@ func TestEveryTimeUp(t *testing.T) {
 	})
 }
 
+// TestEveryHangs has a run that goes on when its time is over.
+func TestEveryHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newEvent()
+		recipes.Every(q, time.Second, hang, quit.Name("report"))
+		time.Sleep(2 * time.Second)
+		wantNamed(t, q, "1 goroutine of report")
+		q.WaitGoroutines()
+	})
+}
+
 func TestEveryFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()

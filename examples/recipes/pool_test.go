@@ -67,6 +67,22 @@ func TestPoolCallerGone(t *testing.T) {
 	})
 }
 
+// TestPoolHangs has a task that goes on when its time is over.
+func TestPoolHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newEvent()
+		recipes.NewPool(q, 1).Go(context.Background(), hang)
+		wantNamed(t, q, "1 goroutine of task")
+		q.WaitGoroutines()
+	})
+}
+
+// hang is work that ignores its context.
+func hang(context.Context) error {
+	time.Sleep(time.Hour)
+	return nil
+}
+
 // TestPoolRefused fires between the wait for a slot and the start: the slot is
 // given back.
 func TestPoolRefused(t *testing.T) {

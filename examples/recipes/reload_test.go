@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gracefulgo/graceful/examples/recipes"
 	"github.com/gracefulgo/graceful/internal/process"
@@ -16,8 +17,7 @@ import (
 )
 
 // reloader says when each load begins, and ends it when it is told to: the
-// first and the fourth one well, the second with a failure. The third waits for
-// the fire.
+// first one well, the second with a failure. The third waits for the fire.
 var reloader = process.NewProgram("reloader", func([]string) {
 	q := quit.GetQuitEvent()
 	q.NotifySignal()
@@ -30,15 +30,16 @@ var reloader = process.NewProgram("reloader", func([]string) {
 		n++
 		process.Say("load %d", n)
 		switch n {
+		case 1:
+			process.Listen()
+			return nil
 		case 2:
 			process.Listen()
 			return errors.New("bad file")
-		case 3:
+		default:
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		process.Listen()
-		return nil
 	}))
 	process.Say("running")
 	exitIf(q.WaitSignal())
@@ -89,6 +90,37 @@ func TestReloadNohup(t *testing.T) {
 	p.Expect("stopping") // and no load
 	p.Tell()
 	p.WantExit(0)
+}
+
+var hangingReloader = process.NewProgram("hanging reloader", func([]string) {
+	q := quit.GetQuitEvent()
+	q.NotifySignal()
+	q.Timeout = time.Second // enough, for all of it is to be wasted
+	first := true
+	exitIf(recipes.Reload(q, func(context.Context) error {
+		if first {
+			first = false
+			return nil
+		}
+		process.Say("hangs")
+		select {}
+	}))
+	process.Say("running")
+	exitIf(q.WaitSignal())
+})
+
+// TestReloadHangs has a load that ignores its context.
+func TestReloadHangs(t *testing.T) {
+	t.Parallel()
+	p := hangingReloader.Start(t)
+	p.Expect("running")
+	p.Signal(syscall.SIGHUP)
+	p.Expect("hangs")
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(1)
+	if want := "1 goroutine of reload"; !strings.Contains(p.Stderr(), want) {
+		t.Errorf("stderr = %q, want in it: %s", p.Stderr(), want)
+	}
 }
 
 // TestReloadFirst has the first load fail: the program does not start.

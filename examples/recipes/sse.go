@@ -10,7 +10,8 @@ import (
 )
 
 // EventStream sends server-sent events to each client. The func next waits for
-// the event that follows the one with the id last; last is "" for a new client.
+// the event that follows the one with the id last, or until ctx is done; last
+// is "" for a new client.
 //
 // The rule: a stream has no end, so the handler ends it at the fire; else it
 // takes the server's whole share of the time. It returns, and so the client

@@ -23,7 +23,8 @@ import (
 // own, is taken for the answer to the fire and lost.
 //
 // The signal decides the status, and not the error: most errors of work that is
-// interrupted wrap that of its context. They are printed all the same.
+// interrupted wrap that of its context. They are printed all the same. Work
+// that has succeeded in spite of a signal has the status of the signal, too.
 //
 // If the work ignores its context, the drain is given up at the end of its
 // time, which is an error. A second Ctrl-C ends the tool at once, and stderr
