@@ -7,10 +7,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,4 +209,27 @@ func TestChildAfterDrain(t *testing.T) {
 		t.Error(err)
 	}
 	c.wantAllEnded()
+}
+
+// TestCommandContext shows what the context of exec.CommandContext does at the
+// fire: it kills the child, which could have ended in order, and leaves what
+// that has started.
+func TestCommandContext(t *testing.T) {
+	t.Parallel()
+	q := newEvent()
+	cmd := exec.CommandContext(q.Context(), "sh", "-c",
+		`trap "exit 0" TERM; sleep 1000 >/dev/null & echo $!; wait`)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	var left int
+	_, err = fmt.Fscan(out, &left)
+	must(t, err)
+	q.Fire()
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("Wait() = %v, want signal: killed", err)
+	}
+	if err := syscall.Kill(left, syscall.SIGKILL); err != nil {
+		t.Errorf("the child of the child has ended: %v", err)
+	}
 }

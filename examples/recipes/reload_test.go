@@ -5,6 +5,8 @@ package recipes_test
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,25 +18,36 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// reloader says when each load begins, and ends it when it is told to: the
-// first one well, the second with a failure. The third waits for the fire.
-var reloader = process.NewProgram("reloader", func([]string) {
+// reloader says when each load begins. The first ends well, and the second with
+// a failure, each once a SIGHUP has come meanwhile. The third waits for the
+// fire. With an argument, no SIGHUP is expected.
+var reloader = process.NewProgram("reloader", func(args []string) {
 	q := quit.GetQuitEvent()
 	q.NotifySignal()
-	n := 0
 	q.RegisterStopFunc(func() {
 		process.Say("stopping")
 		process.Listen()
 	}, quit.AfterDrain())
+	awaitHangup := func() {}
+	if len(args) == 0 {
+		arrived := make(chan os.Signal, 1)
+		signal.Notify(arrived, syscall.SIGHUP)
+		awaitHangup = func() {
+			<-arrived
+			signal.Stop(arrived) // waits until the other channel has it, too
+			signal.Notify(arrived, syscall.SIGHUP)
+		}
+	}
+	n := 0
 	exitIf(recipes.Reload(q, func(ctx context.Context) error {
 		n++
 		process.Say("load %d", n)
 		switch n {
 		case 1:
-			process.Listen()
+			awaitHangup()
 			return nil
 		case 2:
-			process.Listen()
+			awaitHangup()
 			return errors.New("bad file")
 		default:
 			<-ctx.Done()
@@ -50,16 +63,12 @@ func TestReload(t *testing.T) {
 	p := reloader.Start(t)
 	p.Expect("load 1")
 	p.Signal(syscall.SIGHUP) // during the first load
-	p.Tell()
 	// Those two are said by two goroutines.
 	said := []string{p.Next(), p.Next()}
 	if slices.Sort(said); !slices.Equal(said, []string{"load 2", "running"}) {
 		t.Fatalf("the process said %q, want that it runs, and load 2", said)
 	}
-	for range 3 { // during a load: one more is enough for all
-		p.Signal(syscall.SIGHUP)
-	}
-	p.Tell()
+	p.Signal(syscall.SIGHUP) // during a load: one more follows
 	p.AwaitStderr("the old configuration stays")
 	p.Expect("load 3")
 
@@ -79,12 +88,10 @@ func TestReload(t *testing.T) {
 // TestReloadNohup has SIGHUP ignored from the start, and it stays so.
 func TestReloadNohup(t *testing.T) {
 	t.Parallel()
-	cmd := reloader.Command(t)
+	cmd := reloader.Command(t, "no hangup")
 	process.IgnoreHangups(t, cmd)
 	p := reloader.StartCommand(t, cmd)
-	p.Expect("load 1")
-	p.Tell()
-	p.Expect("running")
+	p.Expect("load 1", "running")
 	p.Signal(syscall.SIGHUP)
 	p.Signal(syscall.SIGTERM)
 	p.Expect("stopping") // and no load
