@@ -34,12 +34,8 @@ func (p *Pool) Go(ctx context.Context, task func(ctx context.Context) error) boo
 	case <-p.q.Done():
 		return false
 	}
-	started := p.q.Go(func(context.Context) error {
+	return p.q.Go(func(context.Context) error { // if not, nobody needs the slot any longer
 		defer func() { <-p.slots }()
 		return task(p.q.WorkContext())
 	}, quit.Name("task"))
-	if !started {
-		<-p.slots
-	}
-	return started
 }

@@ -83,8 +83,7 @@ func hang(context.Context) error {
 	return nil
 }
 
-// TestPoolRefused fires between the wait for a slot and the start: the slot is
-// given back.
+// TestPoolRefused has slots left when the event has fired.
 func TestPoolRefused(t *testing.T) {
 	q := newEvent()
 	pool := recipes.NewPool(q, 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -72,5 +73,26 @@ func TestQuitHandler(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// flushed notes whether the event had fired when the answer was sent.
+type flushed struct {
+	http.ResponseWriter
+	q      *quit.QuitEvent
+	answer string
+	before bool
+}
+
+func (f *flushed) Write(p []byte) (int, error) { f.answer += string(p); return len(p), nil }
+func (f *flushed) FlushError() error           { f.before = !f.q.HasFired(); return nil }
+
+// TestQuitHandlerOrder wants the answer to be sent before the fire.
+func TestQuitHandlerOrder(t *testing.T) {
+	q := newEvent()
+	f := &flushed{ResponseWriter: httptest.NewRecorder(), q: q}
+	recipes.QuitHandler(q).ServeHTTP(f, httptest.NewRequest("POST", "/quit", nil))
+	if !f.before || f.answer != "quitting\n" || !q.HasFired() {
+		t.Errorf("sent before the fire: %v, %q; fired: %v", f.before, f.answer, q.HasFired())
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gracefulgo/graceful/examples/recipes"
 	"github.com/gracefulgo/graceful/internal/process"
@@ -28,6 +29,9 @@ func lines() {
 			if line == "wait\n" {
 				fmt.Println("waits")
 				<-q.Done()
+				// The deadline has been set by then, as a rule. All is the same
+				// if it comes later.
+				time.Sleep(100 * time.Millisecond)
 			}
 			fmt.Print("did ", line)
 			return ctx.Err()
