@@ -130,6 +130,19 @@ func TestReloadHangs(t *testing.T) {
 	}
 }
 
+// TestReloadFired has the fire come before the first load, which is not cut off:
+// the program starts, and then ends.
+func TestReloadFired(t *testing.T) {
+	q := newEvent()
+	q.Fire()
+	if err := recipes.Reload(q, func(ctx context.Context) error { return ctx.Err() }); err != nil {
+		t.Errorf("Reload() = %v, want nil", err)
+	}
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestReloadFirst has the first load fail: the program does not start.
 func TestReloadFirst(t *testing.T) {
 	q := newEvent()
