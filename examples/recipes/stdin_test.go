@@ -121,19 +121,38 @@ func pipeAnew(t *testing.T) {
 	}
 }
 
-// TestStdinEnds has stdin end before the program is told to.
+// TestStdinEnds has stdin end before the program is told to, and before it has
+// opened its own end.
 func TestStdinEnds(t *testing.T) {
-	t.Parallel()
-	r, w, err := os.Pipe()
-	must(t, err)
-	defer r.Close()
 	const all = "one\ntwo\nno newline"
-	io.WriteString(w, all)
-	w.Close() // before it opens its own end
-	p := startLines(t, r)
-	p.WantExit(0)
-	if did(p) != all {
-		t.Errorf("done: %q, want %q", did(p), all)
+	for name, open := range map[string]func(t *testing.T) (r, w *os.File){
+		"pipe": func(t *testing.T) (r, w *os.File) {
+			r, w, err := os.Pipe()
+			must(t, err)
+			return r, w
+		},
+		"named pipe": func(t *testing.T) (r, w *os.File) {
+			path := filepath.Join(t.TempDir(), "fifo")
+			must(t, syscall.Mkfifo(path, 0o600))
+			r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+			must(t, err)
+			w, err = os.OpenFile(path, os.O_WRONLY, 0)
+			must(t, err)
+			return r, w
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, w := open(t)
+			defer r.Close()
+			io.WriteString(w, all)
+			w.Close()
+			p := startLines(t, r)
+			p.WantExit(0)
+			if did(p) != all {
+				t.Errorf("done: %q, want %q", did(p), all)
+			}
+		})
 	}
 }
 
