@@ -71,8 +71,10 @@ func (f untilFire) Read(p []byte) (int, error) {
 // stdin returns stdin as a file that can have a deadline, unless it is one that
 // never makes a Read wait. On Linux, /dev/stdin is a pipe or a terminal opened
 // anew: the flags of the one that we share with other programs stay as they
-// are. Where that cannot be had, a goroutine that is not counted reads for us:
-// nothing waits for it, and what it has in hand at the end is lost.
+// are. (Without O_NONBLOCK, a named pipe whose writer has gone would make the
+// open wait.) Where that cannot be had, as for a socket, a goroutine that is
+// not counted reads for us: nothing waits for it, and what it has in hand at
+// the end is lost.
 func stdin() *os.File {
 	if info, err := os.Stdin.Stat(); err == nil && info.Mode().IsRegular() {
 		return os.Stdin
