@@ -1,0 +1,28 @@
+//go:build unix
+
+package recipes_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/gracefulgo/graceful/internal/process"
+)
+
+func TestMain(m *testing.M) { process.Main(m, lines) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exitIf is for the programs.
+func exitIf(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,53 @@
+//go:build unix
+
+package recipes
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// Reload calls load now, and again for each SIGHUP until the fire. Call it
+// before what takes its time: until then, SIGHUP ends the program. All other
+// signals are those of [quit.QuitEvent.WaitSignal]; do not list SIGHUP there.
+//
+// load puts the new configuration in place as a whole, as an [atomic.Pointer]
+// does. If it fails, the old one stays; only the first time is that an error.
+//
+// The rule: one goroutine loads, so two loads never overlap, and the channel
+// holds one signal: a SIGHUP that comes during a load leads to one more. The
+// channel is never stopped: after [signal.Stop], a SIGHUP in the last second
+// would end the program in the middle of its stop. Under nohup SIGHUP stays
+// ignored; signal.Notify alone would undo that.
+//
+// The fire cancels a reload, and the stop waits for it. One that hangs is named
+// "reload" when the drain is given up.
+//
+// [atomic.Pointer]: https://pkg.go.dev/sync/atomic#Pointer
+func Reload(q *quit.QuitEvent, load func(ctx context.Context) error) error {
+	hangups := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(hangups, syscall.SIGHUP) // before the first load, so none is lost
+	}
+	if err := load(q.WorkContext()); err != nil { // a fire lets the program start, and then ends it
+		return err
+	}
+	q.Go(func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangups:
+				if err := load(ctx); err != nil && ctx.Err() == nil {
+					slog.Error("reload: the old configuration stays", "err", err)
+				}
+			}
+		}
+	}, quit.Name("reload"))
+	return nil
+}
