@@ -50,16 +50,29 @@ func (e *Event) context() context.Context {
 }
 
 func (e *Event) fire(cause error) bool {
+	if !e.begin() {
+		return false
+	}
+	e.announce(cause)
+	return true
+}
+
+// begin is the first half of a fire: it decides who fires.
+func (e *Event) begin() bool {
 	if !e.fired.CompareAndSwap(false, true) {
 		return false
 	}
 	e.at = time.Now()
-	e.context()
-	e.cancel(cause)
 	return true
 }
 
-// settled waits out the moment between the two steps of fire.
+// announce is the second half: others see the fire. It follows begin at once.
+func (e *Event) announce(cause error) {
+	e.context()
+	e.cancel(cause)
+}
+
+// settled waits out the moment between the two halves of a fire.
 func (e *Event) settled() bool {
 	<-e.Done()
 	return true

@@ -873,3 +873,19 @@ func TestEndWaitsForRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestFiredComesFirst wants the record of the fire to be there before another
+// goroutine can see the fire, and end the shutdown that follows.
+func TestFiredComesFirst(t *testing.T) {
+	for range 5000 {
+		q, logged := loggedEvent()
+		go q.Fire() // ends at once
+		<-q.Done()
+		q.Shutdown(t.Context())
+		text := logged()
+		fired, stopped := strings.Index(text, "quit: fired"), strings.Index(text, "quit: stopped")
+		if fired < 0 || fired > stopped {
+			t.Fatalf("the log is\n%s", text)
+		}
+	}
+}

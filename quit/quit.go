@@ -92,10 +92,11 @@ func (q *QuitEvent) fire(cause error) bool {
 		return false
 	}
 	q.pipe.fire()
-	if !q.event.fire(cause) {
+	if !q.event.begin() {
 		return false
 	}
-	q.logFired(cause)
+	q.logFired(cause) // before others see the fire, and log what follows from it
+	q.event.announce(cause)
 	q.sched.fired()
 	return true
 }

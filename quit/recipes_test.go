@@ -204,10 +204,14 @@ func Example_commandLine() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	q.NotifySignal() // before the work begins
 	q.RegisterStopFunc(func() { os.RemoveAll(dir) }, quit.AfterDrain())
 	q.Go(func(ctx context.Context) error {
-		defer q.Fire() // done: there is nothing to wait for
-		return convert(ctx, dir)
+		if err := convert(ctx, dir); err != nil {
+			return err // fires too, with err as the cause
+		}
+		q.Fire() // done: there is nothing to wait for
+		return nil
 	})
 
 	err = quit.WaitSignal()
