@@ -261,20 +261,24 @@ func TestBadStart(t *testing.T) {
 	for _, test := range []struct {
 		arg    string
 		status int
-		stderr string
+		why    string
 	}{
-		{"-outbox=" + filepath.Join(dir, "none", "outbox"), 1, `^closer: open .*: no such file or directory\n$`},
-		{"-outbox=" + dir, 1, `^closer: open .*: is a directory\n$`},
-		{"-timeout=soon", 2, `invalid value "soon"`},
-		{"-inbox=x", 2, `not defined: -inbox`},
-		{"start", 2, `^closer: unexpected argument "start"\n$`},
+		{arg: "-outbox=" + filepath.Join(dir, "none", "outbox"), status: 1, why: "no such file or directory"},
+		{arg: "-outbox=" + dir, status: 1, why: "is a directory"},
+		{arg: "-timeout=soon", status: 2, why: `invalid value "soon" for flag -timeout`},
+		{arg: "-inbox=x", status: 2, why: "not defined: -inbox"},
+		{arg: "start", status: 2, why: `unexpected argument "start"`},
 	} {
-		p := process.Start(t, test.arg)
-		p.WantExit(test.status)
-		wantStderr(t, p, test.stderr)
-		if p.Stdout() != "" {
-			t.Errorf("%s: stdout = %q, want none", test.arg, p.Stdout())
-		}
+		process.WantBadStart(t, test.status, test.why, test.arg)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	p := process.Start(t, "-h")
+	p.WantExit(0)
+	if !strings.HasPrefix(p.Stdout(), "usage: closer [flags]\n") || !strings.Contains(p.Stdout(), "  -outbox file\n") || p.Stderr() != "" {
+		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
 }
 

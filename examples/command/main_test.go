@@ -218,16 +218,25 @@ func TestSorts(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{}, {"-no-such-flag", "a"}, {"-size=0", "a"}} {
-		c := newTool(t, args...)
-		c.file("a", "")
-		p, _ := c.start()
-		p.WantExit(2)
-		if p.Stdout() != "" || p.Stderr() == "" {
-			t.Errorf("command %q: stdout = %q, stderr = %q, want only the latter", args, p.Stdout(), p.Stderr())
-		}
-		c.wantFiles("a")
+	for _, test := range []struct {
+		args []string
+		why  string
+	}{
+		{args: nil, why: "no file to sort"},
+		{args: []string{"-v"}, why: "no file to sort"},
+		{args: []string{"-no-such-flag", "a"}, why: "not defined: -no-such-flag"},
+		{args: []string{"-size=some", "a"}, why: `invalid value "some" for flag -size`},
+		{args: []string{"-size=0", "a"}, why: "-size must be more than 0, not 0"},
+	} {
+		process.WantBadStart(t, 2, test.why, test.args...)
 	}
+	c := newTool(t, "-h")
+	p, _ := c.start()
+	p.WantExit(0)
+	if !strings.HasPrefix(p.Stdout(), "usage: command [flags] file…\n") || !strings.Contains(p.Stdout(), "  -o file\n") || p.Stderr() != "" {
+		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
+	}
+	c.wantFiles()
 }
 
 func TestFailures(t *testing.T) {

@@ -11,8 +11,8 @@
 //
 // To try it:
 //
-//	go run ./examples/worker                         # press Ctrl-C: the work in hand is finished
-//	go run ./examples/worker -work=1m -timeout=5s    # press Ctrl-C: after 4 of the 5 s, it is given up
+//	go run ./examples/worker                       # press Ctrl-C: it is finished
+//	go run ./examples/worker -work=1m -timeout=5s  # given up after 4 of the 5 s
 //
 // After Ctrl-C or SIGTERM no order is taken from the queue, except the one that
 // a worker is about to take at that moment. Each order that was taken and each
