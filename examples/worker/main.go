@@ -48,6 +48,10 @@ func main() {
 	// ends the program halfway.
 	q.NotifySignal()
 
+	// Go starts nothing after the fire. So the receiver comes before the sender,
+	// which sends nothing then.
+	q.Go(func(context.Context) error { w.workOff(); return nil }, quit.Name("reporter"))
+
 	// Counted by hand. AddGoroutine comes before the go statement: in the
 	// goroutine, it might come after the drain has found nobody to wait for.
 	q.AddGoroutine()
@@ -64,10 +68,9 @@ func main() {
 		w.tick()
 	}()
 
-	// Go does all of that. It catches panics too, and a goroutine that holds up
+	// Go does all of that, as above. It catches panics too, and a goroutine that holds up
 	// the stop has a name and a stack in the log.
 	q.Go(func(context.Context) error { return w.poll() }, quit.Name("poller"))
-	q.Go(func(context.Context) error { w.workOff(); return nil }, quit.Name("reporter"))
 
 	// It returns when the workers have ended.
 	err := q.WaitSignal()
@@ -108,10 +111,9 @@ func (w *worker) tick() {
 	defer close(w.reports) // workOff ends when it has done the last one
 	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
-	for n := 1; ; n++ {
+	for n := 1; !w.q.HasFired(); n++ {
 		select {
 		case <-w.q.Done():
-			return
 		case <-ticker.C:
 			report := fmt.Sprint("report ", n)
 			fmt.Println("took", report)
