@@ -2,8 +2,8 @@
 // takes letters and sends them in batches. Its Close sends all letters that it
 // has accepted.
 //
-//	go run ./examples/closer                       # press Ctrl-C: every accepted letter is sent
-//	go run ./examples/closer -outbox=/dev/full     # on Linux: it says how many could not be
+//	go run ./examples/closer                    # press Ctrl-C: all are sent
+//	go run ./examples/closer -outbox=/dev/full  # on Linux: how many are not
 //
 // A Close that fails, or that hangs because the outbox takes nothing, does not
 // keep the program from ending in time. The Close is named, with the line on
@@ -39,8 +39,8 @@ func main() {
 	q.NotifySignal()
 
 	// AfterDrain: it is closed when the writer has ended, which adds a last
-	// letter after the signal. Timeout: if it hangs, it does not use up the time
-	// of the closers after it.
+	// letter after the signal. Timeout: if it hangs, it does not use up the
+	// time of the closers after it.
 	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
 
 	// Not in q.Go: it ends when Close is called, and the drain, which comes
@@ -108,8 +108,8 @@ func open(outbox string) (*os.File, error) {
 	return os.OpenFile(outbox, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
-// Add accepts a letter, which is a promise to send it. If it does not, the error
-// says why.
+// Add accepts a letter, which is a promise to send it. If it does not, the
+// error says why.
 func (m *mailer) Add(letter string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

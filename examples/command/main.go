@@ -1,20 +1,21 @@
 //go:build unix || windows
 
-// Command command sorts the lines of files, even if they do not fit into memory:
-// it writes sorted pieces to temporary files, and then merges those. It shows how
-// a command-line tool cleans up after itself, regardless of why it ends:
+// Command command sorts the lines of files, even if they do not fit into
+// memory: it writes sorted pieces to temporary files, and then merges those. It
+// shows how a command-line tool cleans up after itself, regardless of why it
+// ends:
 //
 //	go run ./examples/command -o /tmp/sorted README.md CHANGELOG.md
-//	go run ./examples/command -o /tmp/sorted -            # type lines, then press Ctrl-C
+//	go run ./examples/command -o /tmp/sorted -   # type, then press Ctrl-C
 //	seq 300000 | go run ./examples/command - | head -1
 //
 // The status is 0, or 1 if something failed, or 2 for wrong usage; 130 after
 // Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, which the end of a terminal
-// sends; and 141, without a word, if nobody reads the output any longer, as with
-// other tools in a pipe. In all of these cases the temporary files are gone, and
-// the file of -o is complete or as it was before. A second Ctrl-C, half a second
-// or more after the first, ends it at once, even if the cleanup hangs: temporary
-// files may be left then.
+// sends; and 141, without a word, if nobody reads the output any longer, as
+// with other tools in a pipe. In all of these cases the temporary files are
+// gone, and the file of -o is complete or as it was before. A second Ctrl-C,
+// half a second or more after the first, ends it at once, even if the cleanup
+// hangs: temporary files may be left then.
 package main
 
 import (

@@ -16,11 +16,11 @@ import (
 
 // do returns the result of f, or the cause if ctx is done first.
 //
-// A read from a terminal or a pipe cannot be cancelled, and closing the file does
-// not end it either; nor does a write end that nobody reads, or the open of a
-// named pipe. In a counted goroutine, it would hold up the drain. So it is made
-// in one that is not counted: the counted one goes on without it, and it ends
-// with the process.
+// A read from a terminal or a pipe cannot be cancelled, and closing the file
+// does not end it either; nor does a write end that nobody reads, or the open
+// of a named pipe. In a counted goroutine, it would hold up the drain. So it is
+// made in one that is not counted: the counted one goes on without it, and it
+// ends with the process.
 func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -56,8 +56,8 @@ func (f file) Write(p []byte) (int, error) {
 	return do(f.ctx, func() (int, error) { return f.f.Write(p) })
 }
 
-// sortFiles writes the lines of the inputs, sorted, to the file out, or to stdout
-// if out is "". It creates files in dir only, and leaves them there.
+// sortFiles writes the lines of the inputs, sorted, to the file out, or to
+// stdout if out is "". It creates files in dir only, and leaves them there.
 func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) error {
 	s := &sorter{ctx: ctx, dir: dir, size: size}
 	for _, name := range inputs {
@@ -88,7 +88,8 @@ func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) 
 	return os.Rename(path, out)
 }
 
-// sorter holds lines until they are size bytes, and has the rest in sorted pieces.
+// sorter holds lines until they are size bytes, and has the rest in sorted
+// pieces.
 type sorter struct {
 	ctx   context.Context
 	dir   string

@@ -21,9 +21,9 @@ type level struct {
 	after        time.Duration // it fails
 }
 
-// register starts the level and registers its event with that of the level above.
-// So that one stops it when its turn comes, the last registered first, and waits
-// for it. If the level fails, so does that one.
+// register starts the level and registers its event with that of the level
+// above. So that one stops it when its turn comes, the last registered first,
+// and waits for it. If the level fails, so does that one.
 func (l *level) register(above *quit.QuitEvent) {
 	above.RegisterQuitCloser(&l.event, quit.Name(l.name))
 	for _, b := range l.below {
@@ -33,9 +33,10 @@ func (l *level) register(above *quit.QuitEvent) {
 }
 
 // run starts the level and returns when it has ended, with its error. It knows
-// nothing of the level above but a context, as the parts of many programs do. As
-// soon as that is cancelled, the level stops; those beside it do at the same time.
-// The level above calls run in Go, and so waits for it, and fails if it fails.
+// nothing of the level above but a context, as the parts of many programs do.
+// As soon as that is cancelled, the level stops; those beside it do at the same
+// time. The level above calls run in Go, and so waits for it, and fails if it
+// fails.
 func (l *level) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { l.event.Fire() })()
 	for _, b := range l.below {
@@ -74,7 +75,8 @@ func (l *level) stop() {
 	fmt.Printf("%s has stopped\n", l.name)
 }
 
-// startTickers starts goroutines of q, which end when it fires, and are awaited.
+// startTickers starts goroutines of q, which end when it fires, and are
+// awaited.
 func startTickers(q *quit.QuitEvent, name string, n int, every time.Duration) {
 	for i := range n {
 		q.Go(func(ctx context.Context) error {

@@ -1,23 +1,23 @@
-// Command context shows how the end of a program reaches each level of it, and how
-// one level ends without the others:
+// Command context shows how the end of a program reaches each level of it, and
+// how one level ends without the others:
 //
 //	program
-//	├── mail               an event that is registered with the one above it
+//	├── mail               an event, registered with the one above
 //	│   ├── mail/inbox
 //	│   └── mail/outbox
-//	└── search             a function that gets a context, and knows nothing above it
+//	└── search             a function that gets a context, and no more
 //	    ├── search/index
 //	    └── search/crawler
 //
-// Each level has tickers. To stop a level stops the levels below it, and nothing
-// above it or beside it. It waits until their tickers have ended, but not for
-// ever. A failure goes up: it ends the program.
+// Each level has tickers. To stop a level stops the levels below it, and
+// nothing above it or beside it. It waits until their tickers have ended, but
+// not for ever. A failure goes up: it ends the program.
 //
-//	go run ./examples/context                         # press Ctrl-C: all stop
-//	go run ./examples/context -stop=mail              # after 3 s mail and its parts stop
-//	go run ./examples/context -stop=search/index      # after 3 s that part stops, alone
-//	go run ./examples/context -stop=mail -stuck=mail/inbox -timeout=4s  # so does this, in time
-//	go run ./examples/context -fail=search/index      # after 3 s all stop; status 1
+//	go run ./examples/context                     # press Ctrl-C: all stop
+//	go run ./examples/context -stop=mail          # after 3 s mail and its parts
+//	go run ./examples/context -stop=search/index  # after 3 s that part, alone
+//	go run ./examples/context -stop=mail -stuck=mail/inbox  # in 8 s all the same
+//	go run ./examples/context -fail=search/index  # after 3 s all; status 1
 package main
 
 import (
@@ -36,7 +36,7 @@ func main() {
 	every := flag.Duration("tick", time.Second, "time between two ticks")
 	stop := flag.String("stop", "", "stop the `level` alone, after the time of -after")
 	stuck := flag.String("stuck", "", "give the `level` a goroutine that does not end")
-	fail := flag.String("fail", "", "give the `level` a goroutine that fails, after the time of -after")
+	fail := flag.String("fail", "", "have the `level` fail after the time of -after")
 	after := flag.Duration("after", 3*time.Second, "time until -stop or -fail")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	parseFlags("context")
@@ -55,7 +55,8 @@ func main() {
 		l.stuck, l.fails, l.after = l.name == *stuck, l.name == *fail, *after
 	}
 
-	// As early as this: a signal that comes while it starts stops all of it too.
+	// As early as this: a signal that comes while it starts stops all of it
+	// too.
 	q.NotifySignal()
 
 	startTickers(q, "program", *n, *every)
@@ -81,9 +82,9 @@ func main() {
 	fmt.Println("all have stopped")
 }
 
-// newLevels returns the levels below the program by their names. A level has half
-// of the time of the one above it, so that it has said what holds it up, if
-// anything does, before that is abandoned.
+// newLevels returns the levels below the program by their names. A level has
+// half of the time of the one above it, so that it has said what holds it up,
+// if anything does, before that is abandoned.
 func newLevels(timeout time.Duration) map[string]*level {
 	levels := make(map[string]*level)
 	add := func(name string, timeout time.Duration, below ...*level) *level {

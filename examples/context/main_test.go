@@ -57,8 +57,8 @@ func wantStopped(t *testing.T, p *process.Process, n int, levels ...string) {
 	}
 }
 
-// started returns those of the levels that have started. A slow program may have
-// come to the end of -after before that.
+// started returns those of the levels that have started. A slow program may
+// have come to the end of -after before that.
 func started(t *testing.T, p *process.Process, levels []string) (list []string) {
 	t.Helper()
 	for _, name := range levels {
@@ -153,7 +153,8 @@ func TestStuck(t *testing.T) {
 	for _, level := range names[1:] {
 		t.Run(level, func(t *testing.T) {
 			t.Parallel()
-			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // of which a level has a fifth to end
+			// A level has a fifth of it to end.
+			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 				p := start(t, "-stuck="+level, fmt.Sprint("-timeout=", timeout))
 				awaitTicks(t, p, names...)
 				p.Signal(syscall.SIGTERM)
@@ -181,7 +182,8 @@ func TestFails(t *testing.T) {
 		p.WantExit(1) // by itself
 		wantStopped(t, p, 1, started(t, p, names)...)
 		_, result, _ := strings.Cut(p.Stderr(), "\ncontext: ")
-		if !strings.HasSuffix(result, "goroutine failing: out of ticks\n") || strings.Count(result, "\n") != 1 {
+		if !strings.HasSuffix(result, "goroutine failing: out of ticks\n") ||
+			strings.Count(result, "\n") != 1 {
 			t.Errorf("-fail=%s: stderr ends with %q, want a line with the failure", level, result)
 		}
 	}
@@ -220,7 +222,8 @@ func TestUsage(t *testing.T) {
 	}
 	p := process.Start(t, "-h")
 	p.WantExit(0)
-	if !strings.HasPrefix(p.Stdout(), "usage: context [flags]\n") || !strings.Contains(p.Stdout(), "  -stop level\n") || p.Stderr() != "" {
+	if !strings.HasPrefix(p.Stdout(), "usage: context [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -stop level\n") || p.Stderr() != "" {
 		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
 }

@@ -1,16 +1,18 @@
-// Command done is the same program twice. A goroutine sends messages until it is
-// told to end: by a channel that is closed, or by a context that is cancelled.
+// Command done is the same program twice. A goroutine sends messages until it
+// is told to end: by a channel that is closed, or by a context that is
+// cancelled.
 //
 //	go run ./examples/done -with=done       # press Ctrl-C after some messages
 //	go run ./examples/done -with=context    # the same, and the same output
 //
 // Both end at the same moment: the fire of the event closes the channel
-// [quit.QuitEvent.Done], and cancels [quit.QuitEvent.Context]. And both send the
-// messages that still wait, since a goroutine that just returns loses them.
+// [quit.QuitEvent.Done], and cancels [quit.QuitEvent.Context]. And both send
+// the messages that still wait, since a goroutine that just returns loses them.
 //
-// A context does more: it has a cause and a deadline, and others are derived from
-// it. The programs in examples/context and examples/tasks show that. With bare
-// channels, a task that two others can end has to know both of their channels.
+// A context does more: it has a cause and a deadline, and others are derived
+// from it. The programs in examples/context and examples/tasks show that. With
+// bare channels, a task that two others can end has to know both of their
+// channels.
 package main
 
 import (
@@ -44,8 +46,8 @@ func main() {
 		messages <- i + 1
 	}
 
-	// Counted before the go statement, so that it is awaited. Go would not start
-	// it if a signal has come, and the messages would be lost.
+	// Counted before the go statement, so that it is awaited. Go would not
+	// start it if a signal has come, and the messages would be lost.
 	q.AddGoroutine()
 	go func() {
 		defer q.DoneGoroutine()
@@ -105,8 +107,8 @@ func send(messages <-chan int) (sent bool) {
 }
 
 // sendRest sends the messages that wait. It must be the last receiver, and no
-// message may be added any longer: else close the channel, and range over it, as
-// examples/worker does.
+// message may be added any longer: else close the channel, and range over it,
+// as examples/worker does.
 func sendRest(messages <-chan int) {
 	fmt.Println("told to end")
 	for send(messages) {

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestSameOutput runs both programs, and stops them at moments at which the
-// output cannot depend on the time: before the first message and after the last.
+// output cannot depend on the time: before the first message and after the
+// last.
 func TestSameOutput(t *testing.T) {
 	t.Parallel()
 	var sent strings.Builder
@@ -73,8 +74,8 @@ func TestSameOutput(t *testing.T) {
 	}
 }
 
-// TestNothingIsLost stops both programs at any moment: each message is sent, once
-// and in order.
+// TestNothingIsLost stops both programs at any moment: each message is sent,
+// once and in order.
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	for _, with := range []string{"done", "context"} {
@@ -109,7 +110,8 @@ func TestSecondInterrupt(t *testing.T) {
 		p.AwaitFired()
 		p.InterruptAgain()
 		p.WantExit(130)
-		if got := p.Stderr(); !strings.Contains(got, "ending at once") || !strings.Contains(got, "drain") {
+		got := p.Stderr()
+		if !strings.Contains(got, "ending at once") || !strings.Contains(got, "drain") {
 			t.Errorf("stderr = %q, want it to say what still ran", got)
 		}
 	}
@@ -129,7 +131,8 @@ func TestUsage(t *testing.T) {
 	}
 	p := process.Start(t, "-h")
 	p.WantExit(0)
-	if !strings.HasPrefix(p.Stdout(), "usage: done [flags]\n") || !strings.Contains(p.Stdout(), "  -with context\n") || p.Stderr() != "" {
+	if !strings.HasPrefix(p.Stdout(), "usage: done [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -with context\n") || p.Stderr() != "" {
 		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
 }

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// framework stands for one that runs the whole program: it takes the signals for
-// itself, serves, and has hooks for the parts that the program wants to stop.
+// framework stands for one that runs the whole program: it takes the signals
+// for itself, serves, and has hooks for the parts that the program wants to
+// stop.
 type framework struct {
 	addr   string
 	server *http.Server

@@ -1,11 +1,11 @@
-// Command hook is a program in which another framework serves, takes the signals,
-// and has hooks. Package quit takes the signals too, beside it, and each of the
-// two tells the other to stop: the framework by its hooks, the event by the
-// framework's Stop.
+// Command hook is a program in which another framework serves, takes the
+// signals, and has hooks. Package quit takes the signals too, beside it, and
+// each of the two tells the other to stop: the framework by its hooks, the
+// event by the framework's Stop.
 //
 //	go run ./examples/hook
-//	curl 'localhost:8080/work?d=5s'    # press Ctrl-C now: this is still answered
-//	curl -s localhost:8080/stream | wc # or now: it is cut off after 19 of the 25 s, and named
+//	curl 'localhost:8080/work?d=5s'    # press Ctrl-C: this is still answered
+//	curl -s localhost:8080/stream | wc # press Ctrl-C: cut off after 19 s
 //
 // Press Ctrl-C again in those 19 seconds: the process ends at once, with status
 // 130, and says what still runs. A second SIGTERM changes nothing. Without
@@ -19,8 +19,8 @@
 // The hooks only fire the event: a framework may wait for its hooks, and here
 // the drain waits for the framework. For a framework whose Run does not return,
 // since it ends the process after its hooks, the hook is
-// [quit.QuitEvent.GracefulStop], which returns when all is closed. Then call Run
-// in main, and not in Go.
+// [quit.QuitEvent.GracefulStop], which returns when all is closed. Then call
+// Run in main, and not in Go.
 //
 // The framework stops its server with [http.Server.Shutdown]. That answers the
 // requests in flight, but breaks a connection on which one is just coming.
@@ -79,13 +79,13 @@ func main() {
 		time.AfterFunc(*stopAfter, f.Stop)
 	}
 
-	// The framework tells the event. The server's hook is called at the beginning
-	// of its stop, so that requests hear in time that no time is left; the
-	// framework's hook at the end.
+	// The framework tells the event. The server's hook is called at the
+	// beginning of its stop, so that requests hear in time that no time is
+	// left; the framework's hook at the end.
 	srv.RegisterOnShutdown(func() { q.Fire() })
 	f.OnStop(func() { q.Fire() })
-	// The event tells the framework: a goroutine may have failed, or a signal have
-	// come before Run took the signals.
+	// The event tells the framework: a goroutine may have failed, or a signal
+	// have come before Run took the signals.
 	context.AfterFunc(q.Context(), f.Stop)
 
 	// In Go, so that the drain waits until the framework's server has stopped:

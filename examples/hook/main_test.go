@@ -42,12 +42,13 @@ func start(t *testing.T, args ...string) (*process.Process, string) {
 	return p, p.Line("listening on ")
 }
 
-// wantClosed wants each closer to have been called, once and in order, before the
-// program ended.
+// wantClosed wants each closer to have been called, once and in order, before
+// the program ended.
 func wantClosed(t *testing.T, p *process.Process, count int) {
 	t.Helper()
 	want := fmt.Sprintf("left the cluster\nstore saved, count: %d\n", count)
-	if _, got, _ := strings.Cut("\n"+p.Stdout(), "\nleft "); "left "+got != want || strings.Count(p.Stdout(), "left") != 1 {
+	_, got, _ := strings.Cut("\n"+p.Stdout(), "\nleft ")
+	if "left "+got != want || strings.Count(p.Stdout(), "left") != 1 {
 		t.Errorf("stdout = %q, want it to end with %q, and with that alone", p.Stdout(), want)
 	}
 }
@@ -74,7 +75,8 @@ func openStream(t *testing.T, p *process.Process, url string) net.Conn {
 	return conn
 }
 
-// get returns the status and the body of the answer, over a connection of its own.
+// get returns the status and the body of the answer, over a connection of its
+// own.
 func get(url string) (int, string, error) {
 	transport := &http.Transport{DisableKeepAlives: true}
 	client := &http.Client{Transport: transport, Timeout: 3 * time.Minute}
@@ -87,9 +89,10 @@ func get(url string) (int, string, error) {
 	return resp.StatusCode, string(body), err
 }
 
-// TestInFlight stops the program while requests are in flight, which use the store
-// long after the hook was called. Then closing takes longer than all else.
-// SIGTERM comes again and again, after the framework has given the signals back.
+// TestInFlight stops the program while requests are in flight, which use the
+// store long after the hook was called. Then closing takes longer than all
+// else. SIGTERM comes again and again, after the framework has given the
+// signals back.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -151,19 +154,21 @@ func TestSignalAtStart(t *testing.T) {
 				got = append(got, line)
 			}
 		}
-		if want := []string{"ready\n", "left the cluster\n", "store saved, count: 0\n"}; !slices.Equal(got, want) {
+		want := []string{"ready\n", "left the cluster\n", "store saved, count: 0\n"}
+		if !slices.Equal(got, want) {
 			t.Errorf("stdout = %q, want %q", got, want)
 		}
 	}
 }
 
-// TestGoroutineFails wants the framework to stop when a goroutine of the program
-// fails, which is in the result.
+// TestGoroutineFails wants the framework to stop when a goroutine of the
+// program fails, which is in the result.
 func TestGoroutineFails(t *testing.T) {
 	t.Parallel()
 	p, _ := start(t, "-fail-after=50ms")
 	p.WantExit(1)
-	wantStderr(t, p, `(?m)^hook: quit: goroutine member: the cluster has gone\n\z`, `cause="the cluster has gone"`)
+	wantStderr(t, p, `(?m)^hook: quit: goroutine member: the cluster has gone\n\z`,
+		`cause="the cluster has gone"`)
 	wantClosed(t, p, 0)
 }
 
@@ -192,7 +197,8 @@ func TestPortTaken(t *testing.T) {
 	wantClosed(t, p, 0)
 }
 
-// TestStream has two streams that never end, of which one is read and one is not.
+// TestStream has two streams that never end, of which one is read and one is
+// not.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -204,29 +210,35 @@ func TestStream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the stream has a fifth to end
+			// The stream has a fifth of it to end.
+			process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 				p, url := start(t, fmt.Sprint("-timeout=", timeout))
 				go test.read(openStream(t, p, url)) // ends with the connection
 				p.Signal(syscall.SIGTERM)
 				p.WantExit(1)
-				wantStderr(t, p, `(?m)^(hook: )?quit: drain: [12] goroutines? left after `, `1 goroutine of request:.*\.stream\\n`)
+				wantStderr(t, p, `(?m)^(hook: )?quit: drain: [12] goroutines? left after `,
+					`1 goroutine of request:.*\.stream\\n`)
 				wantClosed(t, p, 0)
-				// The stream is to have ended before the framework's time ran out.
+				// The stream is to have ended before the framework's time ran
+				// out.
 				return !strings.Contains(p.Stderr(), "framework: context deadline exceeded")
 			})
 		})
 	}
 }
 
-// TestOutOfTime has a request take longer than the stop may: it is answered all the same.
+// TestOutOfTime has a request take longer than the stop may: it is answered all
+// the same.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
-	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool { // of which a fifth is left for the answer
+	// A fifth of it is left for the answer.
+	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
 		p, url := start(t, fmt.Sprint("-timeout=", timeout))
 		failed := make(chan error, 1)
 		go func() {
 			status, body, err := get(url + "/work?d=10m")
-			if err == nil && (status != http.StatusServiceUnavailable || !strings.Contains(body, "no time left")) {
+			ok := status == http.StatusServiceUnavailable && strings.Contains(body, "no time left")
+			if err == nil && !ok {
 				t.Errorf("GET /work = %d, %q, want 503 with the cause", status, body)
 			}
 			failed <- err
@@ -234,7 +246,8 @@ func TestOutOfTime(t *testing.T) {
 		p.Line("working for 10m0s")
 		p.Signal(syscall.SIGTERM)
 		p.WantExit(1)
-		wantStderr(t, p, `(?m)^(hook: )?quit: drain: [12] goroutines? left after `, `1 goroutine of request:.*\.work\\n`)
+		wantStderr(t, p, `(?m)^(hook: )?quit: drain: [12] goroutines? left after `,
+			`1 goroutine of request:.*\.work\\n`)
 		wantClosed(t, p, 0)
 		return <-failed == nil
 	})
@@ -286,7 +299,8 @@ func TestSecondInterrupt(t *testing.T) {
 			p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
 			p.InterruptAgain()
 			p.WantExit(130)
-			wantStderr(t, p, "ending at once", "1 goroutine of request:", "1 goroutine of framework:", `hook/main\.go:\d+`)
+			wantStderr(t, p, "ending at once", "1 goroutine of request:",
+				"1 goroutine of framework:", `hook/main\.go:\d+`)
 			if strings.Contains(p.Stdout(), "store saved") {
 				t.Errorf("stdout = %q, want no store closed while the request was in flight", p.Stdout())
 			}
@@ -323,7 +337,8 @@ func TestUsage(t *testing.T) {
 	}
 	p := process.Start(t, "-h")
 	p.WantExit(0)
-	if !strings.HasPrefix(p.Stdout(), "usage: hook [flags]\n") || !strings.Contains(p.Stdout(), "  -addr address\n") || p.Stderr() != "" {
+	if !strings.HasPrefix(p.Stdout(), "usage: hook [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -addr address\n") || p.Stderr() != "" {
 		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
 }

@@ -1,13 +1,13 @@
 // Command server is a job service that keeps its word when SIGTERM or Ctrl-C
 // stops it, with or without -delay. It breaks no connection: the request that a
 // client has sent is answered, and then the client is told to leave. A client
-// that connects later is refused. Every job that was accepted is in the journal.
-// If the time or the disk does not suffice for that, the server says so, and its
-// exit status is 1.
+// that connects later is refused. Every job that was accepted is in the
+// journal. If the time or the disk does not suffice for that, the server says
+// so, and its exit status is 1.
 //
 //	go run ./examples/server
 //	curl -d 'a job' localhost:8080/jobs
-//	curl 'localhost:8080/work?d=15s'    # press Ctrl-C in the first terminal: this is still answered
+//	curl 'localhost:8080/work?d=15s'    # press Ctrl-C there: still answered
 //
 // It serves:
 //

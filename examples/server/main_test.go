@@ -744,8 +744,9 @@ func TestJournalWithTornLine(t *testing.T) {
 	}
 }
 
-// TestClientThatIsSlowToSend has a client of either port never send the body that
-// it has announced. It does not hold up the stop until the time for that runs out.
+// TestClientThatIsSlowToSend has a client of either port never send the body
+// that it has announced. It does not hold up the stop until the time for that
+// runs out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"jobs": "/work?d=0s", "admin": "/readyz"} {

@@ -71,8 +71,8 @@ func lines(results ...string) string {
 	return b.String()
 }
 
-// TestLimits wants each limit to stop the work below it, and no other, and to be
-// named as the cause.
+// TestLimits wants each limit to stop the work below it, and no other, and to
+// be named as the cause.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -87,16 +87,18 @@ func TestLimits(t *testing.T) {
 		{query: "sub=0s,1h&timeout=1h", status: 200, body: lines("done")},
 		{query: fmt.Sprint("sub=1ms&deadline=", inTime), status: 200, body: lines("done")},
 		// The subtask's limit ends it alone: the others, and the task, go on.
-		{query: "sub=1ms&sub=1h,20ms&sub=1s", status: 200, body: lines("done", stopped(errSubtask), "done")},
-		// The task's limits end all subtasks that are not done, and not what their
-		// own limit has ended before.
+		{query: "sub=1ms&sub=1h,20ms&sub=1s", status: 200,
+			body: lines("done", stopped(errSubtask), "done")},
+		// The task's limits end all subtasks that are not done, and not what
+		// their own limit has ended before.
 		{query: "sub=0s&sub=1h&sub=1h,1ms&sub=1h,1h&timeout=2s", status: 504,
 			body: lines("done", stopped(errTask), stopped(errSubtask), stopped(errTask))},
 		{query: "sub=1h&sub=1h,1h&deadline=1", status: 504,
 			body: lines(stopped(errDeadline), stopped(errDeadline))},
 		// The earlier one counts.
 		{query: "sub=1h&timeout=1h&deadline=1", status: 504, body: lines(stopped(errDeadline))},
-		{query: fmt.Sprint("sub=1h&timeout=20ms&deadline=", inTime), status: 504, body: lines(stopped(errTask))},
+		{query: fmt.Sprint("sub=1h&timeout=20ms&deadline=", inTime), status: 504,
+			body: lines(stopped(errTask))},
 	} {
 		if got := get(newClient(t), url, test.query); got != (answer{test.status, test.body, nil}) {
 			t.Errorf("GET /task?%s = %v, want %d %q", test.query, got, test.status, test.body)
@@ -139,9 +141,10 @@ func TestBadRequests(t *testing.T) {
 	wantStopped(t, p)
 }
 
-// inWork sends a request with a client of its own, and returns when its subtasks
-// are in work. The program's connections are counted from 1.
-func inWork(t *testing.T, p *process.Process, url string, conn, subtasks int, query string) (<-chan answer, context.CancelFunc) {
+// inWork sends a request with a client of its own, and returns when its
+// subtasks are in work. The program's connections are counted from 1.
+func inWork(t *testing.T, p *process.Process, url string, conn, subtasks int, query string) (
+	<-chan answer, context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -165,8 +168,8 @@ func (w withContext) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.RoundTripper.RoundTrip(r.WithContext(w.ctx))
 }
 
-// TestClientGone wants the end of a client to end its task with all subtasks, and
-// no other task.
+// TestClientGone wants the end of a client to end its task with all subtasks,
+// and no other task.
 func TestClientGone(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -185,8 +188,8 @@ func TestClientGone(t *testing.T) {
 	wantStopped(t, p)
 }
 
-// TestTasksLiveOnAfterTheFire wants a task and its subtasks not to be stopped by
-// the signal, and their own limits to count as before.
+// TestTasksLiveOnAfterTheFire wants a task and its subtasks not to be stopped
+// by the signal, and their own limits to count as before.
 func TestTasksLiveOnAfterTheFire(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
@@ -222,7 +225,8 @@ func TestClientGoneDuringTheStop(t *testing.T) {
 // then, and to be answered.
 func TestTimeOfTheStopRunsOut(t *testing.T) {
 	t.Parallel()
-	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the task has half a second to say so
+	// The task has half a second of it to say so.
+	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		p, url := start(t, fmt.Sprint("-timeout=", timeout), "-limit=2h")
 		task, _ := inWork(t, p, url, 1, 3, "sub=1h&sub=1h,1h&sub=0s&timeout=1h")
 		p.AwaitStderr("connection 1, subtask 3: done\n")
@@ -232,7 +236,8 @@ func TestTimeOfTheStopRunsOut(t *testing.T) {
 		if got.err != nil {
 			return false
 		}
-		if want := (answer{503, lines("stopped: "+outOfTime, "stopped: "+outOfTime, "done"), nil}); got != want {
+		want := answer{503, lines("stopped: "+outOfTime, "stopped: "+outOfTime, "done"), nil}
+		if got != want {
 			t.Errorf("GET /task = %v, want %v", got, want)
 		}
 		if want := "tasks: quit: *http.Server (tasks/main.go:"; !strings.Contains(p.Stderr(), want) {
@@ -242,8 +247,8 @@ func TestTimeOfTheStopRunsOut(t *testing.T) {
 	})
 }
 
-// TestConnections wants the number of the connection, a value of a context above,
-// in the subtasks.
+// TestConnections wants the number of the connection, a value of a context
+// above, in the subtasks.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -274,7 +279,8 @@ func TestClientThatNeverReads(t *testing.T) {
 	p, url := start(t, "-timeout=4s")
 	// The answer repeats the query.
 	query := "/task?sub=" + strings.Repeat("x", 500_000)
-	process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET "+query+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	request := "GET " + query + " HTTP/1.1\r\nHost: x\r\n\r\n"
+	process.NeverRead(t, strings.TrimPrefix(url, "http://"), request)
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(1)
 	if want := "tasks: quit: *http.Server (tasks/main.go:"; !strings.Contains(p.Stderr(), want) {
@@ -311,7 +317,8 @@ func TestBadStart(t *testing.T) {
 	}
 	p := process.Start(t, "-h")
 	p.WantExit(0)
-	if !strings.HasPrefix(p.Stdout(), "usage: tasks [flags]\n") || !strings.Contains(p.Stdout(), "  -addr address\n") || p.Stderr() != "" {
+	if !strings.HasPrefix(p.Stdout(), "usage: tasks [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -addr address\n") || p.Stderr() != "" {
 		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
 }

@@ -27,9 +27,9 @@ type connKey struct{}
 
 // newServer returns a server whose contexts are a tree:
 //
-//	root        lives on after the fire; cancelled, with the cause, when no time is left
+//	root        lives on after the fire, until no time is left
 //	connection  has its number as a value
-//	request     is cancelled when its client goes away, and has the server's limit
+//	request     ends when its client goes away, and has the server's limit
 //	task        has a timeout, a deadline or both, for which its client asked
 //	subtask     has a limit of its own
 //
@@ -114,8 +114,8 @@ func (t *task) run(ctx context.Context) (text string, cause error) {
 	return text, cause
 }
 
-// run stands for anything that takes its time. Its error says why it did not take
-// all of it.
+// run stands for anything that takes its time. Its error says why it did not
+// take all of it.
 func (s subtask) run(ctx context.Context, name string) error {
 	if s.limit > 0 {
 		var cancel context.CancelFunc

@@ -11,8 +11,8 @@
 //
 // To try it:
 //
-//	go run ./examples/worker                       # press Ctrl-C: it is finished
-//	go run ./examples/worker -work=1m -timeout=5s  # given up after 4 of the 5 s
+//	go run ./examples/worker                    # press Ctrl-C: all is finished
+//	go run ./examples/worker -work=1m -timeout=5s   # or given up after 4 s
 //
 // After Ctrl-C or SIGTERM no order is taken from the queue, except the one that
 // a worker is about to take at that moment. Each order that was taken and each
@@ -48,8 +48,8 @@ func main() {
 	// ends the program halfway.
 	q.NotifySignal()
 
-	// Go starts nothing after the fire. So the receiver comes before the sender,
-	// which sends nothing then.
+	// Go starts nothing after the fire. So the receiver comes before the
+	// sender, which sends nothing then.
 	q.Go(func(context.Context) error { w.workOff(); return nil }, quit.Name("reporter"))
 
 	// Counted by hand. AddGoroutine comes before the go statement: in the
@@ -68,8 +68,8 @@ func main() {
 		w.tick()
 	}()
 
-	// Go does all of that, as above. It catches panics too, and a goroutine that holds up
-	// the stop has a name and a stack in the log.
+	// Go does all of that, as above. It catches panics too, and a goroutine
+	// that holds up the stop has a name and a stack in the log.
 	q.Go(func(context.Context) error { return w.poll() }, quit.Name("poller"))
 
 	// It returns when the workers have ended.
@@ -122,8 +122,8 @@ func (w *worker) tick() {
 	}
 }
 
-// workOff is the loop of a worker behind a channel. The channel is gone with the
-// process, unlike the queue, and so workOff leaves nothing in it.
+// workOff is the loop of a worker behind a channel. The channel is gone with
+// the process, unlike the queue, and so workOff leaves nothing in it.
 func (w *worker) workOff() {
 	for report := range w.reports {
 		if err := w.do(report); err != nil {
@@ -157,8 +157,8 @@ func newQueue(orders int) queue {
 	return q
 }
 
-// next waits for an order, but not long: a loop that asks can end only between two
-// waits, so each may hold up the stop.
+// next waits for an order, but not long: a loop that asks can end only between
+// two waits, so each may hold up the stop.
 func (q queue) next() (order string, ok bool) {
 	select {
 	case order = <-q:

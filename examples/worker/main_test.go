@@ -119,7 +119,8 @@ func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	var p *process.Process
 	var taken int
-	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool { // of which they have a tenth to say so
+	// They have a tenth of it to say so.
+	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
 		p = process.Start(t, "-orders=10", "-work=10h", "-every=1ms", fmt.Sprint("-timeout=", timeout))
 		for _, what := range []string{"order 1", "order 2", "report 3"} { // reports 2 and 3 wait
 			p.AwaitStdout("took " + what + "\n")
@@ -134,7 +135,8 @@ func TestOutOfTime(t *testing.T) {
 		t.Errorf("%d finished and %d cut off, want 0 and %d", finished, cut, taken)
 	}
 	for _, want := range []string{
-		`(?m)^(worker: )?report 3 was not finished: quit: no time left for work in flight: context deadline exceeded$`,
+		`(?m)^(worker: )?report 3 was not finished: quit: no time left for work in flight: ` +
+			`context deadline exceeded$`,
 		`(?m)^(worker: )?quit: goroutine poller: order [12] was not finished: `, // Go names it
 		`(?m)^(worker: )?quit: drain: [34] goroutines left after `,              // tick may have ended
 	} {
@@ -172,7 +174,8 @@ func TestUsage(t *testing.T) {
 	}
 	p := process.Start(t, "-h")
 	p.WantExit(0)
-	if !strings.HasPrefix(p.Stdout(), "usage: worker [flags]\n") || !strings.Contains(p.Stdout(), "  -orders number\n") || p.Stderr() != "" {
+	if !strings.HasPrefix(p.Stdout(), "usage: worker [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -orders number\n") || p.Stderr() != "" {
 		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
 }
