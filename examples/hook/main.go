@@ -8,10 +8,10 @@
 //	curl -s localhost:8080/stream | wc # press Ctrl-C: cut off after 19 s
 //
 // Press Ctrl-C again in those 19 seconds: the process ends at once, with status
-// 130, and says what still runs. A second SIGTERM changes nothing. Without
-// [quit.QuitEvent.NotifySignal] both would end the process in the middle and
-// without a word: this framework gives the signals back at the first one.
-// (Beside one that calls [signal.Reset] nothing helps.)
+// 130, and says what still runs. A second SIGTERM changes nothing. With the
+// framework alone, both would end the process in the middle and without a word:
+// it gives the signals back at the first one. (If a framework calls
+// signal.Reset, package quit gets no signals either.)
 //
 // The same happens without a signal: -stop-after has the framework stop by
 // itself, and -fail-after has a goroutine of the program fail.

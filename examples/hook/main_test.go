@@ -103,7 +103,7 @@ func TestInFlight(t *testing.T) {
 		{name: "SIGTERM", stop: func(p *process.Process) { p.Signal(syscall.SIGTERM) }},
 		{name: "interrupt", stop: func(p *process.Process) { p.Signal(os.Interrupt) }},
 		// Without a signal. All requests have come before.
-		{name: "by itself", stop: func(*process.Process) {}, args: []string{"-stop-after=1s"}},
+		{name: "by itself", stop: func(*process.Process) {}, args: []string{"-stop-after=4s"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -112,14 +112,14 @@ func TestInFlight(t *testing.T) {
 			var clients sync.WaitGroup
 			for range requests {
 				clients.Go(func() {
-					status, body, err := get(url + "/work?d=3s")
-					if status != http.StatusOK || body != "worked for 3s\n" || err != nil {
+					status, body, err := get(url + "/work?d=8s")
+					if status != http.StatusOK || body != "worked for 8s\n" || err != nil {
 						t.Errorf("GET /work = %d, %q, %v, want 200", status, body, err)
 					}
 				})
 			}
 			for range requests {
-				p.Line("working for 3s")
+				p.Line("working for 8s")
 			}
 			test.stop(p)
 			p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
@@ -285,7 +285,7 @@ func TestSecondInterrupt(t *testing.T) {
 	}{
 		{first: os.Interrupt},
 		{first: syscall.SIGTERM},
-		{first: os.Interrupt, args: []string{"-stop-after=300ms"}}, // fired without a signal
+		{first: os.Interrupt, args: []string{"-stop-after=3s"}}, // fired without a signal
 	} {
 		t.Run(fmt.Sprint(test), func(t *testing.T) {
 			t.Parallel()

@@ -99,7 +99,8 @@ func (t *task) run(ctx context.Context) (text string, cause error) {
 		name := fmt.Sprintf("connection %v, subtask %d", ctx.Value(connKey{}), i+1)
 		wg.Go(func() { errs[i] = s.run(ctx, name) })
 	}
-	// The stop waits for the handler, and so for the subtasks only if it does.
+	// The stop waits for the handler, and so for the subtasks only if it does. A
+	// panic in one of them ends the process: net/http catches those of handlers.
 	wg.Wait()
 	for i, err := range errs {
 		if err == nil {
