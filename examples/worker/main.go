@@ -11,8 +11,8 @@
 //
 // To try it:
 //
-//	go run ./examples/worker                    # press Ctrl-C: all is finished
-//	go run ./examples/worker -work=1m -timeout=5s   # or given up after 4 s
+//	go run ./examples/worker                       # Ctrl-C: all is finished
+//	go run ./examples/worker -work=1m -timeout=5s  # or given up after 4 s
 //
 // After Ctrl-C or SIGTERM no order is taken from the queue, except the one that
 // a worker is about to take at that moment. Each order that was taken and each
