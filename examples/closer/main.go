@@ -1,12 +1,14 @@
 // Command closer has a service of its own that is an [io.Closer]: a mailer that
-// takes letters and sends them in batches. Closing it sends all that it has accepted.
+// takes letters and sends them in batches. Its Close sends all letters that it
+// has accepted.
 //
-//	go run ./examples/closer                       # press Ctrl-C: what was accepted is sent
-//	go run ./examples/closer -outbox=/dev/full     # on Linux: it says how many could not be
+//	go run ./examples/closer                    # press Ctrl-C: all are sent
+//	go run ./examples/closer -outbox=/dev/full  # on Linux: how many are not
 //
-// A Close that fails, or that hangs because what the mailer sends to has gone, does not
-// keep the program from ending in time: it is named, with the line on which it was
-// registered and the one on which it hangs, and the exit status is 1.
+// A Close that fails, or that hangs because the outbox takes nothing, does not
+// keep the program from ending in time. The Close is named, with the line on
+// which it was registered and the line on which it hangs, and the exit status
+// is 1.
 package main
 
 import (
@@ -23,26 +25,26 @@ import (
 
 func main() {
 	q := quit.GetQuitEvent()
-	outbox := flag.String("outbox", "", "send the letters to `file` (default a new one in the temporary directory)")
+	outbox := flag.String("outbox", "",
+		"send the letters to `file` (default a new one in the temporary directory)")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	}
+	parseFlags("closer")
 
 	m, err := newMailer(*outbox)
 	if err != nil {
 		exit(1, err)
 	}
-	// From here on there is something to lose, and neither Ctrl-C nor SIGTERM ends the
-	// program halfway.
+	// From here on there is something to lose, and neither Ctrl-C nor SIGTERM
+	// ends the program halfway.
 	q.NotifySignal()
 
-	// AfterDrain: it is closed when the writer has ended, who adds a last letter after the
-	// signal. Timeout: if it hangs, it is not to use up the time of what is closed after it.
+	// AfterDrain: it is closed when the writer has ended, which adds a last
+	// letter after the signal. Timeout: if it hangs, it does not use up the
+	// time of the closers after it.
 	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
 
-	// Not in q.Go: Close is what ends it, and the drain, which comes before, would wait for it.
+	// Not in q.Go: it ends when Close is called, and the drain, which comes
+	// before, would wait for it.
 	go m.run()
 
 	q.Go(func(ctx context.Context) error { return write(ctx, m) }, quit.Name("writer"))
@@ -53,19 +55,14 @@ func main() {
 	}
 }
 
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "closer:", err)
-	os.Exit(status)
-}
-
-// write writes letters until ctx is cancelled, which the signal does. The letter
-// that it is at then is still written.
+// write writes letters until the signal cancels ctx. The letter that it writes
+// at that moment is still finished.
 func write(ctx context.Context, m *mailer) error {
 	for n := 1; ctx.Err() == nil; n++ {
 		time.Sleep(100 * time.Millisecond) // stands for the writing
 		letter := fmt.Sprintf("letter %d", n)
 		if err := m.Add(letter); err != nil {
-			return err // no use to go on: this stops the program
+			return err // this stops the program
 		}
 		fmt.Println("accepted", letter)
 	}
@@ -79,13 +76,13 @@ var (
 
 const maxWaiting = 10000 // letters
 
-// mailer sends what was added in batches, to a file. Its methods may be called by
-// any number of goroutines.
+// mailer sends letters to a file, in batches. Its methods may be called by any
+// number of goroutines.
 type mailer struct {
 	outbox *os.File
-	stop   chan struct{} // closed by Close: run sends what is left, and ends
+	stop   chan struct{} // closed by Close: run sends the letters left, and ends
 	ended  chan struct{} // closed when run has ended
-	close  func() error  // what Close does, once
+	close  func() error  // shutDown, once
 
 	mu      sync.Mutex // guards the fields below; never held while sending
 	closed  bool
@@ -105,13 +102,14 @@ func newMailer(outbox string) (*mailer, error) {
 }
 
 func open(outbox string) (*os.File, error) {
-	if outbox == "" { // a name that others cannot know, and so cannot take
+	if outbox == "" { // a name that others cannot know beforehand
 		return os.CreateTemp("", "outbox-")
 	}
 	return os.OpenFile(outbox, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
-// Add accepts a letter, which is a promise to send it, or returns why it does not.
+// Add accepts a letter, which is a promise to send it. If it does not, the
+// error says why.
 func (m *mailer) Add(letter string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,7 +117,7 @@ func (m *mailer) Add(letter string) error {
 	case m.closed:
 		return errClosed
 	case m.err != nil:
-		return m.err // what it accepts from now on would be lost too
+		return m.err // the next letter would be lost too
 	case len(m.waiting) >= maxWaiting:
 		return errFull
 	}
@@ -137,7 +135,7 @@ func (m *mailer) run() {
 		case <-ticker.C:
 			m.send()
 		case <-m.stop:
-			m.send() // nothing is added anymore, so this is the last batch
+			m.send() // nothing is added anymore: this is the last batch
 			return
 		}
 	}
@@ -160,7 +158,8 @@ func (m *mailer) send() {
 }
 
 // Close returns when every letter that was accepted has been sent, or with an
-// error if one could not be. To call it again does no harm: the result is the same.
+// error if one could not be. A second call waits for the first, and returns the
+// same.
 func (m *mailer) Close() error { return m.close() }
 
 func (m *mailer) shutDown() error {
@@ -168,7 +167,7 @@ func (m *mailer) shutDown() error {
 	m.closed = true
 	m.mu.Unlock()
 	close(m.stop)
-	<-m.ended // and with it all who change the fields below
+	<-m.ended // nobody changes the fields below any longer
 
 	err := m.outbox.Close()
 	if m.unsent > 0 {

@@ -59,7 +59,8 @@ func accepted(p *process.Process) []string {
 	return letters
 }
 
-// wantSent wants each letter that was accepted to be in the outbox, once and in order.
+// wantSent wants each letter that was accepted to be in the outbox, once and in
+// order.
 func wantSent(t *testing.T, p *process.Process, outbox string) {
 	t.Helper()
 	want := accepted(p)
@@ -130,8 +131,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestOutboxOfItsOwn has the program pick the outbox, in a directory that belongs
-// to all: what others have put there is not written to.
+// TestOutboxOfItsOwn has the program pick the outbox, in a directory that
+// belongs to all: what others have put there is not written to.
 func TestOutboxOfItsOwn(t *testing.T) {
 	t.Parallel()
 	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
@@ -151,7 +152,8 @@ func TestOutboxOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestBacklog stops the program while no letter has been sent, and takes them then.
+// TestBacklog stops the program while no letter has been sent, and takes them
+// then.
 func TestBacklog(t *testing.T) {
 	t.Parallel()
 	pipe := newFullPipe(t)
@@ -203,8 +205,8 @@ func TestOutboxFull(t *testing.T) {
 			`write /dev/full: no space left on device$`, len(accepted(p))))
 }
 
-// TestHang has an outbox that takes nothing during the stop. It is waited for until
-// the time of the whole stop, or that of the mailer, runs out.
+// TestHang has an outbox that takes nothing during the stop. It is waited for
+// until the time of the whole stop, or that of the mailer, runs out.
 func TestHang(t *testing.T) {
 	t.Parallel()
 	for timeout, took := range map[string]string{"6s": `(\d+ms|[0-4](\.\d+)?s|5(\.[0-4]\d*)?s)`, "1h": `5\.625s`} {
@@ -261,25 +263,30 @@ func TestBadStart(t *testing.T) {
 	for _, test := range []struct {
 		arg    string
 		status int
-		stderr string
+		why    string
 	}{
-		{"-outbox=" + filepath.Join(dir, "none", "outbox"), 1, `^closer: open .*: no such file or directory\n$`},
-		{"-outbox=" + dir, 1, `^closer: open .*: is a directory\n$`},
-		{"-timeout=soon", 2, `invalid value "soon"`},
-		{"-inbox=x", 2, `not defined: -inbox`},
-		{"start", 2, `^closer: unexpected argument "start"\n$`},
+		{arg: "-outbox=" + filepath.Join(dir, "none", "outbox"), status: 1, why: "no such file or directory"},
+		{arg: "-outbox=" + dir, status: 1, why: "is a directory"},
+		{arg: "-timeout=soon", status: 2, why: `invalid value "soon" for flag -timeout`},
+		{arg: "-inbox=x", status: 2, why: "not defined: -inbox"},
+		{arg: "start", status: 2, why: `unexpected argument "start"`},
 	} {
-		p := process.Start(t, test.arg)
-		p.WantExit(test.status)
-		wantStderr(t, p, test.stderr)
-		if p.Stdout() != "" {
-			t.Errorf("%s: stdout = %q, want none", test.arg, p.Stdout())
-		}
+		process.WantBadStart(t, test.status, test.why, test.arg)
 	}
 }
 
-// TestMailer closes a mailer, twice at the same time, while many add letters to it:
-// each that was accepted is sent, and after Close none is accepted.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	p := process.Start(t, "-h")
+	p.WantExit(0)
+	if !strings.HasPrefix(p.Stdout(), "usage: closer [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -outbox file\n") || p.Stderr() != "" {
+		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
+	}
+}
+
+// TestMailer closes a mailer, twice at the same time, while many add letters to
+// it: each that was accepted is sent, and after Close none is accepted.
 func TestMailer(t *testing.T) {
 	t.Parallel()
 	for range 20 {

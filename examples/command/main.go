@@ -1,18 +1,21 @@
 //go:build unix || windows
 
-// Command command sorts the lines of files, also of more than fits into memory: it
-// writes sorted pieces to temporary files, and then merges those. It shows how a
-// command-line tool cleans up after itself, whatever ends it:
+// Command command sorts the lines of files, even if they do not fit into
+// memory: it writes sorted pieces to temporary files, and then merges those. It
+// shows how a command-line tool cleans up after itself, regardless of why it
+// ends:
 //
 //	go run ./examples/command -o /tmp/sorted README.md CHANGELOG.md
-//	go run ./examples/command -o /tmp/sorted -            # type lines, then press Ctrl-C
+//	go run ./examples/command -o /tmp/sorted -   # type, then press Ctrl-C
 //	seq 300000 | go run ./examples/command - | head -1
 //
-// The status is 0, or 1 if something failed, or 2 for wrong usage; 130 after Ctrl-C, 143
-// after SIGTERM, 129 after SIGHUP, as when its terminal is closed; and 141, without a word,
-// if nobody reads the output any longer, as with other tools in a pipe. In all of these cases the temporary files are gone, and the file of
-// -o is complete or as it was before. A second Ctrl-C, half a second or more after the
-// first, ends it at once, even if the cleanup hangs: temporary files may be left then.
+// The status is 0, or 1 if something failed, or 2 for wrong usage; 130 after
+// Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, which the end of a terminal
+// sends; and 141, without a word, if nobody reads the output any longer, as
+// with other tools in a pipe. In all of these cases the temporary files are
+// gone, and the file of -o is complete or as it was before. A second Ctrl-C,
+// half a second or more after the first, ends it at once, even if the cleanup
+// hangs: temporary files may be left then.
 package main
 
 import (
@@ -34,23 +37,16 @@ func main() {
 	out := flag.String("o", "", "write to `file` instead of stdout")
 	size := flag.Int("size", 64<<20, "sort that many `bytes` in memory")
 	verbose := flag.Bool("v", false, "log the end")
-	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: command [flags] file…\nSorts the lines of the files, - being stdin.")
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	if flag.NArg() == 0 {
-		exit(2, errors.New("no file to sort; - is stdin"))
-	}
+	parseFlags("command")
 	if *size <= 0 {
 		exit(2, fmt.Errorf("-size must be more than 0, not %d", *size))
 	}
 	if !*verbose {
-		q.Logger = slog.New(slog.DiscardHandler) // main says in the end what has failed
+		q.Logger = slog.New(slog.DiscardHandler) // main says in the end why it has failed
 	}
 
-	// From here on none of these ends the program before it has cleaned up. A broken
-	// pipe is an error of the write then, and not a signal.
+	// From here on none of these ends the program before it has cleaned up. A
+	// broken pipe is an error of the write then, and not a signal.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
 
@@ -66,9 +62,9 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// After the drain, when nobody is left who would add a file.
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return os.RemoveAll(dir) }),
-		quit.AfterDrain(), quit.Name("temporary files"))
+	// After the drain, when no goroutine is left that would add a file.
+	clean := quit.ShutdownFunc(func(context.Context) error { return os.RemoveAll(dir) })
+	q.RegisterQuitCloser(clean, quit.AfterDrain(), quit.Name("temporary files"))
 
 	q.Go(func(ctx context.Context) error {
 		defer q.Fire() // done: there is nothing to wait for
@@ -88,9 +84,4 @@ func main() {
 	case errors.As(q.Cause(), &sig):
 		os.Exit(sig.ExitCode())
 	}
-}
-
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "command:", err)
-	os.Exit(status)
 }

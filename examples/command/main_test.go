@@ -26,8 +26,8 @@ import (
 const (
 	// With this variable the cleanup hangs, before it has removed anything.
 	hang = "EXAMPLE_COMMAND_HANG"
-	// With this one the program can write no file longer than fullAt bytes: a disk
-	// that gets full.
+	// With this one the program can write no file longer than fullAt bytes: a
+	// disk that gets full.
 	smallDisk = "EXAMPLE_COMMAND_SMALL_DISK"
 	fullAt    = 100_000
 )
@@ -87,7 +87,8 @@ func (c *tool) start() (p *process.Process, stdin *os.File) {
 	return p, stdin
 }
 
-// startPiped starts it with a pipe as its stdout, of which it returns the other end.
+// startPiped starts it with a pipe as its stdout, of which it returns the other
+// end.
 func (c *tool) startPiped() (stdout *os.File, stderr *bytes.Buffer) {
 	c.t.Helper()
 	stdout, w, err := os.Pipe()
@@ -200,7 +201,8 @@ func TestSorts(t *testing.T) {
 		c.wantFiles("a")
 	}
 
-	// In place: all has been read before it is replaced. An empty input is none.
+	// In place: all has been read before it is replaced. An empty input is
+	// none.
 	c := newTool(t, "-o=a", "a", "empty")
 	c.file("a", "2\n1\n")
 	c.file("empty", "")
@@ -218,16 +220,26 @@ func TestSorts(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{}, {"-no-such-flag", "a"}, {"-size=0", "a"}} {
-		c := newTool(t, args...)
-		c.file("a", "")
-		p, _ := c.start()
-		p.WantExit(2)
-		if p.Stdout() != "" || p.Stderr() == "" {
-			t.Errorf("command %q: stdout = %q, stderr = %q, want only the latter", args, p.Stdout(), p.Stderr())
-		}
-		c.wantFiles("a")
+	for _, test := range []struct {
+		args []string
+		why  string
+	}{
+		{args: nil, why: "no file to sort"},
+		{args: []string{"-v"}, why: "no file to sort"},
+		{args: []string{"-no-such-flag", "a"}, why: "not defined: -no-such-flag"},
+		{args: []string{"-size=some", "a"}, why: `invalid value "some" for flag -size`},
+		{args: []string{"-size=0", "a"}, why: "-size must be more than 0, not 0"},
+	} {
+		process.WantBadStart(t, 2, test.why, test.args...)
 	}
+	c := newTool(t, "-h")
+	p, _ := c.start()
+	p.WantExit(0)
+	if !strings.HasPrefix(p.Stdout(), "usage: command [flags] file…\n") ||
+		!strings.Contains(p.Stdout(), "  -o file\n") || p.Stderr() != "" {
+		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
+	}
+	c.wantFiles()
 }
 
 func TestFailures(t *testing.T) {
@@ -273,8 +285,8 @@ func TestDiskGetsFull(t *testing.T) {
 	}
 }
 
-// While it waits for stdin, which no signal can interrupt, for a named pipe to be
-// opened, or for somebody to read its output.
+// While it waits for stdin, which no signal can interrupt, for a named pipe to
+// be opened, or for somebody to read its output.
 func TestSignalWhileItWaits(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -320,7 +332,8 @@ func TestSignalWhileItWaits(t *testing.T) {
 	}
 }
 
-// In the middle of its work, whatever that is then: the output is complete or not there.
+// In the middle of its work, whatever that is then: the output is complete or
+// not there.
 func TestSignalAtAnyTime(t *testing.T) {
 	t.Parallel()
 	text, sorted := lines(20_000)

@@ -14,12 +14,13 @@ import (
 	"strings"
 )
 
-// do returns what f does, or the cause if ctx is done first.
+// do returns the result of f, or the cause if ctx is done first.
 //
-// A read from a terminal or a pipe cannot be cancelled, and closing the file does not
-// end it either; nor does a write end that nobody reads, or the open of a named pipe. In a
-// goroutine that is counted, it would hold up the drain. So it is made in one that is not:
-// the one that is counted goes on without it, and the end of the process is its end.
+// A read from a terminal or a pipe cannot be cancelled, and closing the file
+// does not end it either; nor does a write end that nobody reads, or the open
+// of a named pipe. In a counted goroutine, it would hold up the drain. So it is
+// made in one that is not counted: the counted one goes on without it, and it
+// ends with the process.
 func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -40,8 +41,8 @@ func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
-// file is a file whose reads and writes end when ctx is done. What they were given is
-// not to be used again then.
+// file is a file whose reads and writes end when ctx is done. Their buffer must
+// not be used again then.
 type file struct {
 	ctx context.Context
 	f   *os.File // not embedded: bufio would find its WriteString, which knows nothing of ctx
@@ -55,8 +56,8 @@ func (f file) Write(p []byte) (int, error) {
 	return do(f.ctx, func() (int, error) { return f.f.Write(p) })
 }
 
-// sortFiles writes the lines of the inputs, sorted, to the file out, or to stdout if that is
-// "". It creates files in dir only, and leaves them there.
+// sortFiles writes the lines of the inputs, sorted, to the file out, or to
+// stdout if out is "". It creates files in dir only, and leaves them there.
 func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) error {
 	s := &sorter{ctx: ctx, dir: dir, size: size}
 	for _, name := range inputs {
@@ -70,8 +71,8 @@ func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) 
 	if out == "" {
 		return s.merge(os.Stdout)
 	}
-	// Under its own name only once it is complete, on the disk too. Who may read
-	// what it replaces may read it, and nobody else.
+	// Under its own name only once it is complete, on the disk too. It has the
+	// permissions of the file that it replaces.
 	path := filepath.Join(dir, "out")
 	if err := create(path, func(f *os.File) (err error) {
 		if old, e := os.Stat(out); e == nil {
@@ -87,7 +88,8 @@ func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) 
 	return os.Rename(path, out)
 }
 
-// sorter holds lines until they are size bytes, and has the rest in sorted pieces.
+// sorter holds lines until they are size bytes, and has the rest in sorted
+// pieces.
 type sorter struct {
 	ctx   context.Context
 	dir   string
@@ -101,7 +103,8 @@ func (s *sorter) read(name string) error {
 	f := os.Stdin
 	if name != "-" {
 		var err error
-		if f, err = do(s.ctx, func() (*os.File, error) { return os.Open(name) }); err != nil {
+		f, err = do(s.ctx, func() (*os.File, error) { return os.Open(name) })
+		if err != nil {
 			return err
 		}
 		defer f.Close()
@@ -142,7 +145,7 @@ func (s *sorter) writePiece() error {
 	return err
 }
 
-// create creates a file, and has write write it.
+// create creates a file, and calls write with it.
 func create(path string, write func(*os.File) error) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -151,7 +154,8 @@ func create(path string, write func(*os.File) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// piece is what of a sorted file is not merged yet: line, and then the rest of r.
+// piece is the part of a sorted file that is not merged yet: line, and then the
+// rest of r.
 type piece struct {
 	r    *bufio.Reader
 	line string
@@ -178,7 +182,8 @@ func (s *sorter) merge(to *os.File) error {
 	for {
 		for _, p := range advance {
 			if err := p.next(); err == io.EOF {
-				pieces = slices.DeleteFunc(slices.Clone(pieces), func(other *piece) bool { return other == p })
+				is := func(other *piece) bool { return other == p }
+				pieces = slices.DeleteFunc(slices.Clone(pieces), is)
 			} else if err != nil {
 				return err
 			}
@@ -186,7 +191,8 @@ func (s *sorter) merge(to *os.File) error {
 		if len(pieces) == 0 {
 			return w.Flush()
 		}
-		first := slices.MinFunc(pieces, func(a, b *piece) int { return strings.Compare(a.line, b.line) })
+		compare := func(a, b *piece) int { return strings.Compare(a.line, b.line) }
+		first := slices.MinFunc(pieces, compare)
 		if _, err := w.WriteString(first.line); err != nil {
 			return err
 		}

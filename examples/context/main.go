@@ -1,82 +1,80 @@
-// Command context shows how the end of a program reaches each of its goroutines, from
-// the root of a tree down to the leaf, and how each part can end before the whole.
+// Command context shows how the end of a program reaches each level of it, and
+// how one level ends without the others:
 //
-//   - Tickers (tickers.go): goroutines of the program, which end at the fire and are awaited.
-//   - A service (tickers.go): a part that looks after itself, with its own
-//     event and counter. It is stopped with the program, or alone by POST
-//     /service/stop: then the rest of the program goes on, even if a goroutine
-//     of the service cannot end, which its stop says in time. If one of its
-//     goroutines fails, the whole program stops, with exit status 1.
-//   - The contexts of HTTP (tree.go): server, connection, request, work. Requests in
-//     flight live on after the fire, until the time of the stop has run out.
+//	program
+//	├── mail               an event, registered with the one above
+//	│   ├── mail/inbox
+//	│   └── mail/outbox
+//	└── search             a function that gets a context, and no more
+//	    ├── search/index
+//	    └── search/crawler
 //
-// To try it:
+// Each level has tickers. To stop a level stops the levels below it, and
+// nothing above it or beside it. It waits until their tickers have ended, but
+// not for ever. A failure goes up: it ends the program.
 //
-//	go run ./examples/context                 # -stuck, or -fail: a service with a fault
-//	curl 'localhost:8080/work?d=3s&timeout=1s'
-//	curl -X POST localhost:8080/service/stop  # takes 11 s with -stuck
-//	curl 'localhost:8080/work?d=3s'           # press Ctrl-C now: it is still answered
+//	go run ./examples/context                     # press Ctrl-C: all stop
+//	go run ./examples/context -stop=mail          # after 3 s mail and its parts
+//	go run ./examples/context -stop=search/index  # after 3 s that part, alone
+//	go run ./examples/context -stop=mail -stuck=mail/inbox  # in 8 s all the same
+//	go run ./examples/context -fail=search/index  # after 3 s all; status 1
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
-	"log"
-	"net"
-	"net/http"
-	"os"
+	"log/slog"
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
-	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
 func main() {
 	q := quit.GetQuitEvent()
-	addr := flag.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
-	n := flag.Int("n", 3, "number of tickers, of the program and of the service")
+	n := flag.Int("n", 1, "`number` of tickers of a level")
 	every := flag.Duration("tick", time.Second, "time between two ticks")
-	limit := flag.Duration("limit", time.Minute, "the server's limit for a request")
-	stuck := flag.Bool("stuck", false, "give the service a goroutine that does not end")
-	fail := flag.Bool("fail", false, "give the service a goroutine that fails")
-	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	}
-	if *every <= 0 {
-		exit(2, fmt.Errorf("-tick must be more than 0, not %v", *every))
+	stop := flag.String("stop", "", "stop the `level` alone, after the time of -after")
+	stuck := flag.String("stuck", "", "give the `level` a goroutine that does not end")
+	fail := flag.String("fail", "", "have the `level` fail after the time of -after")
+	after := flag.Duration("after", 3*time.Second, "time until -stop or -fail")
+	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
+	parseFlags("context")
+	if *every <= 0 || q.Timeout <= 0 {
+		exit(2, fmt.Errorf("-tick=%v -timeout=%v: want some time", *every, q.Timeout))
 	}
 
-	// As early as this: a signal that comes while it starts stops all of it too.
+	levels := newLevels(q.Timeout)
+	for flagName, name := range map[string]string{"stop": *stop, "stuck": *stuck, "fail": *fail} {
+		if levels[name] == nil && name != "" {
+			exit(2, fmt.Errorf("-%s: there is no level %q", flagName, name))
+		}
+	}
+	for _, l := range levels {
+		l.tickers, l.every = *n, *every
+		l.stuck, l.fails, l.after = l.name == *stuck, l.name == *fail, *after
+	}
+
+	// As early as this: a signal that comes while it starts stops all of it
+	// too.
 	q.NotifySignal()
 
-	// What can fail comes before what needs undoing.
-	ln, err := net.Listen("tcp", *addr)
-	if err != nil {
-		exit(1, err)
+	startTickers(q, "program", *n, *every)
+
+	// The two ways to be below: by the event above, or by its context alone.
+	levels["mail"].register(q)
+	q.Go(levels["search"].run, quit.Name("search"))
+
+	if *stop != "" {
+		q.Go(func(ctx context.Context) error {
+			select {
+			case <-time.After(*after):
+				levels[*stop].stop()
+			case <-ctx.Done():
+			}
+			return nil
+		}, quit.Name("stop"))
 	}
-
-	for i := range *n {
-		q.Go(func(ctx context.Context) error { return tick(ctx, fmt.Sprint("ticker ", i+1), *every) })
-	}
-
-	svc := startService(q.Timeout/2, *n, *every, *stuck, *fail)
-	q.RegisterQuitCloser(svc, quit.Name("service")) // and so a failure of the service ends the program
-
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /work", work)
-	mux.HandleFunc("POST /service/stop", func(w http.ResponseWriter, r *http.Request) {
-		// It goes on if the client does not wait for it, and the error stays: the
-		// program's own stop returns it too.
-		if err := svc.Shutdown(r.Context()); err != nil {
-			w.WriteHeader(http.StatusInternalServerError)
-		}
-		fmt.Fprint(w, svc.Report())
-	})
-	quithttp.Serve(q, newServer(ln.Addr(), *limit, mux), ln)
-	fmt.Printf("listening on http://%v\n", ln.Addr())
 
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
@@ -84,9 +82,23 @@ func main() {
 	fmt.Println("all have stopped")
 }
 
-func exit(status int, err error) {
-	log.SetFlags(0)
-	log.SetPrefix("context: ")
-	log.Print(err)
-	os.Exit(status)
+// newLevels returns the levels below the program by their names. A level has
+// half of the time of the one above it, so that it has said what holds it up,
+// if anything does, before that is abandoned.
+func newLevels(timeout time.Duration) map[string]*level {
+	levels := make(map[string]*level)
+	add := func(name string, timeout time.Duration, below ...*level) *level {
+		l := &level{name: name, below: below}
+		l.event.Timeout = timeout
+		l.event.Logger = slog.With("level", name)
+		levels[name] = l
+		return l
+	}
+	for _, parts := range [][3]string{
+		{"mail", "mail/inbox", "mail/outbox"},
+		{"search", "search/index", "search/crawler"},
+	} {
+		add(parts[0], timeout/2, add(parts[1], timeout/4), add(parts[2], timeout/4))
+	}
+	return levels
 }

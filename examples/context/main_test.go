@@ -3,14 +3,9 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,386 +16,214 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, main) }
 
-// start starts the program with a port of its own, and returns its URL too.
-func start(t *testing.T, args ...string) (p *process.Process, url string) {
+// names has the program and its levels.
+var names = []string{"program",
+	"mail", "mail/inbox", "mail/outbox", "search", "search/index", "search/crawler"}
+
+// within reports whether name is the level, or below it.
+func within(name, level string) bool {
+	return level == "program" || name == level || strings.HasPrefix(name, level+"/")
+}
+
+func start(t *testing.T, args ...string) *process.Process {
 	t.Helper()
-	p = process.Start(t, append([]string{"-addr=127.0.0.1:0", "-tick=20ms"}, args...)...)
-	return p, p.Line("listening on ")
+	return process.Start(t, append([]string{"-tick=20ms"}, args...)...)
 }
 
-// newClient returns a client with connections of its own.
-func newClient(t *testing.T) *http.Client {
-	transport := new(http.Transport)
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
+func ticks(p *process.Process, name string) int {
+	return strings.Count("\n"+p.Stdout(), "\n"+name+", ticker 1: tick\n")
 }
 
-// conn is a connection to the program: a Transport may leave one that it could
-// keep, and dial another.
-type conn struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func dial(t *testing.T, url string) *http.Client {
+// awaitTicks waits until each of the levels has ticked a few times more.
+func awaitTicks(t *testing.T, p *process.Process, levels ...string) {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return &http.Client{Transport: conn{c, bufio.NewReader(c)}}
-}
-
-func (c conn) RoundTrip(r *http.Request) (*http.Response, error) {
-	if err := r.Write(c); err != nil {
-		return nil, err
-	}
-	return http.ReadResponse(c.r, r)
-}
-
-func get(t *testing.T, c *http.Client, url string) (status int, body string) {
-	t.Helper()
-	resp, err := c.Get(url)
-	return read(t, resp, err)
-}
-
-func read(t *testing.T, resp *http.Response, err error) (status int, body string) {
-	t.Helper()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Error(err)
-	}
-	return resp.StatusCode, string(b)
-}
-
-type answer struct {
-	status int
-	body   string
-}
-
-// inWork sends a request, and returns when it is in work.
-func inWork(t *testing.T, p *process.Process, url, query string) <-chan answer {
-	t.Helper()
-	c := make(chan answer, 1)
-	client := newClient(t)
-	go func() {
-		status, body := get(t, client, url+"/work?"+query)
-		c <- answer{status, body}
-	}()
-	p.AwaitStderr(": working for ")
-	return c
-}
-
-func stopService(t *testing.T, url string) (status int, body string) {
-	t.Helper()
-	resp, err := newClient(t).Post(url+"/service/stop", "", nil)
-	return read(t, resp, err)
-}
-
-func wantText(t *testing.T, what, text string, wants ...string) {
-	t.Helper()
-	for _, want := range wants {
-		if !strings.Contains(text, want) {
-			t.Errorf("%s = %q, want it with %q", what, text, want)
+	for _, name := range levels {
+		for want := ticks(p, name) + 3; ticks(p, name) < want; {
+			p.Line(name + ", ticker 1: tick")
 		}
 	}
 }
 
-// wantStopped waits for the end, and wants that all tickers had said that they
-// stop.
-func wantStopped(t *testing.T, p *process.Process, n int) {
+// wantStopped wants each ticker of the levels to have said once that it stops.
+func wantStopped(t *testing.T, p *process.Process, n int, levels ...string) {
 	t.Helper()
-	p.WantExit(0)
-	before, after, _ := strings.Cut(p.Stdout(), "all have stopped\n")
-	for i := range n {
-		for _, who := range []string{"\nticker", "\nservice ticker"} {
-			stop := fmt.Sprintf("%s %d: stop\n", who, i+1)
-			if got := strings.Count("\n"+before, stop); got != 1 {
+	for _, name := range levels {
+		for i := range n {
+			stop := fmt.Sprintf("\n%s, ticker %d: stop\n", name, i+1)
+			if got := strings.Count("\n"+p.Stdout(), stop); got != 1 {
 				t.Errorf("stdout has %q %d times, want 1:\n%s", stop, got, p.Stdout())
 			}
 		}
 	}
-	if after != "" {
-		t.Errorf("stdout after the end = %q, want none", after)
+}
+
+// started returns those of the levels that have started. A slow program may
+// have come to the end of -after before that.
+func started(t *testing.T, p *process.Process, levels []string) (list []string) {
+	t.Helper()
+	for _, name := range levels {
+		if strings.Contains("\n"+p.Stdout(), "\n"+name+", ") {
+			list = append(list, name)
+		} else {
+			t.Logf("%s has not started", name)
+		}
+	}
+	return list
+}
+
+func TestAllStop(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		p := start(t, "-n=20")
+		awaitTicks(t, p, names...)
+		p.Signal(sig)
+		p.WantExit(0)
+		wantStopped(t, p, 20, names...)
+		if !strings.HasSuffix(p.Stdout(), "\nall have stopped\n") {
+			t.Errorf("stdout = %q, want it to end with %q", p.Stdout(), "all have stopped")
+		}
+		// Registered events stop one after the other.
+		last := strings.LastIndex(p.Stdout(), "\nmail/outbox, ticker ")
+		for i := range 20 {
+			stop := fmt.Sprintf("\nmail/inbox, ticker %d: stop\n", i+1)
+			if got := strings.Index(p.Stdout(), stop); got < last {
+				t.Errorf("stdout has %q before the end of mail/outbox:\n%s", stop, p.Stdout())
+			}
+		}
 	}
 }
 
-func TestTickersAreAwaited(t *testing.T) {
+// TestStopAlone stops each level. What is below it stops, and nothing else.
+func TestStopAlone(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		p, _ := start(t, "-n=20")
-		for i := range 20 {
-			p.AwaitStdout(fmt.Sprintf("\nticker %d: tick\n", i+1))
-			p.AwaitStdout(fmt.Sprintf("\nservice ticker %d: tick\n", i+1))
+	for _, level := range names[1:] {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "-stop="+level, "-after=300ms")
+			p.AwaitStdout("\n" + level + " has stopped\n")
+			before, _, _ := strings.Cut(p.Stdout(), level+" has stopped\n")
+			var below, others []string
+			for _, name := range names {
+				if within(name, level) {
+					below = append(below, name)
+				} else {
+					others = append(others, name)
+				}
+			}
+			wantStopped(t, p, 1, started(t, p, below)...)
+			awaitTicks(t, p, others...)
+			for line := range strings.Lines(p.Stdout()[len(before):]) {
+				name, said, _ := strings.Cut(line, ", ticker 1: ")
+				if slices.Contains(below, name) || said == "stop\n" {
+					t.Errorf("stdout has %q after %s has stopped", line, level)
+				}
+			}
+			p.Signal(syscall.SIGTERM)
+			p.WantExit(0)
+			wantStopped(t, p, 1, started(t, p, names)...)
+		})
+	}
+}
+
+// TestStuckStoppedAlone has a goroutine that does not end in a level that is
+// stopped alone, or below it: the stop ends in time, and the others go on.
+func TestStuckStoppedAlone(t *testing.T) {
+	t.Parallel()
+	for _, stuck := range []string{"mail", "mail/inbox"} {
+		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
+			p := start(t, "-stop=mail", "-after=1ms", "-stuck="+stuck, fmt.Sprint("-timeout=", timeout))
+			err := p.Line("mail has not stopped: ")
+			awaitTicks(t, p, "program", "search", "search/index", "search/crawler")
+			p.Signal(syscall.SIGTERM)
+			p.WantExit(1)
+			if !strings.Contains(p.Stderr(), "1 goroutine of stuck:") {
+				t.Errorf("stderr = %q, want it to name the goroutine", p.Stderr())
+			}
+			wantStopped(t, p, 1, names...)
+			return strings.Contains(err, "drain: 1 goroutine left") &&
+				strings.Contains(p.Stderr(), "\ncontext: quit: mail (context/level.go:")
+		})
+	}
+}
+
+// TestStuck has such a goroutine in any level when the program is stopped. It
+// ends in time, all others have ended, and the goroutine is named.
+func TestStuck(t *testing.T) {
+	t.Parallel()
+	for _, level := range names[1:] {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			// A level has a fifth of it to end.
+			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
+				p := start(t, "-stuck="+level, fmt.Sprint("-timeout=", timeout))
+				awaitTicks(t, p, names...)
+				p.Signal(syscall.SIGTERM)
+				p.WantExit(1)
+				if !strings.Contains(p.Stderr(), "1 goroutine of stuck:") {
+					t.Errorf("stderr = %q, want it to name the goroutine", p.Stderr())
+				}
+				top, _, _ := strings.Cut(level, "/")
+				stops := strings.Count(p.Stdout(), ": stop\n")
+				return stops == len(names) && // and so the only failure is this one
+					strings.Count(p.Stderr(), "\ncontext: quit: ") == 1 &&
+					(strings.Contains(p.Stderr(), "\ncontext: quit: "+top+" (context/level.go:") ||
+						strings.Contains(p.Stderr(), "\ncontext: quit: goroutine "+top+": "))
+			})
+		})
+	}
+}
+
+// TestFails has a goroutine of any level fail. That ends the program, and is in
+// the result once.
+func TestFails(t *testing.T) {
+	t.Parallel()
+	for _, level := range names[1:] {
+		p := start(t, "-fail="+level, "-after=500ms")
+		p.WantExit(1) // by itself
+		wantStopped(t, p, 1, started(t, p, names)...)
+		_, result, _ := strings.Cut(p.Stderr(), "\ncontext: ")
+		if !strings.HasSuffix(result, "goroutine failing: out of ticks\n") ||
+			strings.Count(result, "\n") != 1 {
+			t.Errorf("-fail=%s: stderr ends with %q, want a line with the failure", level, result)
 		}
-		p.Signal(sig)
-		wantStopped(t, p, 20)
+	}
+}
+
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	for _, stuck := range []string{"mail/inbox", "search/index"} {
+		p := start(t, "-stuck="+stuck)
+		awaitTicks(t, p, names...)
+		p.Signal(os.Interrupt)
+		p.AwaitFired()
+		p.InterruptAgain()
+		p.WantExit(130)
+		for _, want := range []string{"ending at once", strings.Split(stuck, "/")[0]} {
+			if !strings.Contains(p.Stderr(), want) {
+				t.Errorf("-stuck=%s: stderr = %q, want it with %q", stuck, p.Stderr(), want)
+			}
+		}
 	}
 }
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"stray"}, {"-no-such-flag"}, {"-tick=0s"}, {"-timeout=soon"}} {
-		p := process.Start(t, args...)
-		p.WantExit(2)
-		if p.Stdout() != "" || p.Stderr() == "" {
-			t.Errorf("context %q: stdout = %q, stderr = %q, want only the latter", args, p.Stdout(), p.Stderr())
-		}
-	}
-}
-
-func TestPortTaken(t *testing.T) {
-	t.Parallel()
-	taken := process.TakenAddr(t)
-	p := process.Start(t, "-addr="+taken)
-	p.WantExit(1)
-	if got := p.Stderr(); !strings.HasPrefix(got, "context: listen tcp "+taken) || strings.Count(got, "\n") != 1 {
-		t.Errorf("stderr = %q, want a line that names the address", got)
-	}
-	if p.Stdout() != "" {
-		t.Errorf("stdout = %q, want none", p.Stdout())
-	}
-}
-
-func TestServiceIsStoppedAlone(t *testing.T) {
-	t.Parallel()
-	p, url := start(t, "-n=2")
-	status, body := stopService(t, url)
-	if status != http.StatusOK {
-		t.Errorf("POST /service/stop = %d, want 200", status)
-	}
-	wantText(t, "POST /service/stop", body, "quit: stopped", "drain")
-	p.AwaitStdout("\nservice ticker 1: stop\n") // it has been written, and may be on the way
-	p.AwaitStdout("\nservice ticker 2: stop\n")
-
-	// The program goes on: its tickers tick, and its server answers.
-	so := len(p.Stdout())
-	for i := 0; strings.Count(p.Stdout()[so:], "\nticker 1: tick\n") < 3; i++ {
-		if status, _ := get(t, newClient(t), url+"/work?d=20ms"); status != http.StatusOK || i == 1000 {
-			t.Fatalf("GET /work = %d after %d requests, want 200, and ticks", status, i)
-		}
-	}
-	if got := p.Stdout()[so:]; strings.Contains(got, "service") || strings.Contains(got, ": stop") {
-		t.Errorf("stdout after the stop of the service = %q, want ticks of the program only", got)
-	}
-	if status, _ := stopService(t, url); status != http.StatusOK { // once more: the same
-		t.Errorf("POST /service/stop again = %d, want 200", status)
-	}
-	p.Signal(syscall.SIGTERM)
-	wantStopped(t, p, 2)
-}
-
-func TestStuckServiceStoppedAlone(t *testing.T) {
-	t.Parallel()
-	process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // the tickers have less than half of it to stop
-		p, url := start(t, "-stuck", fmt.Sprint("-timeout=", timeout))
-		status, report := stopService(t, url)
-		if status != http.StatusInternalServerError {
-			t.Errorf("POST /service/stop = %d, want 500", status)
-		}
-		wantText(t, "POST /service/stop", report, "1 goroutine of stuck:")
-		// The time that the stop has counts from the call, and the report from
-		// what comes next.
-		_, rest, _ := strings.Cut(report, " of ")
-		of, _, _ := strings.Cut(rest, ", cause: ")
-		if got, err := time.ParseDuration(of); err != nil || got > timeout/2 || got < timeout/4 {
-			t.Errorf("POST /service/stop = %q, want it to be of %v", report, timeout/2)
-		}
-		if status, body := get(t, newClient(t), url+"/work?d=0s"); status != http.StatusOK {
-			t.Errorf("GET /work = %d %q, want 200", status, body)
-		}
-		p.Signal(syscall.SIGTERM)
-		p.WantExit(1)
-		return strings.Contains(report, "drain: 1 goroutine left") && stuckAlone(p)
-	})
-}
-
-func TestStuckServiceStoppedWithTheProgram(t *testing.T) {
-	t.Parallel()
-	process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
-		p, _ := start(t, "-stuck", fmt.Sprint("-timeout=", timeout))
-		p.Signal(syscall.SIGTERM)
-		p.WantExit(1)
-		wantText(t, "stderr", p.Stderr(), "1 goroutine of stuck:")
-		return stuckAlone(p)
-	})
-}
-
-// stuckAlone reports whether all but one goroutine of the service ended in
-// time.
-func stuckAlone(p *process.Process) bool {
-	return strings.Contains(p.Stderr(), "context: quit: service (context/main.go:") && strings.Contains(p.Stderr(), "drain: 1 goroutine left") &&
-		strings.Contains(p.Stdout(), "\nticker 3: stop\n") && strings.Contains(p.Stdout(), "\nservice ticker 3: stop\n")
-}
-
-func TestServiceFails(t *testing.T) {
-	t.Parallel()
-	p, _ := start(t, "-fail")
-	p.WantExit(1) // by itself
-	wantText(t, "stdout", p.Stdout(), "ticker 3: stop\n", "service ticker 3: stop\n")
-	wantText(t, "stderr", p.Stderr(), "context: quit: service (context/main.go:", "goroutine failing: out of ticks\n", " event=service")
-}
-
-func TestValuesAreInherited(t *testing.T) {
-	t.Parallel()
-	p, url := start(t)
-	a := dial(t, url)
-	get(t, a, url+"/work?d=0s") // and so it is the first
-	b := dial(t, url)
-	for _, test := range []struct {
-		client *http.Client
-		conn   int
-	}{{a, 1}, {a, 1}, {b, 2}, {a, 1}, {b, 2}} {
-		want := fmt.Sprintf("%s, connection %d: worked for 0s\n", strings.TrimPrefix(url, "http://"), test.conn)
-		if status, body := get(t, test.client, url+"/work?d=0s"); status != 200 || body != want {
-			t.Errorf("GET /work = %d %q, want 200 %q", status, body, want)
-		}
-	}
-	for _, query := range []string{"", "d=x", "d=1s&timeout=x"} {
-		if status, body := get(t, a, url+"/work?"+query); status != http.StatusBadRequest {
-			t.Errorf("GET /work?%s = %d %q, want 400", query, status, body)
-		}
-	}
-	p.Signal(syscall.SIGTERM)
-	wantStopped(t, p, 3)
-}
-
-func TestEarlierDeadlineCounts(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct{ limit, timeout, cause, request string }{
-		{"1h", "30ms", errOwn.Error(), "<nil>"}, // the child ends, and the parent does not
-		{"30ms", "1h", errLimit.Error(), context.DeadlineExceeded.Error()},
-		{"30ms", "", errLimit.Error(), context.DeadlineExceeded.Error()},
+	for arg, why := range map[string]string{
+		"-tick=0s":      "-tick=0s -timeout=25s: want some time",
+		"-timeout=-1s":  "-tick=1s -timeout=-1s: want some time",
+		"-timeout=soon": `invalid value "soon" for flag -timeout`,
+		"-stop=post":    `-stop: there is no level "post"`,
+		"-stuck=inbox":  `-stuck: there is no level "inbox"`,
+		"-fail=program": `-fail: there is no level "program"`,
+		"-no-such-flag": "not defined: -no-such-flag",
+		"stray":         `unexpected argument "stray"`,
 	} {
-		p, url := start(t, "-limit="+test.limit)
-		client := dial(t, url)
-		for range 2 { // on one connection, which ends with neither
-			status, body := get(t, client, url+"/work?d=1h&timeout="+test.timeout)
-			if want := "connection 1: stopped: " + test.cause + "\n"; status != http.StatusGatewayTimeout || !strings.HasSuffix(body, want) {
-				t.Errorf("GET /work = %d %q, want 504 with %q", status, body, want)
-			}
-		}
-		p.AwaitStderr("stopped: " + test.cause + " (the request: " + test.request + ")\n")
-		p.Signal(syscall.SIGTERM)
-		wantStopped(t, p, 3)
+		process.WantBadStart(t, 2, why, arg)
 	}
-}
-
-func TestRequestLivesOnAfterTheFire(t *testing.T) {
-	t.Parallel()
-	p, url := start(t)
-	got := inWork(t, p, url, "d=2s")
-	p.Signal(syscall.SIGTERM)
-	p.AwaitFired()
-	p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
-	if a := <-got; a.status != http.StatusOK || !strings.HasSuffix(a.body, ": worked for 2s\n") {
-		t.Errorf("GET /work = %v, want 200", a)
+	p := process.Start(t, "-h")
+	p.WantExit(0)
+	if !strings.HasPrefix(p.Stdout(), "usage: context [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -stop level\n") || p.Stderr() != "" {
+		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
-	wantStopped(t, p, 3)
-}
-
-func TestClientGoneEndsItsOwnRequestOnly(t *testing.T) {
-	t.Parallel()
-	p, url := start(t)
-	stays := inWork(t, p, url, "d=2s")
-
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	goes := make(chan error, 1)
-	client := newClient(t)
-	go func() {
-		req, _ := http.NewRequestWithContext(ctx, "GET", url+"/work?d=1h", nil)
-		_, err := client.Do(req)
-		goes <- err
-	}()
-	p.AwaitStderr("connection 2: working for 1h0m0s")
-	cancel()
-	if err := <-goes; !errors.Is(err, context.Canceled) {
-		t.Errorf("the client that goes away got %v, want %v", err, context.Canceled)
-	}
-	p.AwaitStderr("connection 2: stopped: the client has gone (the request: context canceled)\n")
-	if a := <-stays; a.status != http.StatusOK {
-		t.Errorf("GET /work of the client that stays = %v, want 200", a)
-	}
-	if got := strings.Count(p.Stderr(), ": stopped: "); got != 1 {
-		t.Errorf("stderr has %d requests stopped, want 1", got)
-	}
-	p.Signal(syscall.SIGTERM)
-	wantStopped(t, p, 3)
-}
-
-func TestTimeForTheRequestRunsOut(t *testing.T) {
-	t.Parallel()
-	const cause = "connection 1: stopped: quit: no time left for the request"
-	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the request has half a second to say so
-		p, url := start(t, fmt.Sprint("-timeout=", timeout))
-		failed := make(chan error, 1)
-		client := newClient(t)
-		go func() {
-			resp, err := client.Get(url + "/work?d=1h&timeout=1h")
-			if err == nil {
-				var body []byte
-				body, err = io.ReadAll(resp.Body)
-				if err == nil && (resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), cause)) {
-					t.Errorf("GET /work = %d %q, want 503 with %q", resp.StatusCode, body, cause)
-				}
-			}
-			failed <- err
-		}()
-		p.AwaitStderr(": working for ")
-		p.Signal(syscall.SIGTERM)
-		p.WantExit(1)
-		if <-failed != nil {
-			return false
-		}
-		wantText(t, "stderr", p.Stderr(), cause, "context: quit: *http.Server (context/main.go:")
-		wantText(t, "stdout", p.Stdout(), "\nticker 3: stop\n", "\nservice ticker 3: stop\n")
-		return true
-	})
-}
-
-// A client that never sends the body that it has announced does not hold up the
-// stop until the time for that runs out.
-func TestClientThatIsSlowToSend(t *testing.T) {
-	t.Parallel()
-	p, url := start(t)
-	wantAnswer := process.SlowToSend(t, strings.TrimPrefix(url, "http://"), "/work?d=0s")
-	p.AwaitStderr(": worked for 0s")
-	p.Signal(syscall.SIGTERM)
-	wantStopped(t, p, 3)
-	wantAnswer()
-}
-
-// A client that sends and never reads does not hold up the stop for longer than
-// it may take.
-func TestClientThatNeverReads(t *testing.T) {
-	t.Parallel()
-	process.Patiently(t, 4*time.Second, func(timeout time.Duration) bool { // of which a tenth is left for all others to end
-		p, url := start(t, fmt.Sprint("-timeout=", timeout))
-		// The answer repeats the query.
-		process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET /work?d="+strings.Repeat("x", 500_000)+" HTTP/1.1\r\nHost: x\r\n\r\n")
-		p.Signal(syscall.SIGTERM)
-		p.WantExit(1)
-		wantText(t, "stderr", p.Stderr(), "context: quit: *http.Server (context/main.go:")
-		return strings.Contains(p.Stdout(), "\nticker 3: stop\n") && strings.Contains(p.Stdout(), "\nservice ticker 3: stop\n")
-	})
-}
-
-func TestSecondInterrupt(t *testing.T) {
-	t.Parallel()
-	p, url := start(t)
-	inWork := newClient(t)
-	go inWork.Get(url + "/work?d=1h") // its error is that of the end
-	p.AwaitStderr("connection 1: working for 1h0m0s")
-	p.Signal(os.Interrupt)
-	p.AwaitFired()
-	p.InterruptAgain()
-	p.WantExit(130)
-	wantText(t, "stderr", p.Stderr(), "ending at once", "*http.Server")
 }

@@ -1,21 +1,30 @@
-// Command hook is a program in which another framework owns the signals, and
-// calls the hooks that it has. One of these is [quit.QuitEvent.GracefulStop];
-// and main waits for the end with [quit.QuitEvent.Shutdown], since hooks are
-// often not awaited.
+// Command hook is a program in which another framework serves, takes the
+// signals, and has hooks. Package quit takes the signals too, beside it, and
+// each of the two tells the other to stop: the framework by its hooks, the
+// event by the framework's Stop.
 //
 //	go run ./examples/hook
-//	curl 'localhost:8080/work?d=5s'    # press Ctrl-C now: this is still answered
-//	curl -s localhost:8080/stream | wc # or now: this never ends, is cut off after 20 of the 25 seconds, and named
+//	curl 'localhost:8080/work?d=5s'    # press Ctrl-C: this is still answered
+//	curl -s localhost:8080/stream | wc # press Ctrl-C: cut off after 19 s
 //
-// What a signal does is up to the framework. This one gives the signals back at
-// the first, so a second Ctrl-C, or SIGTERM, ends the process at once: with no
-// report, and what is not closed yet stays so. Beside a framework that does not
-// mind, [quit.QuitEvent.NotifySignal] would do better.
+// Press Ctrl-C again in those 19 seconds: the process ends at once, with status
+// 130, and says what still runs. A second SIGTERM changes nothing. With the
+// framework alone, both would end the process in the middle and without a word:
+// it gives the signals back at the first one. (If a framework calls
+// signal.Reset, package quit gets no signals either.)
 //
-// The server is the framework's too, which stops it with
-// [http.Server.Shutdown]. That answers the requests in flight, but breaks a
-// connection on which one is just coming. [quithttp.Serve] would not, where the
-// framework lets the program serve.
+// The same happens without a signal: -stop-after has the framework stop by
+// itself, and -fail-after has a goroutine of the program fail.
+//
+// The hooks only fire the event: a framework may wait for its hooks, and here
+// the drain waits for the framework. For a framework whose Run does not return,
+// since it ends the process after its hooks, the hook is
+// [quit.QuitEvent.GracefulStop], which returns when all is closed. Then call
+// Run in main, and not in Go.
+//
+// The framework stops its server with [http.Server.Shutdown]. That answers the
+// requests in flight, but breaks a connection on which one is just coming.
+// [quithttp.Serve] would not, if the framework lets the program serve.
 package main
 
 import (
@@ -26,7 +35,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -39,53 +47,74 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr := flag.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	saving := flag.Duration("saving", 0, "time that it takes to close the store")
+	stopAfter := flag.Duration("stop-after", 0, "the framework stops by itself after that; 0: never")
+	failAfter := flag.Duration("fail-after", 0, "a goroutine fails after that time; 0: never")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	}
+	parseFlags("hook")
 	if q.Timeout <= 0 { // the framework would take it for no time at all
 		exit(2, fmt.Errorf("-timeout must be more than 0, not %v", q.Timeout))
 	}
 
-	// AfterDrain, since requests in flight use it: the hook below is called
-	// while they run.
+	// Beside the framework: os/signal delivers each signal to both.
+	q.NotifySignal()
+
+	// AfterDrain: requests in flight use it.
 	s := &store{saving: *saving}
 	q.RegisterCloser(s, quit.AfterDrain())
 	q.RegisterStopFunc(func() { fmt.Println("left the cluster") }, quit.Name("cluster"))
+	q.Go(func(ctx context.Context) error { return stay(ctx, *failAfter) }, quit.Name("member"))
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /work", func(w http.ResponseWriter, r *http.Request) { work(w, r, s) })
 	mux.HandleFunc("GET /stream", stream)
 	srv := &http.Server{
-		Handler: quithttp.Track(q, mux), // counted, so that the drain waits for them
-		// Requests are not cut off by the stop but when their time has run out.
+		Handler: quithttp.Track(q, mux), // counted, so a request that hangs is named
+		// Requests are not cut off by the fire but when their time has run out.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
 		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	}
+	f := newFramework(*addr, srv, q.Timeout)
+	if *stopAfter > 0 {
+		time.AfterFunc(*stopAfter, f.Stop)
+	}
 
-	// Either hook would do. The server's is called as soon as the server shuts
-	// down, the framework's once that is over. Who comes first starts the stop,
-	// and the others wait for it: everything is closed once.
-	srv.RegisterOnShutdown(q.GracefulStop)
-	f := &framework{Addr: *addr, Server: srv, Grace: q.Timeout}
-	f.OnStop(q.GracefulStop)
+	// The framework tells the event. The server's hook is called at the
+	// beginning of its stop, so that requests hear in time that no time is
+	// left; the framework's hook at the end.
+	srv.RegisterOnShutdown(func() { q.Fire() })
+	f.OnStop(func() { q.Fire() })
+	// The event tells the framework: a goroutine may have failed, or a signal
+	// have come before Run took the signals.
+	context.AfterFunc(q.Context(), f.Stop)
 
-	err := f.Run()
-	// Run waits for neither hook, and calls none where it could not start.
-	err = errors.Join(err, q.Shutdown(context.Background()))
-	if err != nil {
+	// In Go, so that the drain waits until the framework's server has stopped:
+	// no request finds the store closed.
+	q.Go(func(context.Context) error {
+		q.Fail(f.Run()) // its error is in the result; Fail(nil) is Fire
+		return nil
+	}, quit.Name("framework"))
+
+	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
 }
 
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "hook:", err)
-	os.Exit(status)
+// stay stands for a goroutine of the program that is not the framework's.
+func stay(ctx context.Context, failAfter time.Duration) error {
+	var fails <-chan time.Time // nil: never
+	if failAfter > 0 {
+		fails = time.After(failAfter)
+	}
+	select {
+	case <-fails:
+		return errors.New("the cluster has gone")
+	case <-ctx.Done():
+		return nil
+	}
 }
 
-// work takes its time and uses the store then.
+// work takes its time, and then uses the store.
 func work(w http.ResponseWriter, r *http.Request, s *store) {
 	d, err := time.ParseDuration(r.URL.Query().Get("d"))
 	if err != nil {
@@ -111,7 +140,8 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	fmt.Println("streaming to", r.RemoteAddr)
 	ctx := r.Context()
 	// A client that never reads blocks the write, which knows nothing of ctx.
-	stop := context.AfterFunc(ctx, func() { http.NewResponseController(w).SetWriteDeadline(time.Now()) })
+	rc := http.NewResponseController(w)
+	stop := context.AfterFunc(ctx, func() { rc.SetWriteDeadline(time.Now()) })
 	defer stop()
 	for ctx.Err() == nil {
 		io.WriteString(w, strings.Repeat("more and more\n", 4096)) // an error ends ctx too
@@ -122,7 +152,8 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// store counts what was done, and saves that when it is closed.
+// store counts the requests that were worked on, and saves the count when it is
+// closed.
 type store struct {
 	saving time.Duration
 
@@ -145,7 +176,7 @@ func (s *store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	time.Sleep(s.saving) // stands for what takes its time
+	time.Sleep(s.saving) // stands for the writing
 	fmt.Println("store saved, count:", s.count)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,9 +18,22 @@ import (
 	"time"
 
 	"github.com/gracefulgo/graceful/internal/process"
+	"github.com/gracefulgo/graceful/quit"
 )
 
-func TestMain(m *testing.M) { process.Main(m, main) }
+// With this variable the program says when it can take a signal, before it does
+// anything else.
+const ready = "EXAMPLE_HOOK_READY"
+
+func TestMain(m *testing.M) {
+	process.Main(m, func() {
+		if os.Getenv(ready) != "" {
+			quit.GetQuitEvent().NotifySignal()
+			fmt.Println("ready")
+		}
+		main()
+	})
+}
 
 // start starts the program with a port of its own and returns its URL.
 func start(t *testing.T, args ...string) (*process.Process, string) {
@@ -28,12 +42,13 @@ func start(t *testing.T, args ...string) (*process.Process, string) {
 	return p, p.Line("listening on ")
 }
 
-// wantClosed wants each closer to have been called, once and in order, before the
-// program ended.
+// wantClosed wants each closer to have been called, once and in order, before
+// the program ended.
 func wantClosed(t *testing.T, p *process.Process, count int) {
 	t.Helper()
 	want := fmt.Sprintf("left the cluster\nstore saved, count: %d\n", count)
-	if _, got, _ := strings.Cut("\n"+p.Stdout(), "\nleft "); "left "+got != want || strings.Count(p.Stdout(), "left") != 1 {
+	_, got, _ := strings.Cut("\n"+p.Stdout(), "\nleft ")
+	if "left "+got != want || strings.Count(p.Stdout(), "left") != 1 {
 		t.Errorf("stdout = %q, want it to end with %q, and with that alone", p.Stdout(), want)
 	}
 }
@@ -47,7 +62,21 @@ func wantStderr(t *testing.T, p *process.Process, patterns ...string) {
 	}
 }
 
-// get returns the status and the body of the answer, over a connection of its own.
+// openStream opens a stream that is not read, unless the test reads it.
+func openStream(t *testing.T, p *process.Process, url string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	io.WriteString(conn, "GET /stream HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	p.AwaitStdout("streaming to")
+	return conn
+}
+
+// get returns the status and the body of the answer, over a connection of its
+// own.
 func get(url string) (int, string, error) {
 	transport := &http.Transport{DisableKeepAlives: true}
 	client := &http.Client{Transport: transport, Timeout: 3 * time.Minute}
@@ -60,29 +89,44 @@ func get(url string) (int, string, error) {
 	return resp.StatusCode, string(body), err
 }
 
-// TestInFlight stops the program while requests are in flight, which use the store
-// long after the hooks were called. Then closing takes longer than all else.
+// TestInFlight stops the program while requests are in flight, which use the
+// store long after the hook was called. Then closing takes longer than all
+// else. SIGTERM comes again and again, after the framework has given the
+// signals back.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
-		t.Run(fmt.Sprint(sig), func(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		stop func(p *process.Process)
+		args []string
+	}{
+		{name: "SIGTERM", stop: func(p *process.Process) { p.Signal(syscall.SIGTERM) }},
+		{name: "interrupt", stop: func(p *process.Process) { p.Signal(os.Interrupt) }},
+		// Without a signal. All requests have come before.
+		{name: "by itself", stop: func(*process.Process) {}, args: []string{"-stop-after=4s"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			const requests = 5
-			p, url := start(t, "-saving=1s")
+			p, url := start(t, append(test.args, "-saving=1s")...)
 			var clients sync.WaitGroup
 			for range requests {
 				clients.Go(func() {
-					status, body, err := get(url + "/work?d=2s")
-					if status != http.StatusOK || body != "worked for 2s\n" || err != nil {
+					status, body, err := get(url + "/work?d=8s")
+					if status != http.StatusOK || body != "worked for 8s\n" || err != nil {
 						t.Errorf("GET /work = %d, %q, %v, want 200", status, body, err)
 					}
 				})
 			}
 			for range requests {
-				p.Line("working for 2s")
+				p.Line("working for 8s")
 			}
-			p.Signal(sig)
+			test.stop(p)
 			p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
+			for range 5 {
+				p.Signal(syscall.SIGTERM)
+				time.Sleep(100 * time.Millisecond) // or they would merge
+			}
 			p.WantExit(0)
 			clients.Wait()
 			wantClosed(t, p, requests)
@@ -91,6 +135,41 @@ func TestInFlight(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSignalAtStart sends a signal as early as the program can get one: whether
+// the framework takes it or not, the program ends.
+func TestSignalAtStart(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		cmd := process.Command(t, "-addr=127.0.0.1:0")
+		cmd.Env = append(cmd.Env, ready+"=1")
+		p := process.StartCommand(t, cmd)
+		p.AwaitStdout("ready\n")
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(0)
+		var got []string // without the line of Run, which may not have begun
+		for line := range strings.Lines(p.Stdout()) {
+			if !strings.HasPrefix(line, "listening on ") {
+				got = append(got, line)
+			}
+		}
+		want := []string{"ready\n", "left the cluster\n", "store saved, count: 0\n"}
+		if !slices.Equal(got, want) {
+			t.Errorf("stdout = %q, want %q", got, want)
+		}
+	}
+}
+
+// TestGoroutineFails wants the framework to stop when a goroutine of the
+// program fails, which is in the result.
+func TestGoroutineFails(t *testing.T) {
+	t.Parallel()
+	p, _ := start(t, "-fail-after=50ms")
+	p.WantExit(1)
+	wantStderr(t, p, `(?m)^hook: quit: goroutine member: the cluster has gone\n\z`,
+		`cause="the cluster has gone"`)
+	wantClosed(t, p, 0)
 }
 
 func TestIdle(t *testing.T) {
@@ -113,11 +192,13 @@ func TestPortTaken(t *testing.T) {
 	taken := process.TakenAddr(t)
 	p := process.Start(t, "-addr="+taken, "-saving=100ms")
 	p.WantExit(1)
-	wantStderr(t, p, `(?m)^hook: listen tcp 127\.0\.0\.1:\d+: bind: address already in use\n\z`)
+	wantStderr(t, p, `(?m)^hook: listen tcp 127\.0\.0\.1:\d+: bind: address already in use\n\z`,
+		`quit: fired cause="listen tcp `)
 	wantClosed(t, p, 0)
 }
 
-// TestStream has two streams that never end, of which one is read and one is not.
+// TestStream has two streams that never end, of which one is read and one is
+// not.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -129,36 +210,35 @@ func TestStream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the stream has a fifth to end
+			// The stream has a fifth of it to end.
+			process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 				p, url := start(t, fmt.Sprint("-timeout=", timeout))
-				conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
-				io.WriteString(conn, "GET /stream HTTP/1.1\r\nHost: example.com\r\n\r\n")
-				p.AwaitStdout("streaming to")
-				go test.read(conn) // ends with the connection
+				go test.read(openStream(t, p, url)) // ends with the connection
 				p.Signal(syscall.SIGTERM)
 				p.WantExit(1)
-				wantStderr(t, p, `(?m)^(hook: )?quit: drain: 1 goroutine left after `, `1 goroutine of request:.*\.stream\\n`)
+				wantStderr(t, p, `(?m)^(hook: )?quit: drain: [12] goroutines? left after `,
+					`1 goroutine of request:.*\.stream\\n`)
 				wantClosed(t, p, 0)
-				// The stream is to have ended before the framework's time ran out.
-				return !strings.Contains(p.Stderr(), "framework: ")
+				// The stream is to have ended before the framework's time ran
+				// out.
+				return !strings.Contains(p.Stderr(), "framework: context deadline exceeded")
 			})
 		})
 	}
 }
 
-// TestOutOfTime has a request take longer than the stop may: it is answered all the same.
+// TestOutOfTime has a request take longer than the stop may: it is answered all
+// the same.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
-	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool { // of which a fifth is left for the answer
+	// A fifth of it is left for the answer.
+	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
 		p, url := start(t, fmt.Sprint("-timeout=", timeout))
 		failed := make(chan error, 1)
 		go func() {
 			status, body, err := get(url + "/work?d=10m")
-			if err == nil && (status != http.StatusServiceUnavailable || !strings.Contains(body, "no time left")) {
+			ok := status == http.StatusServiceUnavailable && strings.Contains(body, "no time left")
+			if err == nil && !ok {
 				t.Errorf("GET /work = %d, %q, want 503 with the cause", status, body)
 			}
 			failed <- err
@@ -166,7 +246,8 @@ func TestOutOfTime(t *testing.T) {
 		p.Line("working for 10m0s")
 		p.Signal(syscall.SIGTERM)
 		p.WantExit(1)
-		wantStderr(t, p, `(?m)^(hook: )?quit: drain: 1 goroutine left after `, `1 goroutine of request:.*\.work\\n`)
+		wantStderr(t, p, `(?m)^(hook: )?quit: drain: [12] goroutines? left after `,
+			`1 goroutine of request:.*\.work\\n`)
 		wantClosed(t, p, 0)
 		return <-failed == nil
 	})
@@ -188,33 +269,45 @@ func TestSlowClient(t *testing.T) {
 func TestClientGone(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.WriteString(conn, "GET /stream HTTP/1.1\r\nHost: example.com\r\n\r\n")
-	p.AwaitStdout("streaming to")
-	conn.Close()
+	openStream(t, p, url).Close()
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(0)
 	wantClosed(t, p, 0)
 }
 
-// TestSecondInterrupt wants what the framework does, not what package quit would do.
+// TestSecondInterrupt wants the process to end at once, with a report, though
+// the framework has given the signals back.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
-	p, url := start(t)
-	go get(url + "/work?d=1m")
-	p.Line("working for 1m0s")
-	p.Signal(os.Interrupt)
-	p.AwaitFired()
-	p.Signal(os.Interrupt)
-	p.WantEnd("signal: interrupt")
-	if strings.Contains(p.Stdout(), "store saved") {
-		t.Errorf("stdout = %q, want no store closed while the request was in flight", p.Stdout())
-	}
-	if strings.Contains(p.Stderr(), "hook: ") {
-		t.Errorf("stderr = %q, want no result", p.Stderr())
+	for _, test := range []struct {
+		first os.Signal
+		args  []string
+	}{
+		{first: os.Interrupt},
+		{first: syscall.SIGTERM},
+		{first: os.Interrupt, args: []string{"-stop-after=3s"}}, // fired without a signal
+	} {
+		t.Run(fmt.Sprint(test), func(t *testing.T) {
+			t.Parallel()
+			p, url := start(t, test.args...)
+			openStream(t, p, url)
+			if test.args != nil {
+				p.AwaitFired()
+			}
+			p.Signal(test.first)
+			p.AwaitFired()
+			p.AwaitPortClosed(strings.TrimPrefix(url, "http://"))
+			p.InterruptAgain()
+			p.WantExit(130)
+			wantStderr(t, p, "ending at once", "1 goroutine of request:",
+				"1 goroutine of framework:", `hook/main\.go:\d+`)
+			if strings.Contains(p.Stdout(), "store saved") {
+				t.Errorf("stdout = %q, want no store closed while the request was in flight", p.Stdout())
+			}
+			if strings.Contains(p.Stderr(), "hook: ") {
+				t.Errorf("stderr = %q, want no result", p.Stderr())
+			}
+		})
 	}
 }
 
@@ -231,20 +324,21 @@ func TestStoreClosed(t *testing.T) {
 	}
 }
 
-func TestWrongUsage(t *testing.T) {
+func TestUsage(t *testing.T) {
 	t.Parallel()
-	for arg, stderr := range map[string]string{
-		"-timeout=soon": `invalid value "soon"`,
-		"-timeout=0":    `^hook: -timeout must be more than 0, not 0s\n$`,
-		"-timeout=-1s":  `^hook: -timeout must be more than 0, not -1s\n$`,
-		"-port=80":      `not defined: -port`,
-		"serve":         `^hook: unexpected argument "serve"\n$`,
+	for arg, why := range map[string]string{
+		"-timeout=soon": `invalid value "soon" for flag -timeout`,
+		"-timeout=0":    "-timeout must be more than 0, not 0s",
+		"-timeout=-1s":  "-timeout must be more than 0, not -1s",
+		"-port=80":      "not defined: -port",
+		"serve":         `unexpected argument "serve"`,
 	} {
-		p := process.Start(t, arg)
-		p.WantExit(2)
-		wantStderr(t, p, stderr)
-		if p.Stdout() != "" {
-			t.Errorf("%s: stdout = %q, want none", arg, p.Stdout())
-		}
+		process.WantBadStart(t, 2, why, arg)
+	}
+	p := process.Start(t, "-h")
+	p.WantExit(0)
+	if !strings.HasPrefix(p.Stdout(), "usage: hook [flags]\n") ||
+		!strings.Contains(p.Stdout(), "  -addr address\n") || p.Stderr() != "" {
+		t.Errorf("-h: stdout = %q, stderr = %q, want the usage on stdout", p.Stdout(), p.Stderr())
 	}
 }

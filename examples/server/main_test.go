@@ -728,6 +728,43 @@ func TestJournalGoesOn(t *testing.T) {
 	}
 }
 
+// TestJournalWithTornLine runs the program with a journal whose last line was
+// written in part: that does not become part of a job.
+func TestJournalWithTornLine(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	must(t, os.WriteFile(path, []byte("earlier\ntor"), 0o600))
+	s := start(t, "-journal="+path)
+	wantPost(t, s, "later")
+	s.Signal(syscall.SIGTERM)
+	s.wantExit(0, 1)
+	content, err := os.ReadFile(path)
+	if string(content) != "earlier\ntor\nlater\n" || err != nil {
+		t.Errorf("journal = %q, %v", content, err)
+	}
+}
+
+// TestClientThatIsSlowToSend has a client of either port never send the body
+// that it has announced. It does not hold up the stop until the time for that
+// runs out.
+func TestClientThatIsSlowToSend(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"jobs": "/work?d=0s", "admin": "/readyz"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, "-admin=127.0.0.1:0")
+			url := s.url
+			if name == "admin" {
+				url = strings.TrimSuffix(s.Line("admin: "), "/debug/quit")
+			}
+			wantAnswer := process.SlowToSend(t, strings.TrimPrefix(url, "http://"), path)
+			s.Signal(syscall.SIGTERM)
+			s.wantEnd(0)
+			wantAnswer()
+		})
+	}
+}
+
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	jobs := &queue{c: make(chan string, 10)}

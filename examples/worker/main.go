@@ -1,13 +1,23 @@
-// Command worker has three workers, in the two kinds of loop there are: one asks
-// for the next piece of work as long as [quit.QuitEvent.HasFired] is false, the other waits for
-// it in a select, together with [quit.QuitEvent.Done].
+// Command worker has the three loops that a worker can be:
 //
-//	go run ./examples/worker                         # press Ctrl-C: the work in hand is finished
-//	go run ./examples/worker -work=1m -timeout=5s    # press Ctrl-C: after 4 of the 5 s, it is given up
+//   - One asks for the next piece of work for as long as
+//     [quit.QuitEvent.HasFired] is false. Its queue keeps the orders that it
+//     does not take.
+//   - One waits in a select for the next tick, together with
+//     [quit.QuitEvent.Done], and makes a report at each. It sends the reports
+//     to a channel, and closes the channel when it ends.
+//   - One works off that channel until it is closed and empty. A select on Done
+//     would lose the reports that wait in the channel.
 //
-// After Ctrl-C or SIGTERM no worker takes anything new, but for what one is about to
-// take in that very moment. What they have taken is finished: the signal does not
-// cut it off. Running out of time does, and then the program names what was not finished,
+// To try it:
+//
+//	go run ./examples/worker                       # Ctrl-C: all is finished
+//	go run ./examples/worker -work=1m -timeout=5s  # or given up after 4 s
+//
+// After Ctrl-C or SIGTERM no order is taken from the queue, except the one that
+// a worker is about to take at that moment. Each order that was taken and each
+// report that was made is finished: the signal does not cut it off. If the time
+// runs out, it is cut off. Then the program names each that was not finished,
 // and its exit status is 1.
 package main
 
@@ -15,7 +25,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/gracefulgo/graceful/quit"
@@ -27,39 +36,40 @@ func main() {
 	work := flag.Duration("work", time.Second, "time that a piece of work takes")
 	every := flag.Duration("every", 3*time.Second, "time between two reports")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
-	switch {
-	case flag.NArg() > 0:
-		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	case *orders < 0 || *every <= 0:
-		exit(2, fmt.Errorf("-orders=%d -every=%v: want no negative number, and some time", *orders, *every))
+	parseFlags("worker")
+	if *orders < 0 || *every <= 0 {
+		exit(2, fmt.Errorf("-orders=%d -every=%v: want no negative number, and some time",
+			*orders, *every))
 	}
-	w := &worker{q: q, queue: newQueue(*orders), work: *work, every: *every}
+	w := &worker{q: q, queue: newQueue(*orders), reports: make(chan string, maxWaiting),
+		work: *work, every: *every}
 
-	// Before the first worker starts: from then on, neither Ctrl-C nor SIGTERM ends the
-	// program halfway.
+	// Before the first worker starts: from then on, neither Ctrl-C nor SIGTERM
+	// ends the program halfway.
 	q.NotifySignal()
 
-	// Counted by hand. AddGoroutine comes before the go statement: in the goroutine, it
-	// might come after the drain has found nobody to wait for.
+	// Go starts nothing after the fire. So the receiver comes before the
+	// sender, which sends nothing then.
+	q.Go(func(context.Context) error { w.workOff(); return nil }, quit.Name("reporter"))
+
+	// Counted by hand. AddGoroutine comes before the go statement: in the
+	// goroutine, it might come after the drain has found nobody to wait for.
 	q.AddGoroutine()
 	go func() {
 		defer q.DoneGoroutine()
 		if err := w.poll(); err != nil {
-			q.Fail(err) // it is in what WaitSignal returns
+			q.Fail(err) // it is in the error that WaitSignal returns
 		}
 	}()
 
 	q.AddGoroutine()
 	go func() {
 		defer q.DoneGoroutine()
-		if err := w.tick(); err != nil {
-			q.Fail(err)
-		}
+		w.tick()
 	}()
 
-	// Go does all of that. It catches panics too, and who holds up the stop has a name
-	// and a stack in the log.
+	// Go does all of that, as above. It catches panics too, and a goroutine
+	// that holds up the stop has a name and a stack in the log.
 	q.Go(func(context.Context) error { return w.poll() }, quit.Name("poller"))
 
 	// It returns when the workers have ended.
@@ -71,24 +81,23 @@ func main() {
 	}
 }
 
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "worker:", err)
-	os.Exit(status)
-}
+const maxWaiting = 2 // reports
 
 type worker struct {
 	q           *quit.QuitEvent
 	queue       queue
+	reports     chan string // closed by tick, the only sender
 	work, every time.Duration
 }
 
-// poll is the loop of a worker that asks for the next piece of work, and does it.
+// poll is the loop of a worker that asks for the next piece of work.
 func (w *worker) poll() error {
 	for !w.q.HasFired() {
 		order, ok := w.queue.next()
 		if !ok {
 			continue // next has waited a little
 		}
+		fmt.Println("took", order)
 		if err := w.do(order); err != nil {
 			return err
 		}
@@ -97,27 +106,37 @@ func (w *worker) poll() error {
 }
 
 // tick is the loop of a worker that is told when there is something to do: by a
-// timer here, or by any other channel.
-func (w *worker) tick() error {
+// timer here. It waits if there is no room for a report, after the fire too.
+func (w *worker) tick() {
+	defer close(w.reports) // workOff ends when it has done the last one
 	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
-	for n := 1; ; n++ {
+	for n := 1; !w.q.HasFired(); n++ {
 		select {
 		case <-w.q.Done():
-			return nil
 		case <-ticker.C:
-			if err := w.do(fmt.Sprint("report ", n)); err != nil {
-				return err
-			}
+			report := fmt.Sprint("report ", n)
+			fmt.Println("took", report)
+			w.reports <- report
 		}
 	}
 }
 
-// do stands for all that takes its time. It passes WorkContext on, which lives
-// through the stop until time runs out; Context would be cancelled by the signal.
+// workOff is the loop of a worker behind a channel. The channel is gone with
+// the process, unlike the queue, and so workOff leaves nothing in it.
+func (w *worker) workOff() {
+	for report := range w.reports {
+		if err := w.do(report); err != nil {
+			w.q.Fail(err) // and on to the next: tick may wait for room
+		}
+	}
+}
+
+// do stands for anything that takes its time. It passes WorkContext on, which
+// lives through the stop until time runs out. Context would be cancelled by the
+// signal.
 func (w *worker) do(what string) error {
 	ctx := w.q.WorkContext()
-	fmt.Println("took", what)
 	select {
 	case <-time.After(w.work):
 		fmt.Println("finished", what)
@@ -127,7 +146,7 @@ func (w *worker) do(what string) error {
 	}
 }
 
-// queue stands for a message queue, where what nobody takes is kept.
+// queue stands for a message queue, which keeps the messages that nobody takes.
 type queue chan string
 
 func newQueue(orders int) queue {
@@ -138,8 +157,8 @@ func newQueue(orders int) queue {
 	return q
 }
 
-// next waits for an order, but not long: a loop that asks can end only between two
-// waits, so each may hold up the stop.
+// next waits for an order, but not long: a loop that asks can end only between
+// two waits, so each may hold up the stop.
 func (q queue) next() (order string, ok bool) {
 	select {
 	case order = <-q:
