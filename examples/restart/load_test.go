@@ -107,8 +107,8 @@ func (s *service) startLoad() *load {
 }
 
 func (l *load) start(socket, method string, keepAlive bool) {
-	name := fmt.Sprintf("%s of %s, keep-alive %v", method, socket, keepAlive)
 	l.mu.Lock()
+	name := fmt.Sprintf("client %d, %s of %s, keep-alive %v", len(l.last), method, socket, keepAlive)
 	l.last[name] = 0
 	l.mu.Unlock()
 	l.clients.Go(func() { l.run(name, socket, method, l.s.newClient(socket, keepAlive)) })

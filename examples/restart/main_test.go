@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -209,6 +210,28 @@ func TestSuccessorHangs(t *testing.T) {
 	s.stop(s.pid)
 }
 
+// A stop that is no restart loses nothing on the Unix socket: clients are
+// answered, or find no file. One may be on its way between the two, and so there
+// is another try.
+func TestStopOfUnixSocket(t *testing.T) {
+	t.Parallel()
+	for range 3 {
+		s := startService(t, "-addr=", "-delay=0", "-unix="+socketPath(t))
+		l := &load{s: s, stopped: make(chan struct{}), answers: make(map[string]int), last: make(map[string]int)}
+		for range 8 {
+			l.start("unix", "POST", false)
+		}
+		l.await(s.pid)
+		s.stop(s.pid)
+		l.clients.Wait() // each ends after some failures
+		if !slices.ContainsFunc(l.failures, func(err error) bool { return !errors.Is(err, syscall.ENOENT) }) {
+			return
+		}
+		l.result()
+	}
+	t.Error("each time requests failed")
+}
+
 // A socket in blocking mode would have its Accept hold up the stop.
 func TestStopAfterFailedRestart(t *testing.T) {
 	t.Parallel()
@@ -224,7 +247,7 @@ func TestSignalWhileSuccessorStarts(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
-			s := startService(t, "-delay=0", "-ready-timeout=10m")
+			s := startAll(t, "-delay=0", "-ready-timeout=10m")
 			s.putScript(hang)
 			s.signal(s.pid, syscall.SIGHUP)
 			successor := s.awaitPid(hanging, 1)
