@@ -184,9 +184,11 @@ type held struct {
 }
 
 // hold begins a request, and returns when its handler runs.
-func (s *service) hold(query string) *held {
+func (s *service) hold(query string) *held { s.t.Helper(); return s.holdOn("http", query) }
+
+func (s *service) holdOn(socket, query string) *held {
 	s.t.Helper()
-	conn, err := dial("http", s.addr["http"])
+	conn, err := dial(socket, s.addr[socket])
 	must(s.t, err)
 	s.t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(limit))

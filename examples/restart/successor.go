@@ -53,7 +53,6 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket, timeout time.Dur
 			}
 			// Either this fires or a signal has, and then nobody is to serve.
 			if q.Fail(fmt.Errorf("pid %d serves: %w", cmd.Process.Pid, &quit.SignalError{Signal: syscall.SIGHUP})) {
-				successor.Write([]byte{1})
 				return nil
 			}
 			err = q.Cause()
@@ -65,20 +64,19 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket, timeout time.Dur
 			fmt.Fprintf(os.Stderr, "restart: pid %d: SIGHUP ignored: pid %d is being started\n", os.Getpid(), cmd.Process.Pid)
 		}
 	}
-	successor.Write([]byte{0})
+	successor.Write([]byte("no")) // before its SIGTERM
 	end(q, cmd, timeout)
 	return fmt.Errorf("pid %d: %w (%v)", cmd.Process.Pid, err, cmd.ProcessState)
 }
 
 // takeOver tells the predecessor that we serve, and reports whether the sockets
-// are ours alone now: it may have given us up, and goes on. If it was killed,
-// they are.
+// are ours alone now. It says no if it has given us up, and goes on. Else it
+// ends the connection, if only because it was killed.
 func takeOver(predecessor *os.File) bool {
 	defer predecessor.Close()
 	predecessor.Write([]byte{1})
-	answer := []byte{1}
-	predecessor.Read(answer)
-	return answer[0] == 1
+	n, _ := predecessor.Read(make([]byte, 1))
+	return n == 0
 }
 
 // isReplaced reports whether q was fired since there is a successor.
