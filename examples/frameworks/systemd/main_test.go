@@ -316,8 +316,11 @@ func TestHang(t *testing.T) {
 	m.message()
 	p.Signal(syscall.SIGTERM)
 	var sum time.Duration
-	for _, name := range steps {
+	for i, name := range steps {
 		got := m.wantStep(name)
+		if i == 0 {
+			m.keepAlives = 0 // those before the stop
+		}
 		if strings.HasPrefix(name, "shard") {
 			sum += got - time.Second
 		}
