@@ -91,12 +91,14 @@ func main() {
 
 	// After the drain, which waits for a successor that is being ended: so the
 	// file names either us or one that serves.
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return removePID(opts.pidfile) }),
-		quit.AfterDrain(), quit.Name("pidfile"))
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+		return removePID(opts.pidfile)
+	}), quit.AfterDrain(), quit.Name("pidfile"))
 
 	for _, s := range sockets {
 		srv := &http.Server{
-			Handler:     quithttp.Track(q, http.HandlerFunc(work)), // after the fire: Connection: close
+			// After the fire it answers with Connection: close.
+			Handler:     quithttp.Track(q, http.HandlerFunc(work)),
 			ReadTimeout: 10 * time.Second,
 			// Longer than most load balancers keep an idle connection: if the
 			// server closes it first, a request that is on its way is lost.
@@ -137,7 +139,8 @@ func main() {
 					}
 					return nil
 				}
-				err = errors.Join(err, writePID(opts.pidfile)) // one that was late has written its own
+				// One that was late has written its own.
+				err = errors.Join(err, writePID(opts.pidfile))
 				fmt.Fprintf(os.Stderr, "restart: pid %d has no successor: %v\n", os.Getpid(), err)
 			case <-q.Done():
 				return nil

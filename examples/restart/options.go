@@ -25,15 +25,19 @@ type options struct {
 func parseFlags(q *quit.QuitEvent) (o options) {
 	flags := flag.NewFlagSet("restart", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
-	flags.StringVar(&o.http, "addr", "127.0.0.1:8080", "serve HTTP on `address`; port 0 picks one; empty for none")
+	flags.StringVar(&o.http, "addr", "127.0.0.1:8080",
+		"serve HTTP on `address`; port 0 picks one; empty for none")
 	flags.StringVar(&o.https, "https", "", "serve HTTPS on `address`, which needs -cert and -key")
 	flags.StringVar(&o.unix, "unix", "", "serve HTTP on the Unix socket `path`")
 	flags.StringVar(&o.cert, "cert", "", "`file` with the certificate")
 	flags.StringVar(&o.key, "key", "", "`file` with its key")
 	flags.StringVar(&o.pidfile, "pidfile", "", "write the pid of the process that serves to `file`")
-	flags.DurationVar(&o.readyTimeout, "ready-timeout", 10*time.Second, "time for a successor to serve, and then again to end if it does not")
-	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
-	flags.DurationVar(&q.Delay, "delay", time.Second, "part of that in which connections are still served, and clients asked to leave")
+	flags.DurationVar(&o.readyTimeout, "ready-timeout", 10*time.Second,
+		"time for a successor to serve, and then again to end if it does not")
+	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout,
+		"time for the whole stop; negative means no limit")
+	flags.DurationVar(&q.Delay, "delay", time.Second,
+		"part of that in which connections are still served, and clients asked to leave")
 
 	err := flags.Parse(os.Args[1:])
 	switch {

@@ -25,7 +25,10 @@ func (s socket) String() string { return fmt.Sprintf("%s://%v", s.name, s.Addr()
 
 // listenEnv returns the variables for a process that gets files of these names.
 func listenEnv(names []string) []string {
-	return []string{"LISTEN_FDS=" + strconv.Itoa(len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
+	return []string{
+		"LISTEN_FDS=" + strconv.Itoa(len(names)),
+		"LISTEN_FDNAMES=" + strings.Join(names, ":"),
+	}
 }
 
 // inherit returns the sockets that systemd or our predecessor has opened: as
@@ -38,7 +41,8 @@ func listenEnv(names []string) []string {
 // be another program's by mistake: one that takes sockets unsets the variables,
 // as we do, and what systemd has set for one that does not has its LISTEN_PID.
 func inherit() (sockets []socket, predecessor *os.File, err error) {
-	fds, fdnames, pid := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES"), os.Getenv("LISTEN_PID")
+	fds, fdnames := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
+	pid := os.Getenv("LISTEN_PID")
 	for _, name := range []string{"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"} {
 		os.Unsetenv(name) // what we start is not to take them for its own
 	}
@@ -70,7 +74,8 @@ func inherit() (sockets []socket, predecessor *os.File, err error) {
 			err = errors.New("its name is not http, https or unix")
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("LISTEN_FDS=%s: file descriptor %d (%s): %w", fds, fd, name, err)
+			err = fmt.Errorf("LISTEN_FDS=%s: file descriptor %d (%s): %w", fds, fd, name, err)
+			return nil, nil, err
 		}
 		file.Close()
 		sockets = append(sockets, socket{ln, name})

@@ -17,9 +17,10 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// programPath returns the path that the program was called by. It is asked for at
-// the start, since a relative one is soon another; and it is not os.Executable, which
-// may follow a symlink to the old version, or the old file to its new name.
+// programPath returns the path that the program was called by. It is asked for
+// at the start, since a relative one is soon another; and it is not
+// os.Executable, which may follow a symlink to the old version, or the old file
+// to its new name.
 func programPath() (string, error) {
 	path, err := exec.LookPath(os.Args[0])
 	if err != nil {
@@ -31,7 +32,8 @@ func programPath() (string, error) {
 // handOver starts the successor, waits until it serves, and fires q. If it
 // returns an error, there is no successor: it was ended, if it was started at
 // all.
-func handOver(q *quit.QuitEvent, path string, sockets []socket, timeout time.Duration, hangups <-chan os.Signal) error {
+func handOver(q *quit.QuitEvent, path string, sockets []socket,
+	timeout time.Duration, hangups <-chan os.Signal) error {
 	cmd, successor, err := start(path, sockets)
 	if err != nil {
 		return err
@@ -52,7 +54,8 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket, timeout time.Dur
 				break
 			}
 			// Either this fires or a signal has, and then nobody is to serve.
-			if q.Fail(fmt.Errorf("pid %d serves: %w", cmd.Process.Pid, &quit.SignalError{Signal: syscall.SIGHUP})) {
+			hangup := &quit.SignalError{Signal: syscall.SIGHUP}
+			if q.Fail(fmt.Errorf("pid %d serves: %w", cmd.Process.Pid, hangup)) {
 				return nil
 			}
 			err = q.Cause()
@@ -61,7 +64,8 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket, timeout time.Dur
 		case <-q.Done():
 			err = q.Cause()
 		case <-hangups:
-			fmt.Fprintf(os.Stderr, "restart: pid %d: SIGHUP ignored: pid %d is being started\n", os.Getpid(), cmd.Process.Pid)
+			fmt.Fprintf(os.Stderr, "restart: pid %d: SIGHUP ignored: pid %d is being started\n",
+				os.Getpid(), cmd.Process.Pid)
 		}
 	}
 	successor.Write([]byte("no")) // before its SIGTERM
@@ -131,8 +135,8 @@ func connection() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "successor"), os.NewFile(uintptr(fds[1]), "predecessor"), nil
 }
 
-// end ends the successor and waits for that. It begins with SIGTERM, since one that is
-// late may serve by now.
+// end ends the successor and waits for that. It begins with SIGTERM, since one
+// that is late may serve by now.
 func end(q *quit.QuitEvent, cmd *exec.Cmd, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(q.WorkContext(), timeout)
 	defer cancel()
@@ -159,7 +163,8 @@ func writePID(path string) error {
 
 // removePID removes the file, unless it is the successor's.
 func removePID(path string) error {
-	if content, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(content)) != strconv.Itoa(os.Getpid()) {
+	content, err := os.ReadFile(path)
+	if err != nil || strings.TrimSpace(string(content)) != strconv.Itoa(os.Getpid()) {
 		return nil
 	}
 	return os.Remove(path)

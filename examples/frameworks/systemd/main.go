@@ -90,9 +90,12 @@ func main() {
 func parseFlags(q *quit.QuitEvent) (addr string, flush time.Duration) {
 	flags := flag.NewFlagSet("systemd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
-	flags.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `address`, unless systemd does; port 0 picks one")
-	flags.DurationVar(&flush, "flush", 4*time.Second, "time that each of the shards takes to be written to the disk")
-	flags.DurationVar(&q.Timeout, "timeout", 5*time.Minute, "time for the whole stop; negative means no limit")
+	flags.StringVar(&addr, "addr", "127.0.0.1:8080",
+		"listen on `address`, unless systemd does; port 0 picks one")
+	flags.DurationVar(&flush, "flush", 4*time.Second,
+		"time that each of the shards takes to be written to the disk")
+	flags.DurationVar(&q.Timeout, "timeout", 5*time.Minute,
+		"time for the whole stop; negative means no limit")
 
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {

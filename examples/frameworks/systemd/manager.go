@@ -27,7 +27,8 @@ type manager struct {
 // work takes its time and may hold any lock, and quit abandons each step that
 // does not end. The keep-alives must not cease then, since systemd arms its
 // watchdog with each of them, in the stop too.
-func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration, isWell func(context.Context) bool) {
+func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
+	isWell func(context.Context) bool) {
 	var tick <-chan time.Time // never, without a watchdog
 	if watchdog > 0 {
 		ticker := time.NewTicker(max(watchdog/2, 1))
@@ -59,7 +60,8 @@ func stopping(s quit.Step) string {
 		// It is over after its share and an eighth, and in another second that
 		// is told.
 		over := s.Deadline.Add(s.Deadline.Sub(s.Start) / 8)
-		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", (max(0, time.Until(over)) + time.Second).Microseconds())
+		left := max(0, time.Until(over)) + time.Second
+		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", left.Microseconds())
 	}
 	return state
 }
