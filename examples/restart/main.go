@@ -1,17 +1,24 @@
 //go:build unix
 
 // Command restart is replaced by its next version without losing a request: on
-// SIGHUP it starts the program that is at its path by then, hands its socket
+// SIGHUP it starts the program that is at its path by then, hands its sockets
 // over, and stops once the new process serves.
 //
 //	go build -o /tmp/restart ./examples/restart
-//	/tmp/restart -pidfile=/tmp/restart.pid &
+//	/tmp/restart -unix=/tmp/restart.sock -pidfile=/tmp/restart.pid &
 //	curl 'localhost:8080/?d=5s' &        # is answered by the old process,
 //	sleep 1
 //	kill -HUP $(cat /tmp/restart.pid)    # as often as you like
 //	sleep 1
 //	curl -d hello localhost:8080         # and this by the new one
+//	curl -d hello --unix-socket /tmp/restart.sock localhost
 //	kill $(cat /tmp/restart.pid)         # Ctrl-C does not reach what runs in the background
+//
+// To serve HTTPS as well, make a certificate, and add -https=127.0.0.1:8443
+// -cert=/tmp/cert.pem -key=/tmp/key.pem:
+//
+//	(cd /tmp && go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -host=localhost)
+//	curl --cacert /tmp/cert.pem -d hello https://localhost:8443
 //
 // Put a new version there by a rename, as mv does, or make the path a symlink
 // and change that. A successor that ends before it serves, or does not serve
@@ -29,19 +36,25 @@
 // clients, Go's too, then repeat a GET but not a POST: a longer -delay is all
 // that helps.
 //
-// Each process has a pid of its own. Supervisors find it in the pidfile, or, as
-// systemd with Type=notify, want to be told (MAINPID=). As PID 1 of a container
-// this does not work: all ends when that does. SIGHUP restarts it under nohup
-// too.
+// systemd passes sockets in the same way, those of .socket units. Their
+// FileDescriptorName is http, https or unix, and the flags name no address:
+//
+//	systemd-socket-activate -l 127.0.0.1:8080 --fdname=http /tmp/restart -addr=
+//
+// It has no need of SIGHUP: connections wait in its sockets during a restart.
+//
+// Each process has a pid of its own. Other supervisors find it in the pidfile.
+// As PID 1 of a container this does not work: all ends when that does. SIGHUP
+// restarts it under nohup too.
 package main
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -55,7 +68,7 @@ import (
 
 func main() {
 	q := quit.GetQuitEvent()
-	addr, pidfile, readyTimeout := parseFlags(q)
+	opts := parseFlags(q)
 
 	// Before anything else: until then, each of these signals would end the
 	// process.
@@ -67,44 +80,67 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	ln, serving, err := listen(addr)
+	sockets, predecessor, err := inherit()
+	if err != nil {
+		exit(1, err)
+	}
+	sockets, config, err := opts.open(sockets)
 	if err != nil {
 		exit(1, err)
 	}
 
 	// After the drain, which waits for a successor that is being ended: so the
 	// file names either us or one that serves.
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return removePID(pidfile) }),
-		quit.AfterDrain(), quit.Name("pidfile"))
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+		return removePID(opts.pidfile)
+	}), quit.AfterDrain(), quit.Name("pidfile"))
 
-	quithttp.Serve(q, &http.Server{
-		Handler:     quithttp.Track(q, http.HandlerFunc(work)), // after the fire: Connection: close
-		ReadTimeout: 10 * time.Second,
-		// Longer than most load balancers keep an idle connection: if the
-		// server closes it first, a request that is on its way is lost.
-		IdleTimeout: 2 * time.Minute,
-	}, ln, quit.Ignore(net.ErrClosed)) // we close it below
+	for _, s := range sockets {
+		srv := &http.Server{
+			// After the fire it answers with Connection: close.
+			Handler:     quithttp.Track(q, http.HandlerFunc(work)),
+			ReadTimeout: 10 * time.Second,
+			// Longer than most load balancers keep an idle connection: if the
+			// server closes it first, a request that is on its way is lost.
+			IdleTimeout: 2 * time.Minute,
+		}
+		closed := quit.Ignore(net.ErrClosed) // by us, below
+		if s.name == "https" {
+			srv.TLSConfig = config.Clone() // net/http changes it
+			quithttp.ServeTLS(q, srv, s.Listener, "", "", quit.Name(s.name), closed)
+		} else {
+			quithttp.Serve(q, srv, s.Listener, quit.Name(s.name), closed)
+		}
+	}
+	if predecessor == nil {
+		removeUnix(q, opts.unix)
+	}
 
 	// Go starts nothing after the fire: a successor that was told to stop while
 	// it started does not say that it serves.
 	q.Go(func(context.Context) error {
-		if err := writePID(pidfile); err != nil {
+		if err := writePID(opts.pidfile); err != nil {
 			return err
 		}
-		fmt.Printf("pid %d: listening on http://%v\n", os.Getpid(), ln.Addr())
-		serving()
+		fmt.Printf("pid %d: listening on %v\n", os.Getpid(), sockets)
+		if predecessor != nil && takeOver(predecessor) {
+			removeUnix(q, opts.unix)
+		}
 		for {
 			select {
 			case <-hangups:
-				err := handOver(q, path, ln, readyTimeout, hangups)
+				err := handOver(q, path, sockets, opts.readyTimeout, hangups)
 				if err == nil {
-					// Our copy of the socket: what waits in it is the
+					// Our copies of the sockets: what waits in them is the
 					// successor's. The stop, which comes after the delay, would
 					// take a part of that until then.
-					ln.Close()
+					for _, s := range sockets {
+						s.Close()
+					}
 					return nil
 				}
-				err = errors.Join(err, writePID(pidfile)) // one that was late has written its own
+				// One that was late has written its own.
+				err = errors.Join(err, writePID(opts.pidfile))
 				fmt.Fprintf(os.Stderr, "restart: pid %d has no successor: %v\n", os.Getpid(), err)
 			case <-q.Done():
 				return nil
@@ -118,38 +154,24 @@ func main() {
 	fmt.Printf("pid %d: stopped\n", os.Getpid())
 }
 
-// parseFlags sets the fields of q and returns the other flags.
-func parseFlags(q *quit.QuitEvent) (addr, pidfile string, readyTimeout time.Duration) {
-	flags := flag.NewFlagSet("restart", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
-	flags.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
-	flags.StringVar(&pidfile, "pidfile", "", "write the pid of the process that serves to `file`")
-	flags.DurationVar(&readyTimeout, "ready-timeout", 10*time.Second, "time for a successor to serve, and then again to end if it does not")
-	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
-	flags.DurationVar(&q.Delay, "delay", time.Second, "part of that in which connections are still served, and clients asked to leave")
-
-	err := flags.Parse(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		fmt.Println("usage: restart [flags]")
-		flags.SetOutput(os.Stdout)
-		flags.PrintDefaults()
-		os.Exit(0)
-	}
-	if err == nil && flags.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	}
-	if err == nil && readyTimeout <= 0 {
-		err = fmt.Errorf("-ready-timeout=%v is no time", readyTimeout)
-	}
-	if err != nil {
-		exit(2, err)
-	}
-	return addr, pidfile, readyTimeout
-}
-
 func exit(status int, err error) {
 	fmt.Fprintln(os.Stderr, "restart:", err)
 	os.Exit(status)
+}
+
+// removeUnix has the file of the Unix socket removed by a stop without a
+// successor. It comes last, and so is called before the server's stop: once
+// nobody can connect any longer, that answers all who have.
+func removeUnix(q *quit.QuitEvent, path string) {
+	if path == "" {
+		return
+	}
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+		if isReplaced(q) {
+			return nil
+		}
+		return os.Remove(path)
+	}), quit.Name("unix socket"), quit.Ignore(fs.ErrNotExist))
 }
 
 // work says which process answers, and what it was sent; after d, if it has

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,33 +17,10 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the process is a successor. Then 3 is the socket, and 4 the
-// pipe on which its predecessor waits.
-const isSuccessor = "RESTART_IS_SUCCESSOR"
-
-// listen returns the listener, of the predecessor if there is one, and a func that
-// tells it that we serve.
-func listen(addr string) (ln net.Listener, serving func(), err error) {
-	if os.Getenv(isSuccessor) == "" {
-		ln, err = net.Listen("tcp", addr)
-		return ln, func() {}, err
-	}
-	os.Unsetenv(isSuccessor)
-	// What a process inherited it would pass on to all that it starts.
-	syscall.CloseOnExec(3)
-	syscall.CloseOnExec(4)
-	socket, ready := os.NewFile(3, "socket"), os.NewFile(4, "ready")
-	defer socket.Close() // ln has a copy
-	ln, err = net.FileListener(socket)
-	return ln, func() {
-		ready.Write([]byte("1")) // an error: there is no predecessor anymore, and we serve all the more
-		ready.Close()
-	}, err
-}
-
-// programPath returns the path that the program was called by. It is asked for at
-// the start, since a relative one is soon another; and it is not os.Executable, which
-// may follow a symlink to the old version, or the old file to its new name.
+// programPath returns the path that the program was called by. It is asked for
+// at the start, since a relative one is soon another; and it is not
+// os.Executable, which may follow a symlink to the old version, or the old file
+// to its new name.
 func programPath() (string, error) {
 	path, err := exec.LookPath(os.Args[0])
 	if err != nil {
@@ -53,17 +29,19 @@ func programPath() (string, error) {
 	return filepath.Abs(path)
 }
 
-// handOver starts the successor, waits until it serves, and fires q. If it returns
-// an error, there is no successor: it was ended, if it was started at all.
-func handOver(q *quit.QuitEvent, path string, ln net.Listener, timeout time.Duration, hangups <-chan os.Signal) error {
-	cmd, ready, err := start(path, ln)
+// handOver starts the successor, waits until it serves, and fires q. If it
+// returns an error, there is no successor: it was ended, if it was started at
+// all.
+func handOver(q *quit.QuitEvent, path string, sockets []socket,
+	timeout time.Duration, hangups <-chan os.Signal) error {
+	cmd, successor, err := start(path, sockets)
 	if err != nil {
 		return err
 	}
-	defer ready.Close()
+	defer successor.Close()
 	serves := make(chan bool, 1)
-	go func() { // ends when the successor serves, or ends, or ready is closed
-		n, _ := ready.Read(make([]byte, 1))
+	go func() { // ends when the successor serves, or ends, or is closed
+		n, _ := successor.Read(make([]byte, 1))
 		serves <- n == 1
 	}()
 
@@ -76,7 +54,8 @@ func handOver(q *quit.QuitEvent, path string, ln net.Listener, timeout time.Dura
 				break
 			}
 			// Either this fires or a signal has, and then nobody is to serve.
-			if q.Fail(fmt.Errorf("pid %d serves: %w", cmd.Process.Pid, &quit.SignalError{Signal: syscall.SIGHUP})) {
+			hangup := &quit.SignalError{Signal: syscall.SIGHUP}
+			if q.Fail(fmt.Errorf("pid %d serves: %w", cmd.Process.Pid, hangup)) {
 				return nil
 			}
 			err = q.Cause()
@@ -85,62 +64,79 @@ func handOver(q *quit.QuitEvent, path string, ln net.Listener, timeout time.Dura
 		case <-q.Done():
 			err = q.Cause()
 		case <-hangups:
-			fmt.Fprintf(os.Stderr, "restart: pid %d: SIGHUP ignored: pid %d is being started\n", os.Getpid(), cmd.Process.Pid)
+			fmt.Fprintf(os.Stderr, "restart: pid %d: SIGHUP ignored: pid %d is being started\n",
+				os.Getpid(), cmd.Process.Pid)
 		}
 	}
+	successor.Write([]byte("no")) // before its SIGTERM
 	end(q, cmd, timeout)
 	return fmt.Errorf("pid %d: %w (%v)", cmd.Process.Pid, err, cmd.ProcessState)
 }
 
-// start starts the successor, and returns a pipe from it.
-func start(path string, ln net.Listener) (*exec.Cmd, *os.File, error) {
-	socket, err := socketOf(ln.(*net.TCPListener))
+// takeOver tells the predecessor that we serve, and reports whether the sockets
+// are ours alone now. It says no if it has given us up, and goes on. Else it
+// ends the connection, if only because it was killed.
+func takeOver(predecessor *os.File) bool {
+	defer predecessor.Close()
+	predecessor.Write([]byte{1})
+	n, _ := predecessor.Read(make([]byte, 1))
+	return n == 0
+}
+
+// isReplaced reports whether q was fired since there is a successor.
+func isReplaced(q *quit.QuitEvent) bool {
+	var sig *quit.SignalError
+	return errors.As(q.Cause(), &sig) && sig.Signal == syscall.SIGHUP
+}
+
+// start starts the successor, and returns a connection to it.
+func start(path string, sockets []socket) (*exec.Cmd, *os.File, error) {
+	successor, predecessor, err := connection()
 	if err != nil {
 		return nil, nil, err
 	}
-	defer socket.Close()
-	ready, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
+	files, names := []*os.File{predecessor}, []string{"predecessor"}
+	defer func() { // so that the end of the successor is that of the connection
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for _, s := range sockets {
+		file, err := copyOf(s.Listener.(syscall.Conn))
+		if err != nil {
+			successor.Close()
+			return nil, nil, err
+		}
+		files, names = append(files, file), append(names, s.name)
 	}
-	defer w.Close() // so that the end of the successor is that of the pipe
 
 	cmd := exec.Command(path, os.Args[1:]...) // not CommandContext: it outlives us
-	cmd.Env = append(os.Environ(), isSuccessor+"=1")
+	cmd.Env = append(os.Environ(), listenEnv(names)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{socket, w} // from 3 on
+	cmd.ExtraFiles = files // from 3 on
 	if err := cmd.Start(); err != nil {
-		ready.Close()
+		successor.Close()
 		return nil, nil, err
 	}
-	return cmd, ready, nil
+	return cmd, successor, nil
 }
 
-// socketOf is ln.File() but for one thing: to start a process with the file of
-// that would put the socket, which is one for all its copies, into blocking mode. Then
-// an Accept under way is not ended by Close, and the stop hangs.
-func socketOf(ln *net.TCPListener) (*os.File, error) {
-	conn, err := ln.SyscallConn()
+// connection returns the two ends of one.
+func connection() (ours, theirs *os.File, err error) {
+	syscall.ForkLock.RLock() // no process is started in between
+	defer syscall.ForkLock.RUnlock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
-		return nil, err
+		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
-	var fd int
-	var dupErr error
-	err = conn.Control(func(socket uintptr) {
-		syscall.ForkLock.RLock() // no process is started in between
-		defer syscall.ForkLock.RUnlock()
-		if fd, dupErr = syscall.Dup(int(socket)); dupErr == nil {
-			syscall.CloseOnExec(fd)
-		}
-	})
-	if err := errors.Join(err, dupErr); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "socket"), nil
+	syscall.CloseOnExec(fds[0])
+	syscall.CloseOnExec(fds[1])
+	syscall.SetNonblock(fds[0], true) // or Close would not end a Read
+	return os.NewFile(uintptr(fds[0]), "successor"), os.NewFile(uintptr(fds[1]), "predecessor"), nil
 }
 
-// end ends the successor and waits for that. It begins with SIGTERM, since one that is
-// late may serve by now.
+// end ends the successor and waits for that. It begins with SIGTERM, since one
+// that is late may serve by now.
 func end(q *quit.QuitEvent, cmd *exec.Cmd, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(q.WorkContext(), timeout)
 	defer cancel()
@@ -167,7 +163,8 @@ func writePID(path string) error {
 
 // removePID removes the file, unless it is the successor's.
 func removePID(path string) error {
-	if content, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(content)) != strconv.Itoa(os.Getpid()) {
+	content, err := os.ReadFile(path)
+	if err != nil || strings.TrimSpace(string(content)) != strconv.Itoa(os.Getpid()) {
 		return nil
 	}
 	return os.Remove(path)

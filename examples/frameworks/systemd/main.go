@@ -1,29 +1,45 @@
 // Command systemd is a service that tells systemd how it is: READY=1 once it
-// serves, and, from the fire on, STOPPING=1 with each step of the stop that
-// begins, its name, and how long it may take, as EXTEND_TIMEOUT_USEC. So
-// TimeoutStopSec, in quit.service, can be short, however long the whole stop
-// may take. As long as one step after the other ends, systemd waits. If the
-// program hangs, no more messages come, and it is killed once the time promised
-// for the step is over.
+// serves; WATCHDOG=1 as long as it is well; and, from the fire on, STOPPING=1
+// with each step of the stop that begins, its name, and how long it may take,
+// as EXTEND_TIMEOUT_USEC. As long as one step after the other ends, systemd
+// waits, even if that takes longer than TimeoutStopSec.
 //
 //	go build -o /tmp/quit-systemd ./systemd    # in examples/frameworks
-//	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s /tmp/quit-systemd
+//	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s -p WatchdogSec=4s /tmp/quit-systemd
 //	systemctl --user status quit               # active (running)
 //	systemctl --user stop quit                 # takes 12 s, and status says what it stops
+//
+// Start it again, and have it hang: a request holds a lock that all need. It is
+// well no longer, and after 4 s systemd ends it, with its stacks in the journal.
+//
+//	curl 'localhost:8080/?hold=1h'
+//
+// The stop has no such end: the keep-alives go on until it is over, however long
+// the lock is held. It is bounded all the same, as a whole by -timeout and step
+// by step by what systemd was told. If the whole process stands still, no more
+// messages come, and systemd ends it.
+//
+// The files quit.service and quit.socket are for a system. With the latter,
+// systemd opens the port and passes it on: while the service restarts, clients
+// wait, and none is refused. A restart without that, in which an old process
+// and a new one serve at once, is in examples/restart.
 //
 // Without systemd it runs as well, and tells nobody.
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
+	"io"
+	"net"
 	"net/http"
 	"os"
-	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/gracefulgo/graceful/quit"
@@ -32,21 +48,19 @@ import (
 
 func main() {
 	q := quit.GetQuitEvent()
-	addr := flag.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
-	flush := flag.Duration("flush", 4*time.Second, "time that each of the shards takes to be written to the disk")
-	flag.DurationVar(&q.Timeout, "timeout", 5*time.Minute, "time for the whole stop")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		exit(2, fmt.Errorf("unexpected argument %q", flag.Arg(0)))
-	}
+	addr, flush := parseFlags(q)
 
 	// From now on no signal ends the program halfway.
 	q.NotifySignal()
 
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
-	bound, err := quithttp.ListenAndServe(q, &http.Server{
-		Addr:        *addr,
-		Handler:     handler,
+	watchdog, err := daemon.SdWatchdogEnabled(true)
+	if err != nil {
+		exit(1, err)
+	}
+	s := make(store, 1)
+	bound, err := serve(q, &http.Server{
+		Addr:        addr,
+		Handler:     s,
 		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
 		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	})
@@ -54,15 +68,16 @@ func main() {
 		exit(1, err)
 	}
 	for i := range 3 {
-		q.RegisterCloser(shard(*flush), quit.AfterDrain(), quit.Name(fmt.Sprint("shard ", i+1)))
+		q.RegisterCloser(shard(flush), quit.AfterDrain(), quit.Name(fmt.Sprint("shard ", i+1)))
 	}
 
 	fmt.Printf("listening on http://%v\n", bound)
-	notify(daemon.SdNotifyReady)
+	var m manager
+	m.notify(daemon.SdNotifyReady)
 	told := make(chan struct{})
 	go func() { // ends with the shutdown; q.Go would have the drain wait for it
 		defer close(told)
-		tellSteps(q)
+		m.tell(q, watchdog, s.isWell)
 	}()
 	err = q.WaitSignal()
 	<-told
@@ -71,67 +86,87 @@ func main() {
 	}
 }
 
+// parseFlags sets the time for the stop of q and returns the other flags.
+func parseFlags(q *quit.QuitEvent) (addr string, flush time.Duration) {
+	flags := flag.NewFlagSet("systemd", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.StringVar(&addr, "addr", "127.0.0.1:8080",
+		"listen on `address`, unless systemd does; port 0 picks one")
+	flags.DurationVar(&flush, "flush", 4*time.Second,
+		"time that each of the shards takes to be written to the disk")
+	flags.DurationVar(&q.Timeout, "timeout", 5*time.Minute,
+		"time for the whole stop; negative means no limit")
+
+	err := flags.Parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Println("usage: systemd [flags]")
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		os.Exit(0)
+	}
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		exit(2, err)
+	}
+	return addr, flush
+}
+
 func exit(status int, err error) {
 	fmt.Fprintln(os.Stderr, "systemd:", err)
 	os.Exit(status)
 }
 
-// shard stands for a large cache of what is to be on the disk in the end.
+// serve serves on the socket that systemd has passed, or else opens one.
+func serve(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) {
+	sockets, err := activation.Listeners()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(sockets) == 0:
+		return quithttp.ListenAndServe(q, srv)
+	case len(sockets) > 1 || sockets[0] == nil:
+		return nil, fmt.Errorf("LISTEN_FDS=%d: want one socket, which listens", len(sockets))
+	}
+	quithttp.Serve(q, srv, sockets[0])
+	return sockets[0].Addr(), nil
+}
+
+// store stands for a large cache of what is to be on the disk in the end. It is
+// a lock, and holds a value while that is held: unlike a Mutex, it can be
+// waited for together with a ctx.
+type store chan struct{}
+
+// ServeHTTP holds the lock for as long as the request says.
+func (s store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	hold, err := time.ParseDuration(cmp.Or(r.URL.Query().Get("hold"), "0s"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s <- struct{}{}
+	time.Sleep(hold)
+	<-s
+	fmt.Fprintln(w, "hello")
+}
+
+// isWell waits for the lock, as all requests do. It returns false if ctx is
+// done before.
+func (s store) isWell(ctx context.Context) bool {
+	select {
+	case s <- struct{}{}:
+		<-s
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// shard is a part of the store.
 type shard time.Duration
 
 func (s shard) Close() error {
 	time.Sleep(time.Duration(s))
 	return nil
-}
-
-// tellSteps tells systemd of each step that begins, which means that the one
-// before has ended, or was abandoned. It returns when the shutdown has ended.
-func tellSteps(q *quit.QuitEvent) {
-	told := 0
-	for {
-		r := q.Report() // first what has begun, in that order, and then what is planned
-		for ; told < len(r.Steps) && !r.Steps[told].Start.IsZero(); told++ {
-			notify(stopping(r.Steps[told]))
-		}
-		if !r.Ended.IsZero() {
-			return
-		}
-		<-r.Changed()
-	}
-}
-
-func stopping(s quit.Step) string {
-	state := daemon.SdNotifyStopping + "\nSTATUS=Stopping: " + s.Name
-	if !s.Deadline.IsZero() { // else there is no limit, and nothing to promise
-		// It is over after its share and an eighth, and in another second that
-		// is told.
-		over := s.Deadline.Add(s.Deadline.Sub(s.Start) / 8)
-		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", (max(0, time.Until(over)) + time.Second).Microseconds())
-	}
-	return state
-}
-
-// mute is set when systemd could not be told something.
-var mute atomic.Bool
-
-// notify tells systemd. If that fails, the service goes on and says so, once.
-// The program waits for it, so it must not hang where systemd does.
-func notify(state string) {
-	if mute.Load() {
-		return
-	}
-	sent := make(chan error, 1)
-	go func() {
-		_, err := daemon.SdNotify(false, state) // nil without systemd
-		sent <- err
-	}()
-	var err error
-	select {
-	case err = <-sent:
-	case <-time.After(time.Second):
-		err = errors.New("nobody reads what it is told")
-	}
-	if err != nil && !mute.Swap(true) {
-		slog.Warn("systemd was not told", "err", err)
-	}
 }

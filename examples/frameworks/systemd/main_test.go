@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,14 +42,15 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// manager is the end of the socket that is systemd's.
-type manager struct {
+// fake is systemd's end of the socket.
+type fake struct {
 	*net.UnixConn
-	path string
-	t    *testing.T
+	path       string
+	t          *testing.T
+	keepAlives int // that message has skipped
 }
 
-func newManager(t *testing.T) *manager {
+func newFake(t *testing.T) *fake {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sd") // t.TempDir may be too long for a socket
 	must(t, err)
@@ -57,15 +59,33 @@ func newManager(t *testing.T) *manager {
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	return &manager{conn, path, t}
+	return &fake{UnixConn: conn, path: path, t: t}
 }
 
-// message returns the assignments of the next message.
-func (m *manager) message() map[string]string {
+// message returns the assignments of the next message that is no keep-alive.
+func (m *fake) message() map[string]string {
 	m.t.Helper()
-	m.SetReadDeadline(time.Now().Add(3 * time.Minute))
+	for {
+		message := m.any(3 * time.Minute)
+		if message == nil {
+			m.t.Fatal("no message comes")
+		}
+		if message["WATCHDOG"] != "1" || len(message) != 1 {
+			return message
+		}
+		m.keepAlives++
+	}
+}
+
+// any returns the assignments of the next message, or nil if none comes.
+func (m *fake) any(limit time.Duration) map[string]string {
+	m.t.Helper()
+	m.SetReadDeadline(time.Now().Add(limit))
 	b := make([]byte, 4096)
 	n, err := m.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
 	must(m.t, err)
 	message := map[string]string{}
 	for line := range strings.Lines(string(b[:n])) {
@@ -78,14 +98,23 @@ func (m *manager) message() map[string]string {
 	return message
 }
 
+// wantKeepAlives wants the next n messages to be keep-alives.
+func (m *fake) wantKeepAlives(n int) {
+	m.t.Helper()
+	for range n {
+		if got := m.any(3 * time.Minute); got["WATCHDOG"] != "1" {
+			m.t.Fatalf("message %q, want WATCHDOG=1", got)
+		}
+	}
+}
+
 // wantNoMore wants no message to be left. The program has ended.
-func (m *manager) wantNoMore() {
+func (m *fake) wantNoMore() {
 	m.t.Helper()
 	conn, err := net.Dial("unixgram", m.path)
 	must(m.t, err)
 	defer conn.Close()
-	_, err = conn.Write([]byte("END=1"))
-	must(m.t, err)
+	go conn.Write([]byte("END=1")) // which waits while the socket is full
 	for got := m.message(); got["END"] != "1"; got = m.message() {
 		m.t.Errorf("one more message: %q", got)
 	}
@@ -93,7 +122,7 @@ func (m *manager) wantNoMore() {
 
 // wantStep wants the message of the step that begins, and returns how long it
 // may take.
-func (m *manager) wantStep(name string) time.Duration {
+func (m *fake) wantStep(name string) time.Duration {
 	m.t.Helper()
 	message := m.message()
 	if got := message["STATUS"]; got != "Stopping: "+name || message["STOPPING"] != "1" {
@@ -107,7 +136,11 @@ func (m *manager) wantStep(name string) time.Duration {
 // start starts the program with NOTIFY_SOCKET, unless that is "".
 func start(t *testing.T, socket string, args ...string) (p *process.Process, url string) {
 	t.Helper()
-	cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0"}, args...)...)
+	return startCommand(t, socket, process.Command(t, append([]string{"-addr=127.0.0.1:0"}, args...)...))
+}
+
+func startCommand(t *testing.T, socket string, cmd *exec.Cmd) (p *process.Process, url string) {
+	t.Helper()
 	cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, "NOTIFY_SOCKET=") })
 	if socket != "" {
 		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+socket)
@@ -132,7 +165,7 @@ var steps = []string{"*http.Server", "drain", "shard 3", "shard 2", "shard 1"}
 // what is left, and a second.
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
+	m := newFake(t)
 	const timeout, flush = 5 * time.Minute, 500 * time.Millisecond
 	p, url := start(t, m.path, fmt.Sprint("-timeout=", timeout), fmt.Sprint("-flush=", flush))
 	if got := m.message(); len(got) != 1 || got["READY"] != "1" {
@@ -152,26 +185,151 @@ func TestProgress(t *testing.T) {
 	}
 	p.WantExit(0)
 	m.wantNoMore()
+	if m.keepAlives > 0 {
+		t.Errorf("%d keep-alives without a watchdog", m.keepAlives)
+	}
+}
+
+// watched returns a command for a program whose watchdog has that interval.
+func watched(t *testing.T, interval string, args ...string) *exec.Cmd {
+	t.Helper()
+	d, err := time.ParseDuration(interval)
+	must(t, err)
+	cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0"}, args...)...)
+	cmd.Env = append(cmd.Env, fmt.Sprint("WATCHDOG_USEC=", d.Microseconds()))
+	return cmd
+}
+
+// TestWatchdog wants keep-alives until the program is not well, and then again
+// in the stop, for as long as that takes.
+func TestWatchdog(t *testing.T) {
+	t.Parallel()
+	m := newFake(t)
+	p, url := startCommand(t, m.path, watched(t, "50ms", "-timeout=-1s"))
+	if got := m.message(); got["READY"] != "1" || m.keepAlives > 0 {
+		t.Errorf("the first message is %q, after %d keep-alives, want READY=1", got, m.keepAlives)
+	}
+	m.wantKeepAlives(3)
+	wantHello(t, url)
+	m.wantKeepAlives(3)
+
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	must(t, err)
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /?hold=1h HTTP/1.1\r\nHost: x\r\n\r\n")
+	for end := time.Now().Add(3 * time.Minute); m.any(time.Second) != nil; { // 40 times the time between two
+		if time.Now().After(end) {
+			t.Fatal("keep-alives go on while the program hangs")
+		}
+	}
+
+	p.Signal(os.Interrupt)
+	if got := m.message(); got["STATUS"] != "Stopping: *http.Server" {
+		t.Errorf("message %q, want that of the server", got)
+	}
+	m.wantKeepAlives(10) // of a stop that hangs
+	p.InterruptAgain()
+	p.WantExit(130)
+}
+
+// TestOthersWatchdog has WATCHDOG_PID name another process.
+func TestOthersWatchdog(t *testing.T) {
+	t.Parallel()
+	m := newFake(t)
+	cmd := watched(t, "1us", "-flush=1ms")
+	cmd.Env = append(cmd.Env, fmt.Sprint("WATCHDOG_PID=", os.Getpid()))
+	p, _ := startCommand(t, m.path, cmd)
+	m.message()
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+	for range steps {
+		m.message()
+	}
+	m.wantNoMore()
+	if m.keepAlives > 0 {
+		t.Errorf("%d keep-alives for another's watchdog", m.keepAlives)
+	}
+}
+
+// inheriting returns a command that gets the listeners as systemd passes them.
+func inheriting(t *testing.T, fds int, files ...interface{ File() (*os.File, error) }) *exec.Cmd {
+	t.Helper()
+	cmd := process.Command(t, "-addr=nowhere", "-flush=1ms")
+	cmd.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`}, cmd.Args...)
+	sh, err := exec.LookPath("sh")
+	must(t, err)
+	cmd.Path = sh
+	cmd.Env = append(cmd.Env, fmt.Sprint("LISTEN_FDS=", fds))
+	for _, f := range files {
+		file, err := f.File()
+		must(t, err)
+		t.Cleanup(func() { file.Close() })
+		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+	}
+	return cmd
+}
+
+// TestSocket has the service stopped and started while a client waits: the
+// socket is systemd's.
+func TestSocket(t *testing.T) {
+	t.Parallel()
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(t, err)
+	defer ln.Close()
+	for range 2 {
+		answered := make(chan error, 1)
+		go func() {
+			res, err := http.Get("http://" + ln.Addr().String())
+			if err == nil {
+				res.Body.Close()
+			}
+			answered <- err
+		}()
+		p, url := startCommand(t, newFake(t).path, inheriting(t, 1, ln))
+		must(t, <-answered)
+		if url != "http://"+ln.Addr().String() {
+			t.Errorf("it listens on %s, want %v", url, ln.Addr())
+		}
+		p.Signal(syscall.SIGTERM)
+		p.WantExit(0)
+	}
+
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(t, err)
+	defer udp.Close()
+	for fds, cmd := range map[int]*exec.Cmd{1: inheriting(t, 1, udp), 2: inheriting(t, 2, ln, ln)} {
+		p := process.StartCommand(t, cmd)
+		p.WantExit(1)
+		if got, want := p.Stderr(), fmt.Sprintf("systemd: LISTEN_FDS=%d: want one socket, which listens\n", fds); got != want {
+			t.Errorf("stderr = %q, want %q", got, want)
+		}
+	}
 }
 
 // TestHang has each of the shards hang for longer than the stop may take. Each
-// gets its time, and is abandoned: none is prolonged.
+// gets its time, and is abandoned: none is prolonged, not by keep-alives either.
 func TestHang(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
+	m := newFake(t)
 	const timeout = 5 * time.Second
-	p, _ := start(t, m.path, fmt.Sprint("-timeout=", timeout), "-flush=1h")
+	p, _ := startCommand(t, m.path, watched(t, "50ms", fmt.Sprint("-timeout=", timeout), "-flush=1h"))
 	m.message()
 	p.Signal(syscall.SIGTERM)
 	var sum time.Duration
-	for _, name := range steps {
+	for i, name := range steps {
 		got := m.wantStep(name)
+		if i == 0 {
+			m.keepAlives = 0 // those before the stop
+		}
 		if strings.HasPrefix(name, "shard") {
 			sum += got - time.Second
 		}
 	}
 	if sum > timeout {
 		t.Errorf("the three that hang may take %v, want %v at most", sum, timeout)
+	}
+	if m.keepAlives == 0 {
+		t.Error("no keep-alive in the stop")
 	}
 	p.WantExit(1)
 	m.wantNoMore()
@@ -184,7 +342,7 @@ func TestHang(t *testing.T) {
 // TestNoLimit wants no promise where nothing is known.
 func TestNoLimit(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
+	m := newFake(t)
 	p, _ := start(t, m.path, "-timeout=-1s", "-flush=1ms")
 	m.message()
 	p.Signal(syscall.SIGTERM)
@@ -211,7 +369,7 @@ func TestWithoutSystemd(t *testing.T) {
 // TestBrokenSocket has a socket that nobody listens on, and one that nobody reads.
 func TestBrokenSocket(t *testing.T) {
 	t.Parallel()
-	full := newManager(t)
+	full := newFake(t)
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: full.path, Net: "unixgram"})
 	must(t, err)
 	defer conn.Close()
@@ -227,7 +385,7 @@ func TestBrokenSocket(t *testing.T) {
 	}
 	for _, test := range []struct{ socket, want string }{
 		{filepath.Join(t.TempDir(), "nobody"), "connect: no such file or directory"},
-		{full.path, "nobody reads"},
+		{full.path, "i/o timeout"},
 	} {
 		p, url := start(t, test.socket, "-flush=1ms")
 		wantHello(t, url)
@@ -250,7 +408,7 @@ func TestStopAtStart(t *testing.T) {
 
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
-	p, url := start(t, newManager(t).path, "-flush=0", "-timeout=3s")
+	p, url := start(t, newFake(t).path, "-flush=0", "-timeout=3s")
 	process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(1)
@@ -261,7 +419,7 @@ func TestClientNeverReads(t *testing.T) {
 
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
-	p, url := start(t, newManager(t).path, "-flush=0")
+	p, url := start(t, newFake(t).path, "-flush=0")
 	wantAnswer := process.SlowToSend(t, strings.TrimPrefix(url, "http://"), "/")
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(0)
@@ -270,7 +428,7 @@ func TestSlowClient(t *testing.T) {
 
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
-	m := newManager(t)
+	m := newFake(t)
 	p, _ := start(t, m.path, "-flush=1h")
 	m.message()
 	p.Signal(os.Interrupt)
@@ -286,44 +444,62 @@ func TestSecondInterrupt(t *testing.T) {
 
 // TestBadStart wants systemd not to be told that the program is ready.
 func TestBadStart(t *testing.T) {
-	t.Parallel()
-	taken := process.TakenAddr(t)
+	m := newFake(t)
+	t.Setenv("NOTIFY_SOCKET", m.path)
 	for _, test := range []struct {
 		arg    string
 		status int
 		stderr string
 	}{
-		{"-addr=" + taken, 1, `\Asystemd: .*address already in use\n\z`},
-		{"-flush=soon", 2, `\Ainvalid value "soon"`},
-		{"-port=80", 2, `\Aflag provided but not defined: -port\n`},
-		{"serve", 2, `\Asystemd: unexpected argument "serve"\n\z`},
+		{"-addr=" + process.TakenAddr(t), 1, "address already in use"},
+		{"-flush=soon", 2, `invalid value "soon" for flag -flush`},
+		{"-port=80", 2, "flag provided but not defined: -port"},
+		{"serve", 2, `unexpected argument "serve"`},
 	} {
-		m := newManager(t)
-		cmd := process.Command(t, test.arg)
-		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.path)
-		p := process.StartCommand(t, cmd)
-		p.WantExit(test.status)
-		if got := p.Stderr(); !regexp.MustCompile(test.stderr).MatchString(got) || p.Stdout() != "" {
-			t.Errorf("%s: stdout = %q, stderr = %q, want none, and %v", test.arg, p.Stdout(), got, test.stderr)
-		}
-		m.wantNoMore()
+		process.WantBadStart(t, test.status, test.stderr, test.arg)
 	}
+	t.Setenv("WATCHDOG_USEC", "often")
+	process.WantBadStart(t, 1, `WATCHDOG_USEC: strconv.Atoi: parsing "often"`)
+	m.wantNoMore()
 }
 
-// TestUnit has systemd look at quit.service, with a program that there is.
+// TestUnit wants the times in quit.service to fit together, and has systemd
+// look at both files, with a program that there is.
 func TestUnit(t *testing.T) {
 	t.Parallel()
+	unit, err := os.ReadFile("quit.service")
+	must(t, err)
+	value := func(setting string) time.Duration {
+		t.Helper()
+		words := regexp.MustCompile(`(?m)^` + setting + `(\S+)$`).FindStringSubmatch(string(unit))
+		if words == nil {
+			t.Fatalf("the unit has no %s", setting)
+		}
+		d, err := time.ParseDuration(words[1])
+		must(t, err)
+		return d
+	}
+	timeout, stop, watchdog := value("ExecStart=.* -timeout="), value("TimeoutStopSec="), value("WatchdogSec=")
+	if stop <= timeout {
+		t.Errorf("TimeoutStopSec is %v, want more than -timeout, %v", stop, timeout)
+	}
+	if watchdog >= stop || value("TimeoutAbortSec=") >= stop {
+		t.Errorf("WatchdogSec or TimeoutAbortSec is not less than TimeoutStopSec, %v", stop)
+	}
+
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip(err)
 	}
-	unit, err := os.ReadFile("quit.service")
-	must(t, err)
 	self, err := os.Executable()
 	must(t, err)
-	path := filepath.Join(t.TempDir(), "quit.service")
-	must(t, os.WriteFile(path, []byte(strings.Replace(string(unit), "/usr/local/bin/quit-systemd", self, 1)), 0o666))
-	if out, err := process.Other(t, analyze, "verify", path).CombinedOutput(); err != nil || len(out) > 0 {
+	dir := t.TempDir()
+	service, socket := filepath.Join(dir, "quit.service"), filepath.Join(dir, "quit.socket")
+	must(t, os.WriteFile(service, []byte(strings.Replace(string(unit), "/usr/local/bin/quit-systemd", self, 1)), 0o666))
+	unit, err = os.ReadFile("quit.socket")
+	must(t, err)
+	must(t, os.WriteFile(socket, unit, 0o666))
+	if out, err := process.Other(t, analyze, "verify", service, socket).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v, %s", err, out)
 	}
 }

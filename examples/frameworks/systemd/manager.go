@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// manager is systemd. Its methods are not called at the same time.
+type manager struct {
+	deaf bool // the last message did not arrive
+}
+
+// tell tells systemd of each step that begins, which means that the one before
+// has ended, or was abandoned; and, if it has a watchdog, twice in that time
+// that all is well. It returns when the shutdown has ended.
+//
+// Before the fire, all is well if isWell says so. It may block, and then no
+// keep-alive is sent. During the shutdown it is well that this goes on: the
+// work takes its time and may hold any lock, and quit abandons each step that
+// does not end. The keep-alives must not cease then, since systemd arms its
+// watchdog with each of them, in the stop too.
+func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
+	isWell func(context.Context) bool) {
+	var tick <-chan time.Time // never, without a watchdog
+	if watchdog > 0 {
+		ticker := time.NewTicker(max(watchdog/2, 1))
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	told := 0
+	for {
+		r := q.Report() // first what has begun, in that order, and then what is planned
+		for ; told < len(r.Steps) && !r.Steps[told].Start.IsZero(); told++ {
+			m.notify(stopping(r.Steps[told]))
+		}
+		if !r.Ended.IsZero() {
+			return
+		}
+		select {
+		case <-r.Changed():
+		case <-tick:
+			if !r.Fired.IsZero() || isWell(q.Context()) {
+				m.notify(daemon.SdNotifyWatchdog)
+			}
+		}
+	}
+}
+
+func stopping(s quit.Step) string {
+	state := daemon.SdNotifyStopping + "\nSTATUS=Stopping: " + s.Name
+	if !s.Deadline.IsZero() { // else there is no limit, and nothing to promise
+		// It is over after its share and an eighth, and in another second that
+		// is told.
+		over := s.Deadline.Add(s.Deadline.Sub(s.Start) / 8)
+		left := max(0, time.Until(over)) + time.Second
+		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", left.Microseconds())
+	}
+	return state
+}
+
+// notify tells systemd. If that fails, the service goes on, and says so at the
+// first time.
+func (m *manager) notify(state string) {
+	err := m.send(state)
+	if err != nil && !m.deaf {
+		slog.Warn("systemd was not told", "err", err)
+	}
+	m.deaf = err != nil
+}
+
+// send is daemon.SdNotify with a limit. That one would hang if systemd did, and
+// the end of the program waits for its last message.
+func (m *manager) send(state string) error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil // without systemd
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	patience := time.Second
+	if m.deaf {
+		patience = 10 * time.Millisecond
+	}
+	conn.SetWriteDeadline(time.Now().Add(patience))
+	_, err = conn.Write([]byte(state))
+	return err
+}
