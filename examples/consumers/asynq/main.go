@@ -19,7 +19,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -36,10 +35,10 @@ func main() {
 	workers := flag.Int("workers", 4, "`number` of orders that are worked on at a time")
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
+	parseFlags("asynq")
 	options, err := redis.ParseURL(*url)
-	if err != nil || flag.NArg() > 0 || *workers < 1 || *dialTimeout <= 0 || q.Timeout <= 0 {
-		exit(2, errors.New("want a URL, no arguments, and a worker and some time at least"))
+	if err != nil || *workers < 1 || *dialTimeout <= 0 || q.Timeout <= 0 {
+		exit(2, errors.New("want a URL, a worker and some time at least"))
 	}
 	options.ContextTimeoutEnabled = true
 	q.NotifySignal() // a signal while it starts stops it too
@@ -94,11 +93,6 @@ func main() {
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
-}
-
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "asynq:", err)
-	os.Exit(status)
 }
 
 // await waits until Redis answers.

@@ -22,7 +22,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -40,9 +39,9 @@ func main() {
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
 	session := flag.Duration("session-timeout", 45*time.Second, "time until the group misses a member")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
-	if flag.NArg() > 0 || *workers < 1 || *dialTimeout <= 0 {
-		exit(2, errors.New("want no arguments, and a worker and some time at least"))
+	parseFlags("kafka")
+	if *workers < 1 || *dialTimeout <= 0 {
+		exit(2, errors.New("want a worker and some time at least"))
 	}
 	q.NotifySignal() // a signal while it starts stops it too
 
@@ -81,11 +80,6 @@ func main() {
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
-}
-
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "kafka:", err)
-	os.Exit(status)
 }
 
 func begin(ctx context.Context, client *kgo.Client, send int) error {

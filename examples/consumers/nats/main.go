@@ -19,7 +19,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,9 +36,9 @@ func main() {
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
 	ackWait := flag.Duration("ack-wait", time.Minute, "time until an order is given to another")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
-	if flag.NArg() > 0 || *workers < 1 || *dialTimeout <= 0 || *ackWait <= 0 {
-		exit(2, errors.New("want no arguments, and a worker and some time at least"))
+	parseFlags("nats")
+	if *workers < 1 || *dialTimeout <= 0 || *ackWait <= 0 {
+		exit(2, errors.New("want a worker and some time at least"))
 	}
 	q.NotifySignal() // a signal while it starts stops it too
 
@@ -75,11 +74,6 @@ func main() {
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
-}
-
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "nats:", err)
-	os.Exit(status)
 }
 
 // subscribe returns the orders as they come. The stream and its consumer are

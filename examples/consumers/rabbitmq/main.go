@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -38,10 +37,10 @@ func main() {
 	workers := flag.Int("workers", 4, "`number` of orders that are worked on at a time")
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
-	flag.Parse()
+	parseFlags("rabbitmq")
 	server, err := url.Parse(*addr)
-	if err != nil || flag.NArg() > 0 || *workers < 1 || *dialTimeout <= 0 {
-		exit(2, errors.New("want a URL, no arguments, and a worker and some time at least"))
+	if err != nil || *workers < 1 || *dialTimeout <= 0 {
+		exit(2, errors.New("want a URL, a worker and some time at least"))
 	}
 	q.NotifySignal() // a signal while it starts stops it too
 
@@ -63,11 +62,6 @@ func main() {
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
-}
-
-func exit(status int, err error) {
-	fmt.Fprintln(os.Stderr, "rabbitmq:", err)
-	os.Exit(status)
 }
 
 // prepare creates the queue, which outlives the program.

@@ -478,13 +478,14 @@ func TestDownAtStart(t *testing.T, arg func(addr string) string) {
 	}
 }
 
-// TestWrongUsage wants status 2 for flags that make no sense.
+// TestWrongUsage wants one line and status 2 for flags that make no sense.
 func TestWrongUsage(t *testing.T) {
-	for _, args := range [][]string{{"-workers=0"}, {"-work=long"}, {"-hours=1"}, {"start"}} {
-		p := process.Start(t, args...)
-		p.WantExit(2)
-		if p.Stdout() != "" || p.Stderr() == "" {
-			t.Errorf("%v: stdout = %q, stderr = %q, want a word on stderr", args, p.Stdout(), p.Stderr())
-		}
+	for arg, why := range map[string]string{
+		"-workers=0": "a worker",
+		"-work=long": `"long"`,
+		"-hours=1":   "-hours",
+		"start":      `"start"`,
+	} {
+		process.WantBadStart(t, 2, why, arg)
 	}
 }
