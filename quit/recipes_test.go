@@ -33,6 +33,7 @@ var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has bee
 type otherFramework struct{}
 
 func (otherFramework) OnStop(func()) {}
+func (otherFramework) Stop()         {}
 func (otherFramework) Run() error    { return nil }
 
 type sqlDB struct{}
@@ -46,8 +47,10 @@ var jobs chan job
 
 func Example_httpServer() {
 	srv := &http.Server{
-		Addr:    ":8080",
-		Handler: mux,
+		Addr:        ":8080",
+		Handler:     mux,
+		ReadTimeout: 10 * time.Second,
+		IdleTimeout: 2 * time.Minute, // longer than a load balancer's
 		// Requests in flight live on after the fire, until their time has run out.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 	}
@@ -70,7 +73,8 @@ func Example_quithttp() {
 	admin := http.NewServeMux()
 	admin.Handle("/readyz", quithttp.Ready(q))
 	admin.Handle("/debug/quit", quithttp.Status(q))
-	_, err = quithttp.ListenAndServe(q, &http.Server{Addr: "localhost:6060", Handler: admin}, quit.AfterDrain(), quit.Name("admin"))
+	adminServer := &http.Server{Addr: "localhost:6060", Handler: admin, ReadTimeout: 10 * time.Second}
+	_, err = quithttp.ListenAndServe(q, adminServer, quit.AfterDrain(), quit.Name("admin"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -88,8 +92,11 @@ func (p *poller) run() {
 	}
 }
 
-// consumer takes jobs off a channel.
-type consumer struct{ db *sqlDB }
+// consumer takes jobs off a source.
+type consumer struct {
+	db     *sqlDB
+	source chan job
+}
 
 func (c *consumer) run() {
 	defer q.DoneGoroutine()
@@ -97,7 +104,7 @@ func (c *consumer) run() {
 		select {
 		case <-q.Done():
 			return
-		case j := <-jobs:
+		case j := <-c.source: // which keeps what is not taken, as a broker or a ticker does
 			c.db.save(q.WorkContext(), j) // not cut off by the fire
 		}
 	}
@@ -156,10 +163,42 @@ func Example_ioCloser() {
 
 func Example_framework() {
 	var framework otherFramework
-	framework.OnStop(q.GracefulStop)                         // it takes the signals, and calls this
-	err := framework.Run()                                   // returns when it has stopped, perhaps before we have
-	err = errors.Join(err, q.Shutdown(context.Background())) // so wait; the result is always the same
+	q.NotifySignal()                                             // beside the framework: os/signal delivers to both
+	framework.OnStop(func() { q.Fire() })                        // if it stops by itself, we stop too
+	context.AfterFunc(q.Context(), framework.Stop)               // if we stop, so does it
+	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
+	err := quit.WaitSignal()
 	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+type queue struct{ c chan job }
+
+func newQueue(size int) *queue { return &queue{make(chan job, size)} }
+func (j *queue) close()        {}
+
+func Example_queue() {
+	db, err := openDB()
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := &http.Server{Addr: ":8080", Handler: mux}
+	serve := func() error {
+		jobs := newQueue(100)
+		for range 4 {
+			q.Go(func(context.Context) error {
+				for j := range jobs.c { // ends when the queue is closed and empty
+					db.save(q.WorkContext(), j)
+				}
+				return nil
+			}, quit.Name("worker"))
+		}
+		q.RegisterStopFunc(jobs.close, quit.Name("queue")) // registered before the server: called after it
+		_, err := quithttp.ListenAndServe(q, srv)          // its handlers call jobs.add, and answer 503 if that reports false
+		return err
+	}
+	if err := serve(); err != nil {
 		log.Fatal(err)
 	}
 }
