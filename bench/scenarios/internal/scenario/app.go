@@ -42,8 +42,11 @@ type Part struct {
 	// Shared: the workers and the handlers use it, so it is to be closed once
 	// they have ended.
 	Shared bool
-	Open   func() error
-	Stop   func(ctx context.Context) error
+	// Alone: it does not depend on others, nor they on it; it may be closed
+	// beside them.
+	Alone bool
+	Open  func() error
+	Stop  func(ctx context.Context) error
 }
 
 // Worker runs until ctx is done, and then finishes what it has begun.
@@ -82,17 +85,20 @@ type Ops struct {
 	Stopping func() bool
 	// Stop asks for the stop, and waits for it if the library's own does.
 	Stop func()
+	// Got returns the signal that has stopped the application, for an exit
+	// status. It is called when the application has returned.
+	Got func() os.Signal
 	// Work returns the library's context for work in flight, which outlives
 	// the signal.
 	Work func() context.Context
 }
 
-// Main is the main function of a peer's program: its arguments are the name of
-// a scenario, and the figures that it is called with.
+// Main is the main function of a peer's program. Its argument is the name of a
+// scenario.
 func Main(run func(a *App) error) {
 	s := Find(os.Args[1])
 	// A process whose parent was killed ends by itself.
-	time.AfterFunc(time.Minute, func() { os.Exit(99) })
+	time.AfterFunc(2*time.Minute, func() { os.Exit(99) })
 	var a *App
 	var err error
 	for round := range max(s.Rounds, 1) {
@@ -104,9 +110,9 @@ func Main(run func(a *App) error) {
 		}
 		s.Build(a)
 		err = run(a)
-	}
-	if s.After != nil {
-		s.After(a)
+		if s.After != nil {
+			s.After(a)
+		}
 	}
 	Say("main")
 	if err != nil {
@@ -271,14 +277,27 @@ func fails(text string) func(context.Context) error {
 
 func panics(context.Context) error { panic("a part has panicked") }
 
-// stuckInMailer never returns. Its name is what a stack shows.
+// stuck never returns. Its name is what a stack shows.
 //
 //go:noinline
-func stuckInMailer(context.Context) error {
+func stuck(context.Context) error {
 	for {
 		time.Sleep(time.Hour)
 	}
 }
+
+// theMailer is a part that hangs. Whoever names it by its type or its func does
+// so too.
+type theMailer struct{}
+
+func (theMailer) open() error { Say("opened the-mailer"); return nil }
+
+func (theMailer) stop(ctx context.Context) error {
+	Say("close the-mailer %s", left(ctx))
+	return stuck(ctx)
+}
+
+func mailer() *Part { return &Part{Name: "the-mailer", Open: theMailer{}.open, Stop: theMailer{}.stop} }
 
 // worker returns a worker that says when it begins and ends.
 func worker(name string, run func(ctx context.Context) error) *Worker {

@@ -68,11 +68,11 @@ var closing = []*Scenario{
 		},
 	},
 	{
-		Name: "many", Title: "20,000 parts",
+		Name: "many", Title: "5,000 parts",
 		Promise: "Each is closed once. The figure is the time to the end; the record of each closing is in it.",
 		Build: func(a *App) {
 			a.Timeout = 20 * time.Second
-			for i := range 20_000 {
+			for i := range 5000 {
 				a.Parts = append(a.Parts, &Part{Name: fmt.Sprint(i), Open: func() error { return nil },
 					Stop: func(context.Context) error { Say("closed %d", i); return nil }})
 			}
@@ -82,11 +82,32 @@ var closing = []*Scenario{
 			for _, name := range r.all("closed ") {
 				closed[name]++
 			}
-			bad := 20_000 - len(closed)
+			bad := 5000 - len(closed)
 			for _, n := range closed {
 				bad += n - 1
 			}
 			return lost(bad, figure(r.Took))
+		},
+	},
+	{
+		Name: "beside", Title: "four parts that need 500 ms, and do not depend on each other",
+		Promise: "They may be closed beside each other, and are: the end comes within 1.5 s.",
+		Build: func(a *App) {
+			for _, name := range letterNames(4) {
+				p := part(name, after(500*time.Millisecond))
+				p.Alone = true
+				a.Parts = append(a.Parts, p)
+			}
+		},
+		Timed: true,
+		Judge: func(r *Result) Cell {
+			if n := r.missing("closed ", letterNames(4)...); n > 0 {
+				return lost(n)
+			}
+			if r.Took > 1500*time.Millisecond {
+				return lostBecause(figure(r.Took))
+			}
+			return kept(figure(r.Took))
 		},
 	},
 	{

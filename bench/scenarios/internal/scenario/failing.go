@@ -112,7 +112,7 @@ var failing = []*Scenario{
 			if !r.says("address already in use") {
 				return lostBecause("no word of it")
 			}
-			return judgeFailure("a", "b", "c")(r)
+			return judgeFailure(r.all("opened ")...)(r)
 		},
 	},
 	{
@@ -127,7 +127,7 @@ var failing = []*Scenario{
 			if !r.says("no such database") {
 				return lostBecause("no word of it")
 			}
-			return judgeFailure("a", "b")(r)
+			return judgeFailure(r.all("opened ")...)(r)
 		},
 	},
 	{
@@ -145,7 +145,7 @@ var failing = []*Scenario{
 			if !r.says("the queue is gone") {
 				return lostBecause("no word of it")
 			}
-			return judgeFailure("a", "b", "c")(r)
+			return judgeFailure(r.all("opened ")...)(r)
 		},
 	},
 	{
@@ -164,7 +164,7 @@ var failing = []*Scenario{
 			if !r.says("a worker has panicked") {
 				return lostBecause("no word of it")
 			}
-			return judgeFailure("a", "b", "c")(r)
+			return judgeFailure(r.all("opened ")...)(r)
 		},
 	},
 	{

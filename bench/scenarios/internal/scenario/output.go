@@ -5,10 +5,12 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 )
 
 var output = []*Scenario{
@@ -31,15 +33,12 @@ var output = []*Scenario{
 		Judge:   judgeOpened,
 	},
 	{
-		Name: "stderr-full", Title: "stderr is a pipe that nobody reads, and it is full",
+		Name: "stderr-full", Title: "stderr is a pipe that nobody reads, and it is full from the signal on",
 		Promise: "All three parts are called, and the process ends within its timeout of 3 s.",
 		Build:   func(a *App) { a.Parts = letters(3) },
 		Timed:   true,
-		Command: func(p *Proc, cmd *exec.Cmd) {
-			if w, err := fullPipe(p); err == nil {
-				cmd.Stderr = w
-			}
-		},
+		Command: fullPipe,
+		Drive:   breakAndTerm,
 		Judge: func(r *Result) Cell {
 			if n := r.missing("closed ", "a", "b", "c"); n > 0 {
 				return lost(n)
@@ -76,4 +75,26 @@ func breakAndTerm(p *Proc) {
 		p.breaks()
 	}
 	p.Signal(syscall.SIGTERM)
+}
+
+// fullPipe gives the process a pipe as stderr that is read until the signal, and
+// full from then on.
+func fullPipe(p *Proc, cmd *exec.Cmd) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return
+	}
+	cmd.Stderr = w
+	reading := make(chan struct{})
+	go func() { // ends with the deadline
+		defer close(reading)
+		io.Copy(io.Discard, r)
+	}()
+	p.breaks = func() {
+		r.SetReadDeadline(time.Now())
+		<-reading
+		go w.Write(make([]byte, 1<<20)) // blocks; ends with the reader
+		time.Sleep(settle)              // full by then
+	}
+	p.cleanups = append(p.cleanups, func() { r.Close(); w.Close() })
 }

@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -265,7 +264,11 @@ func (p *Proc) tell() {
 // Await waits for a line that begins with prefix, and returns its rest. It
 // reports false if the process ends before, or takes too long.
 func (p *Proc) Await(prefix string) (rest string, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	return p.awaitFor(prefix, 10*time.Second)
+}
+
+func (p *Proc) awaitFor(prefix string, d time.Duration) (rest string, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	for seen := 0; ; {
 		p.mu.Lock()
@@ -290,7 +293,7 @@ func (p *Proc) Await(prefix string) (rest string, ok bool) {
 
 // Ready waits until the application runs and takes signals.
 func (p *Proc) Ready() {
-	if _, ok := p.Await("ready"); ok {
+	if _, ok := p.awaitFor("ready", 40*time.Second); ok {
 		time.Sleep(settle)
 	}
 	p.addr, _ = p.has("listening ")
@@ -410,29 +413,10 @@ func (r *Result) says(text string) bool { return strings.Contains(r.Stdout+r.Std
 // which is for a busy machine.
 func (r *Result) inTime() bool { return r.Took <= r.Timeout+time.Second }
 
-// status returns a note of the exit status, and whether it is a failure's.
-func (r *Result) status() string { return fmt.Sprint("status ", r.Status) }
-
-// fullPipe returns the end of a pipe that is full and is never read.
-func fullPipe(p *Proc) (*os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
+// status returns a note of the exit status.
+func (r *Result) status() string {
+	if r.Signal != nil {
+		return fmt.Sprint("signal: ", r.Signal)
 	}
-	p.cleanups = append(p.cleanups, func() { r.Close(); w.Close() })
-	raw, err := w.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	err = nil
-	raw.Write(func(fd uintptr) bool { // not blocking until a process has it
-		for err == nil || err == syscall.EINTR {
-			_, err = syscall.Write(int(fd), []byte("x"))
-		}
-		return true
-	})
-	if !errors.Is(err, syscall.EAGAIN) {
-		return nil, err
-	}
-	return w, nil
+	return fmt.Sprint("status ", r.Status)
 }

@@ -33,7 +33,8 @@ type Scenario struct {
 	// nothing.
 	Needs func(ops *Ops) (missing string)
 
-	// After is called in the child when the application has returned.
+	// After is called in the child when the application has returned, in each
+	// round.
 	After func(a *App)
 
 	// Command changes how the process is started; it may be nil.

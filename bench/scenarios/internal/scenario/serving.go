@@ -71,7 +71,8 @@ var serving = []*Scenario{
 		Judge:   func(r *Result) Cell { return lost(r.Broken) },
 	},
 	{
-		Name: "stream", Title: "a stream that never ends",
+		Crash: true,
+		Name:  "stream", Title: "a stream that never ends",
 		Promise: "The process ends within its timeout of 3 s, and its part is closed.",
 		Build:   endlessStream,
 		Timed:   true,
@@ -84,7 +85,8 @@ var serving = []*Scenario{
 		},
 	},
 	{
-		Name: "stream-told", Title: "… and its handler is told before the end",
+		Crash: true,
+		Name:  "stream-told", Title: "… and its handler is told before the end",
 		Promise: "Its request's context is cancelled, so that it can clean up, before main returns.",
 		Build:   endlessStream,
 		Timed:   true,

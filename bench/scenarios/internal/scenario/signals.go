@@ -23,7 +23,7 @@ var signals = []*Scenario{
 		Promise: "The process ends within a second of it, and the status is not 0. The timeout is 10 s.",
 		Build: func(a *App) {
 			a.Timeout = 10 * time.Second
-			a.Parts = []*Part{part("the-mailer", stuckInMailer)}
+			a.Parts = []*Part{mailer()}
 		},
 		Crash: true,
 		Timed: true,
@@ -46,7 +46,7 @@ var signals = []*Scenario{
 		Promise: "The name of the part, or a stack with the func that hangs, is in the output.",
 		Build: func(a *App) {
 			a.Timeout = 10 * time.Second
-			a.Parts = []*Part{part("the-mailer", stuckInMailer)}
+			a.Parts = []*Part{mailer()}
 		},
 		Crash:    true,
 		Patience: 2 * time.Second,
@@ -89,6 +89,60 @@ var signals = []*Scenario{
 		Judge: func(r *Result) Cell { return judgeOpened(r) },
 	},
 	{
+		Name: "last-lines", Title: "SIGTERM again in the last lines of main",
+		Promise: "The library has stopped, and main does 500 ms of work. It reaches its end, with status 0.",
+		Build:   func(a *App) { a.Parts = letters(1) },
+		After: func(a *App) {
+			Say("last lines")
+			time.Sleep(500 * time.Millisecond)
+		},
+		Crash: true,
+		Drive: func(p *Proc) {
+			p.Ready()
+			term(p)
+			if _, ok := p.Await("last lines"); ok {
+				p.result.Kept = true
+				time.Sleep(50 * time.Millisecond)
+				term(p)
+			}
+		},
+		Judge: func(r *Result) Cell {
+			if !r.Kept {
+				return Cell{Verdict: NA, Note: "main does not go on"}
+			}
+			if crash, is := r.crashed(); is {
+				return crash
+			}
+			if r.Status != 0 {
+				return lostBecause(r.status())
+			}
+			return kept()
+		},
+	},
+	{
+		Name: "which", Title: "SIGINT, and an exit status of 130",
+		Promise: "A command tells the shell which signal ended it: the library tells main.",
+		Needs: func(ops *Ops) string {
+			if ops.Got == nil {
+				return "does not tell"
+			}
+			return ""
+		},
+		Build: func(a *App) { a.Parts = letters(1) },
+		After: func(a *App) {
+			if sig, is := a.Ops.Got().(syscall.Signal); is {
+				os.Exit(128 + int(sig))
+			}
+		},
+		Drive: func(p *Proc) { p.Ready(); p.Signal(os.Interrupt) },
+		Judge: func(r *Result) Cell {
+			if r.Status != 130 {
+				return lostBecause(r.status())
+			}
+			return kept(r.status())
+		},
+	},
+	{
 		Name: "nohup", Title: "SIGHUP under nohup",
 		Promise: "SIGHUP is one of the signals that stop the program. Started by nohup, it goes on.",
 		Build: func(a *App) {
@@ -112,17 +166,18 @@ var signals = []*Scenario{
 	{
 		Name: "quit", Title: "SIGQUIT while a closer hangs",
 		Promise: "The stacks go to stderr, with the func that hangs.",
-		Build:   func(a *App) { a.Parts = []*Part{part("a", stuckInMailer)} },
+		Build:   func(a *App) { a.Parts = []*Part{part("a", stuck)} },
 		Crash:   true,
 		Drive: func(p *Proc) {
 			p.Ready()
 			term(p)
 			p.Await("close ")
+			time.Sleep(settle) // it hangs by then
 			p.Signal(syscall.SIGQUIT)
 		},
 		Patience: time.Second,
 		Judge: func(r *Result) Cell {
-			if !r.says("stuckInMailer") {
+			if !r.says("scenario.stuck(") {
 				return lost(1)
 			}
 			return kept()

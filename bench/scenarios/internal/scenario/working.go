@@ -93,29 +93,43 @@ var working = []*Scenario{
 		},
 	},
 	{
-		Name: "leak", Title: "goroutines that are left when the library has stopped",
-		Promise: "None but those of os/signal and the runtime, within a second. Lost: those that are left.",
+		Name: "leak", Title: "five runs in one process: goroutines that are left",
+		Promise: "There are no more after the fifth SIGTERM than after the first. Lost: those that there are. The figure is what is left for good, without those of os/signal and the runtime.",
+		Rounds:  5,
 		Build: func(a *App) {
 			a.Parts = letters(3)
 			a.Workers = []*Worker{worker("v", untilTold), worker("w", untilTold)}
 			quickServer(a)
+			a.started = func() { Say("round %d", a.round) }
 		},
 		After: func(a *App) {
 			n, stacks := goroutines()
-			for end := time.Now().Add(time.Second); n > 0 && time.Now().Before(end); n, stacks = goroutines() {
+			for end := time.Now().Add(500 * time.Millisecond); n > 0 && time.Now().Before(end); n, stacks = goroutines() {
 				time.Sleep(10 * time.Millisecond)
 			}
 			Say("left %d", n)
-			print(stacks)
+			if a.round == 4 {
+				print(stacks)
+			}
+		},
+		Drive: func(p *Proc) {
+			for i := range 5 {
+				if _, ok := p.Await(fmt.Sprint("round ", i)); !ok {
+					return
+				}
+				time.Sleep(settle)
+				term(p)
+			}
 		},
 		Judge: func(r *Result) Cell {
-			left, ok := r.rest("left ")
-			if !ok {
-				return Cell{Verdict: NA, Note: "the process ends instead"}
+			left := r.all("left ")
+			if len(left) < 5 {
+				return lostBecause(fmt.Sprintf("%d of 5 runs", len(left)))
 			}
-			n := 0
-			fmt.Sscan(left, &n)
-			return lost(n)
+			var first, last int
+			fmt.Sscan(left[0], &first)
+			fmt.Sscan(left[4], &last)
+			return lost(max(0, last-first), left[4]+" left")
 		},
 	},
 }

@@ -24,13 +24,9 @@ func run(a *scenario.App) (err error) {
 	defer stop()
 	root, cancel := context.WithCancel(signaled)
 	defer cancel()
-	p := newPool(root)
+	p := newPool(root) // all its tasks have to be submitted before Wait
 
 	a.Ops = scenario.Ops{
-		Go: func(name string, f func(context.Context) error) bool {
-			p.Go(f)
-			return true
-		},
 		Stopping: func() bool { return root.Err() != nil },
 		Stop:     cancel,
 	}
@@ -41,7 +37,18 @@ func run(a *scenario.App) (err error) {
 		defer cancel()
 		err = errors.Join(err, scenario.Close(ctx, open))
 	}()
-	if err := a.Open(func(p *scenario.Part) { open = append(open, p) }); err != nil {
+	if err := a.Open(func(part *scenario.Part) {
+		if !part.Alone {
+			open = append(open, part)
+			return
+		}
+		p.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			closing, cancel := context.WithTimeout(context.Background(), a.Timeout)
+			defer cancel()
+			return part.Stop(closing)
+		})
+	}); err != nil {
 		return err
 	}
 	for _, s := range a.Servers {
@@ -88,5 +95,5 @@ func run(a *scenario.App) (err error) {
 }
 
 func newPool(ctx context.Context) *pool.ContextPool {
-	return pool.New().WithContext(ctx).WithCancelOnError()
+	return pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
 }

@@ -43,9 +43,11 @@ func run(a *scenario.App) error {
 
 	// provide adds a service that depends on the one before it.
 	before := ""
-	provide := func(name string, start func() error, stop func(context.Context) error) error {
+	provide := func(name string, alone bool, start func() error, stop func(context.Context) error) error {
 		on := before
-		before = name
+		if !alone {
+			before = name
+		}
 		do.ProvideNamed(i, name, func(i do.Injector) (*service, error) {
 			if on != "" {
 				if _, err := do.InvokeNamed[*service](i, on); err != nil {
@@ -83,7 +85,7 @@ func orNone(err error) error {
 	return err
 }
 
-type provider func(name string, start func() error, stop func(context.Context) error) error
+type provider func(name string, alone bool, start func() error, stop func(context.Context) error) error
 
 func start(a *scenario.App, provide provider, fail func(error)) error {
 	// What workers and handlers use comes first, then the workers that outlive
@@ -91,7 +93,7 @@ func start(a *scenario.App, provide provider, fail func(error)) error {
 	for _, shared := range []bool{true, false} {
 		for _, p := range a.Parts {
 			if p.Shared == shared {
-				if err := provide(p.Name, p.Open, p.Stop); err != nil {
+				if err := provide(p.Name, p.Alone, p.Open, p.Stop); err != nil {
 					return err
 				}
 			}
@@ -108,7 +110,7 @@ func start(a *scenario.App, provide provider, fail func(error)) error {
 		}
 		for n, s := range a.Servers {
 			srv := &http.Server{Handler: s.Handler}
-			err := provide(fmt.Sprint("http ", n), func() error {
+			err := provide(fmt.Sprint("http ", n), false, func() error {
 				ln, err := a.Listen(s)
 				if err == nil {
 					go srv.Serve(ln)
@@ -126,7 +128,7 @@ func start(a *scenario.App, provide provider, fail func(error)) error {
 func provideWorker(w *scenario.Worker, provide provider, fail func(error)) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	return provide(w.Name, func() error {
+	return provide(w.Name, false, func() error {
 		go func() {
 			err := scenario.Clean(w.Run(ctx))
 			if err != nil && ctx.Err() == nil {

@@ -60,6 +60,10 @@ func addPart(lc fx.Lifecycle, p *scenario.Part) {
 	})
 }
 
+// theWorker appends the hook of the worker that hangs. In a program each
+// component has a constructor of its own, and fx logs its name.
+func theWorker(lc fx.Lifecycle, h fx.Hook) { lc.Append(h) }
+
 func addServer(lc fx.Lifecycle, a *scenario.App, s *scenario.Server) {
 	srv := &http.Server{Handler: s.Handler}
 	lc.Append(fx.Hook{
@@ -82,7 +86,7 @@ func addWorkers(lc fx.Lifecycle, sh fx.Shutdowner, workers []*scenario.Worker, l
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		lc.Append(fx.Hook{
+		hook := fx.Hook{
 			OnStart: func(context.Context) error {
 				go func() {
 					err := scenario.Clean(w.Run(ctx))
@@ -103,6 +107,11 @@ func addWorkers(lc fx.Lifecycle, sh fx.Shutdowner, workers []*scenario.Worker, l
 					return stop.Err()
 				}
 			},
-		})
+		}
+		if w.Name == "the-worker" {
+			theWorker(lc, hook)
+		} else {
+			lc.Append(hook)
+		}
 	}
 }

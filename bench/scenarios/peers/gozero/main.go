@@ -40,8 +40,7 @@ func run(a *scenario.App) error {
 		})
 	}
 	a.Ops = scenario.Ops{
-		Add:  func(p *scenario.Part) func() { listen(p); return nil },
-		Stop: group.Stop,
+		Add: func(p *scenario.Part) func() { listen(p); return nil },
 	}
 	wait := func() {}
 	var later []*scenario.Part

@@ -41,7 +41,18 @@ func run(a *scenario.App) (err error) {
 		defer cancel()
 		err = errors.Join(err, scenario.Close(ctx, open))
 	}()
-	if err := a.Open(func(p *scenario.Part) { open = append(open, p) }); err != nil {
+	if err := a.Open(func(p *scenario.Part) {
+		if !p.Alone {
+			open = append(open, p)
+			return
+		}
+		g.Go(func() error {
+			<-ctx.Done()
+			closing, cancel := context.WithTimeout(context.Background(), a.Timeout)
+			defer cancel()
+			return p.Stop(closing)
+		})
+	}); err != nil {
 		return err
 	}
 

@@ -27,17 +27,23 @@ func run(a *scenario.App) error {
 		a.NA("a cleanup gets no context")
 	}
 	kratoslog.SetLogger(kratoslog.NewStdLogger(io.Discard))
+	var servers []transport.Server
 	var open []*scenario.Part
 	defer func() {
 		if err := scenario.Close(context.Background(), open); err != nil {
 			log.Print(err)
 		}
 	}()
-	if err := a.Open(func(p *scenario.Part) { open = append(open, p) }); err != nil {
+	if err := a.Open(func(p *scenario.Part) {
+		if p.Alone {
+			servers = append(servers, newService(p))
+		} else {
+			open = append(open, p)
+		}
+	}); err != nil {
 		return err
 	}
 
-	var servers []transport.Server
 	opts := []kratos.Option{kratos.StopTimeout(a.Timeout)}
 	if len(a.Signals) > 2 { // by default SIGINT, SIGTERM and SIGQUIT
 		opts = append(opts, kratos.Signal(a.Signals...))
@@ -93,4 +99,19 @@ func (w *worker) Stop(ctx context.Context) error {
 	w.cancel()
 	<-w.done
 	return nil
+}
+
+// service is a transport.Server for a part.
+type service struct {
+	part *scenario.Part
+	done chan struct{}
+}
+
+func newService(p *scenario.Part) *service { return &service{p, make(chan struct{})} }
+
+func (s *service) Start(context.Context) error { <-s.done; return nil }
+
+func (s *service) Stop(ctx context.Context) error {
+	defer close(s.done)
+	return s.part.Stop(ctx)
 }

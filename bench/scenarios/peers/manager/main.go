@@ -11,9 +11,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 
-	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -29,7 +32,7 @@ func run(a *scenario.App) (err error) {
 	a.Rerun() // SetupSignalHandler panics when it is called twice
 	a.NoHangup()
 	a.NoGroup()
-	log.SetLogger(logr.Discard())
+	log.SetLogger(funcr.New(func(prefix, args string) { fmt.Fprintln(os.Stderr, prefix, args) }, funcr.Options{}))
 	signaled := signals.SetupSignalHandler()
 	ctx, cancel := context.WithCancel(signaled)
 	defer cancel()
@@ -53,7 +56,18 @@ func run(a *scenario.App) (err error) {
 		defer cancel()
 		err = errors.Join(err, scenario.Close(ctx, open))
 	}()
-	if err := a.Open(func(p *scenario.Part) { open = append(open, p) }); err != nil {
+	if err := a.Open(func(p *scenario.Part) {
+		if !p.Alone {
+			open = append(open, p)
+			return
+		}
+		mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+			<-ctx.Done()
+			closing, cancel := context.WithTimeout(context.Background(), a.Timeout)
+			defer cancel()
+			return p.Stop(closing)
+		}))
+	}); err != nil {
 		return err
 	}
 	for _, s := range a.Servers {
@@ -61,15 +75,22 @@ func run(a *scenario.App) (err error) {
 		if err != nil {
 			return err
 		}
-		// Shut down before other runnables, which is what workers need that
-		// take what it lets in.
 		if err := mgr.Add(&manager.Server{
 			Name: "http", Server: &http.Server{Handler: s.Handler}, Listener: ln, ShutdownTimeout: &a.Timeout,
 		}); err != nil {
 			return err
 		}
 	}
+	// Other Runnables end before servers do: the workers that must outlive
+	// these have a group of their own.
+	lateCtx, stopLate := context.WithCancel(context.Background())
+	defer stopLate()
+	late, lateCtx := errgroup.WithContext(lateCtx)
 	for _, w := range a.Workers {
+		if w.Last {
+			late.Go(func() error { return w.Run(lateCtx) })
+			continue
+		}
 		if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 			return scenario.Clean(w.Run(ctx))
 		})); err != nil {
@@ -77,5 +98,7 @@ func run(a *scenario.App) (err error) {
 		}
 	}
 	a.Ready()
-	return mgr.Start(ctx)
+	err = mgr.Start(ctx)
+	stopLate()
+	return errors.Join(err, scenario.Clean(late.Wait()))
 }

@@ -5,7 +5,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"os"
 
 	"github.com/gracefulgo/graceful/bench/scenarios/internal/scenario"
 	"github.com/gracefulgo/graceful/quit"
@@ -30,8 +32,24 @@ func run(a *scenario.App) error {
 		Stopping: q.HasFired,
 		Stop:     q.GracefulStop,
 		Work:     q.WorkContext,
+		Got: func() os.Signal {
+			var sig *quit.SignalError
+			if errors.As(q.Cause(), &sig) {
+				return sig.Signal
+			}
+			return nil
+		},
 	}
-	if err := a.Open(func(p *scenario.Part) { register(q, p) }); err != nil {
+	beside := quit.NewQuitEvent() // a group that is closed at once
+	beside.Concurrent = true
+	q.RegisterQuitCloser(beside, quit.Name("beside"))
+	if err := a.Open(func(p *scenario.Part) {
+		if p.Alone {
+			register(beside, p)
+		} else {
+			register(q, p)
+		}
+	}); err != nil {
 		q.Fail(err) // what is open is closed
 		return q.WaitSignal(a.Signals...)
 	}

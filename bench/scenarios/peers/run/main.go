@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 
 	"github.com/oklog/run"
 
@@ -21,9 +22,8 @@ func play(a *scenario.App) (err error) {
 	var g run.Group
 	root, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	stopping, stopped := context.WithCancel(context.Background())
-	defer stopped()
-	a.Ops = scenario.Ops{Stop: cancel}
+	var got os.Signal
+	a.Ops = scenario.Ops{Stop: cancel, Got: func() os.Signal { return got }}
 
 	var open []*scenario.Part
 	defer func() {
@@ -31,11 +31,22 @@ func play(a *scenario.App) (err error) {
 		defer cancel()
 		err = errors.Join(err, scenario.Close(ctx, open))
 	}()
-	if err := a.Open(func(p *scenario.Part) { open = append(open, p) }); err != nil {
+	if err := a.Open(func(p *scenario.Part) {
+		if !p.Alone {
+			open = append(open, p)
+			return
+		}
+		told := make(chan struct{})
+		g.Add(func() error {
+			<-told
+			ctx, cancel := context.WithTimeout(context.Background(), a.Timeout)
+			defer cancel()
+			return p.Stop(ctx)
+		}, func(error) { close(told) })
+	}); err != nil {
 		return err
 	}
 	g.Add(run.SignalHandler(root, a.Signals...))
-	g.Add(func() error { <-stopping.Done(); return nil }, func(error) { stopped() })
 	// Interrupts are called in the order of Add, each when the one before it
 	// has returned: so the servers come before the workers.
 	for _, s := range a.Servers {
@@ -57,20 +68,22 @@ func play(a *scenario.App) (err error) {
 	if inner := a.Group; inner != nil {
 		var sub run.Group
 		addWorkers(&sub, inner.Workers)
-		done := make(chan struct{})
-		sub.Add(func() error { <-done; return nil }, func(error) {})
+		ctx, cancel := context.WithCancel(context.Background())
+		sub.Add(func() error { <-ctx.Done(); return nil }, func(error) { cancel() })
 		g.Add(func() (err error) {
 			err = sub.Run()
 			ctx, cancel := context.WithTimeout(context.Background(), a.Timeout)
 			defer cancel()
 			return errors.Join(err, scenario.Close(ctx, inner.Parts))
-		}, func(error) { close(done) })
+		}, func(error) { cancel() })
 	}
 	a.Ready()
-	if err := g.Run(); !errors.Is(err, run.ErrSignal) {
-		return scenario.Clean(err)
+	err = g.Run()
+	if sig := new(run.SignalError); errors.As(err, &sig) {
+		got = sig.Signal
+		return nil
 	}
-	return nil
+	return scenario.Clean(err)
 }
 
 // addWorkers adds the README's "context.Context".

@@ -22,6 +22,7 @@ func main() { scenario.Main(run) }
 func run(a *scenario.App) (err error) {
 	var t, late tomb.Tomb
 	sigs := make(chan os.Signal, 1)
+	var got os.Signal
 	signal.Notify(sigs, a.Signals...)
 	defer signal.Stop(sigs)
 
@@ -35,6 +36,7 @@ func run(a *scenario.App) (err error) {
 		},
 		Stopping: func() bool { return !t.Alive() },
 		Stop:     func() { t.Kill(nil) },
+		Got:      func() os.Signal { return got },
 	}
 
 	var open []*scenario.Part
@@ -43,12 +45,23 @@ func run(a *scenario.App) (err error) {
 		defer cancel()
 		err = errors.Join(err, scenario.Close(ctx, open))
 	}()
-	if err := a.Open(func(p *scenario.Part) { open = append(open, p) }); err != nil {
+	if err := a.Open(func(p *scenario.Part) {
+		if !p.Alone {
+			open = append(open, p)
+			return
+		}
+		t.Go(func() error {
+			<-t.Dying()
+			closing, cancel := context.WithTimeout(context.Background(), a.Timeout)
+			defer cancel()
+			return p.Stop(closing)
+		})
+	}); err != nil {
 		return err
 	}
 	t.Go(func() error {
 		select {
-		case <-sigs:
+		case got = <-sigs:
 			t.Kill(nil)
 		case <-t.Dying():
 		}
