@@ -69,7 +69,7 @@ type Theme struct {
 	Scenarios []*Scenario
 }
 
-// Themes returns all scenarios.
+// Themes returns all scenarios, in the order of the tables.
 func Themes() []Theme {
 	return []Theme{
 		{"Closing", closing},

@@ -275,8 +275,6 @@ func ignoring(signals string) func(p *Proc, cmd *exec.Cmd) {
 	return func(p *Proc, cmd *exec.Cmd) {
 		sh := `trap "" ` + signals + `; exec "$0" "$@"`
 		cmd.Args = append([]string{"sh", "-c", sh}, cmd.Args...)
-		if path, err := exec.LookPath("sh"); err == nil {
-			cmd.Path = path
-		}
+		cmd.Path, cmd.Err = exec.LookPath("sh") // without it, the cell says so
 	}
 }

@@ -30,7 +30,6 @@ func (s *service) Shutdown(ctx context.Context) error { return s.stop(ctx) }
 var _ do.ShutdownerWithContextAndError = (*service)(nil)
 
 func run(a *scenario.App) error {
-	a.NoGroup()
 	signaled, stop := signal.NotifyContext(context.Background(), a.Signals...)
 	defer stop()
 	ctx, fail := context.WithCancelCause(signaled)
@@ -43,12 +42,13 @@ func run(a *scenario.App) error {
 
 	// provide adds a service that depends on the one before it.
 	before := ""
+	in := do.Injector(i)
 	provide := func(name string, alone bool, start func() error, stop func(context.Context) error) error {
 		on := before
 		if !alone {
 			before = name
 		}
-		do.ProvideNamed(i, name, func(i do.Injector) (*service, error) {
+		do.ProvideNamed(in, name, func(i do.Injector) (*service, error) {
 			if on != "" {
 				if _, err := do.InvokeNamed[*service](i, on); err != nil {
 					return nil, err
@@ -56,11 +56,15 @@ func run(a *scenario.App) error {
 			}
 			return &service{stop}, start()
 		})
-		_, err := do.InvokeNamed[*service](i, name)
+		_, err := do.InvokeNamed[*service](in, name)
 		return err
 	}
 
 	err := start(a, provide, fail)
+	if g := a.Group; g != nil && err == nil { // a scope, which is shut down first
+		in, before = i.Scope(g.Name), ""
+		err = start(&scenario.App{Parts: g.Parts, Workers: g.Workers}, provide, fail)
+	}
 	if err != nil {
 		fail(err)
 	} else {
