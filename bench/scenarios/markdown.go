@@ -16,8 +16,8 @@ import (
 // The shortened table: the most telling scenarios, and the peers that most
 // know.
 var (
-	briefScenarios = []string{"order", "hang-middle", "hang-named", "panic", "errors", "int-again",
-		"term-5", "connect", "jobs", "hijacked"}
+	briefScenarios = []string{"order", "request", "beside", "hang", "hang-middle", "hang-named",
+		"worker-panics", "int-again", "connect", "hijacked"}
 	briefPeers = []string{"quit", "hand", "run", "fx", "kratos", "suture"}
 )
 
@@ -79,6 +79,21 @@ A peer with many cells that are lost need not be bad: most of these packages wer
 
 `, strings.Join(absent, ", "))
 
+	b.WriteString("## Where others do better\n\n")
+	better := false
+	for _, t := range scenario.Themes() {
+		for _, s := range t.Scenarios {
+			if line := betterThanQuit(s, table[s.Name]); line != "" {
+				fmt.Fprintf(&b, "- `%s`: %s. %s\n", s.Name, s.Title, line)
+				better = true
+			}
+		}
+	}
+	if !better {
+		b.WriteString("Nowhere in this run.\n")
+	}
+	b.WriteString("\nThese are the promises that `quit` did not keep and another did, and the figures that were less than 0.7 of those of `quit`.\n\n")
+
 	for _, t := range scenario.Themes() {
 		fmt.Fprintf(&b, "## %s\n\n", t.Title)
 		writeTable(&b, table, t.Scenarios, peers)
@@ -122,4 +137,42 @@ func writeTable(b *strings.Builder, table Table, rows []*scenario.Scenario, colu
 		}
 		b.WriteString("\n")
 	}
+}
+
+// betterThanQuit says which peers kept a promise that quit did not, or kept it
+// with a figure that is much less; "" if none did.
+func betterThanQuit(s *scenario.Scenario, row map[string]scenario.Cell) string {
+	ours := row["quit"]
+	var others []string
+	for _, p := range peers {
+		cell := row[p.Name]
+		if p.Name == "quit" || cell.Verdict != scenario.Kept {
+			continue
+		}
+		if ours.Verdict == scenario.Kept {
+			less, ok := number(cell.Note)
+			more, ok2 := number(ours.Note)
+			if !s.Less || !ok || !ok2 || less >= 0.7*more {
+				continue
+			}
+		}
+		others = append(others, strings.TrimSuffix(p.Label+" "+cell.Note, " "))
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("`quit`: %v; %s", ours, strings.Join(others, ", "))
+}
+
+// number returns the number that a note begins with, in milliseconds if it is a
+// time.
+func number(note string) (n float64, ok bool) {
+	var unit string
+	if got, _ := fmt.Sscan(note, &n, &unit); got < 2 {
+		return 0, false
+	}
+	if unit == "s" {
+		n *= 1000
+	}
+	return n, true
 }

@@ -62,7 +62,7 @@ func build(dir string, some []Peer) error {
 			tags = []string{"-tags", p.Tags}
 		}
 	}
-	cmd := exec.Command("go", append(append(append([]string{"build"}, tags...), "-o", dir+"/"), args...)...)
+	cmd := exec.Command("go", append(append(append([]string{"build"}, tags...), "-ldflags=-s -w", "-o", dir+"/"), args...)...)
 	cmd.Dir = filepath.Dir(file)
 	cmd.Stderr = os.Stderr
 	return cmd.Run()

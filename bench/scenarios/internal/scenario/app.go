@@ -36,6 +36,8 @@ type App struct {
 	started  func() // called in a goroutine of its own once the application runs
 }
 
+const defaultTimeout = 3 * time.Second
+
 // Part is something that is opened at the start, and closed in reverse order.
 type Part struct {
 	Name string
@@ -103,7 +105,7 @@ func Main(run func(a *App) error) {
 	var err error
 	for round := range max(s.Rounds, 1) {
 		a = &App{
-			Timeout:  3 * time.Second,
+			Timeout:  defaultTimeout,
 			Signals:  []os.Signal{os.Interrupt, syscall.SIGTERM},
 			round:    round,
 			scenario: s,

@@ -72,6 +72,7 @@ var calling = []*Scenario{
 		},
 	},
 	{
+		Less: true,
 		Name: "stop-inside", Title: "a closer asks for the stop",
 		Promise: "That is no deadlock: all three parts are closed, and the end comes within a second.",
 		Needs:   needsStop,

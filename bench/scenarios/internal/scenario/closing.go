@@ -57,6 +57,7 @@ var closing = []*Scenario{
 		},
 	},
 	{
+		Less: true,
 		Name: "nothing", Title: "nothing to do: from SIGTERM to the end",
 		Promise: "The end comes within 250 ms.",
 		Build:   func(a *App) {},
@@ -69,6 +70,7 @@ var closing = []*Scenario{
 		},
 	},
 	{
+		Less: true,
 		Name: "many", Title: "5,000 parts",
 		Promise: "Each is closed once. The figure is the time to the end; the record of each closing is in it.",
 		Build: func(a *App) {

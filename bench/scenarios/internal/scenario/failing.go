@@ -66,7 +66,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "wrapped", Title: "a worker's error wraps context.Canceled",
-		Promise: "It tells that an order was lost: it is in the output, and the status is not 0.",
+		Promise: "It tells that an order was lost: it is in the output, and the status is not 0. (Where the program looks at the errors of workers itself, it leaves out what errors.Is finds to be context.Canceled, as most do.)",
 		Build: func(a *App) {
 			a.Workers = []*Worker{worker("w", func(ctx context.Context) error {
 				<-ctx.Done()

@@ -11,6 +11,7 @@ import (
 var hanging = []*Scenario{
 	{
 		Crash: true,
+		Less:  true,
 		Name:  "hang", Title: "the only closer hangs: the end within the timeout",
 		Promise: "The process ends within its timeout of 3 s (and a second). The figure is the time.",
 		Build:   func(a *App) { a.Parts = []*Part{part("stuck", stuck)} },
@@ -62,6 +63,7 @@ var hanging = []*Scenario{
 	},
 	{
 		Crash: true,
+		Less:  true,
 		Name:  "hang-1000", Title: "1,000 closers hang",
 		Promise: "Each is called once, and the process ends within its timeout. Lost: those that are not called.",
 		Build: func(a *App) {
@@ -81,6 +83,7 @@ var hanging = []*Scenario{
 	},
 	{
 		Crash: true,
+		Less:  true,
 		Name:  "late", Title: "a closer ignores its context and returns late",
 		Promise: "It needs 5 of 3 s. The process ends in time, and the other two are called with time left.",
 		Build: func(a *App) {
@@ -96,6 +99,7 @@ var hanging = []*Scenario{
 	},
 	{
 		Crash: true,
+		Less:  true,
 		Name:  "hang-worker", Title: "a worker never ends",
 		Promise: "The process ends in time, and the part that the workers use is closed.",
 		Build:   stuckWorker,

@@ -161,7 +161,7 @@ func short(s string) string {
 
 // play runs a process from its start to its end.
 func play(s *Scenario, program string) (*Result, error) {
-	probe := &App{Timeout: 3 * time.Second}
+	probe := &App{Timeout: defaultTimeout}
 	s.Build(probe)
 	p := &Proc{changed: make(chan struct{}), result: &Result{Timeout: probe.Timeout, Marks: make(map[string]time.Time)}}
 	p.cmd = exec.Command(program, s.Name)

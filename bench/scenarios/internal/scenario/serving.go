@@ -72,6 +72,7 @@ var serving = []*Scenario{
 	},
 	{
 		Crash: true,
+		Less:  true,
 		Name:  "stream", Title: "a stream that never ends",
 		Promise: "The process ends within its timeout of 3 s, and its part is closed.",
 		Build:   endlessStream,
@@ -86,6 +87,7 @@ var serving = []*Scenario{
 	},
 	{
 		Crash: true,
+		Less:  true,
 		Name:  "stream-told", Title: "… and its handler is told before the end",
 		Promise: "Its request's context is cancelled, so that it can clean up, before main returns.",
 		Build:   endlessStream,
@@ -101,6 +103,7 @@ var serving = []*Scenario{
 		},
 	},
 	{
+		Less: true,
 		Name: "silent", Title: "a client that connects and says nothing",
 		Promise: "It does not hold up the stop: the end comes within a second.",
 		Build: func(a *App) {

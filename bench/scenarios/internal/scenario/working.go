@@ -93,6 +93,7 @@ var working = []*Scenario{
 		},
 	},
 	{
+		Less: true,
 		Name: "leak", Title: "five runs in one process: goroutines that are left",
 		Promise: "There are no more after the fifth SIGTERM than after the first. Lost: those that there are. The figure is what is left for good, without those of os/signal and the runtime.",
 		Rounds:  5,

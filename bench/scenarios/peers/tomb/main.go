@@ -31,7 +31,7 @@ func run(a *scenario.App) (err error) {
 			if !t.Alive() {
 				return false
 			}
-			t.Go(func() error { return f(t.Context(nil)) })
+			t.Go(func() error { return f(t.Context(context.Background())) })
 			return true
 		},
 		Stopping: func() bool { return !t.Alive() },
@@ -123,7 +123,7 @@ func run(a *scenario.App) (err error) {
 // start runs w in the tomb. ErrDying is its word for a clean end.
 func start(t *tomb.Tomb, w *scenario.Worker) {
 	t.Go(func() error {
-		err := w.Run(t.Context(nil))
+		err := w.Run(t.Context(context.Background()))
 		if !t.Alive() && scenario.Clean(err) == nil {
 			return tomb.ErrDying
 		}
