@@ -47,11 +47,11 @@ This file is written by a command, which takes about %d minutes:
 `+"```sh\ncd bench && go run ./scenarios -markdown\n```"+`
 
 %d scenarios and %d peers, measured on %s with %s on %s/%s with %d CPUs. Each cell is a real process (or ten, where it says so): a program that is built on the peer, and gets
-the signals and requests of the scenario. What it does is in a journal; the cell is computed from that, the exit status and the output. One cell, with its journal, is shown by
+the signals and requests of the scenario. It keeps a journal; the cell is computed from the journal, the exit status and the output. One cell, with its journal, is shown by
 
 `+"```sh\ncd bench && go run ./scenarios -peer quit -scenario hang-middle -v\n```"+`
 
-The cells say: **kept**, the promise of the row was kept; **lost**, it was not, with the number of what was lost; **hung**, the process did not end within four seconds after its
+The cells say: **kept**, the promise of the row was kept; **lost**, it was not, with the number of losses; **hung**, the process did not end within four seconds after its
 timeout, and was killed; **crashed**, it ended by a panic or a signal; **n/a**, the peer has no such feature, or does something else by design. A figure stands beside it where there is one.
 Figures of time are those of a machine that runs %d processes at once.
 
@@ -72,7 +72,7 @@ Figures of time are those of a machine that runs %d processes at once.
 			v[scenario.Kept], v[scenario.Lost], v[scenario.Hung], v[scenario.Crashed], v[scenario.NA])
 	}
 	fmt.Fprintf(&b, `
-The programs are in [bench/scenarios/peers](../bench/scenarios/peers), a short file each. Where a peer has a documented option for what a scenario needs, it is used. Packages that leave
+The programs are in [bench/scenarios/peers](../bench/scenarios/peers), a short file each. Documented options that a scenario needs are used. Packages that leave
 resources to the caller (errgroup, run, tomb, suture, conc, the manager) have them closed by defer statements, which run in reverse order, even after a panic. Not measured, as they could not be downloaded: %s.
 
 A peer with many cells that are lost need not be bad: most of these packages were made for something else, as a supervisor or for the injection of dependencies.

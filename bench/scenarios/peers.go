@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Peer is what is compared: a program in peers, which plays all scenarios.
+// Peer is a way to stop a program: one in the folder peers plays all scenarios.
 type Peer struct {
 	Name   string // its folder, and for -peer
 	Label  string // its column
@@ -23,7 +23,7 @@ type Peer struct {
 
 // peers are in the order of the columns.
 var peers = []Peer{
-	{"quit", "quit", "", "`RegisterQuitCloser`, with `AfterDrain` for what workers use; `Go`; `quithttp.ListenAndServe` with `Track`; `NotifySignal` first and `WaitSignal` last", ""},
+	{"quit", "quit", "", "`RegisterQuitCloser`, with `AfterDrain` for shared parts; `Go`; `quithttp.ListenAndServe` with `Track`; `NotifySignal` first and `WaitSignal` last", ""},
 	{"hand", "by hand", "golang.org/x/sync", "`signal.NotifyContext` with a deferred stop, errgroup, `http.Server.Shutdown`; a `defer` for each part, which share one timeout", ""},
 	{"article", "article", "", "the package of the article whose names `quit` has: its behaviour, written anew; `RegisterQuitCloser`, `AddGoroutine`, `WaitSignal`", ""},
 	{"run", "oklog/run", "github.com/oklog/run", "the actors of its README, `SignalHandler`; a `defer` for each part", ""},
@@ -68,7 +68,7 @@ func build(dir string, some []Peer) error {
 	return cmd.Run()
 }
 
-// version returns what the peer was built with.
+// version returns the version of the module that the peer was built with.
 func (p *Peer) version(dir string) string {
 	if p.Module == "" {
 		return ""

@@ -77,7 +77,8 @@ func TestQuit(t *testing.T) {
 	}
 }
 
-// TestPeers wants each adapter to work: what every package can do is done.
+// TestPeers wants each adapter to work, in scenarios that every package plays
+// well.
 func TestPeers(t *testing.T) {
 	for _, p := range tested() {
 		for _, name := range []string{"clean", "request"} {
@@ -157,7 +158,7 @@ func TestComparison(t *testing.T) {
 	for line := range strings.Lines(document(programs, nil, time.Now(), time.Minute)) {
 		line = strings.TrimSuffix(line, "\n")
 		if !strings.HasPrefix(line, "- `") && !strings.HasPrefix(line, "| |") && !strings.HasPrefix(line, "## ") {
-			continue // what is measured is in it
+			continue // it has figures
 		}
 		if !written[line] {
 			t.Errorf("docs/comparison.md has no line\n%s\ngo run ./scenarios -markdown", line)

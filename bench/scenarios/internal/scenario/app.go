@@ -26,7 +26,7 @@ type App struct {
 	Parts   []*Part       // in the order in which they are opened
 	Workers []*Worker
 	Servers []*Server
-	Group   *Group // nil, or what runs in a group of its own
+	Group   *Group // a nested application; nil if there is none
 
 	// Ops is set by the adapter before it opens anything.
 	Ops Ops
@@ -51,10 +51,10 @@ type Part struct {
 	Stop  func(ctx context.Context) error
 }
 
-// Worker runs until ctx is done, and then finishes what it has begun.
+// Worker runs until ctx is done, and then finishes its work in hand.
 type Worker struct {
 	Name string
-	// Last: it works on what the servers let in, so it is to be told to end
+	// Last: it works on requests that the servers let in, so it is to be told to end
 	// when they have been shut down.
 	Last bool
 	Run  func(ctx context.Context) error
@@ -74,7 +74,7 @@ type Group struct {
 	Workers []*Worker
 }
 
-// Ops is what a program can ask of the library while it runs. A func is nil if
+// Ops has the calls that a running program can make to the library. A func is nil if
 // the library has no such thing.
 type Ops struct {
 	// Add registers one more part, which is open. The func that it returns
@@ -232,8 +232,8 @@ func Say(format string, args ...any) {
 	fmt.Fprintf(journal, "%d %s\n", time.Now().UnixMicro(), fmt.Sprintf(format, args...))
 }
 
-// part returns a part that says when it is opened, called and closed, and what
-// becomes of its context.
+// part returns a part that says when it is opened, called and closed, and
+// how much time its context has left.
 func part(name string, stop func(ctx context.Context) error) *Part {
 	return &Part{
 		Name: name,
@@ -265,7 +265,7 @@ func left(ctx context.Context) string {
 	return fmt.Sprint(time.Until(deadline).Milliseconds())
 }
 
-// What parts do when they are closed.
+// The following are behaviours of parts when they are closed.
 
 func ok(context.Context) error { return nil }
 
@@ -279,7 +279,7 @@ func fails(text string) func(context.Context) error {
 
 func panics(context.Context) error { panic("a part has panicked") }
 
-// stuck never returns. Its name is what a stack shows.
+// stuck never returns. A stack shows its name.
 //
 //go:noinline
 func stuck(context.Context) error {

@@ -153,7 +153,7 @@ var closing = []*Scenario{
 			for i := range 4 {
 				a.Workers = append(a.Workers, worker(fmt.Sprint("w", i), func(ctx context.Context) error {
 					<-ctx.Done()
-					for range 3 { // what it has begun
+					for range 3 { // its work in hand
 						time.Sleep(100 * time.Millisecond)
 						if closed.Load() {
 							Say("late use")
@@ -175,7 +175,7 @@ var closing = []*Scenario{
 	},
 	{
 		Name: "last", Title: "the log is flushed after everything else",
-		Promise: "A part that all use is closed when a worker, a request and another part are done. Lost: what is recorded after it.",
+		Promise: "A part that all use is closed when a worker, a request and another part are done. Lost: events that are recorded after it.",
 		Build: func(a *App) {
 			a.Parts = []*Part{shared(part("log", ok)), part("cache", after(50*time.Millisecond))}
 			a.Workers = []*Worker{worker("w", func(ctx context.Context) error {

@@ -27,7 +27,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "panic-told", Title: "… and the output has the panic",
-		Promise: "What was panicked with is in the output.",
+		Promise: "The value of the panic is in the output.",
 		Build:   third(panics),
 		Crash:   true,
 		Judge:   judgeSays("a part has panicked"),
@@ -66,7 +66,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "wrapped", Title: "a worker's error wraps context.Canceled",
-		Promise: "It tells that an order was lost: it is in the output, and the status is not 0. (Where the program looks at the errors of workers itself, it leaves out what errors.Is finds to be context.Canceled, as most do.)",
+		Promise: "It tells that an order was lost: it is in the output, and the status is not 0. (Where the program looks at the errors of workers itself, it leaves out those that are context.Canceled for errors.Is, as most programs do.)",
 		Build: func(a *App) {
 			a.Workers = []*Worker{worker("w", func(ctx context.Context) error {
 				<-ctx.Done()
@@ -96,7 +96,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "port", Title: "a server's port is taken",
-		Promise: "The process ends by itself, with the error and a status other than 0, and what was opened is closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0, and the open parts are closed.",
 		Build: func(a *App) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0") // never closed, never served
 			if err != nil {
@@ -117,7 +117,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "open", Title: "the third of four parts cannot be opened",
-		Promise: "The process ends by itself, with the error and a status other than 0, and the first two are closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0, and the first two are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(4)
 			a.Parts[2].Open = func() error { return errors.New("no such database") }
@@ -132,7 +132,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "worker-fails", Title: "a worker fails",
-		Promise: "The process ends by itself, with the error and a status other than 0, and all parts are closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0, and all parts are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(3)
 			a.Workers = []*Worker{worker("v", untilTold), worker("w", func(context.Context) error {
@@ -169,7 +169,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "group", Title: "a worker of a nested group fails",
-		Promise: "The process ends by itself, with the error and a status other than 0; the parts of the group and the others are closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0; the parts of the group and the others are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(2)
 			a.Group = &Group{

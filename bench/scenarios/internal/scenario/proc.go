@@ -39,22 +39,22 @@ type Proc struct {
 	result *Result
 }
 
-// Result is what has become of a process.
+// Result is the record of a process.
 type Result struct {
 	Lines          []Line
 	Stdout, Stderr string
 	Status         int           // of the exit; -1 after a signal
-	Signal         os.Signal     // nil, or what ended it
+	Signal         os.Signal     // that ended it; nil if none did
 	Killed         bool          // it hung, and was killed
 	Told           time.Time     // of the first signal; of its start if there was none
 	Took           time.Duration // from Told to its end
 	Timeout        time.Duration
 
-	// What the clients saw.
+	// The requests of the clients.
 	Answered, Broken int
 
-	Marks map[string]time.Time // what Drive noted
-	Kept  bool                 // what Drive found to be so
+	Marks map[string]time.Time // the times that Drive noted
+	Kept  bool                 // whether Drive found the promise kept
 }
 
 // settle is how long after "ready" the first signal is sent. A library that
@@ -167,7 +167,7 @@ func play(s *Scenario, program string) (*Result, error) {
 	p.cmd = exec.Command(program, s.Name)
 	var stdout, stderr bytes.Buffer
 	p.cmd.Stdout, p.cmd.Stderr = &stdout, &stderr
-	// What of its output is left in the pipes is not waited for long.
+	// The rest of the output, in the pipes, is not waited for long.
 	p.cmd.WaitDelay = 2 * time.Second
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -229,7 +229,7 @@ func play(s *Scenario, program string) (*Result, error) {
 	res.Stdout, res.Stderr = stdout.String(), stderr.String()
 	res.Took = end.Sub(res.Told)
 	if len(p.lines) > 0 && p.lines[len(p.lines)-1].Text == "main" && !res.Killed {
-		// Not what the parent needed to notice the end.
+		// Without the time that the parent needed to notice the end.
 		res.Took = min(res.Took, p.lines[len(p.lines)-1].At.Sub(res.Told))
 	}
 	res.Status = p.cmd.ProcessState.ExitCode()
@@ -299,7 +299,7 @@ func (p *Proc) Ready() {
 	p.addr, _ = p.has("listening ")
 }
 
-// has returns what a line that is there already says.
+// has returns the rest of a line that is there already.
 func (p *Proc) has(prefix string) (rest string, is bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

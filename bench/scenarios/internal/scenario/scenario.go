@@ -1,7 +1,7 @@
 //go:build unix
 
 // Package scenario describes how programs are stopped, in terms that belong to
-// no library, and measures what comes of it.
+// no library, and measures the outcome.
 //
 // A scenario has two sides. The child is a program that a peer's adapter builds
 // on its library from an [App]: parts to be closed, workers, servers. The parent
@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// Scenario is one way in which a program is stopped, and what is expected then.
+// Scenario is one way in which a program is stopped, with an expectation.
 type Scenario struct {
 	Name    string
 	Title   string // the row's in the table
-	Promise string // what "kept" says
+	Promise string // the expectation; the cell of a peer that meets it is "kept"
 
 	// Build describes the application. It is called in the child, once for
 	// each round.
@@ -40,11 +40,11 @@ type Scenario struct {
 	// Command changes how the process is started; it may be nil.
 	Command func(p *Proc, cmd *exec.Cmd)
 
-	// Drive does to the process what has to be done to it; nil is SIGTERM once
-	// it runs. The rest of its output and its end are awaited afterwards.
+	// Drive sends the process its signals and requests; nil is SIGTERM once it
+	// runs. The rest of its output and its end are awaited afterwards.
 	Drive func(p *Proc)
 
-	// Judge looks at what happened. hung and crashed have been looked at before
+	// Judge looks at the result. hung and crashed have been looked at before
 	// unless Crash is set.
 	Judge func(r *Result) Cell
 
@@ -98,7 +98,7 @@ func Find(name string) *Scenario {
 	return nil
 }
 
-// Verdict says what became of a promise.
+// Verdict is the fate of a promise.
 type Verdict string
 
 const (
@@ -109,10 +109,10 @@ const (
 	NA      Verdict = "n/a"
 )
 
-// Cell is what happened to one peer in one scenario.
+// Cell is the outcome of one scenario for one peer.
 type Cell struct {
 	Verdict Verdict
-	N       int    // what was lost, counted; 0 if it is no number
+	N       int    // the number of losses; 0 if they are not countable
 	Note    string // a figure, or the reason
 }
 

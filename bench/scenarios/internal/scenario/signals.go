@@ -43,7 +43,7 @@ var signals = []*Scenario{
 		},
 	},
 	{
-		Name: "int-again-named", Title: "… and the output names what hung",
+		Name: "int-again-named", Title: "… and the output names the closer that hangs",
 		Promise: "The name of the part, or a stack with the func that hangs, is in the output.",
 		Build: func(a *App) {
 			a.Timeout = 10 * time.Second
@@ -70,7 +70,7 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "start", Title: "SIGTERM during the start",
-		Promise: "It comes while the second of three parts is opened, which takes 500 ms. What is opened is closed.",
+		Promise: "It comes while the second of three parts is opened, which takes 500 ms. The open parts are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(3)
 			open := a.Parts[1].Open

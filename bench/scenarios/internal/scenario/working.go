@@ -95,7 +95,7 @@ var working = []*Scenario{
 	{
 		Less: true,
 		Name: "leak", Title: "five runs in one process: goroutines that are left",
-		Promise: "There are no more after the fifth SIGTERM than after the first. Lost: those that there are. The figure is what is left for good, without those of os/signal and the runtime.",
+		Promise: "There are no more after the fifth SIGTERM than after the first. Lost: those that there are. The figure is the number of those left for good, without those of os/signal and the runtime.",
 		Rounds:  5,
 		Build: func(a *App) {
 			a.Parts = letters(3)

@@ -36,7 +36,7 @@ func run(a *scenario.App) (err error) {
 	}
 
 	var open []*scenario.Part
-	defer func() { // the time counts from here: what came before has ended
+	defer func() { // the time counts from here
 		ctx, cancel := context.WithTimeout(context.Background(), a.Timeout)
 		defer cancel()
 		err = errors.Join(err, scenario.Close(ctx, open))

@@ -50,7 +50,7 @@ func run(a *scenario.App) error {
 			register(q, p)
 		}
 	}); err != nil {
-		q.Fail(err) // what is open is closed
+		q.Fail(err) // the open parts are closed
 		return q.WaitSignal(a.Signals...)
 	}
 	if g := a.Group; g != nil {

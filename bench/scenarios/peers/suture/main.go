@@ -3,8 +3,8 @@
 // Command suture plays the scenarios with thejerf/suture: workers and servers
 // are services of a supervisor with a Timeout, which runs until the context of
 // signal.NotifyContext is done. It leaves resources to the caller: they are
-// closed by defer statements in main. It restarts what fails; a service ends
-// the program by ErrTerminateSupervisorTree.
+// closed by defer statements in main. It restarts a service that fails, unless
+// the error is ErrTerminateSupervisorTree, which ends the program.
 package main
 
 import (
