@@ -20,6 +20,14 @@ type client struct {
 	keep bool // whether it uses a connection again
 	conn net.Conn
 	r    *bufio.Reader
+	err  error     // the last one
+	sent time.Time // the last request
+}
+
+// Break is a connection that broke.
+type Break struct {
+	Sent, At time.Time // the request, and the break
+	Err      error
 }
 
 type outcome int
@@ -40,24 +48,30 @@ func (c *client) get(method, path string) (status int, body string, o outcome) {
 		c.conn, c.r = conn, bufio.NewReader(conn)
 	}
 	c.conn.SetDeadline(time.Now().Add(10 * time.Second))
+	c.sent = time.Now()
 	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", method, path); err != nil {
-		c.close()
+		c.fail(err)
 		return 0, "", broken
 	}
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
-		c.close()
+		c.fail(err)
 		return 0, "", broken
 	}
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		c.close()
+		c.fail(err)
 		return 0, "", broken
 	}
 	if resp.Close || !c.keep {
 		c.close()
 	}
 	return resp.StatusCode, string(text), answered
+}
+
+func (c *client) fail(err error) {
+	c.err = err
+	c.close()
 }
 
 func (c *client) close() {
@@ -86,6 +100,7 @@ func (p *Proc) load(n int, keep bool, method, path string) (wait func()) {
 					p.result.Answered++
 				case broken:
 					p.result.Broken++
+					p.result.Breaks = append(p.result.Breaks, Break{c.sent, time.Now(), c.err})
 				}
 				mu.Unlock()
 				if o == refused || !p.Alive() {

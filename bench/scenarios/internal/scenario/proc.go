@@ -52,6 +52,7 @@ type Result struct {
 
 	// The requests of the clients.
 	Answered, Broken int
+	Breaks           []Break
 
 	Marks map[string]time.Time // the times that Drive noted
 	Kept  bool                 // whether Drive found the promise kept
@@ -341,6 +342,10 @@ func (r *Result) dump(w io.Writer) {
 		if text != "" {
 			fmt.Fprintf(w, "%s:\n\t%s\n", name, strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n\t"))
 		}
+	}
+	for _, b := range r.Breaks {
+		fmt.Fprintf(w, "broken: sent %v after the first signal, and %v later: %v\n",
+			b.Sent.Sub(r.Told), b.At.Sub(b.Sent), b.Err)
 	}
 	fmt.Fprintf(w, "status %d, signal %v, killed %v, took %v, answered %d, broken %d\n",
 		r.Status, r.Signal, r.Killed, r.Took.Round(time.Microsecond), r.Answered, r.Broken)
