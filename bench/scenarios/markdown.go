@@ -16,7 +16,7 @@ import (
 // The shortened table: the most telling scenarios, and the peers that most
 // know.
 var (
-	briefScenarios = []string{"order", "request", "beside", "hang", "hang-middle", "hang-named",
+	briefScenarios = []string{"order", "request", "beside", "hang", "hang-named", "hang-middle",
 		"worker-panics", "int-again", "connect", "hijacked"}
 	briefPeers = []string{"quit", "hand", "run", "fx", "kratos", "suture"}
 )
@@ -92,7 +92,7 @@ A peer with many cells that are lost need not be bad: most of these packages wer
 	if !better {
 		b.WriteString("Nowhere in this run.\n")
 	}
-	b.WriteString("\nThese are the promises that `quit` did not keep and another did, and the figures that were less than 0.7 of those of `quit`.\n\n")
+	b.WriteString("\nThese are the promises that `quit` did not keep and another did, and the figures that are better by 30 % or more, or, for the time that a closer is given, by 10 % or more.\n\n")
 
 	for _, t := range scenario.Themes() {
 		fmt.Fprintf(&b, "## %s\n\n", t.Title)
@@ -140,7 +140,7 @@ func writeTable(b *strings.Builder, table Table, rows []*scenario.Scenario, colu
 }
 
 // betterThanQuit says which peers kept a promise that quit did not, or kept it
-// with a figure that is much less; "" if none did.
+// with a much better figure; "" if none did.
 func betterThanQuit(s *scenario.Scenario, row map[string]scenario.Cell) string {
 	ours := row["quit"]
 	var others []string
@@ -150,9 +150,9 @@ func betterThanQuit(s *scenario.Scenario, row map[string]scenario.Cell) string {
 			continue
 		}
 		if ours.Verdict == scenario.Kept {
-			less, ok := number(cell.Note)
-			more, ok2 := number(ours.Note)
-			if !s.Less || !ok || !ok2 || less >= 0.7*more {
+			theirs, ok := number(cell.Note)
+			mine, ok2 := number(ours.Note)
+			if !ok || !ok2 || !(s.Less && theirs < 0.7*mine || s.More && mine < 0.9*theirs) {
 				continue
 			}
 		}

@@ -277,7 +277,10 @@ func fails(text string) func(context.Context) error {
 	return func(context.Context) error { return errors.New(text) }
 }
 
-func panics(context.Context) error { panic("a part has panicked") }
+// panicked is the value of the panics in scenarios.
+const panicked = "out of order"
+
+func panics(context.Context) error { panic(panicked) }
 
 // stuck never returns. A stack shows its name.
 //

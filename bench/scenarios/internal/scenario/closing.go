@@ -71,11 +71,11 @@ var closing = []*Scenario{
 	},
 	{
 		Less: true,
-		Name: "many", Title: "5,000 parts",
+		Name: "many", Title: "2,000 parts",
 		Promise: "Each is closed once. The figure is the time to the end; the record of each closing is in it.",
 		Build: func(a *App) {
 			a.Timeout = 20 * time.Second
-			for i := range 5000 {
+			for i := range 2000 {
 				a.Parts = append(a.Parts, &Part{Name: fmt.Sprint(i), Open: func() error { return nil },
 					Stop: func(context.Context) error { Say("closed %d", i); return nil }})
 			}
@@ -85,7 +85,7 @@ var closing = []*Scenario{
 			for _, name := range r.all("closed ") {
 				closed[name]++
 			}
-			bad := 5000 - len(closed)
+			bad := 2000 - len(closed)
 			for _, n := range closed {
 				bad += n - 1
 			}
@@ -133,6 +133,7 @@ var closing = []*Scenario{
 		Judge: func(r *Result) Cell { return lost(r.missing("closed ", "a", "slow", "c"), figure(r.Took)) },
 	},
 	{
+		More: true,
 		Name: "deadline", Title: "a closer is told how much time it has",
 		Promise: "Its context has a deadline, within the timeout of 3 s. The figure is the time that is left.",
 		Build:   func(a *App) { a.Parts = []*Part{part("a", ok)} },

@@ -30,7 +30,7 @@ var failing = []*Scenario{
 		Promise: "The value of the panic is in the output.",
 		Build:   third(panics),
 		Crash:   true,
-		Judge:   judgeSays("a part has panicked"),
+		Judge:   judgeSays(panicked),
 	},
 	{
 		Name: "goexit", Title: "the third of five closers calls runtime.Goexit",
@@ -155,13 +155,13 @@ var failing = []*Scenario{
 			a.Parts = letters(3)
 			a.Workers = []*Worker{worker("v", untilTold), worker("w", func(context.Context) error {
 				time.Sleep(200 * time.Millisecond)
-				panic("a worker has panicked")
+				panic(panicked)
 			})}
 		},
 		Crash: true,
 		Drive: func(p *Proc) {},
 		Judge: func(r *Result) Cell {
-			if !r.says("a worker has panicked") {
+			if !r.says(panicked) {
 				return lostBecause("no word of it")
 			}
 			return judgeFailure(r.all("opened ")...)(r)

@@ -141,6 +141,9 @@ func (r *Result) crashed() (Cell, bool) {
 	if r.Status == 2 {
 		for _, line := range strings.Split(r.Stderr, "\n") {
 			if text, is := strings.CutPrefix(line, "panic: "); is {
+				if strings.HasPrefix(text, panicked) {
+					return Cell{Verdict: Crashed, Note: "panic"}, true // the scenario's own
+				}
 				return Cell{Verdict: Crashed, Note: "panic: " + short(text)}, true
 			}
 			if text, is := strings.CutPrefix(line, "fatal error: "); is {

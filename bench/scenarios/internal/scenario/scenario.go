@@ -58,8 +58,8 @@ type Scenario struct {
 	// measured once more.
 	Timed bool
 
-	// Less: the figure is one of which less is better.
-	Less bool
+	// Less, More: the figure is one of which less is better, or more.
+	Less, More bool
 
 	// Patience is how long after Drive the process may run until it counts as
 	// hung; 0 is four seconds more than the application's timeout.

@@ -56,7 +56,7 @@ var serving = []*Scenario{
 	},
 	{
 		Name: "connect", Title: "32 clients, a new connection for each request",
-		Promise: "Lost: connections that broke. That is, the client has sent a request and gets a reset or an end; one that is refused is not broken.",
+		Promise: "Lost: connections that broke. That is, the client has sent a request and gets a reset or an end; one that is refused is not broken. (All but quit use http.Server.Shutdown: the figures are those of net/http.)",
 		Build:   quickServer,
 		Times:   10,
 		Drive:   func(p *Proc) { p.loadAndTerm(32, false) },

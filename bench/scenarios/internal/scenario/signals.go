@@ -242,9 +242,6 @@ func judgeOpened(r *Result) Cell {
 
 func judgeSurvived(r *Result) Cell {
 	if !r.Kept {
-		if crash, is := r.crashed(); is {
-			return crash
-		}
 		return lost(1)
 	}
 	return lost(r.missing("closed ", "a"))
