@@ -32,7 +32,7 @@ var (
 	verbose      = flag.Bool("v", false, "show the journal and the output of each process")
 	list         = flag.Bool("list", false, "list peers and scenarios")
 	markdown     = flag.Bool("markdown", false, "write docs/comparison.md")
-	parallel     = flag.Int("j", 2*runtime.NumCPU(), "how many processes run at once")
+	parallel     = flag.Int("j", 4*runtime.NumCPU(), "how many processes run at once; most of them wait")
 )
 
 func main() {
@@ -86,12 +86,22 @@ func run() error {
 	if err := build(dir, somePeers); err != nil {
 		return fmt.Errorf("building the peers: %w", err)
 	}
-	begin := time.Now()
+	begin, load := time.Now(), loadAverage()
 	table := measure(dir, somePeers, some)
 	if *markdown {
-		return writeMarkdown(dir, table, begin, time.Since(begin))
+		return writeMarkdown(dir, table, begin, time.Since(begin), load)
 	}
 	return nil
+}
+
+// loadAverage says how busy the machine is, where that can be had.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	load, _, _ := strings.Cut(string(text), " ")
+	return fmt.Sprintf(", and had a load average of %s before", load)
 }
 
 // pick returns those of all that are in names, or all.

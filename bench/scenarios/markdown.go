@@ -21,19 +21,17 @@ var (
 	briefPeers = []string{"quit", "hand", "run", "fx", "kratos", "suture"}
 )
 
-func writeMarkdown(dir string, table Table, begin time.Time, took time.Duration) error {
+func writeMarkdown(dir string, table Table, begin time.Time, took time.Duration, load string) error {
 	_, file, _, _ := runtime.Caller(0)
 	name := filepath.Join(filepath.Dir(file), "..", "..", "docs", "comparison.md")
-	return os.WriteFile(name, []byte(document(dir, table, begin, took)), 0o666)
+	return os.WriteFile(name, []byte(document(dir, table, begin, took, load)), 0o666)
 }
 
-func document(dir string, table Table, begin time.Time, took time.Duration) string {
+func document(dir string, table Table, begin time.Time, took time.Duration, load string) string {
 	var b strings.Builder
-	cells := 0
 	verdicts := make(map[string]map[scenario.Verdict]int)
 	for _, row := range table {
 		for peer, cell := range row {
-			cells++
 			if verdicts[peer] == nil {
 				verdicts[peer] = make(map[scenario.Verdict]int)
 			}
@@ -53,9 +51,9 @@ the signals and requests of the scenario. It keeps a journal; the cell is comput
 
 The cells say: **kept**, the promise of the row was kept; **lost**, it was not, with the number of losses; **hung**, the process did not end within four seconds after its
 timeout, and was killed; **crashed**, it ended by a panic or a signal; **n/a**, the peer has no such feature, or does something else by design. A figure stands beside it where there is one.
-Figures of time are those of a machine that runs %d processes at once.
+Figures of time are those of a machine that runs %d processes at once%s.
 
-`, max(1, int(took.Minutes()+0.5)), len(table), len(peers), begin.Format("2 January 2006"), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *parallel)
+`, max(1, int(took.Minutes()+0.5)), len(table), len(peers), begin.Format("2 January 2006"), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *parallel, load)
 
 	b.WriteString("## In short\n\n<!-- brief: begin -->\n")
 	writeTable(&b, table, briefRows(), briefColumns())

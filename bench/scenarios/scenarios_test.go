@@ -155,7 +155,7 @@ func TestComparison(t *testing.T) {
 	for line := range strings.Lines(string(file)) {
 		written[strings.TrimSuffix(line, "\n")] = true
 	}
-	for line := range strings.Lines(document(programs, nil, time.Now(), time.Minute)) {
+	for line := range strings.Lines(document(programs, nil, time.Now(), time.Minute, "")) {
 		line = strings.TrimSuffix(line, "\n")
 		if !strings.HasPrefix(line, "- `") && !strings.HasPrefix(line, "| |") && !strings.HasPrefix(line, "## ") {
 			continue // it has figures
