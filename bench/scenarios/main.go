@@ -31,7 +31,7 @@ var (
 	scenarioFlag = flag.String("scenario", "", "the `names` of scenarios, with commas; all by default")
 	verbose      = flag.Bool("v", false, "show the journal and the output of each process")
 	list         = flag.Bool("list", false, "list peers and scenarios")
-	markdown     = flag.Bool("markdown", false, "write docs/comparison.md")
+	markdown     = flag.Bool("markdown", false, "write docs/comparison.md, and its shortened table into the README")
 	parallel     = flag.Int("j", 4*runtime.NumCPU(), "how many processes run at once; most of them wait")
 )
 

@@ -21,10 +21,39 @@ var (
 	briefPeers = []string{"quit", "hand", "run", "fx", "kratos", "suture"}
 )
 
+// The shortened table stands between these, in both files.
+const (
+	briefBegin = "<!-- brief: begin -->\n"
+	briefEnd   = "<!-- brief: end -->\n"
+)
+
+// writeMarkdown writes docs/comparison.md, and its shortened table into the
+// README.
 func writeMarkdown(dir string, table Table, begin time.Time, took time.Duration, load string) error {
 	_, file, _, _ := runtime.Caller(0)
-	name := filepath.Join(filepath.Dir(file), "..", "..", "docs", "comparison.md")
-	return os.WriteFile(name, []byte(document(dir, table, begin, took, load)), 0o666)
+	root := filepath.Join(filepath.Dir(file), "..", "..")
+	text := document(dir, table, begin, took, load)
+	if err := os.WriteFile(filepath.Join(root, "docs", "comparison.md"), []byte(text), 0o666); err != nil {
+		return err
+	}
+	readme := filepath.Join(root, "README.md")
+	old, err := os.ReadFile(readme)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(old), briefBegin)
+	_, after, ended := strings.Cut(rest, briefEnd)
+	if !found || !ended {
+		return fmt.Errorf("%s has no place for the shortened table", readme)
+	}
+	return os.WriteFile(readme, []byte(before+brief(text)+after), 0o666)
+}
+
+// brief returns the shortened table of a text, with its marks.
+func brief(text string) string {
+	_, rest, _ := strings.Cut(text, briefBegin)
+	table, _, _ := strings.Cut(rest, briefEnd)
+	return briefBegin + table + briefEnd
 }
 
 func document(dir string, table Table, begin time.Time, took time.Duration, load string) string {
@@ -55,15 +84,15 @@ Figures of time are those of a machine that runs %d processes at once%s.
 
 `, max(1, int(took.Minutes()+0.5)), len(table), len(peers), begin.Format("2 January 2006"), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *parallel, load)
 
-	b.WriteString("## In short\n\n<!-- brief: begin -->\n")
+	b.WriteString("## In short\n\n" + briefBegin)
 	writeTable(&b, table, briefRows(), briefColumns())
-	b.WriteString("<!-- brief: end -->\n\n")
+	b.WriteString(briefEnd + "\n")
 
 	b.WriteString("## Peers\n\n| peer | version | used | kept | lost | hung | crashed | n/a |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, p := range peers {
 		label := "`" + p.Name + "`"
 		if p.Module != "" {
-			label = fmt.Sprintf("`%s`: [%s](https://pkg.go.dev/%s)", p.Name, p.Module, p.Module)
+			label = fmt.Sprintf("`%s`: %s", p.Name, p.Module)
 		}
 		v := verdicts[p.Name]
 		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d | %d | %d |\n", label, p.version(dir), p.Used,

@@ -151,6 +151,13 @@ func TestComparison(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if brief(string(readme)) != brief(string(file)) {
+		t.Error("the table in README.md is not the one in docs/comparison.md: go run ./scenarios -markdown")
+	}
 	written := make(map[string]bool)
 	for line := range strings.Lines(string(file)) {
 		written[strings.TrimSuffix(line, "\n")] = true
