@@ -66,7 +66,8 @@ func Example_httpServer() {
 }
 
 func Example_quithttp() {
-	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: ":8080", Handler: mux})
+	srv := &http.Server{Addr: ":8080", Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	addr, err := quithttp.ListenAndServe(q, srv)
 	if err != nil {
 		log.Fatal(err)
 	}
