@@ -28,7 +28,7 @@ func (m *mutant) String() string { return fmt.Sprintf("%s:%d %s", m.file, m.line
 // The operators.
 const (
 	opRemove   = "remove"   // a statement is removed: a call, an assignment, a send, a block
-	opSwap     = "swap"     // two statements change places
+	opSwap     = "swap"     // two statements change places whose order others can tell
 	opLock     = "lock"     // a func does not lock, and does not unlock
 	opDefer    = "defer"    // a deferred call is removed
 	opNegate   = "negate"   // a condition is negated
@@ -691,7 +691,7 @@ func (r *rewriter) swaps(list []ast.Stmt) {
 func (r *rewriter) swapsOf(list []ast.Stmt) {
 	var before strings.Builder
 	for i := range list[:len(list)-1] {
-		if independent(list[i], list[i+1]) {
+		if !ordered(list[i], list[i+1]) || independent(list[i], list[i+1]) {
 			continue
 		}
 		_, unlock := lockCall(list[i])
@@ -745,6 +745,29 @@ func (r *rewriter) movable(s ast.Stmt) bool {
 		return moves
 	}
 	return false
+}
+
+// ordered reports whether others can tell in which order a and b are: if one is
+// a step that other goroutines see, or both are calls.
+func ordered(a, b ast.Stmt) bool {
+	isCall := func(s ast.Stmt) bool {
+		_, ok := s.(*ast.ExprStmt)
+		return ok
+	}
+	return seen(a) || seen(b) || isCall(a) && isCall(b)
+}
+
+// seen reports whether s is a step that other goroutines see: a send, a close,
+// an unlock, an atomic store or the start of a goroutine. A defer is one too,
+// since it decides what is done later.
+func seen(s ast.Stmt) bool {
+	switch s.(type) {
+	case *ast.SendStmt, *ast.GoStmt, *ast.DeferStmt:
+		return true
+	}
+	_, method := lockCall(s)
+	operator := removable(s)
+	return method != "" || operator == opStore || operator == opClose
 }
 
 // independent reports whether a and b are plain assignments of which none uses

@@ -310,7 +310,7 @@ func (w *work) tryWith(ctx context.Context, m *mutant, race bool) (outcome, deta
 
 // runBatch runs the tests of a batch in one process.
 func (w *work) runBatch(ctx context.Context, m *mutant, b *binary, batch []*test, took time.Duration, race bool) (outcome, detail string) {
-	file, limit := b.file, 15*time.Second+8*took
+	file, limit := b.file, 10*time.Second+8*took
 	if race {
 		file, limit = b.race, 30*time.Second+40*took
 	}
