@@ -791,3 +791,16 @@ func BenchmarkReport(b *testing.B) {
 		})
 	}
 }
+
+// A phase has the same name as a text, in JSON and in what String returns.
+func TestPhaseText(t *testing.T) {
+	for phase, want := range map[quit.Phase]string{
+		quit.PhaseDelay: "delay", quit.PhaseClosers: "closers", quit.PhaseDrain: "drain", quit.PhaseAfterDrain: "after drain",
+		0: "none", quit.PhaseAfterDrain + 1: "none",
+	} {
+		text, err := json.Marshal(phase)
+		if got := phase.String(); got != want || string(text) != `"`+want+`"` || err != nil {
+			t.Errorf("phase %d: String() = %q, JSON %s, %v, want %q", int(phase), got, text, err, want)
+		}
+	}
+}

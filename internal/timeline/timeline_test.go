@@ -384,6 +384,20 @@ func TestStage(t *testing.T) {
 			line:   "quit: stopped after 10ns of 12ns",
 		},
 		{
+			name:   "of few milliseconds",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(15_400_000)},
+			stage:  timeline.Stopped,
+			limit:  15 * time.Millisecond,
+			line:   "quit: stopped after 10ns of 15ms",
+		},
+		{
+			name:   "of less than 10 ms",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(9_400_000)},
+			stage:  timeline.Stopped,
+			limit:  9_400_000,
+			line:   "quit: stopped after 10ns of 9.4ms",
+		},
+		{
 			name:   "late",
 			report: timeline.Report{Fired: at(10), Started: at(10), Ended: at(10), Deadline: at(0)},
 			stage:  timeline.Stopped,
@@ -576,5 +590,28 @@ func TestJSONTimes(t *testing.T) {
 		if n := strings.Count(string(b), `"`+test.want+`"`); err != nil || n != 8 {
 			t.Errorf("JSON() with %v = %s, %v, want %s 8 times", test.t, b, err, test.want)
 		}
+	}
+}
+
+// What a detail has no title, no text or no stacks for leaves no gap.
+func TestDrawnDetails(t *testing.T) {
+	waiting := timeline.Step{Name: "web", Start: at(0), Detail: "3 busy connections"}
+	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
+	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1), Stacks: "there\n\nand there\n"}
+	r := timeline.Report{
+		Fired:   at(0),
+		Started: at(0),
+		Taken:   at(2 * time.Second),
+		Steps:   []timeline.Step{step("db", errors.New("lost\nand gone")), drained, running, running, waiting},
+		Errs:    []error{errors.New("of the event\nalone")},
+	}
+	_, got, _ := strings.Cut(timeline.New(r).String(), "\n\n")
+	const want = "✗ db (a.go:1): lost\n  and gone\n" +
+		"\n✓ drain\n    there\n    and there\n" +
+		"\n▸ busy ×2: running for 2s\n    here\n" +
+		"\n▸ web: running for 2s, 3 busy connections\n" +
+		"\n✗ of the event\n  alone\n"
+	if got != want {
+		t.Errorf("details:\n%s\nwant:\n%s", got, want)
 	}
 }

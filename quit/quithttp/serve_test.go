@@ -371,6 +371,13 @@ func TestTrackAfterFire(t *testing.T) {
 	if got := w.Header().Get("Connection"); got != "" {
 		t.Errorf("the answer to an upgrade has Connection: %q", got)
 	}
+	// HTTP/2 has no upgrades.
+	upgrade.Proto, upgrade.ProtoMajor, upgrade.ProtoMinor = "HTTP/2.0", 2, 0
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, upgrade)
+	if got := w.Header().Get("Connection"); got != "close" {
+		t.Errorf("the answer by HTTP/2 has Connection: %q, want close", got)
+	}
 	// A panic in the handler, which net/http recovers, is counted down too.
 	func() {
 		defer func() { recover() }()

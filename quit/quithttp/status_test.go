@@ -500,6 +500,9 @@ func TestStatusStream(t *testing.T) {
 		if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
 			t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
 		}
+		if e, err := readEvent(r); err != nil || e != (event{"clock", "0\n"}) {
+			t.Errorf("second event = %q, %v, want a clock at 0 before the fire", e, err)
+		}
 		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache")) // any change of the plan is shown
 		until(t, r, `<g class="planned"><title>cache (`)
 		unregister()
@@ -862,4 +865,54 @@ func TestStatusForgetsServers(t *testing.T) {
 		}
 	}
 	t.Error("the server is still there")
+}
+
+// The page has the cause, what of the limit is used, and steps that run under a
+// heading of their own.
+func TestStatusFacts(t *testing.T) {
+	fired := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	wide := strings.Repeat("n", 40)
+	busy := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, Detail: "3 requests in flight"}
+	done := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, End: fired.Add(time.Second)}
+	for _, test := range []struct {
+		name   string
+		report quit.Report
+		has    []string
+		hasNot []string
+	}{
+		{
+			name:   "idle",
+			report: quit.Report{Deadline: fired.Add(10 * time.Second)},
+			has:    []string{"<dt>Goroutines counted</dt><dd>0</dd>"},
+			hasNot: []string{"<dt>Cause</dt>", "<dt>Fired</dt>", `class="track" width`, "<h2>"},
+		},
+		{
+			name: "running",
+			report: quit.Report{Cause: errors.New("quit: boom"), Fired: fired, Started: fired, Steps: []quit.Step{busy},
+				Goroutines: 3},
+			has: []string{"<dt>Cause</dt><dd>boom</dd>", "<dt>Fired</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
+				"<dt>Goroutines counted</dt><dd>3</dd>", "<h2>Running</h2>", ">" + strings.Repeat("n", 31) + "…<", "without a limit"},
+			hasNot: []string{`class="track" width`, "<h2>Failures</h2>"},
+		},
+		{
+			name: "ended",
+			report: quit.Report{Cause: context.Canceled, Fired: fired, Started: fired, Ended: fired.Add(2 * time.Second),
+				Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{done, done, done}},
+			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `class="track" width`, `x="0%" width="20.00%"`, ">0s<", ">500ms<", ">1.5s<",
+				">" + strings.Repeat("n", 29) + "…"}, // and ×3
+			hasNot: []string{"<h2>", ">2s</text>"},
+		},
+	} {
+		got := quithttp.Fragment(test.report)
+		for _, want := range test.has {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: the page does not have %q:\n%s", test.name, want, got)
+			}
+		}
+		for _, not := range test.hasNot {
+			if strings.Contains(got, not) {
+				t.Errorf("%s: the page has %q:\n%s", test.name, not, got)
+			}
+		}
+	}
 }
