@@ -272,6 +272,16 @@ func TestGraceful(t *testing.T) {
 			}
 		})
 	})
+	t.Run("Goexit when forced", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
+			q := quietEvent()
+			forced := make(chan struct{})
+			q.RegisterQuitCloser(quit.Graceful(func() { <-forced; runtime.Goexit() }, func() { close(forced) }))
+			if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
+				t.Errorf("Shutdown() = %v, want it to tell of the Goexit", err)
+			}
+		})
+	})
 	t.Run("nil", func(t *testing.T) {
 		if c := quit.Graceful(nil, func() {}); c != nil {
 			t.Errorf("Graceful(nil, force) = %v, want nil", c)

@@ -873,3 +873,50 @@ func TestEndWaitsForRecords(t *testing.T) {
 		}
 	}
 }
+
+// TestLogBound has a handler that blocks, and just as many records as are kept,
+// and then one more.
+func TestLogBound(t *testing.T) {
+	const kept = 4096
+	for _, more := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			hang := make(chan struct{})
+			var seen []slog.Record
+			q := eventWith(func(r slog.Record) { <-hang; seen = append(seen, r) })
+			q.Fire()
+			synctest.Wait() // for the handler to have that record
+			for range kept + more {
+				q.Fail(errors.New("failed"))
+			}
+			close(hang)
+			synctest.Wait()
+			last := seen[len(seen)-1]
+			if len(seen) != 1+kept+more || more > 0 != (last.Message == "quit: log records lost") || more > 0 && attr(last, "records") != "1" {
+				t.Errorf("%d more than are kept: %d records, the last of them %q, records=%s",
+					more, len(seen), last.Message, attr(last, "records"))
+			}
+			q.GracefulStop()
+		})
+	}
+}
+
+// TestLogNamesOfSharedEvent has an event that is registered with two others: it
+// has no name until one of them shuts it down, and then the one with that.
+func TestLogNamesOfSharedEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen journal
+		child := eventWith(func(r slog.Record) { seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "event")) })
+		one, two := quietEvent(), quietEvent()
+		one.RegisterQuitCloser(child, quit.Name("one"))
+		two.RegisterQuitCloser(child, quit.Name("two"))
+		child.RegisterCloser(nil)
+		two.GracefulStop()
+		child.RegisterCloser(nil)
+		synctest.Wait()
+		lines := seen.all()
+		if len(lines) < 3 || lines[0] != "nil ignored " || lines[len(lines)-1] != "nil ignored two" || !slices.Contains(lines, "stopped two") {
+			t.Errorf("the log of the child = %q, want the name two from its stop on", lines)
+		}
+		one.GracefulStop()
+	})
+}

@@ -592,3 +592,34 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 		}
 	}
 }
+
+// TestParentsRace has an event registered and unregistered from many goroutines
+// while its failure goes up.
+func TestParentsRace(t *testing.T) {
+	for range 20 {
+		child := quietEvent()
+		parents := [4]*quit.QuitEvent{}
+		var wg sync.WaitGroup
+		for i := range parents {
+			parents[i] = quietEvent()
+			wg.Go(func() {
+				parents[i].RegisterQuitCloser(child)
+				for range 500 {
+					unregister := parents[i].RegisterQuitCloser(child)
+					if !unregister() || unregister() {
+						t.Error("unregister does not take the child out once")
+					}
+				}
+			})
+		}
+		failure := errors.New("failure")
+		wg.Go(func() { child.Fail(failure) })
+		wg.Wait()
+		for i, q := range parents {
+			if q.Cause() != failure {
+				t.Errorf("the cause of parent %d is %v, want %v", i, q.Cause(), failure)
+			}
+			q.GracefulStop()
+		}
+	}
+}

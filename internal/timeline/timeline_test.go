@@ -597,18 +597,22 @@ func TestJSONTimes(t *testing.T) {
 func TestDrawnDetails(t *testing.T) {
 	waiting := timeline.Step{Name: "web", Start: at(0), Detail: "3 busy connections"}
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
+	longer := running
+	longer.Start = at(-time.Second)
 	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1), Stacks: "there\n\nand there\n"}
+	failed := step("db", errors.New("lost\nand gone"))
+	failed.Stacks = "was here\n"
 	r := timeline.Report{
 		Fired:   at(0),
 		Started: at(0),
 		Taken:   at(2 * time.Second),
-		Steps:   []timeline.Step{step("db", errors.New("lost\nand gone")), drained, running, running, waiting},
+		Steps:   []timeline.Step{failed, drained, running, longer, running, waiting},
 		Errs:    []error{errors.New("of the event\nalone")},
 	}
 	_, got, _ := strings.Cut(timeline.New(r).String(), "\n\n")
-	const want = "✗ db (a.go:1): lost\n  and gone\n" +
+	const want = "✗ db (a.go:1): lost\n  and gone\n    was here\n" +
 		"\n✓ drain\n    there\n    and there\n" +
-		"\n▸ busy ×2: running for 2s\n    here\n" +
+		"\n▸ busy ×3: running for 3s\n    here\n" +
 		"\n▸ web: running for 2s, 3 busy connections\n" +
 		"\n✗ of the event\n  alone\n"
 	if got != want {

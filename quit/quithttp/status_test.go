@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -882,9 +883,9 @@ func TestStatusFacts(t *testing.T) {
 	}{
 		{
 			name:   "idle",
-			report: quit.Report{Deadline: fired.Add(10 * time.Second)},
-			has:    []string{"<dt>Goroutines counted</dt><dd>0</dd>"},
-			hasNot: []string{"<dt>Cause</dt>", "<dt>Fired</dt>", `class="track" width`, "<h2>"},
+			report: quit.Report{Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{{Name: "db", Phase: quit.PhaseClosers}}},
+			has:    []string{"<dt>Goroutines counted</dt><dd>0</dd>", `<g class="planned"><title>db`, `height="26" data-span="0"`},
+			hasNot: []string{`class="bar"`, "<dt>Cause</dt>", "<dt>Fired</dt>", `class="track" width`, "<h2>"},
 		},
 		{
 			name: "running",
@@ -915,4 +916,72 @@ func TestStatusFacts(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The time since the fire is that of the script, which rounds it down.
+func TestStatusElapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Fire()
+		start := time.Now()
+		for _, test := range []struct {
+			after time.Duration
+			want  string
+		}{{0, "0.0s"}, {1390 * time.Millisecond, "1.3s"}, {time.Minute - 1, "59.9s"}, {time.Minute, "1m0s"}, {61990 * time.Millisecond, "1m1s"}} {
+			time.Sleep(test.after - time.Since(start))
+			if got := page(quithttp.Status(q)); !strings.Contains(got, ">"+test.want+"</span> ago") {
+				t.Errorf("after %v, the page does not have %q:\n%s", test.after, test.want, got)
+			}
+		}
+	})
+}
+
+// A stream on which nothing changes has the clock now and then, and a new
+// report each time the bars have outgrown the axis.
+func TestStatusStreamGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = -1
+		goOn := make(chan int)
+		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
+		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
+		until(t, r, "Not fired")
+		go q.Shutdown(context.Background())
+		until(t, r, `<g class="running"><title>web (`)
+		fired := q.Report().Fired
+		span := 100 * time.Millisecond
+		clocks := 0
+		for time.Since(fired) < 95*time.Second {
+			e, err := readEvent(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.name == "clock" {
+				clocks++
+				if ms := time.Since(fired).Milliseconds(); e.data != fmt.Sprintln(ms) {
+					t.Errorf("clock at %d ms: %q", ms, e.data)
+				}
+				continue
+			}
+			age := time.Since(fired)
+			if age > span+10*time.Millisecond {
+				t.Errorf("after %v, the axis ended at %v", age, span)
+			}
+			_, after, _ := strings.Cut(e.data, `data-span="`)
+			digits, _, _ := strings.Cut(after, `"`)
+			ms, err := strconv.Atoi(digits)
+			if err != nil {
+				t.Fatalf("no axis in %q", e.data)
+			}
+			span = time.Duration(ms) * time.Millisecond
+			if age > span {
+				t.Errorf("an axis of %v after %v", span, age)
+			}
+		}
+		if clocks < 90/15 {
+			t.Errorf("%d clocks in 95 s, want one each 15 s at least", clocks)
+		}
+		close(goOn)
+		until(t, r, "ended")
+	})
 }
