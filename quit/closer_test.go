@@ -272,6 +272,16 @@ func TestGraceful(t *testing.T) {
 			}
 		})
 	})
+	t.Run("no force", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			stop := quit.Graceful(func() { time.Sleep(1050 * time.Millisecond) }, nil)
+			q.RegisterQuitCloser(stop, quit.Timeout(time.Second)) // it returns before it is abandoned
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Errorf("Shutdown() = %v, want nil", err)
+			}
+		})
+	})
 	t.Run("Goexit when forced", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
 			q := quietEvent()

@@ -920,3 +920,18 @@ func TestLogNamesOfSharedEvent(t *testing.T) {
 		one.GracefulStop()
 	})
 }
+
+// TestLogLevels has a handler that wants errors alone, and gets no others.
+func TestLogLevels(t *testing.T) {
+	var seen journal
+	q := &quit.QuitEvent{Logger: slog.New(errorsOnly{&funcHandler{handle: func(r slog.Record) { seen.add(r.Message) }}})}
+	q.RegisterStopFunc(func() { panic("boom") })
+	q.RegisterStopFunc(nil)
+	q.GracefulStop()
+	seen.want(t, "quit: step failed")
+}
+
+// errorsOnly is a handler that wants errors alone.
+type errorsOnly struct{ *funcHandler }
+
+func (errorsOnly) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }

@@ -582,6 +582,7 @@ func TestJSONTimes(t *testing.T) {
 		{t: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), want: "9999-12-31T23:59:59.999999999Z"},
 		{t: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC), want: "0000-01-01T00:00:00Z"},
 		{t: time.Unix(1<<60, 0), want: "9999-12-31T23:59:59.999999999Z"},
+		{t: at(0).In(time.FixedZone("near", 60*60)), want: "2026-03-01T13:00:00+01:00"},
 		{t: at(0).In(zone), want: "2026-03-01T12:00:00Z"},
 	} {
 		r := timeline.Report{Fired: test.t, Started: test.t, Deadline: test.t, Ended: test.t, Taken: test.t,
@@ -617,5 +618,31 @@ func TestDrawnDetails(t *testing.T) {
 		"\n✗ of the event\n  alone\n"
 	if got != want {
 		t.Errorf("details:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// A step that took no time that could be seen has a bar, and one that failed
+// has another than one that did not.
+func TestBars(t *testing.T) {
+	brief := timeline.Step{Name: "brief", Start: at(0), End: at(0)}
+	whole := timeline.Step{Name: "whole", Start: at(0), End: at(2 * time.Second)}
+	lost := timeline.Step{Name: "lost", Start: at(0), End: at(2 * time.Second), Err: errors.New("lost")}
+	r := timeline.Report{
+		Fired:   at(0),
+		Started: at(0),
+		Ended:   at(2 * time.Second),
+		Steps:   []timeline.Step{brief, whole, lost, {Name: "plan"}},
+	}
+	lines := strings.Split(timeline.New(r).String(), "\n")[2:]
+	for i, want := range []string{"▏", strings.Repeat("█", 53), strings.Repeat("▒", 53), ""} {
+		var bar strings.Builder
+		for _, c := range lines[i] {
+			if strings.ContainsRune("▏▎▍▌▋▊▉█▒", c) {
+				bar.WriteRune(c)
+			}
+		}
+		if bar.String() != want {
+			t.Errorf("bar %d = %q, want %q, in %q", i, bar.String(), want, lines[i])
+		}
 	}
 }

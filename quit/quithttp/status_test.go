@@ -892,7 +892,7 @@ func TestStatusFacts(t *testing.T) {
 			report: quit.Report{Cause: errors.New("quit: boom"), Fired: fired, Started: fired, Steps: []quit.Step{busy},
 				Goroutines: 3},
 			has: []string{"<dt>Cause</dt><dd>boom</dd>", "<dt>Fired</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
-				"<dt>Goroutines counted</dt><dd>3</dd>", "<h2>Running</h2>", ">" + strings.Repeat("n", 31) + "…<", "without a limit"},
+				"<dt>Goroutines counted</dt><dd>3</dd>", "<h2>Running</h2>", `data-span="100"`, ">" + strings.Repeat("n", 31) + "…<", "without a limit"},
 			hasNot: []string{`class="track" width`, "<h2>Failures</h2>"},
 		},
 		{

@@ -64,7 +64,7 @@ type rewriter struct {
 	imports map[string]string   // name by path
 	last    map[ast.Stmt]bool   // without which a func lacks a return
 	locks   map[ast.Stmt]string // the condition of the mutant that leaves it out
-	noConst map[ast.Expr]bool   // that have to stay constant
+	noConst map[ast.Expr]bool   // that have to stay as they are
 }
 
 // An edit replaces size bytes at an offset.
@@ -231,11 +231,28 @@ func (r *rewriter) inspect(n ast.Node) {
 					r.noConst[kv.Key] = true
 				}
 			}
+		case *ast.ReturnStmt:
+			r.besideError(n)
 		case ast.Expr:
 			return r.expr(n)
 		}
 		return true
 	})
+}
+
+// besideError keeps the constants that are returned beside an error, at which
+// nobody looks.
+func (r *rewriter) besideError(ret *ast.ReturnStmt) {
+	n := len(ret.Results)
+	if n < 2 {
+		return
+	}
+	if id, ok := ret.Results[n-1].(*ast.Ident); !ok || id.Name != "err" {
+		return
+	}
+	for _, e := range ret.Results[:n-1] {
+		r.noConst[e] = true
+	}
 }
 
 // isClause reports whether s is in the body of a switch or a select, and no
@@ -572,8 +589,11 @@ func removable(s ast.Stmt) string {
 				return ""
 			}
 		case *ast.SelectorExpr:
-			if f.Sel.Name == "Store" {
+			switch f.Sel.Name {
+			case "Store":
 				return opStore
+			case "Helper": // of testing, which changes the line of a failure alone
+				return ""
 			}
 		}
 		return opRemove
@@ -583,6 +603,9 @@ func removable(s ast.Stmt) string {
 		}
 		return opRemove
 	case *ast.DeferStmt:
+		if f := types.ExprString(s.Call.Fun); f == "cancel" || strings.HasSuffix(f, ".Stop") {
+			return "" // which frees early what is freed anyway
+		}
 		return opDefer
 	case *ast.BranchStmt:
 		if s.Tok == token.BREAK || s.Tok == token.CONTINUE {
