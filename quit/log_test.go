@@ -918,6 +918,33 @@ func TestLogNamesOfSharedEvent(t *testing.T) {
 			t.Errorf("the log of the child = %q, want the name two from its stop on", lines)
 		}
 		one.GracefulStop()
+
+		unnamed := quietEvent()
+		only, logged := loggedEvent()
+		unnamed.RegisterQuitCloser(only)
+		only.RegisterCloser(nil)
+		if log := logged(); !strings.Contains(log, "event=*quit.QuitEvent\n") {
+			t.Errorf("the log of an event that has no name does not have its type:\n%s", log)
+		}
+	})
+}
+
+// TestLogWithoutLimit has steps that may take as long as they need.
+func TestLogWithoutLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen journal
+		q := eventWith(func(r slog.Record) {
+			if share := attr(r, "share"); share != "" {
+				seen.add(attr(r, "step") + " " + share)
+			}
+			if left := attr(r, "left"); left != "" {
+				seen.add(attr(r, "step") + " for " + attr(r, "for") + ", left: " + left)
+			}
+		})
+		q.Timeout = -1
+		q.RegisterStopFunc(func() { time.Sleep(6 * time.Second) }, quit.Name("web"))
+		q.GracefulStop()
+		seen.want(t, "web 0s", "web for 5s, left: no limit", "drain 0s")
 	})
 }
 

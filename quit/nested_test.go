@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -557,6 +558,7 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 		{name: "by a func", err: ignored, opt: quit.IgnoreFunc(func(err error) bool { return err == ignored })},
 		{name: "another", err: lost, opt: quit.Ignore(ignored), up: true},
 		{name: "another too", err: errors.Join(ignored, lost), opt: quit.Ignore(ignored), up: true},
+		{name: "Goexit in a func", err: lost, opt: quit.IgnoreFunc(func(error) bool { runtime.Goexit(); return true }), up: true},
 		{name: "a panic", err: &quit.PanicError{Value: ignored}, opt: quit.Ignore(ignored), up: true},
 	} {
 		for when, fail := range map[string]func(q, child *quit.QuitEvent){

@@ -804,3 +804,22 @@ func TestPhaseText(t *testing.T) {
 		}
 	}
 }
+
+// A step alone is marshalled as it is in its report.
+func TestStepJSON(t *testing.T) {
+	inner := quietEvent()
+	inner.RegisterStopFunc(func() { panic("boom") }, quit.Name("inner"))
+	q := quietEvent()
+	q.RegisterQuitCloser(inner, quit.Name("outer"))
+	q.GracefulStop()
+	r := q.Report()
+	var want struct{ Steps []json.RawMessage }
+	if b, err := json.Marshal(r); err != nil || json.Unmarshal(b, &want) != nil || len(want.Steps) != len(r.Steps) {
+		t.Fatalf("the report as JSON: %s, %v", b, err)
+	}
+	for i, s := range r.Steps {
+		if b, err := json.Marshal(s); err != nil || string(b) != string(want.Steps[i]) {
+			t.Errorf("step %d as JSON: %s, %v, want %s", i, b, err, want.Steps[i])
+		}
+	}
+}

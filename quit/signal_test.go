@@ -984,6 +984,9 @@ func TestDecide(t *testing.T) {
 		{name: "the older one has ended", ops: []string{
 			"handle a int hup", "handle b int", "hup 0s fires a", "leave a", "int 1s fires b", "int 1500ms ends",
 		}},
+		{name: "one that handles nothing has ended last", ops: []string{
+			"handle a int", "int 0s fires a", "leave a", "leave b", "int 1s ends",
+		}},
 		{name: "ended without a signal", ops: []string{
 			"handle a int", "leave a", "int 0s", "int 499ms", "term 1s", "int 1s ends",
 		}},

@@ -190,7 +190,7 @@ func TestStatusStates(t *testing.T) {
 		contains("during", ">Shutting down\n", `<g class="running"><title>web (`, `<g class="planned"><title>mail (`, "</span> of 4s", `data-since="`)
 		close(goOn)
 		q.Shutdown(t.Context())
-		contains("after", "Stopped with 2 failures", `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
+		contains("after", "Stopped with 2 failures", `<h1 class="failed"><span class="mark">✗</span>`, `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
 			`<g class="abandoned"><title>stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
 		if got := fragment(h); strings.Contains(got, "data-since") {
 			t.Errorf("something still grows:\n%s", got)
@@ -899,7 +899,7 @@ func TestStatusFacts(t *testing.T) {
 			name: "ended",
 			report: quit.Report{Cause: context.Canceled, Fired: fired, Started: fired, Ended: fired.Add(2 * time.Second),
 				Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{done, done, done}},
-			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `class="track" width`, `x="0%" width="20.00%"`, ">0s<", ">500ms<", ">1.5s<",
+			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `class="track" width`, `x="0%" width="20.00%"`, `x1="0.00%"`, ">0s<", ">500ms<", ">1.5s<",
 				">" + strings.Repeat("n", 29) + "…"}, // and ×3
 			hasNot: []string{"<h2>", ">2s</text>"},
 		},
