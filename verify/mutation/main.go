@@ -29,6 +29,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -54,6 +55,7 @@ type options struct {
 	ids     string
 	files   string
 	race    bool
+	skip    string
 	slowest time.Duration
 	workers int
 	list    bool
@@ -67,7 +69,8 @@ func main() {
 	flag.StringVar(&o.ids, "ids", "", "try those with these numbers, as 3,17")
 	flag.StringVar(&o.files, "files", "", "try those in files whose path begins with one of these, as quit/log.go,internal/")
 	flag.BoolVar(&o.race, "race", false, "with the mutants of locks, and the race detector")
-	flag.DurationVar(&o.slowest, "slowest", 5*time.Second, "run no test that takes longer")
+	flag.StringVar(&o.skip, "skip", "", "run no test whose name, as quit.TestStop, matches")
+	flag.DurationVar(&o.slowest, "slowest", 5*time.Second, "run no test that takes longer alone")
 	flag.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "how many mutants are tried at once")
 	flag.BoolVar(&o.list, "list", false, "list the mutants, and try none")
 	flag.Parse()
@@ -99,7 +102,14 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	w := &work{root: root, temp: temp, slowest: o.slowest, race: o.race}
+	skip, err := regexp.Compile(o.skip)
+	if err != nil {
+		return err
+	}
+	if o.skip == "" {
+		skip = nil
+	}
+	w := &work{root: root, temp: temp, skip: skip, slowest: o.slowest, race: o.race}
 	if err := w.mutate(ctx); err != nil {
 		return err
 	}

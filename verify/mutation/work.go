@@ -14,7 +14,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +30,8 @@ import (
 type work struct {
 	root, temp string
 	race       bool
-	slowest    time.Duration // no test is run that takes longer
+	skip       *regexp.Regexp // no test is run whose name, as quit.TestStop, matches; nil: none is skipped
+	slowest    time.Duration  // no test is run that takes longer
 
 	mutants  []*mutant // by number
 	packages []*listing
@@ -190,7 +193,8 @@ func (w *work) measure(ctx context.Context, workers int) error {
 			return err
 		}
 		for name := range strings.Lines(out) {
-			if name = strings.TrimSpace(name); !strings.HasPrefix(name, "Benchmark") {
+			name = strings.TrimSpace(name)
+			if !strings.HasPrefix(name, "Benchmark") && (w.skip == nil || !w.skip.MatchString(path.Base(b.pkg.ImportPath)+"."+name)) {
 				all = append(all, &test{binary: b, name: name})
 			}
 		}
