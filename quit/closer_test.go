@@ -309,3 +309,23 @@ func TestGraceful(t *testing.T) {
 		}
 	})
 }
+
+// TestCloserFailsLate has a Close that fails when its time is over, but before
+// it is abandoned: it is not called again.
+func TestCloserFailsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		failure := errors.New("failure")
+		calls := 0
+		q.RegisterCloser(closerFunc(func() error {
+			calls++
+			time.Sleep(1050 * time.Millisecond)
+			return failure
+		}), quit.Name("db"), quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		if r := q.Report(); r.Steps[0].Err != failure || calls != 1 || !errors.Is(err, failure) {
+			t.Errorf("Shutdown() = %v, the step failed with %v, Close was called %d times, want %v and once",
+				err, r.Steps[0].Err, calls, failure)
+		}
+	})
+}

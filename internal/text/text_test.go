@@ -129,6 +129,7 @@ func TestLines(t *testing.T) {
 		{s: "abcdef", n: 6, want: "abcdef"},
 		{s: "abcdefg", n: 6, want: "abcdef\n… 1 byte more"},
 		{s: "ab€def", n: 4, want: "ab\n… 6 bytes more"},
+		{s: "abc\n\n\n", n: 3, want: "abc"},
 		{s: "ab\n\ncd", n: 3, want: "ab\n… 3 bytes more"},
 	} {
 		if got := text.Lines(test.s, test.n); got != test.want {

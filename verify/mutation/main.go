@@ -55,6 +55,7 @@ type options struct {
 	ids     string
 	files   string
 	race    bool
+	tests   string
 	skip    string
 	slowest time.Duration
 	workers int
@@ -69,6 +70,7 @@ func main() {
 	flag.StringVar(&o.ids, "ids", "", "try those with these numbers, as 3,17")
 	flag.StringVar(&o.files, "files", "", "try those in files whose path begins with one of these, as quit/log.go,internal/")
 	flag.BoolVar(&o.race, "race", false, "with the mutants of locks, and the race detector")
+	flag.StringVar(&o.tests, "tests", "", "run only tests whose name, as quit.TestStop, matches")
 	flag.StringVar(&o.skip, "skip", "", "run no test whose name, as quit.TestStop, matches")
 	flag.DurationVar(&o.slowest, "slowest", 5*time.Second, "run no test that takes longer alone")
 	flag.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "how many mutants are tried at once")
@@ -102,14 +104,13 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	skip, err := regexp.Compile(o.skip)
-	if err != nil {
+	w := &work{root: root, temp: temp, slowest: o.slowest, race: o.race}
+	if w.only, err = regexp.Compile(o.tests); err != nil {
 		return err
 	}
-	if o.skip == "" {
-		skip = nil
+	if w.skip, err = regexp.Compile(cmp.Or(o.skip, "^$")); err != nil {
+		return err
 	}
-	w := &work{root: root, temp: temp, skip: skip, slowest: o.slowest, race: o.race}
 	if err := w.mutate(ctx); err != nil {
 		return err
 	}

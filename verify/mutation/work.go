@@ -30,7 +30,8 @@ import (
 type work struct {
 	root, temp string
 	race       bool
-	skip       *regexp.Regexp // no test is run whose name, as quit.TestStop, matches; nil: none is skipped
+	only       *regexp.Regexp // matches the name, as quit.TestStop, of each test that is run
+	skip       *regexp.Regexp // matches none of them
 	slowest    time.Duration  // no test is run that takes longer
 
 	mutants  []*mutant // by number
@@ -194,7 +195,8 @@ func (w *work) measure(ctx context.Context, workers int) error {
 		}
 		for name := range strings.Lines(out) {
 			name = strings.TrimSpace(name)
-			if !strings.HasPrefix(name, "Benchmark") && (w.skip == nil || !w.skip.MatchString(path.Base(b.pkg.ImportPath)+"."+name)) {
+			full := path.Base(b.pkg.ImportPath) + "." + name
+			if !strings.HasPrefix(name, "Benchmark") && w.only.MatchString(full) && !w.skip.MatchString(full) {
 				all = append(all, &test{binary: b, name: name})
 			}
 		}
