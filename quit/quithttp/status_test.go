@@ -475,6 +475,9 @@ func streamOf(t *testing.T, client *http.Client, url string) *http.Response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { res.Body.Close() })
+	if got := res.Header.Get("X-Accel-Buffering"); got != "no" {
+		t.Errorf("X-Accel-Buffering: %q, want no, or a proxy holds the events back", got)
+	}
 	return res
 }
 

@@ -2,7 +2,7 @@
 // ways, one at a time, and tells which of the changes no test notices:
 //
 //	go run ./verify/mutation -race
-//	go run ./verify/mutation -sample 40 -seed 7 -slowest 1s
+//	go run ./verify/mutation -short -sample 40
 //	go run ./verify/mutation -race -run schedule.go:93
 //
 // All mutants are compiled into one test binary of each package, by go test
@@ -45,6 +45,16 @@ var packages = []string{
 	"./internal/timeline", "./internal/stacks", "./internal/text", "./internal/goid",
 }
 
+// With -short, the mutants are those in shortFiles, and no test is run whose
+// name matches shortSkip: it is slow, or of a package whose tests are.
+const (
+	shortFiles = "quit/counter.go,quit/event.go,quit/registry.go,quit/option.go,quit/closer.go,quit/name.go,quit/quit.go," +
+		"quit/changed.go,internal/text/,internal/goid/"
+	shortSkip = `^quithttp\.|^quittest\.|TestReserve|TestVeryDeepChain|TestHugeError|TestClosersAreFreed|TestReturnsAtTheLast|` +
+		`TestReport[AOI]|TestBrokenErrors|FuzzAgainstModel|TestCrowd|TestOnceEach|TestChild|TestExplore|TestChange[OA]|` +
+		`FuzzIgnore|TestResultInTime|TestShares`
+)
+
 // listed is the file with the survivors that are known.
 const listed = "verify/mutation.md"
 
@@ -55,6 +65,7 @@ type options struct {
 	ids     string
 	files   string
 	race    bool
+	short   bool
 	tests   string
 	skip    string
 	slowest time.Duration
@@ -72,13 +83,17 @@ func main() {
 	flag.BoolVar(&o.race, "race", false, "with the mutants of locks, and the race detector")
 	flag.StringVar(&o.tests, "tests", "", "run only tests whose name, as quit.TestStop, matches")
 	flag.StringVar(&o.skip, "skip", "", "run no test whose name, as quit.TestStop, matches")
-	flag.DurationVar(&o.slowest, "slowest", 5*time.Second, "run no test that takes longer alone")
+	flag.BoolVar(&o.short, "short", false, "try only those in some files, with only fast tests, as CI does")
+	flag.DurationVar(&o.slowest, "slowest", 5*time.Second, "run no test that takes longer alone; with -short, a minute")
 	flag.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "how many mutants are tried at once")
 	flag.BoolVar(&o.list, "list", false, "list the mutants, and try none")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "mutation: unexpected argument", flag.Arg(0))
 		os.Exit(2)
+	}
+	if o.short {
+		o.files, o.skip, o.slowest = shortFiles, shortSkip, time.Minute
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

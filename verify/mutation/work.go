@@ -154,7 +154,7 @@ func (w *work) mutatePackage(p *listing, exports, replace map[string]string) err
 // to try, or they may reach it.
 func (w *work) build(ctx context.Context, chosen []*mutant) error {
 	for i, p := range w.packages {
-		if !w.wanted(p, chosen) {
+		if !w.wanted(p, chosen) || w.skip.MatchString(path.Base(p.ImportPath)+".") {
 			continue
 		}
 		b := &binary{pkg: p, file: filepath.Join(w.temp, fmt.Sprintf("%d.test", i))}
