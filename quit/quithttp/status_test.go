@@ -953,14 +953,17 @@ func TestStatusStreamGoesOn(t *testing.T) {
 		until(t, r, `<g class="running"><title>web (`)
 		fired := q.Report().Fired
 		span := 100 * time.Millisecond
-		clocks := 0
+		last := time.Now()
 		for time.Since(fired) < 95*time.Second {
 			e, err := readEvent(r)
 			if err != nil {
 				t.Fatal(err)
 			}
+			if gap := time.Since(last); gap > 15*time.Second {
+				t.Errorf("nothing was sent for %v", gap)
+			}
+			last = time.Now()
 			if e.name == "clock" {
-				clocks++
 				if ms := time.Since(fired).Milliseconds(); e.data != fmt.Sprintln(ms) {
 					t.Errorf("clock at %d ms: %q", ms, e.data)
 				}
@@ -980,9 +983,6 @@ func TestStatusStreamGoesOn(t *testing.T) {
 			if age > span {
 				t.Errorf("an axis of %v after %v", span, age)
 			}
-		}
-		if clocks < 90/15 {
-			t.Errorf("%d clocks in 95 s, want one each 15 s at least", clocks)
 		}
 		close(goOn)
 		until(t, r, "ended")
