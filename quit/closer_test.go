@@ -156,6 +156,8 @@ func TestShortSymbol(t *testing.T) {
 		"github.com/redis/go-redis/v9.(*Client).Close-fm":         "go-redis/v9.(*Client).Close",
 		"example.com/v2.Close":                                    "example.com/v2.Close",
 		"v2.Close":                                                "v2.Close",
+		"example.com/v.Close":                                     "v.Close",
+		"example.com/12.Close":                                    "12.Close",
 		"gopkg.in/yaml%2ev3.Close":                                "yaml.v3.Close",
 		"example.com/a/b.Stop[example.com/c/d.T]":                 "b.Stop[example.com/c/d.T]",
 		"example.com/a/b.(*Pool[go.shape.struct {}]).Close.func1": "b.(*Pool[go.shape.struct {}]).Close.func1",

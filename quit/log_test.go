@@ -962,3 +962,27 @@ func TestLogLevels(t *testing.T) {
 type errorsOnly struct{ *funcHandler }
 
 func (errorsOnly) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+
+// TestLogRounds has times in the log with a microsecond as the smallest unit,
+// and a step's limit in its error with a millisecond.
+func TestLogRounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen journal
+		q := eventWith(func(r slog.Record) {
+			if took := attr(r, "took"); took != "" {
+				seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "step") + " " + took)
+			}
+		})
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterStopFunc(func() { time.Sleep(time.Second + 1300*time.Nanosecond) }, quit.Name("web"))
+		q.GracefulStop()
+		seen.want(t, "step ended web 1.000001s", "step ended drain 0s", "stopped  1.000001s")
+
+		q = quietEvent()
+		q.RegisterStopFunc(func() { <-hang }, quit.Name("stuck"), quit.Timeout(1_001_300*time.Microsecond))
+		if err := q.Shutdown(context.Background()); !strings.Contains(fmt.Sprint(err), "): abandoned after 1.126s: ") {
+			t.Errorf("Shutdown() = %v, want it to say 1.126s", err) // 9/8 of the limit are 1.1264625 s
+		}
+	})
+}

@@ -1097,3 +1097,15 @@ func TestChildStacksOfWorkerAlone(t *testing.T) {
 	p.Expect("1 goroutine, of signals false")
 	p.WantEnd("exit status 0")
 }
+
+// TestExists has the first and the last number of a signal, and those beside.
+func TestExists(t *testing.T) {
+	for s, want := range map[os.Signal]bool{
+		syscall.Signal(-1): false, syscall.Signal(0): true, syscall.Signal(64): true, syscall.Signal(65): false,
+		os.Interrupt: true, unnumberedSignal{}: false,
+	} {
+		if got := quit.Exists(s); got != want {
+			t.Errorf("%v (%T) exists: %v, want %v", s, s, got, want)
+		}
+	}
+}

@@ -183,3 +183,21 @@ func TestAllKeepsNothing(t *testing.T) {
 		t.Errorf("kept: %v, number %d, %d calls waiting, want none", looks.all, looks.number, looks.waiting.Load())
 	}
 }
+
+func TestLabelIn(t *testing.T) {
+	const labels = "1 @ 0x1\n# labels: {\"a\":\"x\", \"quit\":\"q \\\"1\\\"\", \"broken\":\"y}\n#\t0x1\tf+0x1\tf.go:1\n"
+	for _, test := range []struct {
+		record, key, want string
+		ok                bool
+	}{
+		{record: labels, key: "a", want: "x", ok: true},
+		{record: labels, key: "quit", want: `q "1"`, ok: true},
+		{record: labels, key: "x"},
+		{record: labels, key: "broken"},
+		{record: "1 @ 0x1\n#\t0x1\tf+0x1\tf.go:1\n", key: "a"},
+	} {
+		if got, ok := labelIn(test.record, test.key); got != test.want || ok != test.ok {
+			t.Errorf("labelIn(%q) = %q, %v, want %q, %v", test.key, got, ok, test.want, test.ok)
+		}
+	}
+}

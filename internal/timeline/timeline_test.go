@@ -581,6 +581,7 @@ func TestJSONTimes(t *testing.T) {
 		{t: at(0), want: "2026-03-01T12:00:00Z"},
 		{t: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), want: "9999-12-31T23:59:59.999999999Z"},
 		{t: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC), want: "0000-01-01T00:00:00Z"},
+		{t: time.Date(0, 6, 1, 12, 0, 0, 0, zone), want: "0000-05-31T06:00:00Z"},
 		{t: time.Unix(1<<60, 0), want: "9999-12-31T23:59:59.999999999Z"},
 		{t: at(0).In(time.FixedZone("near", 60*60)), want: "2026-03-01T13:00:00+01:00"},
 		{t: at(0).In(zone), want: "2026-03-01T12:00:00Z"},

@@ -899,6 +899,11 @@ func TestStatusFacts(t *testing.T) {
 			hasNot: []string{`class="track" width`, "<h2>Failures</h2>"},
 		},
 		{
+			name:   "of little time",
+			report: quit.Report{Fired: fired, Started: fired, Deadline: fired.Add(60 * time.Millisecond), Steps: []quit.Step{busy}},
+			has:    []string{`data-span="60"`, "of 60ms"},
+		},
+		{
 			name: "ended",
 			report: quit.Report{Cause: context.Canceled, Fired: fired, Started: fired, Ended: fired.Add(2 * time.Second),
 				Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{done, done, done}},
@@ -953,6 +958,7 @@ func TestStatusStreamGoesOn(t *testing.T) {
 		until(t, r, `<g class="running"><title>web (`)
 		fired := q.Report().Fired
 		span := 100 * time.Millisecond
+		spans := []int{100}
 		last := time.Now()
 		for time.Since(fired) < 95*time.Second {
 			e, err := readEvent(r)
@@ -980,9 +986,15 @@ func TestStatusStreamGoesOn(t *testing.T) {
 				t.Fatalf("no axis in %q", e.data)
 			}
 			span = time.Duration(ms) * time.Millisecond
+			if ms != spans[len(spans)-1] {
+				spans = append(spans, ms)
+			}
 			if age > span {
 				t.Errorf("an axis of %v after %v", span, age)
 			}
+		}
+		if want := []int{100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000}; !slices.Equal(spans, want) {
+			t.Errorf("the axis grows to %v ms, want %v", spans, want)
 		}
 		close(goOn)
 		until(t, r, "ended")
