@@ -621,3 +621,23 @@ func TestStacksOfWorkerAlone(t *testing.T) {
 	close(hang)
 	q.GracefulStop()
 }
+
+// TestDrainEndsAtTheLast has a goroutine end when the stacks of those that hold
+// up the drain are being taken, and yet in time.
+func TestDrainEndsAtTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = 10 * time.Second // of which the drain has 4/5 of 9 s
+		q.AddGoroutine()
+		go func() {
+			defer q.DoneGoroutine()
+			time.Sleep(7 * time.Second)
+			if err := q.WorkContext().Err(); err != nil {
+				t.Errorf("the context of work in flight: %v, want it alive", err)
+			}
+		}()
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+	})
+}
