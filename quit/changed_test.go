@@ -260,9 +260,7 @@ func TestReportIsOneMoment(t *testing.T) {
 					if !r.Ended.IsZero() || t.Failed() {
 						return
 					}
-					if runtime.GOARCH == "wasm" {
-						runtime.Gosched() // nothing is preempted
-					}
+					yield()
 				}
 			})
 		}

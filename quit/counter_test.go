@@ -155,6 +155,7 @@ func TestTryAddGoroutineNoWindow(t *testing.T) {
 					live.Add(1)
 					live.Add(-1)
 					q.DoneGoroutine()
+					yield()
 				}
 			})
 		}

@@ -55,7 +55,11 @@ const limit = 3 * time.Minute
 // Main runs the tests, or, in a process that a test has started, the program.
 // main is the program of Start and Command; it may be nil if there are only
 // those of NewProgram.
-func Main(m *testing.M, main func()) {
+//
+// If Go finds goroutines that can never end ([runtime/pprof] has the profile
+// goroutineleak), the tests fail, unless such a goroutine is in one of the
+// functions in leaks, which leak it on purpose.
+func Main(m *testing.M, main func(), leaks ...string) {
 	if name := os.Getenv(asProgram); name != "" {
 		os.Unsetenv(asProgram)
 		// A process whose test was killed ends by itself. A timer is no
@@ -76,9 +80,11 @@ func Main(m *testing.M, main func()) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
-	code := m.Run()
-	leaks()
-	os.Exit(code)
+	status := m.Run()
+	if status == 0 && !noLeaks(leaks) {
+		status = 1
+	}
+	os.Exit(status)
 }
 
 // Command returns Main's main with args, not started yet. If it lives longer

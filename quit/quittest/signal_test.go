@@ -16,6 +16,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quittest"
 )
 
+func TestMain(m *testing.M) { process.Main(m, nil) }
+
 // TestSignals has tests of programs that end by a signal, one after the other
 // in one process. Nothing of package quit is left after each.
 func TestSignals(t *testing.T) {

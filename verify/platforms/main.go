@@ -84,11 +84,11 @@ func (s *session) run(ctx context.Context, only string, update bool) error {
 		return err
 	}
 	os.Setenv("GOWORK", "off")
-	env, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return fmt.Errorf("go list -m: %w", err)
 	}
-	if err := os.Chdir(strings.TrimSpace(string(env))); err != nil {
+	if err := os.Chdir(strings.TrimSpace(string(root))); err != nil {
 		return err
 	}
 	goroot, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
@@ -100,6 +100,7 @@ func (s *session) run(ctx context.Context, only string, update bool) error {
 		return err
 	}
 	defer os.RemoveAll(s.temp)
+	os.Setenv("PATH", s.temp+string(os.PathListSeparator)+os.Getenv("PATH"))
 
 	var results []result
 	for _, p := range chosen {
@@ -164,7 +165,7 @@ func (s *session) test(ctx context.Context, p *platform) (r result) {
 			return missing(command + " is not installed")
 		}
 	}
-	u := &use{session: s, env: slices.Clone(p.env)}
+	u := &use{session: s, env: slices.Clone(p.env), exec: p.exec}
 	if p.prepare != nil {
 		if r.err = p.prepare(ctx, u); r.err != nil {
 			return r
@@ -173,17 +174,18 @@ func (s *session) test(ctx context.Context, p *platform) (r result) {
 	if u.end != nil {
 		defer u.end()
 	}
-	r.runner = p.runner
-	if len(p.version) > 0 {
-		r.runner = firstLine(s.command(ctx, u, p.version...))
-	}
+	r.runner = p.version[0] + ": " + firstLine(s.command(ctx, u, p.version...))
 	selected := p.short
 	if s.long {
 		selected = p.long
 	}
 	r.leftOut = len(p.leftOut)
-	args := append([]string{"test", "-json", "-count=1", "-timeout=30m"}, p.args...)
-	if !s.long {
+	limit := "5m"
+	if s.long {
+		limit = "30m"
+	}
+	args := append([]string{"test", "-json", "-count=1", "-timeout=" + limit}, p.args...)
+	if !s.long && !slices.Contains(p.args, "-short") {
 		args = append(args, "-short")
 	}
 	if u.exec != "" {
@@ -222,6 +224,9 @@ type use struct {
 func (s *session) command(ctx context.Context, u *use, line ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), u.env...)
+	// The tests are processes of the go command, which does not end them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }
