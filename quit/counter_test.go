@@ -197,6 +197,7 @@ func TestTryAddGoroutineTurnedAway(t *testing.T) {
 					t.Error("TryAddGoroutine() = true after the fire")
 					return
 				}
+				yield()
 			}
 		})
 	}

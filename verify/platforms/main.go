@@ -5,17 +5,17 @@
 //
 //	go run ./verify/platforms             # a selection, as in CI
 //	go run ./verify/platforms -long       # all that makes sense
-//	go run ./verify/platforms -only s390x,wine -long
+//	go run ./verify/platforms -only linux/s390x,windows/amd64 -long
 //	go run ./verify/platforms -long -update
 //
-// Each platform is a line of the table that it prints: what runs the tests, how
-// many have passed, were skipped by themselves, and are left out. Below the
-// table is what is left out, and why. The exit status is 1 if a test fails.
+// Each platform is a row of the table that it prints: how many tests have
+// passed, were skipped by themselves, and are left out; and what ran them. The
+// exit status is 1 if a test fails.
 //
 // A platform whose runner is missing is skipped with the reason; if the
 // environment variable CI is set, it is an error. Nothing is installed, but for
-// wazero, which go install builds into a temporary folder. With -update the
-// table is written to verify/platforms.md.
+// wazero, which go install builds into a temporary folder. With -update the rows
+// are written to verify/platforms.md, as is what is left out and why.
 package main
 
 import (
@@ -26,12 +26,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -67,7 +64,9 @@ type session struct {
 // result is what came out of a platform.
 type result struct {
 	platform *platform
+	form     string // short or long
 	runner   string // with its version
+	gover    string // the version of Go
 	counts
 	leftOut int
 	took    time.Duration
@@ -114,12 +113,14 @@ func (s *session) run(ctx context.Context, only string, update bool) error {
 		fmt.Printf("%s: %s\n", p.name, r.outcome())
 		results = append(results, r)
 	}
-	fmt.Println()
-	s.print(os.Stdout, results)
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
+	fmt.Fprintln(table, "\n"+strings.ReplaceAll(heading, "|", "\t|"))
+	for _, r := range results {
+		fmt.Fprintln(table, strings.ReplaceAll(r.row(), "|", "\t|"))
+	}
+	table.Flush()
 	if update {
-		var text bytes.Buffer
-		s.print(&text, results)
-		if err := rewrite("verify/platforms.md", text.String()); err != nil {
+		if err := updateDoc("verify/platforms.md", results); err != nil {
 			return err
 		}
 	}
@@ -151,7 +152,10 @@ func choose(list string) ([]*platform, error) {
 // test runs the tests of a platform.
 func (s *session) test(ctx context.Context, p *platform) (r result) {
 	start := time.Now()
-	r.platform = p
+	r.platform, r.form = p, "short"
+	if s.long {
+		r.form = "long"
+	}
 	defer func() { r.took = time.Since(start) }()
 	missing := func(why string) result {
 		r.skipped = why
@@ -174,16 +178,16 @@ func (s *session) test(ctx context.Context, p *platform) (r result) {
 	if u.end != nil {
 		defer u.end()
 	}
-	r.runner = p.version[0] + ": " + firstLine(s.command(ctx, u, p.version...))
-	selected := p.short
+	r.runner = "this machine"
+	if len(p.version) > 0 {
+		r.runner = p.version[0] + ": " + firstLine(s.command(ctx, u, p.version...))
+	}
+	r.gover = firstLine(s.command(ctx, u, "go", "env", "GOVERSION"))
+	selected, limit := p.short, "5m"
 	if s.long {
-		selected = p.long
+		selected, limit = p.long, "30m"
 	}
 	r.leftOut = len(p.leftOut)
-	limit := "5m"
-	if s.long {
-		limit = "30m"
-	}
 	args := append([]string{"test", "-json", "-count=1", "-timeout=" + limit}, p.args...)
 	if !s.long && !slices.Contains(p.args, "-short") {
 		args = append(args, "-short")
@@ -312,58 +316,4 @@ func (r result) outcome() string {
 		return "skipped: " + r.skipped
 	}
 	return "ok"
-}
-
-// print writes the table, and what is left out.
-func (s *session) print(w io.Writer, results []result) {
-	form := "short form"
-	if s.long {
-		form = "long form"
-	}
-	fmt.Fprintf(w, "%s, on %s/%s with %d cores, %s, %s\n\n", form, runtime.GOOS, runtime.GOARCH,
-		runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly))
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "platform\tpassed\tskipped\tleft out\ttime\toutcome\trun by")
-	for _, r := range results {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%v\t%s\t%s\n", r.platform.name, r.passed, r.counts.skipped,
-			r.leftOut, r.took.Round(time.Second), r.outcome(), r.runner)
-	}
-	table.Flush()
-	fmt.Fprintln(w, "\ntests that were run")
-	for _, r := range results {
-		selected := r.platform.short
-		if s.long {
-			selected = r.platform.long
-		}
-		fmt.Fprintf(w, "  %s: %s", r.platform.name, strings.Join(selected.packages, " "))
-		if selected.run != "" {
-			fmt.Fprintf(w, " -run '%s'", selected.run)
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintln(w, "\ntests that are left out")
-	for _, r := range results {
-		for _, l := range r.platform.leftOut {
-			fmt.Fprintf(w, "  %s: %s: %s\n", r.platform.name, l.test, l.why)
-		}
-	}
-}
-
-const (
-	beginMark = "<!-- printed by go run ./verify/platforms -long -update -->\n"
-	endMark   = "<!-- end -->\n"
-)
-
-// rewrite replaces what is between the marks of a file.
-func rewrite(file, text string) error {
-	old, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	before, rest, begins := strings.Cut(string(old), beginMark)
-	_, after, ends := strings.Cut(rest, endMark)
-	if !begins || !ends {
-		return fmt.Errorf("%s has no place for the results", filepath.Base(file))
-	}
-	return os.WriteFile(file, []byte(before+beginMark+"\n```\n"+text+"```\n\n"+endMark+after), 0o644)
 }

@@ -19,9 +19,7 @@ type platform struct {
 	args    []string // of go test
 	exec    string   // of go test
 
-	// What runs the tests: version is a command whose first line of output
-	// says that, in the environment of the tests.
-	version []string
+	version []string // a command whose first line says what runs the tests; none: this machine
 
 	short, long selection
 	leftOut     []leftOut
@@ -49,25 +47,23 @@ const quick = "^(Test(Drain|Count|Fire|Fired|TryAdd|DoneHappens|Unregister|Once|
 
 // Reasons.
 const (
-	allHistories = "all histories of the schedule: as on any other processor, and takes many minutes here"
-	needsLinks   = "needs a link of its own, by setns and ip, which the emulator does not pass on"
-	noNetwork    = "needs a network, and the one of js is a simulation inside the process"
+	allHistories = "all histories of the schedule, with nothing concurrent in it, take many minutes here"
+	needsLoad    = "thousands of connections, from clients that are emulated too"
 )
 
 var platforms = []*platform{
 	{
-		name:    "linux/386",
-		env:     []string{"GOARCH=386", "CGO_ENABLED=0"},
-		version: goVersion,
-		short:   selection{core, quick},
-		long:    selection{packages, ""},
+		name:  "linux/386",
+		env:   []string{"GOARCH=386", "CGO_ENABLED=0"},
+		short: selection{core, quick},
+		long:  selection{packages, ""},
 	},
 	{
 		name:    "musl",
 		needs:   []string{"musl-gcc"},
 		env:     []string{"CGO_ENABLED=1", "CC=musl-gcc"},
 		args:    []string{"-ldflags=-linkmode external -extldflags -static"},
-		version: []string{"musl-gcc", "-dumpfullversion"},
+		version: []string{"musl-gcc", "--version"},
 		short:   selection{},
 		long:    selection{public, ""},
 	},
@@ -116,16 +112,14 @@ var platforms = []*platform{
 		},
 	},
 	{
-		name:    "go1.25.0",
-		env:     []string{"GOTOOLCHAIN=go1.25.0"},
-		version: goVersion,
-		short:   selection{}, // CI has it anyway
-		long:    selection{packages, ""},
+		name:  "go1.25.0",
+		env:   []string{"GOTOOLCHAIN=go1.25.0"},
+		short: selection{}, // CI has it anyway
+		long:  selection{packages, ""},
 	},
 	{
-		name:    "-cpu=1,2,16",
+		name:    "cpu",
 		args:    []string{"-cpu=1,2,16"},
-		version: goVersion,
 		short:   selection{core, quick},
 		long:    selection{core, ""},
 		leftOut: []leftOut{{"TestExplore", "nothing in it is concurrent"}},
@@ -134,50 +128,43 @@ var platforms = []*platform{
 		// What a program gets whose go.mod has an old go line. Not listed is
 		// what has nothing to do with the packages: archives, cryptography,
 		// the go command, templates.
-		name: "GODEBUG of go 1.20",
+		name: "GODEBUG/go1.20",
 		env: []string{"GODEBUG=" +
 			"panicnil=1," + // recover returns nil after panic(nil)
-			"http2client=1,http2server=1," + // the default
 			"httplaxcontentlength=1," + // requests
 			"httpmuxgo121=1," + // no methods in the patterns of a mux
 			"httpservecontentkeepheaders=1," + // answers that are errors
 			"multipathtcp=0," + // listeners, whose queues quithttp reads
 			"tls10server=1,tlsrsakex=1,x509keypairleaf=0," + // ListenAndServeTLS
 			"randseednop=0,containermaxprocs=0,updatemaxprocs=0,decoratemappings=0"},
-		version: goVersion,
 		short:   selection{core, quick},
 		long:    selection{public, ""},
 		leftOut: []leftOut{{"TestExplore", "uses nothing that these settings change"}},
 	},
 	{
-		name:    "GODEBUG=asynctimerchan=1",
-		env:     []string{"GODEBUG=asynctimerchan=1"},
-		version: goVersion,
-		short:   selection{core, "^TestChild(Two|Delay|Generations|LastLines|Forced).*$"},
+		name:  "GODEBUG/asynctimerchan",
+		env:   []string{"GODEBUG=asynctimerchan=1"},
+		short: selection{core, "^TestChild(Two|Delay|Generations|LastLines|Forced).*$"},
 		// testing/synctest panics with it: what is left runs in real time.
-		long: selection{core, "^(TestChild.*|TestDrain.*|TestTryAdd.*|TestFire.*|Example.*)$"},
+		long: selection{core, "^(Test(Child|Drain|TryAdd|Fire|Unregister|Once|DoneHappens).*|Example.*)$"},
 		leftOut: []leftOut{
 			{"TestChildBubbleAlone", "uses testing/synctest, which does not work with asynctimerchan"},
 		},
 	},
 	{
-		name:    "GODEBUG=http2client=0,http2server=0",
-		env:     []string{"GODEBUG=http2client=0,http2server=0"},
-		version: goVersion,
-		short:   selection{},
-		long:    selection{[]string{"./quit/quithttp"}, ""},
+		name:  "GODEBUG/http2",
+		env:   []string{"GODEBUG=http2client=0,http2server=0"},
+		short: selection{},
+		long:  selection{[]string{"./quit/quithttp"}, ""},
 	},
 	{
 		name:    "goroutineleakprofile",
 		env:     []string{"GOEXPERIMENT=goroutineleakprofile"},
-		version: goVersion,
 		short:   selection{core, quick},
 		long:    selection{public, ""},
 		leftOut: []leftOut{{"TestExplore", "starts no goroutine"}},
 	},
 }
-
-var goVersion = []string{"go", "version"}
 
 // emulated is Linux on another processor, under QEMU. The processes that tests
 // start run under it too.
@@ -192,6 +179,9 @@ func emulated(name, arch, qemu string, short bool) *platform {
 		long:    selection{packages, ""},
 		leftOut: []leftOut{
 			{"TestExplore", allHistories},
+			{"TestStacksOfWhatHangsRealTime", "60 shutdowns in real time, each of which is tried again with twice the time"},
+			{"TestStopUnderLoad", needsLoad},
+			{"TestStopsTable", needsLoad},
 		},
 	}
 	if short {
