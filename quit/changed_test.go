@@ -260,6 +260,7 @@ func TestReportIsOneMoment(t *testing.T) {
 					if !r.Ended.IsZero() || t.Failed() {
 						return
 					}
+					yield()
 				}
 			})
 		}

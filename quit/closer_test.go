@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,7 +58,7 @@ func TestTypedNil(t *testing.T) {
 	}
 	got := lineNumber.ReplaceAllString(err.Error(), "_test.go:LINE")
 	for _, want := range []string{
-		"quit: *net.TCPListener (quit/closer_test.go:LINE): invalid argument",
+		"quit: *net.TCPListener (quit/closer_test.go:LINE): " + syscall.EINVAL.Error(),
 		"quit: *http.Server (quit/closer_test.go:LINE): panic: runtime error: invalid memory address",
 		"quit: *quit.QuitEvent (quit/closer_test.go:LINE): panic: ",
 		"quit: quit_test.closerFunc (quit/closer_test.go:LINE): panic: ",

@@ -155,6 +155,7 @@ func TestTryAddGoroutineNoWindow(t *testing.T) {
 					live.Add(1)
 					live.Add(-1)
 					q.DoneGoroutine()
+					yield()
 				}
 			})
 		}
@@ -196,6 +197,7 @@ func TestTryAddGoroutineTurnedAway(t *testing.T) {
 					t.Error("TryAddGoroutine() = true after the fire")
 					return
 				}
+				yield()
 			}
 		})
 	}

@@ -183,11 +183,7 @@ func TestPipeBeforeFire(t *testing.T) {
 // there.
 func TestChildBubbleAlone(t *testing.T) {
 	t.Parallel()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := process.StartCommand(t, process.Other(t, self, "-test.run=^TestBubble$", "-test.v"))
+	p := process.StartCommand(t, process.Self(t, "-test.run=^TestBubble$", "-test.v"))
 	p.WantEnd("exit status 0")
 	if out := p.Stdout(); !strings.Contains(out, "--- PASS: TestBubble") {
 		t.Errorf("the test did not pass:\n%s", out)

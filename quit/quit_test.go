@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,13 @@ import (
 // quietEvent returns a new event that logs nowhere.
 func quietEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)}
+}
+
+// yield is called by loops without a pause, since nothing is preempted on wasm.
+func yield() {
+	if runtime.GOARCH == "wasm" {
+		runtime.Gosched()
+	}
 }
 
 // loggedEvent returns a new event and what it has logged so far, of all levels.

@@ -315,6 +315,7 @@ func TestReportAnytime(t *testing.T) {
 							t.Error(err)
 						}
 					}
+					yield()
 				}
 			})
 		}

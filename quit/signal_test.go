@@ -51,7 +51,9 @@ func signalsNamed(names []string) (sigs []os.Signal) {
 	return sigs
 }
 
-func TestMain(m *testing.M) { process.Main(m, nil) }
+func TestMain(m *testing.M) {
+	process.Main(m, nil, "ExampleQuitEvent_Shutdown.func2") // a closer that hangs
+}
 
 // sayReady has the program say "ready" as soon as the next n calls of
 // WaitSignal have their signals.

@@ -44,6 +44,10 @@ const asProgram = "QUIT_TEST_AS_PROGRAM"
 // mainName is the name of Main's main.
 const mainName = "main()"
 
+// With this variable the test binary is run by that command, as is needed for a
+// machine that is emulated. It is what -exec is for go test.
+const runner = "QUIT_TEST_EXEC"
+
 // limit is how long a process may live, and how long a test waits for something
 // that is expected at once: far more than a slow machine needs.
 const limit = 3 * time.Minute
@@ -51,7 +55,11 @@ const limit = 3 * time.Minute
 // Main runs the tests, or, in a process that a test has started, the program.
 // main is the program of Start and Command; it may be nil if there are only
 // those of NewProgram.
-func Main(m *testing.M, main func()) {
+//
+// If Go finds goroutines that can never end ([runtime/pprof] has the profile
+// goroutineleak), the tests fail, unless such a goroutine is in one of the
+// functions in leaks, which leak it on purpose.
+func Main(m *testing.M, main func(), leaks ...string) {
 	if name := os.Getenv(asProgram); name != "" {
 		os.Unsetenv(asProgram)
 		// A process whose test was killed ends by itself. A timer is no
@@ -72,7 +80,11 @@ func Main(m *testing.M, main func()) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if status == 0 && !noLeaks(leaks) {
+		status = 1
+	}
+	os.Exit(status)
 }
 
 // Command returns Main's main with args, not started yet. If it lives longer
@@ -84,17 +96,24 @@ func Command(t testing.TB, args ...string) *exec.Cmd {
 
 func command(t testing.TB, program string, args []string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := Other(t, self, args...)
+	cmd := Self(t, args...)
 	cmd.Env = append(cmd.Env, asProgram+"="+program, "GOTRACEBACK=single",
 		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // by default each exit takes a second
 	if testing.CoverMode() != "" {
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+t.TempDir()) // without it, a warning is on stderr
 	}
 	return cmd
+}
+
+// Self is Command for the test binary as it is: it runs tests.
+func Self(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := append(strings.Fields(os.Getenv(runner)), self)
+	return Other(t, line[0], append(line[1:], args...)...)
 }
 
 // Other is Command for another program than the one that is tested.

@@ -16,6 +16,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quittest"
 )
 
+func TestMain(m *testing.M) { process.Main(m, nil) }
+
 // TestSignals has tests of programs that end by a signal, one after the other
 // in one process. Nothing of package quit is left after each.
 func TestSignals(t *testing.T) {
@@ -62,11 +64,7 @@ func sendUsr1(q *quit.QuitEvent) {
 // TestBubbleAlone runs the tests with bubbles in a process in which nobody has
 // used os/signal before.
 func TestBubbleAlone(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	process.StartCommand(t, process.Other(t, self, "-test.run=^TestNewFails$", "-test.timeout=1m")).WantExit(0)
+	process.StartCommand(t, process.Self(t, "-test.run=^TestNewFails$", "-test.timeout=1m")).WantExit(0)
 }
 
 // wantNothingLeft wants no goroutine of package quit, now or soon.
