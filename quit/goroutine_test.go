@@ -641,3 +641,19 @@ func TestDrainEndsAtTheLast(t *testing.T) {
 		}
 	})
 }
+
+// TestFailureOfOtherEvent has a goroutine that shuts another event down once it
+// is told to end, and returns its result. A closer there has failed with the
+// error that a goroutine may return: it still is a failure of that closer.
+func TestFailureOfOtherEvent(t *testing.T) {
+	q, other := quietEvent(), quietEvent()
+	other.RegisterCloser(closerFunc(func() error { return context.Canceled }), quit.Name("db"))
+	q.Go(func(ctx context.Context) error {
+		<-ctx.Done()
+		return other.Shutdown(context.Background())
+	})
+	q.Fire()
+	if err := q.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "db (") || !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown() = %v, want the failure of the closer of the other event", err)
+	}
+}
