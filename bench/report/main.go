@@ -5,10 +5,10 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"log"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	input  = "testdata/cost.txt"
-	output = "../docs/cost.md"
+	input = "testdata/cost.txt"
+	page  = "../docs/cost.md"
 )
 
 func main() {
@@ -32,11 +32,11 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	page, err := report(all)
+	text, err := report(all)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := os.WriteFile(output, page, 0o666); err != nil {
+	if err := os.WriteFile(page, text, 0o666); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -78,15 +78,16 @@ func report(all *rows.Rows) ([]byte, error) {
 			t.write(&body)
 			t.cheaper(&cheaper)
 		}
-		if o.Picture != "" {
-			fmt.Fprintf(&body, "\n![%s](%s)\n", o.PictureText, o.Picture)
+		if o.Picture != nil {
+			fmt.Fprintf(&body, "\n![%s](%s)\n", o.Picture.Title+", by "+o.Picture.X, o.Picture.File)
 		}
 	}
 	page.WriteString("\n## Where quit costs more\n\n")
 	if cheaper.Len() == 0 {
 		page.WriteString("No peer costs less by more than 10 %.\n")
 	} else {
-		page.WriteString("Peers that cost less by more than 10 %, and quit's price as a multiple of theirs:\n\n")
+		page.WriteString("Peers that cost less by more than 10 %, quit's price as a multiple of theirs, and at how many of the sizes or\n" +
+			"cases in the table:\n\n")
 		cheaper.WriteTo(&page)
 	}
 	body.WriteTo(&page)
@@ -156,31 +157,37 @@ func (t *table) beats(peer, value string) float64 {
 	return ratio
 }
 
-// cheaper writes a line for each peer that beats quit.
+// cheaper writes a line that has each peer that beats quit: by how much at
+// least and at most, and at how many values of the key.
 func (t *table) cheaper(page *bytes.Buffer) {
+	var peers []string
+	values := t.all.Values(t.operation.Benchmark, t.measure.Unit)
 	for _, peer := range t.all.Peers(t.operation.Benchmark, t.measure.Unit) {
-		var where []string
-		for _, v := range t.all.Values(t.operation.Benchmark, t.measure.Unit) {
-			if by := t.beats(peer, v); by > better {
-				where = append(where, strings.TrimSpace(fmt.Sprintf("%s %s ×", prefix(t.operation.Key, v), short(by))))
+		var by []float64
+		for _, v := range values {
+			if x := t.beats(peer, v); x > better {
+				by = append(by, x)
 			}
 		}
-		if len(where) > 0 {
-			fmt.Fprintf(page, "- %s, %s: %s\n", cmp.Or(t.measure.Title, t.operation.Title), peer, strings.Join(where, ", "))
+		switch {
+		case len(by) == 0:
+		case len(values) == 1:
+			peers = append(peers, fmt.Sprintf("%s %s ×", peer, short(by[0])))
+		case len(by) == 1:
+			peers = append(peers, fmt.Sprintf("%s %s × (1 of %d)", peer, short(by[0]), len(values)))
+		default:
+			peers = append(peers, fmt.Sprintf("%s %s–%s × (%d of %d)", peer,
+				short(slices.Min(by)), short(slices.Max(by)), len(by), len(values)))
 		}
 	}
-}
-
-func prefix(key, value string) string {
-	switch key {
-	case "":
-		return ""
-	case "n":
-		return "n = " + thousands(value)
-	case "procs":
-		return "GOMAXPROCS = " + value
+	if len(peers) == 0 {
+		return
 	}
-	return value
+	title := t.operation.Title
+	if t.measure.Short != "" {
+		title += ", " + t.measure.Short
+	}
+	fmt.Fprintf(page, "- %s: %s\n", title, strings.Join(peers, ", "))
 }
 
 // show returns a figure with three digits.

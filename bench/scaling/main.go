@@ -1,0 +1,126 @@
+// The program scaling writes the figures of docs/scaling.md from what run.sh
+// has measured. The text around them is written by hand.
+//
+//	go run ./scaling
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/gracefulgo/graceful/bench/internal/rows"
+	"github.com/gracefulgo/graceful/bench/internal/scaling"
+)
+
+const (
+	input = "testdata/cost.txt"
+	page  = "../docs/scaling.md"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("scaling: ")
+	in, err := os.Open(input)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer in.Close()
+	all, err := rows.Read(in, input)
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := scaling.From(all)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, err = update(text, all, m)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.WriteFile(page, text, 0o666); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// update returns text with new figures, which are between comments.
+func update(text []byte, all *rows.Rows, m scaling.Measured) ([]byte, error) {
+	for name, figures := range map[string]string{
+		"measured": measured(all, m), "check": check(m), "computed": computed(m), "sockets": sockets(m),
+	} {
+		begin, end := []byte("<!-- begin "+name+" -->\n"), []byte("<!-- end "+name+" -->\n")
+		from, to := bytes.Index(text, begin), bytes.Index(text, end)
+		if from < 0 || to < from {
+			return nil, fmt.Errorf("%s has no %q before %q", page, begin, end)
+		}
+		text = bytes.Join([][]byte{text[:from+len(begin)], []byte(figures), text[to:]}, nil)
+	}
+	return text, nil
+}
+
+func measured(all *rows.Rows, m scaling.Measured) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "| measured, the median of %d runs | |\n| --- | ---: |\n", all.Runs("CacheLine"))
+	for _, row := range []struct {
+		what string
+		ns   float64
+	}{
+		{"an atomic add to a line in the core's own cache", m.Own},
+		{"an atomic add to a line that the other core has changed: *h*", m.Moved},
+		{"an atomic add while both cores add to one line: the time by all adds", m.Contended},
+		{"Add and Done of a `sync.WaitGroup`, on one core: *w*", m.WaitGroup},
+		{"the same on each of two cores at once", m.WaitGroupOnTwo},
+		{"AddGoroutine and DoneGoroutine of `quit`, on one core: *q*", m.Quit},
+		{"the same on each of two cores at once", m.QuitOnTwo},
+	} {
+		fmt.Fprintf(&b, "| %s | %.1f ns |\n", row.what, row.ns)
+	}
+	return b.String()
+}
+
+func check(m scaling.Measured) string {
+	var b bytes.Buffer
+	b.WriteString("| on two cores | computed | measured |\n| --- | ---: | ---: |\n")
+	fmt.Fprintf(&b, "| `sync.WaitGroup`, *w* + 2 *h* | %.0f ns | %.0f ns |\n", m.Shared(2, m.Moved), m.WaitGroupOnTwo)
+	fmt.Fprintf(&b, "| `quit`, *q* + 2 *h* / 16 | %.0f ns | %.0f ns |\n", m.Striped(2, m.Moved), m.QuitOnTwo)
+	return b.String()
+}
+
+func computed(m scaling.Measured) string {
+	var b bytes.Buffer
+	b.WriteString("| cores | `sync.WaitGroup` | `quit` | `quit`, stripe elsewhere | all cores, `sync.WaitGroup` | all cores, `quit` | stripes | their size | to close them |\n" +
+		"| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, n := range scaling.Cores {
+		low, high := m.Shared(n, min(m.Extra(), m.Moved)), m.Shared(n, max(m.Extra(), m.Moved))
+		quit, fresh := m.Striped(n, m.Moved), m.Fresh(n, m.Moved)
+		fmt.Fprintf(&b, "| %d | %.0f–%.0f ns | %.0f ns | %.0f ns | %.0f–%.0f | %.0f–%.0f | %d | %d KiB | %.0f µs |\n",
+			n, low, high, quit, fresh, perMicrosecond(n, high), perMicrosecond(n, low),
+			perMicrosecond(n, fresh), perMicrosecond(n, quit),
+			scaling.Stripes(n), scaling.Bytes(n)/1024, m.Close(n)/1000)
+	}
+	return b.String()
+}
+
+// perMicrosecond is how many pairs of Add and Done all cores do.
+func perMicrosecond(cores int, ns float64) float64 { return float64(cores) * 1000 / ns }
+
+// sockets is computed for the larger machines, with a line that takes times as
+// long between two sockets as inside one, which half of the moves are.
+func sockets(m scaling.Measured) string {
+	var b bytes.Buffer
+	b.WriteString("| cores, half of them on each socket | factor *r* (assumed) | `sync.WaitGroup`, at most | `quit` | `quit`, stripe elsewhere |\n" +
+		"| ---: | ---: | ---: | ---: | ---: |\n")
+	for _, n := range []int{64, 128} {
+		for _, factor := range []float64{2, 3} {
+			h := m.Moved * (1 + factor) / 2
+			fmt.Fprintf(&b, "| %d | %.0f | %.0f ns | %.0f ns | %.0f ns |\n", n, factor,
+				m.Shared(n, h), m.Striped(n, h), m.Fresh(n, h))
+		}
+	}
+	return b.String()
+}
