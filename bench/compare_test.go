@@ -90,7 +90,10 @@ func onProcs(b *testing.B, n int, f func(pb *testing.PB)) {
 // would be too short to measure. The figures that f adds to, such as "ns/op",
 // are reported for each call of f.
 func repeated(b *testing.B, n int, f func(figure func(unit string, d time.Duration))) {
-	times := b.N * max(1, 10_000/n)
+	times := b.N
+	if !*small {
+		times *= max(1, 10_000/n)
+	}
 	sum := make(map[string]time.Duration)
 	for range times {
 		f(func(unit string, d time.Duration) { sum[unit] += d })

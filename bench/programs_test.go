@@ -4,6 +4,7 @@ package bench_test
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,22 +26,31 @@ var programs = []string{
 	"samber-do", "fx", "kratos", "go-zero",
 }
 
+var folder = flag.String("programs", "", "the folder of the programs, if they are built already")
+
 // built builds the programs, and returns their folder.
 var built = sync.OnceValues(func() (string, error) {
+	if *folder != "" {
+		return *folder, nil
+	}
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return "", err
 	}
+	remove = dir
 	if out, err := exec.Command("go", "build", "-o", dir, "./programs/...").CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("go build: %v\n%s", err, out)
 	}
 	return dir, nil
 })
 
+// remove is the folder that built has made; empty if it has made none.
+var remove string
+
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if dir, _ := built(); dir != "" {
-		os.RemoveAll(dir)
+	if remove != "" {
+		os.RemoveAll(remove)
 	}
 	os.Exit(status)
 }
