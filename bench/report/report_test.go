@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -91,5 +94,20 @@ func TestMissingBaseline(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), o.Benchmark+" has no figure") {
 			t.Errorf("without the baseline of %s, the error is %v", o.Benchmark, err)
 		}
+	}
+}
+
+// TestPage wants docs/cost.md to be what was measured.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", input))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := report(read(t, string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join("..", page)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("docs/cost.md is not what was measured: run go run ./report (%v)", err)
 	}
 }

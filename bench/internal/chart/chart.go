@@ -162,7 +162,7 @@ func (c Chart) SVG() ([]byte, error) {
 		last := curve.Points[len(curve.Points)-1]
 		at := vg.Point{X: x(last.X), Y: y(last.Y)}
 		if curve.Beside || at.X < data.Max.X-1 {
-			all.FillText(style(11, curve.Strong, colors[i], draw.YCenter), vg.Point{X: at.X + 7, Y: at.Y}, curve.Name)
+			all.FillText(style(11, curve.Strong, colors[i], draw.YCenter), vg.Point{X: at.X + 5, Y: at.Y + 9}, curve.Name)
 			continue
 		}
 		ends = append(ends, at.Y)

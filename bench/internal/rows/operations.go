@@ -96,7 +96,7 @@ var Operations = []Operation{
 			{Unit: "ns/op", Title: "From the fire until the last of n has ended and been awaited, a goroutine", Short: "until the last has ended", PerN: true},
 			{Unit: "fire-ns/op", Title: "The fire alone, with n parked, a goroutine", Short: "the fire alone", PerN: true},
 		},
-		Text: "n goroutines wait for the fire and return. `hand` is a context and `sync.WaitGroup.Go`, " +
+		Text: "n goroutines wait for the fire and return. quit shuts down, with nothing to close. `hand` is a context and `sync.WaitGroup.Go`, " +
 			"and so are errgroup, conc, suture and go-zero but for the wait. oklog/run has no fire: it calls each actor's interrupt.",
 		Picture: &Picture{
 			File: "cost-drain.svg", Title: "From the fire to the end of the last goroutine",
