@@ -123,71 +123,72 @@ func (nothing) String() string              { return "nothing" }
 func (nothing) Serve(context.Context) error { return suture.ErrDoNotRestart }
 
 func BenchmarkGo(b *testing.B) {
-	start := func(b *testing.B, start func(), wait func()) {
-		b.ReportAllocs()
-		for b.Loop() {
-			start()
-		}
+	start := func(b *testing.B, n int, start func(), wait func()) {
+		onProcs(b, n, func(pb *testing.PB) {
+			for pb.Next() {
+				start()
+			}
+		})
+		b.StopTimer()
 		wait()
 	}
 	f := func() error { return nil }
-	type v = struct{}
-	compare(b, once,
-		way[v]{peer: "quit", run: func(b *testing.B, _ v) {
+	compare(b, fewProcs(),
+		way[int]{peer: "quit", run: func(b *testing.B, n int) {
 			q := newEvent()
 			f := func(context.Context) error { return nil }
-			start(b, func() { q.Go(f) }, q.WaitGoroutines)
+			start(b, n, func() { q.Go(f) }, q.WaitGoroutines)
 		}},
-		way[v]{peer: "quit.Name", run: func(b *testing.B, _ v) {
+		way[int]{peer: "quit.Name", run: func(b *testing.B, n int) {
 			q := newEvent()
 			f := func(context.Context) error { return nil }
-			start(b, func() { q.Go(f, quit.Name("worker")) }, q.WaitGoroutines)
+			start(b, n, func() { q.Go(f, quit.Name("worker")) }, q.WaitGoroutines)
 		}},
-		way[v]{peer: "errgroup", run: func(b *testing.B, _ v) {
+		way[int]{peer: "errgroup", run: func(b *testing.B, n int) {
 			var g errgroup.Group
-			start(b, func() { g.Go(f) }, func() { g.Wait() })
+			start(b, n, func() { g.Go(f) }, func() { g.Wait() })
 		}},
-		way[v]{peer: "hand", run: func(b *testing.B, _ v) {
+		way[int]{peer: "hand", run: func(b *testing.B, n int) {
 			var wg sync.WaitGroup
-			start(b, func() { wg.Go(func() { f() }) }, wg.Wait)
+			start(b, n, func() { wg.Go(func() { f() }) }, wg.Wait)
 		}},
-		way[v]{peer: "hand.labels", run: func(b *testing.B, _ v) {
+		way[int]{peer: "hand.labels", run: func(b *testing.B, n int) {
 			var wg sync.WaitGroup
 			ctx, labels := context.Background(), pprof.Labels("worker", "worker")
-			start(b, func() {
+			start(b, n, func() {
 				wg.Go(func() {
 					pprof.Do(ctx, labels, func(context.Context) { f() })
 				})
 			}, wg.Wait)
 		}},
-		way[v]{peer: "conc", run: func(b *testing.B, _ v) {
+		way[int]{peer: "conc", run: func(b *testing.B, n int) {
 			var wg conc.WaitGroup
-			start(b, func() { wg.Go(func() { f() }) }, wg.Wait)
+			start(b, n, func() { wg.Go(func() { f() }) }, wg.Wait)
 		}},
-		way[v]{peer: "conc.pool", run: func(b *testing.B, _ v) {
+		way[int]{peer: "conc.pool", run: func(b *testing.B, n int) {
 			p := pool.New().WithErrors()
-			start(b, func() { p.Go(f) }, func() { p.Wait() })
+			start(b, n, func() { p.Go(f) }, func() { p.Wait() })
 		}},
-		way[v]{peer: "tomb", run: func(b *testing.B, _ v) {
+		way[int]{peer: "tomb", run: func(b *testing.B, n int) {
 			var t tomb.Tomb
 			t.Go(func() error { // while it is alive, others can be started
 				<-t.Dying()
 				return nil
 			})
-			start(b, func() { t.Go(f) }, func() {
+			start(b, n, func() { t.Go(f) }, func() {
 				t.Kill(nil)
 				t.Wait()
 			})
 		}},
-		way[v]{peer: "go-zero", run: func(b *testing.B, _ v) {
+		way[int]{peer: "go-zero", run: func(b *testing.B, n int) {
 			g := threading.NewRoutineGroup()
-			start(b, func() { g.RunSafe(func() { f() }) }, g.Wait)
+			start(b, n, func() { g.RunSafe(func() { f() }) }, g.Wait)
 		}},
-		way[v]{peer: "suture", run: func(b *testing.B, _ v) {
+		way[int]{peer: "suture", run: func(b *testing.B, n int) {
 			ctx, cancel := context.WithCancel(context.Background())
 			s := suture.NewSimple("bench")
 			ended := s.ServeBackground(ctx)
-			start(b, func() { s.Add(nothing{}) }, func() {
+			start(b, n, func() { s.Add(nothing{}) }, func() {
 				cancel()
 				if err := <-ended; !errors.Is(err, context.Canceled) {
 					b.Error(err)

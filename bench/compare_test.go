@@ -79,6 +79,9 @@ func procs() []int {
 	return all
 }
 
+// fewProcs is procs for what takes longer.
+func fewProcs() []int { return []int{1, 2, 16} }
+
 // onProcs runs f with GOMAXPROCS = n.
 func onProcs(b *testing.B, n int, f func(pb *testing.PB)) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))

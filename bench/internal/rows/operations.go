@@ -54,8 +54,8 @@ var Operations = []Operation{
 		},
 	},
 	{
-		Benchmark: "Go", Title: "Starting a goroutine", Baseline: "errgroup", Measures: perOp,
-		Text: "A func that returns nil. `quit.Name` gives it a name, in its pprof labels; `hand.labels` does that by " +
+		Benchmark: "Go", Title: "Starting a goroutine", Baseline: "errgroup", Key: "procs", Measures: perOp,
+		Text: "GOMAXPROCS goroutines start others, with a func that returns nil. `quit.Name` gives it a name, in its pprof labels; `hand.labels` does that by " +
 			"`pprof.Do`. `hand` is `sync.WaitGroup.Go`. suture's service may be restarted, and has a name too.",
 	},
 	{
