@@ -11,18 +11,12 @@ import (
 	"testing"
 
 	"github.com/gracefulgo/graceful/bench/internal/rows"
+	"github.com/gracefulgo/graceful/bench/internal/sample"
 )
 
-// TestPictures wants the pictures in docs to be those of what was measured, and
-// each to be well-formed, to name its curves, and to have colors for light and
-// for dark pages, and no other ones.
-func TestPictures(t *testing.T) {
-	in, err := os.Open(filepath.Join("..", input))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	all, err := rows.Read(in, input)
+func drawn(t *testing.T, in io.Reader) map[string][]byte {
+	t.Helper()
+	all, err := rows.Read(in, "the test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +24,13 @@ func TestPictures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pictures
+}
+
+// TestPictures wants each picture to be well-formed, to name its curves, and to
+// have colors for light and for dark pages, and no other ones.
+func TestPictures(t *testing.T) {
+	pictures := drawn(t, strings.NewReader(sample.Output(3)))
 	want := map[string][]string{"scaling.svg": {"WaitGroup, at most", "quit, stripe elsewhere"}}
 	for _, o := range rows.Operations {
 		if o.Picture != nil {
@@ -43,9 +44,6 @@ func TestPictures(t *testing.T) {
 	}
 	for name, names := range want {
 		svg := pictures[name]
-		if has, err := os.ReadFile(filepath.Join("..", output, name)); err != nil || !bytes.Equal(has, svg) {
-			t.Errorf("docs/%s is not what was measured: run go run ./plot (%v)", name, err)
-		}
 		texts, err := textsOf(svg)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -62,6 +60,23 @@ func TestPictures(t *testing.T) {
 		}
 		if bytes.Contains(page, []byte("#")) || bytes.Contains(rest, []byte("#")) {
 			t.Errorf("%s has a color that is not in its style", name)
+		}
+	}
+}
+
+// TestDocs wants the pictures in docs to be those of what was measured.
+func TestDocs(t *testing.T) {
+	in, err := os.Open(filepath.Join("..", input))
+	if _, noPicture := os.Stat(filepath.Join("..", output, "scaling.svg")); err != nil && noPicture != nil {
+		t.Skip("nothing has been measured yet")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	for name, svg := range drawn(t, in) {
+		if got, err := os.ReadFile(filepath.Join("..", output, name)); err != nil || !bytes.Equal(got, svg) {
+			t.Errorf("docs/%s is not what was measured: run go run ./plot (%v)", name, err)
 		}
 	}
 }

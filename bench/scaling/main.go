@@ -1,18 +1,23 @@
-// The program scaling writes the figures of docs/scaling.md from what run.sh
-// has measured. The text around them is written by hand.
+// The program scaling writes docs/scaling.md: its text is text.md, which is
+// written by hand, with the figures of what run.sh has measured.
 //
 //	go run ./scaling
 package main
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"log"
 	"os"
+	"strings"
 
 	"github.com/gracefulgo/graceful/bench/internal/rows"
 	"github.com/gracefulgo/graceful/bench/internal/scaling"
 )
+
+//go:embed text.md
+var text string
 
 const (
 	input = "testdata/cost.txt"
@@ -35,30 +40,25 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	text, err := os.ReadFile(page)
+	text, err := fill(text, all, m)
 	if err != nil {
 		log.Fatal(err)
 	}
-	text, err = update(text, all, m)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := os.WriteFile(page, text, 0o666); err != nil {
+	if err := os.WriteFile(page, []byte(text), 0o666); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// update returns text with new figures, which are between comments.
-func update(text []byte, all *rows.Rows, m scaling.Measured) ([]byte, error) {
+// fill returns text with the figures in the place of lines such as "{{check}}".
+func fill(text string, all *rows.Rows, m scaling.Measured) (string, error) {
 	for name, figures := range map[string]string{
 		"measured": measured(all, m), "check": check(m), "computed": computed(m), "sockets": sockets(m),
 	} {
-		begin, end := []byte("<!-- begin "+name+" -->\n"), []byte("<!-- end "+name+" -->\n")
-		from, to := bytes.Index(text, begin), bytes.Index(text, end)
-		if from < 0 || to < from {
-			return nil, fmt.Errorf("%s has no %q before %q", page, begin, end)
+		place := "\n{{" + name + "}}\n"
+		if strings.Count(text, place) != 1 {
+			return "", fmt.Errorf("text.md has no line {{%s}}, or several", name)
 		}
-		text = bytes.Join([][]byte{text[:from+len(begin)], []byte(figures), text[to:]}, nil)
+		text = strings.Replace(text, place, "\n"+figures, 1)
 	}
 	return text, nil
 }
