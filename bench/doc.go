@@ -7,7 +7,7 @@
 //	./run.sh                        # measures: 20 minutes on an idle machine
 //	go run ./report                 # writes docs/cost.md from what was measured
 //	go run ./plot                   # draws the curves, docs/*.svg
-//	go run ./scaling                # writes the figures of docs/scaling.md
+//	go run ./scaling                # writes docs/scaling.md
 //
 // The names of the benchmarks are for benchstat:
 //
