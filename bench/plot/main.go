@@ -104,25 +104,27 @@ func measured(all *rows.Rows, o rows.Operation) (chart.Chart, error) {
 // computed returns what counting costs on more cores.
 func computed(m scaling.Measured) chart.Chart {
 	c := chart.Chart{
+		YMin:     10,
 		Title:    "Counting on more cores than were measured on",
 		Subtitle: "An Add and a Done, the time that they take each core. One and two cores measured, more computed",
 		X:        "cores that count all the time",
 		XLabel:   chart.Count,
 	}
-	low, high := min(m.Extra(), m.Moved), max(m.Extra(), m.Moved)
+	low, high := m.Add()
 	curves := []chart.Curve{
 		{Name: "WaitGroup, at most", Dashed: true},
 		{Name: "WaitGroup, at least", Like: "WaitGroup, at most", Dashed: true},
 		{Name: "quit, stripe elsewhere", Dashed: true},
 		{Name: "quit", Dashed: true, Strong: true},
-		{Name: "measured", Like: "WaitGroup, at most", Beside: true, Points: plotter.XYs{{X: 1, Y: m.WaitGroup}, {X: 2, Y: m.WaitGroupOnTwo}}},
-		{Name: "measured", Strong: true, Beside: true, Points: plotter.XYs{{X: 1, Y: m.Quit}, {X: 2, Y: m.QuitOnTwo}}},
+		{Name: "measured", Like: "WaitGroup, at most", Left: true, Points: plotter.XYs{{X: 1, Y: m.WaitGroup}, {X: 2, Y: m.WaitGroupOnTwo}}},
+		{Name: "measured", Strong: true, Below: true, Points: plotter.XYs{{X: 1, Y: m.Quit}, {X: 2, Y: m.QuitOnTwo}}},
 	}
-	for _, n := range append([]int{1}, scaling.Cores...) {
+	c.XTicks = []float64{1}
+	for _, n := range scaling.Cores {
 		x := float64(n)
 		c.XTicks = append(c.XTicks, x)
 		for i, y := range []float64{
-			m.Shared(n, high), m.Shared(n, low), m.Fresh(n, m.Moved), m.Striped(n, m.Moved),
+			m.Shared(n, high), m.Shared(n, low), m.Fresh(n, high), m.Striped(n, high),
 		} {
 			curves[i].Points = append(curves[i].Points, plotter.XY{X: x, Y: y})
 		}

@@ -86,8 +86,9 @@ func measured(all *rows.Rows, m scaling.Measured) string {
 func check(m scaling.Measured) string {
 	var b bytes.Buffer
 	b.WriteString("| on two cores | computed | measured |\n| --- | ---: | ---: |\n")
-	fmt.Fprintf(&b, "| `sync.WaitGroup`, *w* + 2 *h* | %.0f ns | %.0f ns |\n", m.Shared(2, m.Moved), m.WaitGroupOnTwo)
-	fmt.Fprintf(&b, "| `quit`, *q* + 2 *h* / 16 | %.0f ns | %.0f ns |\n", m.Striped(2, m.Moved), m.QuitOnTwo)
+	fmt.Fprintf(&b, "| an atomic add to one line, 2 *h* | %.0f ns | %.0f ns |\n", 2*m.Moved, 2*m.Contended)
+	fmt.Fprintf(&b, "| Add and Done of a `sync.WaitGroup`, 4 *h* | %.0f ns | %.0f ns |\n", m.Shared(2, m.Moved), m.WaitGroupOnTwo)
+	fmt.Fprintf(&b, "| Add and Done of `quit`, *q* + 2 *h* / 16 | %.0f ns | %.0f ns |\n", m.Striped(2, m.Moved), m.QuitOnTwo)
 	return b.String()
 }
 
@@ -95,10 +96,11 @@ func computed(m scaling.Measured) string {
 	var b bytes.Buffer
 	b.WriteString("| cores | `sync.WaitGroup` | `quit` | `quit`, stripe elsewhere | all cores, `sync.WaitGroup` | all cores, `quit` | stripes | their size | to close them |\n" +
 		"| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	least, most := m.Add()
 	for _, n := range scaling.Cores {
-		low, high := m.Shared(n, min(m.Extra(), m.Moved)), m.Shared(n, max(m.Extra(), m.Moved))
-		quit, fresh := m.Striped(n, m.Moved), m.Fresh(n, m.Moved)
-		fmt.Fprintf(&b, "| %d | %.0f–%.0f ns | %.0f ns | %.0f ns | %.0f–%.0f | %.0f–%.0f | %d | %d KiB | %.0f µs |\n",
+		low, high := m.Shared(n, least), m.Shared(n, most)
+		quit, fresh := m.Striped(n, most), m.Fresh(n, most)
+		fmt.Fprintf(&b, "| %d | %.0f–%.0f ns | %.0f ns | %.0f ns | %.0f–%.0f | %.0f–%.0f | %d | %d KiB | %.1f µs |\n",
 			n, low, high, quit, fresh, perMicrosecond(n, high), perMicrosecond(n, low),
 			perMicrosecond(n, fresh), perMicrosecond(n, quit),
 			scaling.Stripes(n), scaling.Bytes(n)/1024, m.Close(n)/1000)
@@ -113,13 +115,14 @@ func perMicrosecond(cores int, ns float64) float64 { return float64(cores) * 100
 // long between two sockets as inside one, which half of the moves are.
 func sockets(m scaling.Measured) string {
 	var b bytes.Buffer
+	_, most := m.Add()
 	b.WriteString("| cores, half of them on each socket | factor *r* (assumed) | `sync.WaitGroup`, at most | `quit` | `quit`, stripe elsewhere |\n" +
 		"| ---: | ---: | ---: | ---: | ---: |\n")
 	for _, n := range []int{64, 128} {
 		for _, factor := range []float64{2, 3} {
-			h := m.Moved * (1 + factor) / 2
+			add := most * (1 + factor) / 2
 			fmt.Fprintf(&b, "| %d | %.0f | %.0f ns | %.0f ns | %.0f ns |\n", n, factor,
-				m.Shared(n, h), m.Striped(n, h), m.Fresh(n, h))
+				m.Shared(n, add), m.Striped(n, add), m.Fresh(n, add))
 		}
 	}
 	return b.String()

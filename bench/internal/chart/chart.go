@@ -39,7 +39,8 @@ type Curve struct {
 	Points plotter.XYs // y in ns
 	Strong bool        // it is what the picture is about
 	Dashed bool        // computed
-	Beside bool        // its name is beside its last point, which is not at the edge
+	Below  bool        // its name is below its last point, which is not at the edge
+	Left   bool        // it is to the left of it
 }
 
 // Band is the area between two curves.
@@ -161,8 +162,16 @@ func (c Chart) SVG() ([]byte, error) {
 	for i, curve := range c.Curves {
 		last := curve.Points[len(curve.Points)-1]
 		at := vg.Point{X: x(last.X), Y: y(last.Y)}
-		if curve.Beside || at.X < data.Max.X-1 {
-			all.FillText(style(11, curve.Strong, colors[i], draw.YCenter), vg.Point{X: at.X + 5, Y: at.Y + 9}, curve.Name)
+		if at.X < data.Max.X-1 {
+			name := vg.Point{X: at.X + 5, Y: at.Y + 9}
+			if curve.Below {
+				name.Y = at.Y - 11
+			}
+			sty := style(11, curve.Strong, colors[i], draw.YCenter)
+			if curve.Left {
+				name.X, sty.XAlign = at.X-7, draw.XRight
+			}
+			all.FillText(sty, name, curve.Name)
 			continue
 		}
 		ends = append(ends, at.Y)

@@ -79,7 +79,9 @@ var Operations = []Operation{
 		},
 		Text: "`hand` is a loop over a slice, in which a closer that hangs or panics takes all with it. `hand.bounded` " +
 			"calls each in a goroutine with a time limit and a recover. " +
-			"fx and kratos call their hooks one by one on one goroutine, go-zero and do all at once.",
+			"fx and kratos call their hooks one by one on one goroutine, go-zero and do all at once. " +
+			"A shutdown of quit has a fixed cost, most of which is os/signal's for keeping SIGPIPE away and then no longer. Inside " +
+			"another event's shutdown that is done already: see the wait below.",
 		Picture: &Picture{
 			File: "cost-shutdown.svg", Title: "A shutdown, for each of its closers",
 			Subtitle: "Closers that do nothing: the time of the whole shutdown, divided by their number",

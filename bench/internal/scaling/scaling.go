@@ -51,28 +51,32 @@ func From(all *rows.Rows) (Measured, error) {
 	return m, nil
 }
 
-// Extra is what an add takes longer on two cores that share a WaitGroup: less
-// than Moved, since a core often gets to add several times while it has the
-// line.
-func (m Measured) Extra() float64 { return max(0, (m.WaitGroupOnTwo-m.WaitGroup)/2) }
+// Add returns how long a line that all cores add to is busy with one add: at
+// least, by what it takes to move the line, and at most, by what a WaitGroup has
+// taken on two cores.
+func (m Measured) Add() (least, most float64) {
+	// On each of two cores, two adds, for each of which the core had to wait for
+	// one of the other.
+	waitGroup := m.WaitGroupOnTwo / 4
+	return min(m.Moved, waitGroup), max(m.Moved, waitGroup)
+}
 
 // Shared returns what an Add and a Done on one counter take each of n cores, if
-// an add waits for as long as perCore for each of the others.
-func (m Measured) Shared(n int, perCore float64) float64 {
-	return m.WaitGroup + 2*float64(n-1)*perCore
+// its line is busy for as long as add with each add.
+func (m Measured) Shared(n int, add float64) float64 {
+	return max(m.WaitGroup, 2*float64(n)*add)
 }
 
 // Striped returns what an Add and a Done of package quit take each of n cores
-// whose goroutines stay on their stripes, if to move a line takes as long as
-// moved.
-func (m Measured) Striped(n int, moved float64) float64 {
-	return m.Quit + 2*moved*float64(n-1)/float64(Stripes(n))
+// whose goroutines stay on their stripes.
+func (m Measured) Striped(n int, add float64) float64 {
+	return m.Quit + 2*add*float64(n-1)/float64(Stripes(n))
 }
 
 // Fresh is Striped for goroutines that find their stripe in another core's
 // cache each time.
-func (m Measured) Fresh(n int, moved float64) float64 {
-	return m.Striped(n, moved) + 2*moved
+func (m Measured) Fresh(n int, add float64) float64 {
+	return m.Striped(n, add) + 2*add
 }
 
 // Close returns how long it takes a drain to close all stripes, in ns.
