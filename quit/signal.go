@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"runtime"
 	"runtime/pprof"
 	"slices"
 	"sync"
@@ -196,7 +197,7 @@ func (q *QuitEvent) handleable(sigs []os.Signal) []os.Signal {
 	for _, s := range sigs {
 		switch {
 		case !exists(s) || slices.Contains(list, s):
-		case staysIgnored(s) && signal.Ignored(s):
+		case staysIgnored(s) && ignored(s):
 			q.logIgnored(s)
 		default:
 			list = append(list, s)
@@ -219,11 +220,15 @@ func exists(s os.Signal) bool {
 	return !ok || 0 <= n && n < numbers
 }
 
+// ignored reports whether the process ignores s. On wasm, which has no signals,
+// signal.Ignored panics.
+func ignored(s os.Signal) bool { return runtime.GOARCH != "wasm" && signal.Ignored(s) }
+
 // receive has s received. It is called with mu held.
 func (t *signalTable) receive(s os.Signal) {
 	r := t.receivers[s]
 	if r == nil {
-		r = &receiver{c: make(chan os.Signal, 16), ignored: signal.Ignored(s),
+		r = &receiver{c: make(chan os.Signal, 16), ignored: ignored(s),
 			flush: make(chan chan struct{}), end: make(chan struct{}), ended: make(chan struct{})}
 		if t.receivers == nil {
 			t.receivers = make(map[os.Signal]*receiver)

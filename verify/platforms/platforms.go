@@ -43,7 +43,7 @@ var (
 // quick selects the tests of what depends on the processor and on the
 // scheduler: the counter, the fire, the registry, the stacks, the signals.
 const quick = "^(Test(Drain|Count|Fire|Fired|TryAdd|DoneHappens|Unregister|Once|Labels|StacksOnce|" +
-	"ReportIsOneMoment|ManyClosers|Errors|TypedNil|ChildTwo|ChildDelay|ChildForced).*|Example.*)$"
+	"ReportIsOneMoment|ManyClosers|Errors|TypedNil|ChildTwo|ChildInterruptEndsDelay|ChildForced).*|Example.*)$"
 
 // Reasons.
 const (
@@ -144,7 +144,7 @@ var platforms = []*platform{
 	{
 		name:  "GODEBUG/asynctimerchan",
 		env:   []string{"GODEBUG=asynctimerchan=1"},
-		short: selection{core, "^TestChild(Two|Delay|Generations|LastLines|Forced).*$"},
+		short: selection{core, "^TestChild(Two|InterruptEndsDelay|Generations|LastLines|Forced).*$"},
 		// testing/synctest panics with it: what is left runs in real time.
 		long: selection{core, "^(Test(Child|Drain|TryAdd|Fire|Unregister|Once|DoneHappens).*|Example.*)$"},
 		leftOut: []leftOut{

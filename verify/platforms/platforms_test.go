@@ -20,7 +20,7 @@ import (
 )
 
 // TestLeftOut finds each test that a platform leaves out, and one at least for
-// each name or beginning of a name that it selects.
+// each part of a name that it selects.
 func TestLeftOut(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, dir := range []string{"quit", "internal"} {
@@ -54,10 +54,9 @@ func TestLeftOut(t *testing.T) {
 		}
 		for _, s := range []selection{p.short, p.long} {
 			for _, part := range regexp.MustCompile(`\w+`).FindAllString(s.run, -1) {
-				found := part == "Test"
+				found := false
 				for name := range tests {
-					found = found || strings.HasPrefix(strings.TrimPrefix(name, "Test"), part) ||
-						strings.HasPrefix(name, part)
+					found = found || strings.Contains(name, part)
 				}
 				if !found {
 					t.Errorf("%s selects %s, and there is no such test", p.name, part)
