@@ -233,6 +233,9 @@ func (l *loader) run(url string) {
 		if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
 			return // refused: nothing was sent
 		}
+		if err != nil && sent.Load() == last {
+			return // nor here: its connection had ended before it came back to it
+		}
 		if err == nil {
 			_, err = io.Copy(io.Discard, res.Body)
 			res.Body.Close()
