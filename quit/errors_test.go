@@ -524,3 +524,22 @@ func TestFirstOfFailures(t *testing.T) {
 		}
 	}
 }
+
+// hangingError is an error whose text takes for ever.
+type hangingError struct{ hang chan int }
+
+func (e hangingError) Error() string { <-e.hang; return "" }
+
+// TestErrorThatHangs has an only failure whose methods do not return: the
+// result is there nonetheless, and tells of it.
+func TestErrorThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failure := hangingError{make(chan int)}
+		defer close(failure.hang)
+		q := quietEvent()
+		q.Fail(failure)
+		if err := q.Shutdown(context.Background()); err == nil || !errors.Is(err, failure) {
+			t.Error("Shutdown() does not return the failure")
+		}
+	})
+}

@@ -403,3 +403,22 @@ func waitFor(t *testing.T, freed <-chan struct{}) {
 		}
 	}
 }
+
+// TestLateWithoutLimit has a closer registered after the end of an event that
+// has no limit: nor has the closer.
+func TestLateWithoutLimit(t *testing.T) {
+	q := quietEvent()
+	q.Timeout = -1
+	q.GracefulStop()
+	called := false
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+		called = true
+		if end, ok := ctx.Deadline(); ok || ctx.Err() != nil {
+			t.Errorf("the context of the closer ends at %v, %v, want no end", end, ctx.Err())
+		}
+		return nil
+	}))
+	if !called {
+		t.Error("the closer was not called before Register returned")
+	}
+}

@@ -79,3 +79,38 @@ func TestScheduleTells(t *testing.T) {
 		t.Errorf("the last step has failed with %v and stacks %q after the end", begun.err, begun.stacks)
 	}
 }
+
+// TestScheduleLastMoments has the times that are left when the shutdown ends:
+// for the log, and for the call whose context limits it.
+func TestScheduleLastMoments(t *testing.T) {
+	const sec, ms = time.Second, time.Millisecond
+	start := time.Now()
+	base := context.Background()
+	for _, test := range []struct {
+		limit, hurry, now time.Duration // 0: none
+		until, grace      time.Duration // 0: no limit
+	}{
+		{limit: 0, now: sec, until: 0, grace: 0},
+		{limit: 20 * sec, now: sec, until: 20*sec - 50*ms, grace: sec},
+		{limit: 20 * sec, now: 20*sec - 60*ms, until: 20*sec - 10*ms, grace: sec}, // at least as much as is kept back
+		{limit: 20 * sec, now: 30 * sec, until: 30*sec + 50*ms, grace: sec},
+		{limit: 20 * sec, hurry: 31 * sec, now: 30 * sec, until: 31*sec - 50*ms, grace: sec}, // the process stood still
+		{limit: 50 * ms, now: ms, until: 50*ms - 250*time.Microsecond, grace: 10 * ms},
+	} {
+		var s schedule
+		at := func(d time.Duration) time.Time { return start.Add(d) }
+		s.limit(base, nil, start, after(start, test.limit))
+		if test.hurry != 0 {
+			s.hurry = at(test.hurry)
+		}
+		if got, want := s.until(at(test.now)), after(start, test.until); !got.Equal(want) {
+			t.Errorf("%+v: until = %v after the start, want %v", test, got.Sub(start), test.until)
+		}
+		if got := s.grace(base); got != test.grace {
+			t.Errorf("%+v: grace = %v", test, got)
+		}
+		if got := s.grace(context.WithoutCancel(base)); got != 0 {
+			t.Errorf("%+v: grace of another call = %v, want 0", test, got)
+		}
+	}
+}

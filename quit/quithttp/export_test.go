@@ -41,3 +41,15 @@ func Tracked(h http.Handler) (serve func(http.ResponseWriter, *http.Request), ct
 		s.change(conn, http.StateIdle)
 	}, ctx
 }
+
+// InFlight returns how many requests are being answered while one of that major
+// version of HTTP is, and when its handler has returned.
+func InFlight(major int) (during, after int) {
+	s := newStop(defaultLinger, 0)
+	conn := new(net.TCPConn)
+	r := (&http.Request{ProtoMajor: major}).WithContext(s.connect(context.Background(), conn))
+	s.change(conn, http.StateActive)
+	s.serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { during = s.requests() }), nil, r)
+	s.change(conn, http.StateIdle)
+	return during, s.requests()
+}

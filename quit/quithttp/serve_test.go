@@ -396,3 +396,11 @@ func TestTrackAfterFire(t *testing.T) {
 		t.Errorf("%d goroutines are counted, want 0", n)
 	}
 }
+
+func TestInFlight(t *testing.T) {
+	for _, major := range []int{1, 2} {
+		if during, after := quithttp.InFlight(major); during != 1 || after != 0 {
+			t.Errorf("HTTP/%d: %d requests in flight, then %d, want 1, then 0", major, during, after)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
@@ -999,4 +1000,26 @@ func TestStatusStreamGoesOn(t *testing.T) {
 		close(goOn)
 		until(t, r, "ended")
 	})
+}
+
+// What is registered with a server cannot be taken out, so it is registered
+// once, however many ask for the page.
+func TestStatusRegistersOnce(t *testing.T) {
+	srv := new(http.Server)
+	h := quithttp.Status(quietEvent())
+	hooks := reflect.ValueOf(srv).Elem().FieldByName("onShutdown")
+	if !hooks.IsValid() {
+		t.Skip("this http.Server keeps its hooks elsewhere")
+	}
+	first := 0 // one of ours, and perhaps net/http's own
+	for range 3 {
+		r := httptest.NewRequest("GET", "/", nil)
+		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, srv)))
+		if first == 0 {
+			first = hooks.Len()
+		}
+	}
+	if n := hooks.Len(); first == 0 || n != first {
+		t.Errorf("%d hooks of the server after the first request, %d after the last", first, n)
+	}
 }
