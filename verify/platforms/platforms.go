@@ -162,6 +162,8 @@ var platforms = []*platform{
 		leftOut: []leftOut{
 			{"TestStopUnderLoad", "some of its clients speak HTTP/2"},
 			{"TestStacksOfHandlers", "some of its handlers are of HTTP/2"},
+			{"TestStatusHTTP2", "its client speaks HTTP/2"},
+			{"TestStopHTTP2Endless", "its client speaks HTTP/2"},
 		},
 	},
 	{
