@@ -48,6 +48,7 @@ const quick = "^(Test(Drain|Count|Fire|Fired|TryAdd|DoneHappens|Unregister|Once|
 // Reasons.
 const (
 	allHistories = "all histories of the schedule, with nothing concurrent in it, take many minutes here"
+	speaksHTTP2  = "has a client that speaks HTTP/2"
 	wineFiles    = "all of it passes, but then Wine 8 cannot remove the files of the certificate"
 )
 
@@ -111,7 +112,7 @@ var platforms = []*platform{
 		args:    []string{"-short"},
 		version: []string{"wazero", "version"},
 		short:   selection{},
-		long:    selection{[]string{"./quit", "./quit/quittest"}, ""},
+		long:    selection{core, quick + "|^TestNoNumbers$"}, // all of it takes more than ten minutes
 		leftOut: wasmLeftOut,
 	},
 	{
@@ -160,10 +161,17 @@ var platforms = []*platform{
 		short: selection{},
 		long:  selection{[]string{"./quit/quithttp"}, ""},
 		leftOut: []leftOut{
-			{"TestStopUnderLoad", "some of its clients speak HTTP/2"},
-			{"TestStacksOfHandlers", "some of its handlers are of HTTP/2"},
-			{"TestStatusHTTP2", "its client speaks HTTP/2"},
-			{"TestStopHTTP2Endless", "its client speaks HTTP/2"},
+			{"TestServeTLS", speaksHTTP2},
+			{"TestStacksOfHandlers", speaksHTTP2},
+			{"TestStatusHTTP2", speaksHTTP2},
+			{"TestStopCallsHooks", speaksHTTP2},
+			{"TestStopHTTP2", speaksHTTP2},
+			{"TestStopHTTP2Endless", speaksHTTP2},
+			{"TestStopHTTP2Idle", speaksHTTP2},
+			{"TestStopHTTP2Tells", speaksHTTP2},
+			{"TestStopHTTP2Unused", speaksHTTP2},
+			{"TestStopShortOfTime", speaksHTTP2},
+			{"TestStopUnderLoad", speaksHTTP2},
 		},
 	},
 	{
