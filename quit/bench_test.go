@@ -233,7 +233,7 @@ func BenchmarkFire(b *testing.B) {
 	b.Run("quit", func(b *testing.B) {
 		b.StopTimer()
 		for range b.N {
-			q := quit.NewQuitEvent()
+			q := &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)}
 			park(b, q.Done(), func() { q.Fire() })
 		}
 	})

@@ -157,6 +157,8 @@ func TestShortSymbol(t *testing.T) {
 		"github.com/redis/go-redis/v9.(*Client).Close-fm":         "go-redis/v9.(*Client).Close",
 		"example.com/v2.Close":                                    "example.com/v2.Close",
 		"v2.Close":                                                "v2.Close",
+		"example.com/v.Close":                                     "v.Close",
+		"example.com/12.Close":                                    "12.Close",
 		"gopkg.in/yaml%2ev3.Close":                                "yaml.v3.Close",
 		"example.com/a/b.Stop[example.com/c/d.T]":                 "b.Stop[example.com/c/d.T]",
 		"example.com/a/b.(*Pool[go.shape.struct {}]).Close.func1": "b.(*Pool[go.shape.struct {}]).Close.func1",
@@ -273,6 +275,26 @@ func TestGraceful(t *testing.T) {
 			}
 		})
 	})
+	t.Run("no force", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			stop := quit.Graceful(func() { time.Sleep(1050 * time.Millisecond) }, nil)
+			q.RegisterQuitCloser(stop, quit.Timeout(time.Second)) // it returns before it is abandoned
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Errorf("Shutdown() = %v, want nil", err)
+			}
+		})
+	})
+	t.Run("Goexit when forced", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
+			q := quietEvent()
+			forced := make(chan struct{})
+			q.RegisterQuitCloser(quit.Graceful(func() { <-forced; runtime.Goexit() }, func() { close(forced) }))
+			if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
+				t.Errorf("Shutdown() = %v, want it to tell of the Goexit", err)
+			}
+		})
+	})
 	t.Run("nil", func(t *testing.T) {
 		if c := quit.Graceful(nil, func() {}); c != nil {
 			t.Errorf("Graceful(nil, force) = %v, want nil", c)
@@ -287,6 +309,26 @@ func TestGraceful(t *testing.T) {
 		err := quit.Graceful(func() { panic("stop") }, nil).Shutdown(t.Context())
 		if p, ok := err.(*quit.PanicError); !ok || p.Value != "stop" {
 			t.Errorf("Shutdown() = %v, want a *PanicError", err)
+		}
+	})
+}
+
+// TestCloserFailsLate has a Close that fails when its time is over, but before
+// it is abandoned: it is not called again.
+func TestCloserFailsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		failure := errors.New("failure")
+		calls := 0
+		q.RegisterCloser(closerFunc(func() error {
+			calls++
+			time.Sleep(1050 * time.Millisecond)
+			return failure
+		}), quit.Name("db"), quit.Timeout(time.Second))
+		err := q.Shutdown(context.Background())
+		if r := q.Report(); r.Steps[0].Err != failure || calls != 1 || !errors.Is(err, failure) {
+			t.Errorf("Shutdown() = %v, the step failed with %v, Close was called %d times, want %v and once",
+				err, r.Steps[0].Err, calls, failure)
 		}
 	})
 }

@@ -134,3 +134,6 @@ func (c *counter) count() int64 {
 	}
 	return n
 }
+
+// used reports whether anything was counted before the first wait.
+func (c *counter) used() bool { return c.stripes.Load() != nil }

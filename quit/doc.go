@@ -9,7 +9,7 @@
 //
 //		q.Go(func(ctx context.Context) error { return work(ctx, db) })
 //
-//		srv := &http.Server{Handler: handler(db)}
+//		srv := &http.Server{Handler: handler(db), ReadTimeout: 10 * time.Second}
 //		q.RegisterQuitCloser(srv) // first: it lets in new work
 //		q.Go(func(context.Context) error { return srv.ListenAndServe() }, quit.Ignore(http.ErrServerClosed))
 //

@@ -477,3 +477,50 @@ func TestIgnoreOfManyJoined(t *testing.T) {
 		}
 	}
 }
+
+// Err of a report is nil until the shutdown has ended, whatever has failed.
+func TestReportErrBeforeEnd(t *testing.T) {
+	q := quietEvent()
+	failure := errors.New("failure")
+	q.Fail(failure)
+	if err := q.Report().Err(); err != nil {
+		t.Errorf("Err() before the shutdown = %v, want nil", err)
+	}
+	q.RegisterStopFunc(func() {
+		if err := q.Report().Err(); err != nil {
+			t.Errorf("Err() during the shutdown = %v, want nil", err)
+		}
+	})
+	if err := q.Shutdown(t.Context()); err != failure || q.Report().Err() != failure {
+		t.Errorf("Shutdown() = %v, Err() after it = %v, want %v", err, q.Report().Err(), failure)
+	}
+}
+
+// numbered is an error of a type of which there may be several.
+type numbered int
+
+func (e numbered) Error() string { return fmt.Sprint("error ", int(e)) }
+
+// errors.As finds the first of several failures of a type, as it does among the
+// errors of errors.Join, and Unwrap returns all of them.
+func TestFirstOfFailures(t *testing.T) {
+	q := quietEvent()
+	q.Fail(fmt.Errorf("two: %w, %w", numbered(1), numbered(2)))
+	q.Fail(numbered(3))
+	q.RegisterCloser(closerFunc(func() error { return numbered(4) }), quit.Name("db"))
+	err := q.Shutdown(t.Context())
+	var first numbered
+	if !errors.As(err, &first) || first != 1 {
+		t.Errorf("errors.As finds %v, want error 1", first)
+	}
+	all := err.(interface{ Unwrap() []error }).Unwrap()
+	if len(all) != 3 {
+		t.Fatalf("Unwrap() = %q, want 3 errors", all)
+	}
+	for i, want := range []numbered{1, 3, 4} {
+		var n numbered
+		if !errors.As(all[i], &n) || n != want || !errors.Is(all[i], want) || all[i].Error() == "" {
+			t.Errorf("error %d of Unwrap() is %v, want one that is %v", i, all[i], want)
+		}
+	}
+}

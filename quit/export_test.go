@@ -214,3 +214,6 @@ func (q *QuitEvent) HoldRecord() (release func()) {
 	q.records.ending.RLock()
 	return q.records.ending.RUnlock
 }
+
+// Exists reports whether os/signal can deliver s.
+func Exists(s os.Signal) bool { return exists(s) }

@@ -621,3 +621,39 @@ func TestStacksOfWorkerAlone(t *testing.T) {
 	close(hang)
 	q.GracefulStop()
 }
+
+// TestDrainEndsAtTheLast has a goroutine end when the stacks of those that hold
+// up the drain are being taken, and yet in time.
+func TestDrainEndsAtTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = 10 * time.Second // of which the drain has 4/5 of 9 s
+		q.AddGoroutine()
+		go func() {
+			defer q.DoneGoroutine()
+			time.Sleep(7 * time.Second)
+			if err := q.WorkContext().Err(); err != nil {
+				t.Errorf("the context of work in flight: %v, want it alive", err)
+			}
+		}()
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+	})
+}
+
+// TestFailureOfOtherEvent has a goroutine that shuts another event down once it
+// is told to end, and returns its result. A closer there has failed with the
+// error that a goroutine may return: it still is a failure of that closer.
+func TestFailureOfOtherEvent(t *testing.T) {
+	q, other := quietEvent(), quietEvent()
+	other.RegisterCloser(closerFunc(func() error { return context.Canceled }), quit.Name("db"))
+	q.Go(func(ctx context.Context) error {
+		<-ctx.Done()
+		return other.Shutdown(context.Background())
+	})
+	q.Fire()
+	if err := q.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "db (") || !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown() = %v, want the failure of the closer of the other event", err)
+	}
+}

@@ -27,7 +27,7 @@ type (
 	nilTree       struct{ text string }
 	listTree      []string
 	panickingTree struct{ inner error }
-	endlessTree   struct{ err error }
+	endlessTree   struct{ _ byte }
 	multiTree     []error
 )
 

@@ -20,6 +20,7 @@
 //	Warn   quit: goroutine not started, the event has fired   goroutine, site; once for each func
 //	Warn   quit: Shutdown was called with a context that is done   err, site
 //	Warn   quit: closer has Shutdown too, RegisterCloser calls Close   closer, site
+//	Warn   quit: nothing was closed or awaited   site; of WaitSignal, after a signal
 //	Warn   quit: log records lost       records
 //
 // The delay and the drain have no site. An event that is registered with
@@ -68,6 +69,7 @@ const (
 	msgNotStarted   = "quit: goroutine not started, the event has fired"
 	msgDone         = "quit: Shutdown was called with a context that is done"
 	msgHasShutdown  = "quit: closer has Shutdown too, RegisterCloser calls Close"
+	msgUnused       = "quit: nothing was closed or awaited"
 	msgRecordsLost  = "quit: log records lost"
 	mostRecords     = 4096            // that wait for the handler
 	mostDebug       = mostRecords / 2 // of which these may be Debug ones
@@ -307,6 +309,11 @@ func (q *QuitEvent) logFired(cause error) {
 func (q *QuitEvent) logStopped(at time.Time, failures int) {
 	q.log(record{at: at, level: slog.LevelInfo, msg: msgStopped, attrs: []slog.Attr{
 		slog.Duration("took", at.Sub(q.event.at).Round(time.Microsecond)), slog.Int("failures", failures)}})
+}
+
+func (q *QuitEvent) logUnused(site string) {
+	q.log(record{at: time.Now(), level: slog.LevelWarn, msg: msgUnused,
+		attrs: []slog.Attr{slog.String("site", site)}})
 }
 
 func (q *QuitEvent) logIgnored(s os.Signal) {

@@ -889,3 +889,116 @@ func TestFiredComesFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestLogBound has a handler that blocks, and just as many records as are kept,
+// and then one more.
+func TestLogBound(t *testing.T) {
+	const kept = 4096
+	for _, more := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			hang := make(chan struct{})
+			var seen []slog.Record
+			q := eventWith(func(r slog.Record) { <-hang; seen = append(seen, r) })
+			q.Fire()
+			synctest.Wait() // for the handler to have that record
+			for range kept + more {
+				q.Fail(errors.New("failed"))
+			}
+			close(hang)
+			synctest.Wait()
+			last := seen[len(seen)-1]
+			if len(seen) != 1+kept+more || more > 0 != (last.Message == "quit: log records lost") || more > 0 && attr(last, "records") != "1" {
+				t.Errorf("%d more than are kept: %d records, the last of them %q, records=%s",
+					more, len(seen), last.Message, attr(last, "records"))
+			}
+			q.GracefulStop()
+		})
+	}
+}
+
+// TestLogNamesOfSharedEvent has an event that is registered with two others: it
+// has no name until one of them shuts it down, and then the one with that.
+func TestLogNamesOfSharedEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen journal
+		child := eventWith(func(r slog.Record) { seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "event")) })
+		one, two := quietEvent(), quietEvent()
+		one.RegisterQuitCloser(child, quit.Name("one"))
+		two.RegisterQuitCloser(child, quit.Name("two"))
+		child.RegisterCloser(nil)
+		two.GracefulStop()
+		child.RegisterCloser(nil)
+		synctest.Wait()
+		lines := seen.all()
+		if len(lines) < 3 || lines[0] != "nil ignored " || lines[len(lines)-1] != "nil ignored two" || !slices.Contains(lines, "stopped two") {
+			t.Errorf("the log of the child = %q, want the name two from its stop on", lines)
+		}
+		one.GracefulStop()
+
+		unnamed := quietEvent()
+		only, logged := loggedEvent()
+		unnamed.RegisterQuitCloser(only)
+		only.RegisterCloser(nil)
+		if log := logged(); !strings.Contains(log, "event=*quit.QuitEvent\n") {
+			t.Errorf("the log of an event that has no name does not have its type:\n%s", log)
+		}
+	})
+}
+
+// TestLogWithoutLimit has steps that may take as long as they need.
+func TestLogWithoutLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen journal
+		q := eventWith(func(r slog.Record) {
+			if share := attr(r, "share"); share != "" {
+				seen.add(attr(r, "step") + " " + share)
+			}
+			if left := attr(r, "left"); left != "" {
+				seen.add(attr(r, "step") + " for " + attr(r, "for") + ", left: " + left)
+			}
+		})
+		q.Timeout = -1
+		q.RegisterStopFunc(func() { time.Sleep(6 * time.Second) }, quit.Name("web"))
+		q.GracefulStop()
+		seen.want(t, "web 0s", "web for 5s, left: no limit", "drain 0s")
+	})
+}
+
+// TestLogLevels has a handler that wants errors alone, and gets no others.
+func TestLogLevels(t *testing.T) {
+	var seen journal
+	q := &quit.QuitEvent{Logger: slog.New(errorsOnly{&funcHandler{handle: func(r slog.Record) { seen.add(r.Message) }}})}
+	q.RegisterStopFunc(func() { panic("boom") })
+	q.RegisterStopFunc(nil)
+	q.GracefulStop()
+	seen.want(t, "quit: step failed")
+}
+
+// errorsOnly is a handler that wants errors alone.
+type errorsOnly struct{ *funcHandler }
+
+func (errorsOnly) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+
+// TestLogRounds has times in the log with a microsecond as the smallest unit,
+// and a step's limit in its error with a millisecond.
+func TestLogRounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen journal
+		q := eventWith(func(r slog.Record) {
+			if took := attr(r, "took"); took != "" {
+				seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "step") + " " + took)
+			}
+		})
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterStopFunc(func() { time.Sleep(time.Second + 1300*time.Nanosecond) }, quit.Name("web"))
+		q.GracefulStop()
+		seen.want(t, "step ended web 1.000001s", "step ended drain 0s", "stopped  1.000001s")
+
+		q = quietEvent()
+		q.RegisterStopFunc(func() { <-hang }, quit.Name("stuck"), quit.Timeout(1_001_300*time.Microsecond))
+		if err := q.Shutdown(context.Background()); !strings.Contains(fmt.Sprint(err), "): abandoned after 1.126s: ") {
+			t.Errorf("Shutdown() = %v, want it to say 1.126s", err) // 9/8 of the limit are 1.1264625 s
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -557,6 +558,7 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 		{name: "by a func", err: ignored, opt: quit.IgnoreFunc(func(err error) bool { return err == ignored })},
 		{name: "another", err: lost, opt: quit.Ignore(ignored), up: true},
 		{name: "another too", err: errors.Join(ignored, lost), opt: quit.Ignore(ignored), up: true},
+		{name: "Goexit in a func", err: lost, opt: quit.IgnoreFunc(func(error) bool { runtime.Goexit(); return true }), up: true},
 		{name: "a panic", err: &quit.PanicError{Value: ignored}, opt: quit.Ignore(ignored), up: true},
 	} {
 		for when, fail := range map[string]func(q, child *quit.QuitEvent){
@@ -589,6 +591,37 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 				}
 			}
 			t.Run(test.name+"/"+when, func(t *testing.T) { synctest.Test(t, inBubble) })
+		}
+	}
+}
+
+// TestParentsRace has an event registered and unregistered from many goroutines
+// while its failure goes up.
+func TestParentsRace(t *testing.T) {
+	for range 20 {
+		child := quietEvent()
+		parents := [4]*quit.QuitEvent{}
+		var wg sync.WaitGroup
+		for i := range parents {
+			parents[i] = quietEvent()
+			wg.Go(func() {
+				parents[i].RegisterQuitCloser(child)
+				for range 500 {
+					unregister := parents[i].RegisterQuitCloser(child)
+					if !unregister() || unregister() {
+						t.Error("unregister does not take the child out once")
+					}
+				}
+			})
+		}
+		failure := errors.New("failure")
+		wg.Go(func() { child.Fail(failure) })
+		wg.Wait()
+		for i, q := range parents {
+			if q.Cause() != failure {
+				t.Errorf("the cause of parent %d is %v, want %v", i, q.Cause(), failure)
+			}
+			q.GracefulStop()
 		}
 	}
 }

@@ -3,6 +3,7 @@ package quit_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -39,7 +40,7 @@ func (otherFramework) Run() error    { return nil }
 type sqlDB struct{}
 
 func (*sqlDB) Close() error                        { return nil }
-func (*sqlDB) save(ctx context.Context, j job)     {}
+func (*sqlDB) save(context.Context, job) error     { return nil }
 func openDB() (*sqlDB, error)                      { return nil, nil }
 func convert(ctx context.Context, to string) error { return nil }
 
@@ -65,7 +66,8 @@ func Example_httpServer() {
 }
 
 func Example_quithttp() {
-	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: ":8080", Handler: mux})
+	srv := &http.Server{Addr: ":8080", Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	addr, err := quithttp.ListenAndServe(q, srv)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -189,7 +191,9 @@ func Example_queue() {
 		for range 4 {
 			q.Go(func(context.Context) error {
 				for j := range jobs.c { // ends when the queue is closed and empty
-					db.save(q.WorkContext(), j)
+					if err := db.save(q.WorkContext(), j); err != nil {
+						q.Fail(fmt.Errorf("job %v: %w", j, err)) // and go on: the others are still done
+					}
 				}
 				return nil
 			}, quit.Name("worker"))
@@ -199,6 +203,18 @@ func Example_queue() {
 		return err
 	}
 	if err := serve(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func Example_start() {
+	start := func(context.Context) error { return nil }
+	q.NotifySignal()
+	if err := start(q.Context()); err != nil && !q.HasFired() { // after a signal, its error is only the answer to that
+		q.Fail(err)
+	}
+	err := quit.WaitSignal()
+	if err != nil {
 		log.Fatal(err)
 	}
 }

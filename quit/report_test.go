@@ -792,3 +792,35 @@ func BenchmarkReport(b *testing.B) {
 		})
 	}
 }
+
+// A phase has the same name as a text, in JSON and in what String returns.
+func TestPhaseText(t *testing.T) {
+	for phase, want := range map[quit.Phase]string{
+		quit.PhaseDelay: "delay", quit.PhaseClosers: "closers", quit.PhaseDrain: "drain", quit.PhaseAfterDrain: "after drain",
+		0: "none", quit.PhaseAfterDrain + 1: "none",
+	} {
+		text, err := json.Marshal(phase)
+		if got := phase.String(); got != want || string(text) != `"`+want+`"` || err != nil {
+			t.Errorf("phase %d: String() = %q, JSON %s, %v, want %q", int(phase), got, text, err, want)
+		}
+	}
+}
+
+// A step alone is marshalled as it is in its report.
+func TestStepJSON(t *testing.T) {
+	inner := quietEvent()
+	inner.RegisterStopFunc(func() { panic("boom") }, quit.Name("inner"))
+	q := quietEvent()
+	q.RegisterQuitCloser(inner, quit.Name("outer"))
+	q.GracefulStop()
+	r := q.Report()
+	var want struct{ Steps []json.RawMessage }
+	if b, err := json.Marshal(r); err != nil || json.Unmarshal(b, &want) != nil || len(want.Steps) != len(r.Steps) {
+		t.Fatalf("the report as JSON: %s, %v", b, err)
+	}
+	for i, s := range r.Steps {
+		if b, err := json.Marshal(s); err != nil || string(b) != string(want.Steps[i]) {
+			t.Errorf("step %d as JSON: %s, %v, want %s", i, b, err, want.Steps[i])
+		}
+	}
+}

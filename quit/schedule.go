@@ -2,6 +2,7 @@ package quit
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -354,6 +355,13 @@ func (s *schedule) conclude(at time.Time, failures []error, err error) {
 	defer s.mu.Unlock()
 	s.ended, s.failures, s.err = at, failures, err
 	s.touch()
+}
+
+// hadClosers reports whether a closer has become a step.
+func (s *schedule) hadClosers() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.steps, func(st *step) bool { return st.site != 0 })
 }
 
 // outcome returns the failures of a shutdown that has ended.

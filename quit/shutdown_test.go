@@ -517,3 +517,19 @@ func TestResultAfterDeadline(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A context that is done is no mistake after the end: the result is there.
+func TestDoneContextAfterEnd(t *testing.T) {
+	q, logged := loggedEvent()
+	failure := errors.New("failure")
+	q.Fail(failure)
+	q.Shutdown(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := q.Shutdown(ctx); err != failure {
+		t.Errorf("Shutdown(ctx) after the end = %v, want %v", err, failure)
+	}
+	if log := logged(); strings.Contains(log, "context that is done") {
+		t.Errorf("it was taken for a mistake:\n%s", log)
+	}
+}

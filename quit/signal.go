@@ -83,6 +83,11 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 // It never ends the process itself, but for the second interrupt; main returns
 // after it.
 //
+// If a signal ends the wait and no closer was called and no goroutine was ever
+// counted, WaitSignal logs a warning: nothing was stopped and nothing awaited,
+// so main most likely ends under the work in flight. Such a program registers
+// with another event, for example, or only has hooks that nobody calls.
+//
 // If a signal came, signals stay handled when WaitSignal has returned, so one
 // more SIGTERM does not end main before its last line. Otherwise what was
 // before is restored. Several callers get the same result, even after the end.
@@ -91,9 +96,14 @@ func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 		return q.sched.err
 	}
 	h := signals.handle(q, sigs)
+	early := q.HasFired() // perhaps before main could register anything
 	onWait(q)
 	<-q.Done()
 	err := q.Shutdown(context.Background())
+	if !early && isSignal(q.Cause()) && !q.sched.hadClosers() && !q.count.used() {
+		q.logUnused(siteOutside())
+		q.awaitLog()
+	}
 	if !signals.received(q) {
 		h.stop()
 	}

@@ -986,6 +986,9 @@ func TestDecide(t *testing.T) {
 		{name: "the older one has ended", ops: []string{
 			"handle a int hup", "handle b int", "hup 0s fires a", "leave a", "int 1s fires b", "int 1500ms ends",
 		}},
+		{name: "one that handles nothing has ended last", ops: []string{
+			"handle a int", "int 0s fires a", "leave a", "leave b", "int 1s ends",
+		}},
 		{name: "ended without a signal", ops: []string{
 			"handle a int", "leave a", "int 0s", "int 499ms", "term 1s", "int 1s ends",
 		}},
@@ -1095,4 +1098,16 @@ func TestChildStacksOfWorkerAlone(t *testing.T) {
 	p.Signal(syscall.SIGUSR1)
 	p.Expect("1 goroutine, of signals false")
 	p.WantEnd("exit status 0")
+}
+
+// TestExists has the first and the last number of a signal, and those beside.
+func TestExists(t *testing.T) {
+	for s, want := range map[os.Signal]bool{
+		syscall.Signal(-1): false, syscall.Signal(0): true, syscall.Signal(64): true, syscall.Signal(65): false,
+		os.Interrupt: true, unnumberedSignal{}: false,
+	} {
+		if got := quit.Exists(s); got != want {
+			t.Errorf("%v (%T) exists: %v, want %v", s, s, got, want)
+		}
+	}
 }

@@ -84,6 +84,14 @@ func callers(ctx context.Context) []*step {
 	if s := stepOf(ctx); s != nil {
 		steps = append(steps, s)
 	}
+	// Without any walker, the caller is none: it would have entered before. To
+	// know its number takes as long as its stack is deep.
+	waits.mu.Lock()
+	none := len(waits.walkers) == 0
+	waits.mu.Unlock()
+	if none {
+		return steps
+	}
 	id := goid.ID()
 	waits.mu.Lock()
 	defer waits.mu.Unlock()

@@ -67,13 +67,16 @@ func main() {
 	q.RegisterQuitCloser(clean, quit.AfterDrain(), quit.Name("temporary files"))
 
 	q.Go(func(ctx context.Context) error {
-		defer q.Fire() // done: there is nothing to wait for
 		err := sortFiles(ctx, dir, *out, *size, flag.Args())
-		if errors.Is(err, syscall.EPIPE) { // as if the signal had come: no failure
+		switch {
+		case errors.Is(err, syscall.EPIPE): // as if the signal had come: no failure
 			q.Fail(&quit.SignalError{Signal: syscall.SIGPIPE})
-			return nil
+		case err != nil:
+			return err // it fires, with err as the cause
+		default:
+			q.Fire() // done: there is nothing to wait for
 		}
-		return err
+		return nil
 	}, quit.Name("sort"))
 
 	err = q.WaitSignal()

@@ -18,9 +18,8 @@ import (
 //
 // A read from a terminal or a pipe cannot be cancelled, and closing the file
 // does not end it either; nor does a write end that nobody reads, or the open
-// of a named pipe. In a counted goroutine, it would hold up the drain. So it is
-// made in one that is not counted: the counted one goes on without it, and it
-// ends with the process.
+// of a named pipe. In a counted goroutine it would hold up the drain. So it is
+// made in one that is not counted, and that ends with the process.
 func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T

@@ -62,12 +62,16 @@ type jobs struct {
 }
 
 func openJobs(path string) (*jobs, error) {
-	db, err := sql.Open("sqlite", path)
+	// The file is this process's alone: another one would do the same jobs. It
+	// waits for one that is being stopped, but not for long.
+	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)&_pragma=locking_mode(exclusive)")
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1) // SQLite has one writer
-	const schema = `CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, result TEXT)`
+	const schema = `BEGIN EXCLUSIVE;
+		CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, result TEXT);
+		COMMIT`
 	if _, err := db.Exec(schema); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -191,6 +191,23 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
+// TestSecondProcess wants a second process in the same directory to end, and not
+// to do the jobs of the first one, which is still at work.
+func TestSecondProcess(t *testing.T) {
+	takePort(t).Close()
+	dir := t.TempDir()
+	p := start(t, dir)
+	cmd := process.Command(t)
+	cmd.Dir = dir
+	second := process.StartCommand(t, cmd)
+	second.WantExit(1)
+	if got := second.Stderr(); !strings.Contains(got, "jobs.db: database is locked") {
+		t.Errorf("stderr = %q, want it to say that the database is another's", got)
+	}
+	p.Signal(syscall.SIGTERM)
+	p.WantExit(0)
+}
+
 // TestNoDatabase wants the error to name the file.
 func TestNoDatabase(t *testing.T) {
 	cmd := process.Command(t)
@@ -210,22 +227,23 @@ func TestNoDatabase(t *testing.T) {
 func TestDatabaseFails(t *testing.T) {
 	takePort(t).Close()
 	dir := t.TempDir()
-	p := start(t, dir)
-	other, err := openJobs(dir + "/jobs.db")
+	jobs, err := openJobs(dir + "/jobs.db")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.db.Close()
-	if _, err := other.db.Exec(`ALTER TABLE jobs DROP COLUMN result`); err != nil {
+	const trigger = `CREATE TRIGGER fails BEFORE UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'no result today'); END`
+	_, err = jobs.db.Exec(trigger)
+	if err := errors.Join(err, jobs.db.Close()); err != nil {
 		t.Fatal(err)
 	}
+	p := start(t, dir)
 	// It wakes the worker, which fails.
 	resp, err := http.Post("http://127.0.0.1:8080/jobs", "text/plain", strings.NewReader("a job"))
 	if err == nil {
 		resp.Body.Close()
 	}
 	p.WantExit(1)
-	if got := p.Stderr(); !strings.Contains(got, "worker: ") || !strings.Contains(got, "no such column: result") {
+	if got := p.Stderr(); !strings.Contains(got, "worker: ") || !strings.Contains(got, "no result today") {
 		t.Errorf("stderr = %q, want it to name the worker and the failure", got)
 	}
 }

@@ -17,7 +17,8 @@ import (
 // turn in the stop of q: SIGTERM to it and to all that it has started, and
 // SIGKILL to those if it has not ended when its share of the time has. That one
 // is a failure; with quit.Ignore(context.DeadlineExceeded) it is none. Whatever
-// it leaves behind when it ends is killed, as in a container.
+// it leaves behind when it ends is killed, as in a container. That is no failure
+// either, unless it holds a pipe to us for another second: [exec.ErrWaitDelay].
 //
 // A child that fails by itself ends the program; "signal: killed" counts then,
 // and not after the fire. A child that ends with status 0 has ended, no more.
@@ -39,15 +40,33 @@ func StartChild(q *quit.QuitEvent, cmd *exec.Cmd, opts ...quit.Option) error {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second // for those it leaves behind, if they hold a pipe to us
-	if err := cmd.Start(); err != nil {
+	var group int               // the child's, negated; set before started is closed
+	started, ended := make(chan struct{}), make(chan struct{})
+	kill := func(s syscall.Signal) {
+		if <-started; group != 0 { // which would be our own
+			syscall.Kill(group, s)
+		}
+	}
+	// Before the start: a stop that comes meanwhile has this as a closer, which
+	// waits for the start. Registered during the drain, it would be called after
+	// that, and the drain waits for the child.
+	unregister := q.RegisterQuitCloser(quit.Graceful(
+		func() { kill(syscall.SIGTERM); <-ended },
+		func() { kill(syscall.SIGKILL) },
+	), append([]quit.Option{quit.Name(cmd.Args[0])}, opts...)...)
+	var err error
+	if !q.HasFired() { // since it was registered
+		err = cmd.Start()
+	}
+	if cmd.Process == nil {
+		close(started)
+		close(ended)
+		unregister()
 		q.DoneGoroutine()
 		return err
 	}
-	group, ended := -cmd.Process.Pid, make(chan struct{})
-	unregister := q.RegisterQuitCloser(quit.Graceful(
-		func() { syscall.Kill(group, syscall.SIGTERM); <-ended },
-		func() { syscall.Kill(group, syscall.SIGKILL) },
-	), append([]quit.Option{quit.Name(cmd.Args[0])}, opts...)...)
+	group = -cmd.Process.Pid
+	close(started)
 	go func() {
 		defer q.DoneGoroutine()
 		err := cmd.Wait()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -188,6 +189,44 @@ func TestChildNotStarted(t *testing.T) {
 	}
 	if err := q.Shutdown(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+// stopsWhileStarting is a context for a command that is about to start: then
+// the stop of q begins, and its first step.
+type stopsWhileStarting struct {
+	context.Context
+	begin func()
+}
+
+func (c stopsWhileStarting) Done() <-chan struct{} {
+	c.begin()
+	return nil
+}
+
+// TestChildStartsLate has a stop that comes while the child is being started:
+// the child is told to end in its turn, and not when the drain, which waits for
+// it, is given up.
+func TestChildStartsLate(t *testing.T) {
+	t.Parallel()
+	q := newEvent()
+	result := make(chan error, 1)
+	begin := sync.OnceFunc(func() {
+		go func() { result <- q.Shutdown(context.Background()) }()
+		for {
+			if r := q.Report(); !r.Started.IsZero() && !r.Steps[0].Start.IsZero() {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	cmd := exec.CommandContext(stopsWhileStarting{context.Background(), begin}, "sleep", "1000")
+	must(t, recipes.StartChild(q, cmd))
+	if err := <-result; err != nil {
+		t.Errorf("Shutdown() = %v, want nil", err)
+	}
+	if r := q.Report(); r.Steps[0].Name != "sleep" {
+		t.Errorf("the first step of the stop is %q, want the child's", r.Steps[0].Name)
 	}
 }
 

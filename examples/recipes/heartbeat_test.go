@@ -120,3 +120,24 @@ func TestHeartbeatFails(t *testing.T) {
 		}
 	})
 }
+
+// TestHeartbeatIsFinished has a beat under way when the drain is over.
+func TestHeartbeatIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newEvent()
+		finished := false
+		recipes.Heartbeat(q, time.Second, func(ctx context.Context) error {
+			select {
+			case <-time.After(time.Second / 2):
+				finished = true
+			case <-ctx.Done():
+				t.Errorf("the beat was cut off: %v", context.Cause(ctx))
+			}
+			return nil
+		})
+		time.Sleep(time.Second + time.Second/4)
+		if err := q.Shutdown(context.Background()); err != nil || !finished {
+			t.Errorf("Shutdown() = %v, the beat is finished: %v; want nil, true", err, finished)
+		}
+	})
+}

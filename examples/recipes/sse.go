@@ -11,7 +11,7 @@ import (
 
 // EventStream sends server-sent events to each client. The func next waits for
 // the event that follows the one with the id last, or until ctx is done; last
-// is "" for a new client.
+// is "" for a new client. An id and data are a line each, with no newline.
 //
 // The rule: a stream has no end, so the handler ends it at the fire; else it
 // takes the server's whole share of the time. It returns, and so the client

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -561,19 +562,21 @@ func TestJournalLostDuringStop(t *testing.T) {
 }
 
 // TestSlowJournal stops the program while the journal is so far behind that the
-// queue is full. The journal is a pipe, which nobody reads at first.
+// queue is full. The journal is a pipe, which nobody reads before the drain: it
+// is not to be closed until then.
 func TestSlowJournal(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("it is not known that /dev/fd opens a pipe anew")
 	}
-	cmd := command(t, "-addr=127.0.0.1:0", "-journal=/dev/fd/4")
+	cmd := command(t, "-addr=127.0.0.1:0", "-admin=127.0.0.1:0", "-journal=/dev/fd/4")
 	r, w, err := os.Pipe()
 	must(t, err)
 	defer r.Close()
 	cmd.ExtraFiles = []*os.File{w}
 	s := startCommand(t, cmd)
 	w.Close()
+	page := s.Line("admin: ")
 
 	job := strings.Repeat("x", 8<<10)
 	accepted, c := 0, newClient(t)
@@ -589,7 +592,7 @@ func TestSlowJournal(t *testing.T) {
 		t.Errorf("%d jobs accepted until the queue was full, want %d at least", accepted, maxQueue)
 	}
 	s.Signal(syscall.SIGTERM)
-	s.AwaitPortClosed(strings.TrimPrefix(s.url, "http://"))
+	s.waitUntil("the drain has begun", func() bool { return hasBegun(t, page, "drain") })
 	lines := 0
 	for content := bufio.NewReader(r); lines < accepted; lines++ {
 		line, err := content.ReadString('\n')
@@ -599,6 +602,32 @@ func TestSlowJournal(t *testing.T) {
 		}
 	}
 	s.wantExit(0, accepted)
+}
+
+// hasBegun reports whether the step with that name has begun, as the status page
+// has it.
+func hasBegun(t *testing.T, page, name string) bool {
+	t.Helper()
+	req, err := http.NewRequest("GET", page, nil)
+	must(t, err)
+	req.Header.Set("Accept", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	must(t, err)
+	defer res.Body.Close()
+	var report struct {
+		Steps []struct {
+			Name  string
+			Start time.Time
+		}
+	}
+	must(t, json.NewDecoder(res.Body).Decode(&report))
+	for _, step := range report.Steps {
+		if step.Name == name {
+			return !step.Start.IsZero()
+		}
+	}
+	t.Fatalf("there is no step %q", name)
+	return false
 }
 
 // TestBadStart wants a start that fails to say why in one line, and to leave

@@ -35,6 +35,13 @@ func LabelAs(like, ctx context.Context, owner string) context.Context {
 	return Label(ctx, name, owners+" "+owner)
 }
 
+// Handed returns ctx with the name of like, and with owner alone: like's owner
+// does not wait for the goroutine any longer.
+func Handed(like, ctx context.Context, owner string) context.Context {
+	name, _ := pprof.Label(like, nameLabel)
+	return Label(ctx, name, owner)
+}
+
 // Join returns ctx with one more owner, and with the name if it had none.
 func Join(ctx context.Context, name, owner string) context.Context {
 	if _, ok := pprof.Label(ctx, ownerLabel); ok {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/pprof"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 )
@@ -137,6 +138,66 @@ func TestDraw(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+		}
+	}
+}
+
+// TestDrawFrames has stacks as long as what is drawn of one, and longer.
+func TestDrawFrames(t *testing.T) {
+	record := func(frames int) string {
+		var b strings.Builder
+		for i := range frames {
+			fmt.Fprintf(&b, "#\t0x1\tmain.f%d+0x1f\t/main.go:%d\n", i, i)
+		}
+		return b.String() + "#\t0x2\t" + module + "quit.caller+0x1\t/quit.go:1\n"
+	}
+	for _, test := range []struct {
+		frames, drawn int
+		more          string
+	}{
+		{frames: 0, drawn: 1}, // of our own, since there is no other
+		{frames: 1, drawn: 1},
+		{frames: 24, drawn: 24},
+		{frames: 25, drawn: 24, more: "\t… 1 more frame"},
+		{frames: 100, drawn: 24, more: "\t… 76 more frames"},
+	} {
+		got := drawFrames(record(test.frames))
+		frames, more := got, ""
+		if i := strings.Index(got, "\t…"); i >= 0 {
+			frames, more = got[:i], got[i:]
+		}
+		if n := strings.Count(frames, "\n\t\t/"); n != test.drawn || !strings.HasPrefix(more, test.more) || (more != "") != (test.more != "") {
+			t.Errorf("of %d frames, %d are drawn, and %q, want %d and %q", test.frames, n, more, test.drawn, test.more)
+		}
+	}
+}
+
+// What All has found is not kept when its last caller has it.
+func TestAllKeepsNothing(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { All() })
+	}
+	wg.Wait()
+	if looks.all != nil || looks.number != 0 || looks.waiting.Load() != 0 {
+		t.Errorf("kept: %v, number %d, %d calls waiting, want none", looks.all, looks.number, looks.waiting.Load())
+	}
+}
+
+func TestLabelIn(t *testing.T) {
+	const labels = "1 @ 0x1\n# labels: {\"a\":\"x\", \"quit\":\"q \\\"1\\\"\", \"broken\":\"y}\n#\t0x1\tf+0x1\tf.go:1\n"
+	for _, test := range []struct {
+		record, key, want string
+		ok                bool
+	}{
+		{record: labels, key: "a", want: "x", ok: true},
+		{record: labels, key: "quit", want: `q "1"`, ok: true},
+		{record: labels, key: "x"},
+		{record: labels, key: "broken"},
+		{record: "1 @ 0x1\n#\t0x1\tf+0x1\tf.go:1\n", key: "a"},
+	} {
+		if got, ok := labelIn(test.record, test.key); got != test.want || ok != test.ok {
+			t.Errorf("labelIn(%q) = %q, %v, want %q, %v", test.key, got, ok, test.want, test.ok)
 		}
 	}
 }

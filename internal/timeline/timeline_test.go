@@ -384,6 +384,20 @@ func TestStage(t *testing.T) {
 			line:   "quit: stopped after 10ns of 12ns",
 		},
 		{
+			name:   "of few milliseconds",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(15_400_000)},
+			stage:  timeline.Stopped,
+			limit:  15 * time.Millisecond,
+			line:   "quit: stopped after 10ns of 15ms",
+		},
+		{
+			name:   "of less than 10 ms",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(9_400_000)},
+			stage:  timeline.Stopped,
+			limit:  9_400_000,
+			line:   "quit: stopped after 10ns of 9.4ms",
+		},
+		{
 			name:   "late",
 			report: timeline.Report{Fired: at(10), Started: at(10), Ended: at(10), Deadline: at(0)},
 			stage:  timeline.Stopped,
@@ -567,7 +581,9 @@ func TestJSONTimes(t *testing.T) {
 		{t: at(0), want: "2026-03-01T12:00:00Z"},
 		{t: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), want: "9999-12-31T23:59:59.999999999Z"},
 		{t: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC), want: "0000-01-01T00:00:00Z"},
+		{t: time.Date(0, 6, 1, 12, 0, 0, 0, zone), want: "0000-05-31T06:00:00Z"},
 		{t: time.Unix(1<<60, 0), want: "9999-12-31T23:59:59.999999999Z"},
+		{t: at(0).In(time.FixedZone("near", 60*60)), want: "2026-03-01T13:00:00+01:00"},
 		{t: at(0).In(zone), want: "2026-03-01T12:00:00Z"},
 	} {
 		r := timeline.Report{Fired: test.t, Started: test.t, Deadline: test.t, Ended: test.t, Taken: test.t,
@@ -575,6 +591,59 @@ func TestJSONTimes(t *testing.T) {
 		b, err := r.JSON()
 		if n := strings.Count(string(b), `"`+test.want+`"`); err != nil || n != 8 {
 			t.Errorf("JSON() with %v = %s, %v, want %s 8 times", test.t, b, err, test.want)
+		}
+	}
+}
+
+// What a detail has no title, no text or no stacks for leaves no gap.
+func TestDrawnDetails(t *testing.T) {
+	waiting := timeline.Step{Name: "web", Start: at(0), Detail: "3 busy connections"}
+	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
+	longer := running
+	longer.Start = at(-time.Second)
+	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1), Stacks: "there\n\nand there\n"}
+	failed := step("db", errors.New("lost\nand gone"))
+	failed.Stacks = "was here\n"
+	r := timeline.Report{
+		Fired:   at(0),
+		Started: at(0),
+		Taken:   at(2 * time.Second),
+		Steps:   []timeline.Step{failed, drained, running, longer, running, waiting},
+		Errs:    []error{errors.New("of the event\nalone")},
+	}
+	_, got, _ := strings.Cut(timeline.New(r).String(), "\n\n")
+	const want = "✗ db (a.go:1): lost\n  and gone\n    was here\n" +
+		"\n✓ drain\n    there\n    and there\n" +
+		"\n▸ busy ×3: running for 3s\n    here\n" +
+		"\n▸ web: running for 2s, 3 busy connections\n" +
+		"\n✗ of the event\n  alone\n"
+	if got != want {
+		t.Errorf("details:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// A step that took no time that could be seen has a bar, and one that failed
+// has another than one that did not.
+func TestBars(t *testing.T) {
+	brief := timeline.Step{Name: "brief", Start: at(0), End: at(0)}
+	whole := timeline.Step{Name: "whole", Start: at(0), End: at(2 * time.Second)}
+	lost := timeline.Step{Name: "lost", Start: at(0), End: at(2 * time.Second), Err: errors.New("lost")}
+	r := timeline.Report{
+		Fired:   at(0),
+		Started: at(0),
+		Ended:   at(2 * time.Second),
+		Steps:   []timeline.Step{brief, whole, lost, {Name: "plan"}},
+	}
+	lines := strings.Split(timeline.New(r).String(), "\n")[2:]
+	for i, want := range []string{"▏", strings.Repeat("█", 53), strings.Repeat("▒", 53), ""} {
+		var bar strings.Builder
+		for _, c := range lines[i] {
+			if strings.ContainsRune("▏▎▍▌▋▊▉█▒", c) {
+				bar.WriteRune(c)
+			}
+		}
+		if bar.String() != want {
+			t.Errorf("bar %d = %q, want %q, in %q", i, bar.String(), want, lines[i])
 		}
 	}
 }

@@ -632,3 +632,49 @@ func TestStopHandshakeUnderWay(t *testing.T) {
 		t.Errorf("the server said %q", took)
 	}
 }
+
+// The kernel tells whether a client has sent anything, and how long ago.
+func TestReceived(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := dialSocket("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if has, _, known := quithttp.Received(conn); !known {
+		t.Skip("this kernel does not tell")
+	} else if has {
+		t.Error("a client that has sent nothing has sent something")
+	}
+	sent := time.Now()
+	io.WriteString(client, "x")
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		has, last, _ := quithttp.Received(conn)
+		since := time.Since(sent)
+		if !has {
+			t.Fatal("a client that has sent something has sent nothing")
+		}
+		if last > since+20*time.Millisecond { // it counts in ticks
+			t.Fatalf("the client has sent something %v ago, after %v", last, since)
+		}
+		if last >= 50*time.Millisecond {
+			break
+		}
+		if since > generous {
+			t.Fatalf("the client has sent something %v ago, after %v", last, since)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

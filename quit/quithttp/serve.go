@@ -211,7 +211,7 @@ func (s *server) attach(q *quit.QuitEvent) (detach func()) {
 		}
 		// In the requests' context too, for handlers that add labels with
 		// pprof.Do.
-		requests = stacks.LabelAs(s.labels, requests, stacks.ID(s))
+		requests = stacks.Handed(s.labels, requests, stacks.ID(s))
 		pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
 		return requests
 	}

@@ -285,11 +285,19 @@ func TestHijackedOutOfTime(t *testing.T) {
 
 func TestReady(t *testing.T) {
 	q := quietEvent()
-	for _, want := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+	for _, want := range []struct {
+		code int
+		body string
+	}{{http.StatusOK, "ready\n"}, {http.StatusServiceUnavailable, "quitting\n"}} {
 		w := httptest.NewRecorder()
 		quithttp.Ready(q).ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
-		if w.Code != want || w.Header().Get("Cache-Control") != "no-store" {
-			t.Errorf("Ready: %d, Cache-Control %q, want %d, no-store", w.Code, w.Header().Get("Cache-Control"), want)
+		if w.Code != want.code || w.Body.String() != want.body {
+			t.Errorf("Ready: %d, %q, want %d, %q", w.Code, w.Body, want.code, want.body)
+		}
+		for key, want := range map[string]string{"Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8"} {
+			if got := w.Header().Get(key); got != want {
+				t.Errorf("Ready: %s: %q, want %q", key, got, want)
+			}
 		}
 		q.Fire()
 	}
@@ -370,6 +378,13 @@ func TestTrackAfterFire(t *testing.T) {
 	h.ServeHTTP(w, upgrade)
 	if got := w.Header().Get("Connection"); got != "" {
 		t.Errorf("the answer to an upgrade has Connection: %q", got)
+	}
+	// HTTP/2 has no upgrades.
+	upgrade.Proto, upgrade.ProtoMajor, upgrade.ProtoMinor = "HTTP/2.0", 2, 0
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, upgrade)
+	if got := w.Header().Get("Connection"); got != "close" {
+		t.Errorf("the answer by HTTP/2 has Connection: %q, want close", got)
 	}
 	// A panic in the handler, which net/http recovers, is counted down too.
 	func() {

@@ -375,3 +375,26 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 		})
 	}
 }
+
+// TestStacksOfDrainBesideAdmin has a server that is stopped after the drain, and
+// a worker that hangs: only the worker holds up the drain.
+func TestStacksOfDrainBesideAdmin(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q, ln, release := quietEvent(), make(pipes), make(chan struct{})
+		quithttp.Serve(q, quietServer(answered), ln, quit.AfterDrain(), quit.Name("admin"))
+		q.Go(func(context.Context) error { <-release; return nil }, quit.Name("worker"))
+		ln.dial(t).ask(false)
+		if err := q.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "1 goroutine left") {
+			t.Errorf("Shutdown() = %v, want it to tell of the worker", err)
+		}
+		for _, s := range q.Report().Steps {
+			if s.Name != "drain" {
+				continue
+			}
+			if !strings.Contains(s.Stacks, "1 goroutine of worker:") || strings.Contains(s.Stacks, "of admin:") {
+				t.Errorf("the drain was held up by\n%s", s.Stacks)
+			}
+		}
+		close(release)
+	})
+}

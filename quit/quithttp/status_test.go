@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -189,7 +190,7 @@ func TestStatusStates(t *testing.T) {
 		contains("during", ">Shutting down\n", `<g class="running"><title>web (`, `<g class="planned"><title>mail (`, "</span> of 4s", `data-since="`)
 		close(goOn)
 		q.Shutdown(t.Context())
-		contains("after", "Stopped with 2 failures", `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
+		contains("after", "Stopped with 2 failures", `<h1 class="failed"><span class="mark">✗</span>`, `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
 			`<g class="abandoned"><title>stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
 		if got := fragment(h); strings.Contains(got, "data-since") {
 			t.Errorf("something still grows:\n%s", got)
@@ -474,6 +475,9 @@ func streamOf(t *testing.T, client *http.Client, url string) *http.Response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { res.Body.Close() })
+	if got := res.Header.Get("X-Accel-Buffering"); got != "no" {
+		t.Errorf("X-Accel-Buffering: %q, want no, or a proxy holds the events back", got)
+	}
 	return res
 }
 
@@ -499,6 +503,9 @@ func TestStatusStream(t *testing.T) {
 		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
 		if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
 			t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
+		}
+		if e, err := readEvent(r); err != nil || e != (event{"clock", "0\n"}) {
+			t.Errorf("second event = %q, %v, want a clock at 0 before the fire", e, err)
 		}
 		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache")) // any change of the plan is shown
 		until(t, r, `<g class="planned"><title>cache (`)
@@ -862,4 +869,134 @@ func TestStatusForgetsServers(t *testing.T) {
 		}
 	}
 	t.Error("the server is still there")
+}
+
+// The page has the cause, what of the limit is used, and steps that run under a
+// heading of their own.
+func TestStatusFacts(t *testing.T) {
+	fired := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	wide := strings.Repeat("n", 40)
+	busy := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, Detail: "3 requests in flight"}
+	done := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, End: fired.Add(time.Second)}
+	for _, test := range []struct {
+		name   string
+		report quit.Report
+		has    []string
+		hasNot []string
+	}{
+		{
+			name:   "idle",
+			report: quit.Report{Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{{Name: "db", Phase: quit.PhaseClosers}}},
+			has:    []string{"<dt>Goroutines counted</dt><dd>0</dd>", `<g class="planned"><title>db`, `height="26" data-span="0"`},
+			hasNot: []string{`class="bar"`, "<dt>Cause</dt>", "<dt>Fired</dt>", `class="track" width`, "<h2>"},
+		},
+		{
+			name: "running",
+			report: quit.Report{Cause: errors.New("quit: boom"), Fired: fired, Started: fired, Steps: []quit.Step{busy},
+				Goroutines: 3},
+			has: []string{"<dt>Cause</dt><dd>boom</dd>", "<dt>Fired</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
+				"<dt>Goroutines counted</dt><dd>3</dd>", "<h2>Running</h2>", `data-span="100"`, ">" + strings.Repeat("n", 31) + "…<", "without a limit"},
+			hasNot: []string{`class="track" width`, "<h2>Failures</h2>"},
+		},
+		{
+			name:   "of little time",
+			report: quit.Report{Fired: fired, Started: fired, Deadline: fired.Add(60 * time.Millisecond), Steps: []quit.Step{busy}},
+			has:    []string{`data-span="60"`, "of 60ms"},
+		},
+		{
+			name: "ended",
+			report: quit.Report{Cause: context.Canceled, Fired: fired, Started: fired, Ended: fired.Add(2 * time.Second),
+				Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{done, done, done}},
+			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `class="track" width`, `x="0%" width="20.00%"`, `x1="0.00%"`, ">0s<", ">500ms<", ">1.5s<",
+				">" + strings.Repeat("n", 29) + "…"}, // and ×3
+			hasNot: []string{"<h2>", ">2s</text>"},
+		},
+	} {
+		got := quithttp.Fragment(test.report)
+		for _, want := range test.has {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: the page does not have %q:\n%s", test.name, want, got)
+			}
+		}
+		for _, not := range test.hasNot {
+			if strings.Contains(got, not) {
+				t.Errorf("%s: the page has %q:\n%s", test.name, not, got)
+			}
+		}
+	}
+}
+
+// The time since the fire is that of the script, which rounds it down.
+func TestStatusElapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Fire()
+		start := time.Now()
+		for _, test := range []struct {
+			after time.Duration
+			want  string
+		}{{0, "0.0s"}, {1390 * time.Millisecond, "1.3s"}, {time.Minute - 1, "59.9s"}, {time.Minute, "1m0s"}, {61990 * time.Millisecond, "1m1s"}} {
+			time.Sleep(test.after - time.Since(start))
+			if got := page(quithttp.Status(q)); !strings.Contains(got, ">"+test.want+"</span> ago") {
+				t.Errorf("after %v, the page does not have %q:\n%s", test.after, test.want, got)
+			}
+		}
+	})
+}
+
+// A stream on which nothing changes has the clock now and then, and a new
+// report each time the bars have outgrown the axis.
+func TestStatusStreamGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = -1
+		goOn := make(chan int)
+		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
+		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
+		until(t, r, "Not fired")
+		go q.Shutdown(context.Background())
+		until(t, r, `<g class="running"><title>web (`)
+		fired := q.Report().Fired
+		span := 100 * time.Millisecond
+		spans := []int{100}
+		last := time.Now()
+		for time.Since(fired) < 100*time.Second {
+			e, err := readEvent(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if gap := time.Since(last); gap > 15*time.Second {
+				t.Errorf("nothing was sent for %v", gap)
+			}
+			last = time.Now()
+			if e.name == "clock" {
+				if ms := time.Since(fired).Milliseconds(); e.data != fmt.Sprintln(ms) {
+					t.Errorf("clock at %d ms: %q", ms, e.data)
+				}
+				continue
+			}
+			age := time.Since(fired)
+			if age > span+10*time.Millisecond {
+				t.Errorf("after %v, the axis ended at %v", age, span)
+			}
+			_, after, _ := strings.Cut(e.data, `data-span="`)
+			digits, _, _ := strings.Cut(after, `"`)
+			ms, err := strconv.Atoi(digits)
+			if err != nil {
+				t.Fatalf("no axis in %q", e.data)
+			}
+			span = time.Duration(ms) * time.Millisecond
+			if ms != spans[len(spans)-1] {
+				spans = append(spans, ms)
+			}
+			if age > span {
+				t.Errorf("an axis of %v after %v", span, age)
+			}
+		}
+		if want := []int{100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000}; !slices.Equal(spans, want) {
+			t.Errorf("the axis grows to %v ms, want %v", spans, want)
+		}
+		close(goOn)
+		until(t, r, "ended")
+	})
 }

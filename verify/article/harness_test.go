@@ -109,10 +109,11 @@ type stop struct {
 
 // outcome is what became of it.
 type outcome struct {
-	lost  int
-	end   string        // as in "exit status 1"; "" if it still ran after patience
-	took  time.Duration // from the first signal to the end
-	order []string      // of the ends of poller, requests, cache, database
+	lost   int
+	end    string        // as in "exit status 1"; "" if it still ran after patience
+	took   time.Duration // from the first signal to the end
+	order  []string      // of the ends of poller, requests, cache, database
+	warned bool          // by WaitSignal, that nothing was closed or awaited
 }
 
 // run runs the program, and stops it. A signal that comes before the program
@@ -206,6 +207,7 @@ send:
 		o.lost = inFlight - strings.Count(p.Stdout(), "done\n")
 	}
 	o.order = order(p.Stdout())
+	o.warned = strings.Contains(p.Stderr(), "quit: nothing was closed or awaited")
 	return o
 }
 

@@ -195,6 +195,9 @@ func TestStops(t *testing.T) {
 						got = st.run(t, w.end)
 					}
 					check(t, st, got, w)
+					if want := name == "hook"; got.warned != want {
+						t.Errorf("WaitSignal warned: %v, want %v", got.warned, want)
+					}
 					s.add(name, fmt.Sprint(hold), got.cell(f.kind))
 				}
 				t.Run(fmt.Sprint(f.program, "/", hold), func(t *testing.T) {

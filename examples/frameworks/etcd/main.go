@@ -30,7 +30,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -52,7 +51,7 @@ func main() {
 		exit(1, err)
 	}
 	// No two processes have the same id: a key that a crash has left is not ours.
-	key := path.Join("services", o.name, rand.Text())
+	key := "services/" + o.name + "/" + rand.Text()
 
 	client, err := connect(q, o, key)
 	switch {
@@ -159,6 +158,8 @@ func parseFlags(q *quit.QuitEvent) (o options) {
 	case err != nil:
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.name == "" || strings.Contains(o.name, "/"):
+		err = fmt.Errorf("-name=%q is no part of a key", o.name)
 	case o.ttl < time.Second || o.dialTimeout <= 0:
 		err = errors.New("-ttl is a second at least, and -dial-timeout more than nothing")
 	case (o.user == "") != (os.Getenv("ETCD_PASSWORD") == ""):

@@ -886,6 +886,8 @@ func TestBadStart(t *testing.T) {
 		{[]string{"-addr=" + taken, "-etcd=http://" + e.addr}, 1, "address already in use"},
 		{[]string{"-addr=127.0.0.1"}, 1, "missing port in address"},
 		{[]string{"-ttl=10ms"}, 2, "-ttl is a second at least"},
+		{[]string{"-name=../other"}, 2, `-name="../other" is no part of a key`},
+		{[]string{"-name="}, 2, `-name="" is no part of a key`},
 		{[]string{"-timeout=fast"}, 2, "invalid value"},
 		{[]string{"-port=80"}, 2, "not defined: -port"},
 		{[]string{"serve"}, 2, `unexpected argument "serve"`},

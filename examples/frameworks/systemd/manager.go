@@ -47,7 +47,7 @@ func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 		select {
 		case <-r.Changed():
 		case <-tick:
-			if !r.Fired.IsZero() || isWell(q.Context()) {
+			if isWell(q.Context()) || q.HasFired() { // which ends isWell, too
 				m.notify(daemon.SdNotifyWatchdog)
 			}
 		}

@@ -4,8 +4,9 @@ const name = Math.random().toString(36).slice(2, 8)
 const form = document.querySelector("form"), input = document.querySelector("input")
 const state = document.querySelector("p"), log = document.querySelector("pre")
 
-// Lines that have not come back. When the connection ends, nobody has got them:
-// they are sent again by the next one.
+// Lines that have not come back. When the server ends the connection in order,
+// nobody has got them: they are sent again by the next one. When it breaks, the
+// others may have got them, and get them twice.
 const unsaid = []
 
 const minDelay = 1000, maxDelay = 30_000 // ms

@@ -37,7 +37,12 @@ func main() {
 		time.Sleep(d)
 		fmt.Fprintln(w, "worked for", d)
 	})
-	srv := &http.Server{Addr: *addr, Handler: mux}
+	srv := &http.Server{
+		Addr:        *addr,
+		Handler:     mux,
+		ReadTimeout: 10 * time.Second,
+		IdleTimeout: 2 * time.Minute, // longer than the load balancer's
+	}
 
 	switch *pattern {
 	case "shutdown":

@@ -1,0 +1,82 @@
+package quit_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gracefulgo/graceful/quit"
+)
+
+// unusedCases are the uses of an event before its WaitSignal.
+var unusedCases = []struct {
+	name  string
+	use   func(q *quit.QuitEvent)
+	cause error // nil: a signal
+	want  int   // warnings
+}{
+	{name: "nothing", use: func(*quit.QuitEvent) {}, want: 1},
+	{name: "hook", use: func(q *quit.QuitEvent) { _ = q.GracefulStop }, want: 1},
+	{name: "done", use: func(q *quit.QuitEvent) { _, _ = q.Done(), q.Context() }, want: 1},
+	{name: "nil closer", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(nil) }, want: 1},
+	{name: "failure", use: func(*quit.QuitEvent) {}, cause: errors.New("port taken"), want: 0},
+	{name: "fire", use: func(*quit.QuitEvent) {}, cause: context.Canceled, want: 0},
+	{name: "early", use: func(q *quit.QuitEvent) { q.Fail(&quit.SignalError{Signal: os.Interrupt}) }, want: 0},
+	{name: "closer", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {}) }, want: 0},
+	{name: "after drain", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {}, quit.AfterDrain()) }, want: 0},
+	{name: "unregistered", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {})() }, want: 1},
+	{name: "child", use: func(q *quit.QuitEvent) { q.RegisterQuitCloser(quietEvent()) }, want: 0},
+	{name: "counted", use: func(q *quit.QuitEvent) { q.AddGoroutine(); q.DoneGoroutine() }, want: 0},
+	{name: "go", use: func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return nil }) }, want: 0},
+}
+
+// TestNothingToStop wants one warning from WaitSignal if a signal comes and
+// nothing was closed or awaited, and none otherwise.
+func TestNothingToStop(t *testing.T) {
+	for _, test := range unusedCases {
+		t.Run(test.name, func(t *testing.T) {
+			var out lockedBuffer
+			q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(&out, nil))}
+			test.use(q)
+			cause := test.cause
+			if cause == nil {
+				cause = &quit.SignalError{Signal: os.Interrupt}
+			}
+			defer quit.OnWait(func(waiting *quit.QuitEvent) {
+				if waiting == q {
+					q.Fail(cause)
+				}
+			})()
+			for range 2 { // the second one returns at once
+				q.WaitSignal()
+			}
+			const warning = `level=WARN msg="quit: nothing was closed or awaited" site=quit/unused_test.go:`
+			if got := strings.Count(out.String(), warning); got != test.want {
+				t.Errorf("%d warnings, want %d:\n%s", got, test.want, out.String())
+			}
+		})
+	}
+}
+
+// lockedBuffer may be written while it is read.
+type lockedBuffer struct {
+	mu sync.Mutex // guards the field below
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

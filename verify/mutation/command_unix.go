@@ -1,0 +1,21 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// command returns the command that, with all that it has started, is killed at
+// the end of ctx.
+func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	return cmd
+}
