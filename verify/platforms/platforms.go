@@ -112,7 +112,7 @@ var platforms = []*platform{
 		args:    []string{"-short"},
 		version: []string{"wazero", "version"},
 		short:   selection{},
-		long:    selection{core, quick + "|^TestNoNumbers$"}, // all of it takes more than ten minutes
+		long:    selection{core, quick + "|^TestNoNumbers$"}, // all of it had not ended after five minutes
 		leftOut: wasmLeftOut,
 	},
 	{
@@ -193,8 +193,8 @@ func emulated(name, arch, qemu string, short bool) *platform {
 		args:    []string{"-short"},
 		exec:    qemu,
 		version: []string{qemu, "--version"},
-		// QEMU 7.2 does not pass on what quithttp asks of sockets:
-		// SO_BINDTOIFINDEX, TCP_INFO, sock_diag.
+		// QEMU 7.2 probably does not pass on what quithttp asks of sockets:
+		// SO_BINDTOIFINDEX, TCP_INFO, sock_diag. Its tests fail there.
 		long: selection{[]string{"./quit", "./quit/quittest", "./internal/..."}, ""},
 		leftOut: []leftOut{
 			{"TestExplore", allHistories},
