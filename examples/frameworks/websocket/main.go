@@ -32,7 +32,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -87,9 +86,6 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, cert, key string) (stri
 		return fmt.Sprint("http://", bound), err
 	}
 	bound, err := quithttp.ListenAndServeTLS(q, srv, cert, key)
-	if op := (*net.OpError)(nil); err != nil && !errors.As(err, &op) {
-		err = fmt.Errorf("-cert=%s -key=%s: %w", cert, key, err) // not all errors name the file
-	}
 	return fmt.Sprint("https://", bound), err
 }
 
