@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -568,7 +569,9 @@ func TestAMQPConnection(t *testing.T) {
 		conn, _ := dialRabbit(t, true)
 		closeAMQPConnection(q, conn)
 		err := q.Shutdown(context.Background())
-		if err == nil || !strings.Contains(err.Error(), "i/o timeout") || q.Report().Steps[0].Abandoned {
+		// The heartbeat sets the deadline anew for the last frame that came, which
+		// can be after CloseDeadline has set it.
+		if err == nil || !strings.Contains(err.Error(), "i/o timeout") && !slices.ContainsFunc(q.Report().Steps, func(s quit.Step) bool { return s.Abandoned }) {
 			t.Errorf("Shutdown() = %v, want a timeout\n%s", err, q.Report())
 		}
 	})
