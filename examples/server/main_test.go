@@ -210,8 +210,8 @@ type loader struct {
 	client   *http.Client
 	accepted func()         // called for each job that was
 	answers  map[string]int // the status, by job
-	broken   error          // the connection ended after something was sent: no more was posted
-	gap      time.Duration  // until that was sent, since the job before it was
+	broken   error          // the connection ended without an answer: no more was posted
+	gap      time.Duration  // until it was to be used, since the job before it was sent
 }
 
 // run posts each job once: net/http sends no body again that it cannot get
@@ -233,15 +233,16 @@ func (l *loader) run(url string) {
 		if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
 			return // refused: nothing was sent
 		}
-		if err != nil && sent.Load() == last {
-			return // nor here: its connection had ended before it came back to it
-		}
 		if err == nil {
 			_, err = io.Copy(io.Discard, res.Body)
 			res.Body.Close()
 		}
 		if err != nil {
-			l.broken, l.gap = fmt.Errorf("%s: %w", job, err), time.Duration(sent.Load()-last)
+			came := sent.Load()
+			if came == last { // its connection had ended before it came back
+				came = int64(time.Since(start))
+			}
+			l.broken, l.gap = fmt.Errorf("%s: %w", job, err), time.Duration(came-last)
 			return
 		}
 		l.answers[job] = res.StatusCode
