@@ -117,9 +117,10 @@ func (t *tree) all(add func(error)) {
 	}
 }
 
-// FuzzIgnore gives random trees of errors to Ignore, returned by a closer and by
-// a goroutine, with errors in them whose methods panic, which wrap themselves or
-// cannot be compared. What counts is to be in the result, and nothing else.
+// FuzzIgnore gives random trees of errors to Ignore, returned by a closer and
+// by a goroutine, with errors in them whose methods panic, which wrap
+// themselves or cannot be compared. What counts is to be in the result, and
+// nothing else.
 func FuzzIgnore(f *testing.F) {
 	for seed := range uint64(300) {
 		f.Add(seed)

@@ -81,10 +81,10 @@ const (
 	actions
 )
 
-// FuzzAgainstModel runs a random program of registrations, before and during the
-// shutdown, of closers of every behaviour, of events in events and of log
-// handlers of every kind, and compares the calls and their order with the model.
-// The seed is the input: a failure prints it.
+// FuzzAgainstModel runs a random program of registrations, before and during
+// the shutdown, of closers of every behaviour, of events in events and of log
+// handlers of every kind, and compares the calls and their order with the
+// model. The seed is the input: a failure prints it.
 func FuzzAgainstModel(f *testing.F) {
 	for seed := range uint64(100) {
 		f.Add(seed)

@@ -1,5 +1,5 @@
-// The program plot draws the curves of docs/cost.md and docs/scaling.md from what
-// run.sh has measured:
+// The program plot draws the curves of docs/cost.md and docs/scaling.md from
+// what run.sh has measured:
 //
 //	go run ./plot
 package main

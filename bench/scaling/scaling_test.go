@@ -25,7 +25,8 @@ func filled(t *testing.T, text string, in io.Reader) (string, error) {
 	return fill(text, all, m)
 }
 
-// TestFill has a w of 300, a q of 150 and an h of 30, the medians of the sample.
+// TestFill has a w of 300, a q of 150 and an h of 30, the medians of the
+// sample.
 func TestFill(t *testing.T) {
 	page, err := filled(t, text, strings.NewReader(sample.Output(3)))
 	if err != nil {

@@ -45,9 +45,9 @@ func tested() (some []Peer) {
 	return some
 }
 
-// measureCell measures a cell. On a machine that is too busy a client may be late, or
-// the time of a stop be over too early: so one that is not as wanted is measured
-// once more.
+// measureCell measures a cell. On a machine that is too busy a client may be
+// late, or the time of a stop be over too early: so one that is not as wanted
+// is measured once more.
 func measureCell(t *testing.T, s *scenario.Scenario, peer string, want func(scenario.Cell) bool) {
 	t.Helper()
 	t.Parallel()

@@ -7,8 +7,8 @@
 //	curl -d 'a job' localhost:8080/jobs # answers with the path of its result
 //	curl localhost:8080/jobs/1
 //
-// Press Ctrl-C while jobs are waiting: the job at hand is finished, and the next
-// run does the others. They are in the file jobs.db.
+// Press Ctrl-C while jobs are waiting: the job at hand is finished, and the
+// next run does the others. They are in the file jobs.db.
 package main
 
 import (

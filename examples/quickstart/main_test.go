@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
-		// The program takes signals from its WaitSignal on, which nobody outside
-		// can see: one that comes when it serves might be too early.
+		// The program takes signals from its WaitSignal on, which nobody
+		// outside can see: one that comes when it serves might be too early.
 		quit.GetQuitEvent().NotifySignal()
 		fmt.Fprintln(os.Stderr, ready)
 		main()
@@ -34,7 +34,8 @@ const (
 	portTaken = "listen tcp :8080: bind: address already in use"
 )
 
-// takePort listens on the port of the program, which others may have for a while.
+// takePort listens on the port of the program, which others may have for a
+// while.
 func takePort(t *testing.T) net.Listener {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -191,8 +192,8 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// TestSecondProcess wants a second process in the same directory to end, and not
-// to do the jobs of the first one, which is still at work.
+// TestSecondProcess wants a second process in the same directory to end, and
+// not to do the jobs of the first one, which is still at work.
 func TestSecondProcess(t *testing.T) {
 	takePort(t).Close()
 	dir := t.TempDir()

@@ -17,8 +17,9 @@ import (
 // turn in the stop of q: SIGTERM to it and to all that it has started, and
 // SIGKILL to those if it has not ended when its share of the time has. That one
 // is a failure; with quit.Ignore(context.DeadlineExceeded) it is none. Whatever
-// it leaves behind when it ends is killed, as in a container. That is no failure
-// either, unless it holds a pipe to us for another second: [exec.ErrWaitDelay].
+// it leaves behind when it ends is killed, as in a container. That is no
+// failure either, unless it holds a pipe to us for another second:
+// [exec.ErrWaitDelay].
 //
 // A child that fails by itself ends the program; "signal: killed" counts then,
 // and not after the fire. A child that ends with status 0 has ended, no more.
@@ -48,8 +49,8 @@ func StartChild(q *quit.QuitEvent, cmd *exec.Cmd, opts ...quit.Option) error {
 		}
 	}
 	// Before the start: a stop that comes meanwhile has this as a closer, which
-	// waits for the start. Registered during the drain, it would be called after
-	// that, and the drain waits for the child.
+	// waits for the start. Registered during the drain, it would be called
+	// after that, and the drain waits for the child.
 	unregister := q.RegisterQuitCloser(quit.Graceful(
 		func() { kill(syscall.SIGTERM); <-ended },
 		func() { kill(syscall.SIGKILL) },

@@ -130,8 +130,8 @@ func TestReloadHangs(t *testing.T) {
 	}
 }
 
-// TestReloadFired has the fire come before the first load, which is not cut off:
-// the program starts, and then ends.
+// TestReloadFired has the fire come before the first load, which is not cut
+// off: the program starts, and then ends.
 func TestReloadFired(t *testing.T) {
 	q := newEvent()
 	q.Fire()

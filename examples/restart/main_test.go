@@ -18,8 +18,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// Five restarts under load on all sockets, and three attempts with versions that
-// are broken: no request fails, and nothing is left.
+// Five restarts under load on all sockets, and three attempts with versions
+// that are broken: no request fails, and nothing is left.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
 	s := startAll(t, "-delay=3s", "-ready-timeout=8s") // each client asks once in 3 s, on any machine
@@ -218,8 +218,8 @@ func TestSuccessorHangs(t *testing.T) {
 }
 
 // A stop that is no restart loses nothing on the Unix socket: clients are
-// answered, or find no file. One may be on its way between the two, and so there
-// is another try.
+// answered, or find no file. One may be on its way between the two, and so
+// there is another try.
 func TestStopOfUnixSocket(t *testing.T) {
 	t.Parallel()
 	for range 3 {

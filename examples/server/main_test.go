@@ -608,8 +608,8 @@ func TestSlowJournal(t *testing.T) {
 	s.wantExit(0, accepted)
 }
 
-// hasBegun reports whether the step with that name has begun, as the status page
-// has it.
+// hasBegun reports whether the step with that name has begun, as the status
+// page has it.
 func hasBegun(t *testing.T, page, name string) bool {
 	t.Helper()
 	req, err := http.NewRequest("GET", page, nil)

@@ -74,8 +74,8 @@ func (c hasty) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestStacksOfHandlers has handlers that hold up the shutdown: they are named, and
-// nothing else is, whatever the protocol.
+// TestStacksOfHandlers has handlers that hold up the shutdown: they are named,
+// and nothing else is, whatever the protocol.
 func TestStacksOfHandlers(t *testing.T) {
 	certificate := func() tls.Certificate {
 		s := httptest.NewTLSServer(nil)
@@ -104,8 +104,9 @@ func TestStacksOfHandlers(t *testing.T) {
 			{"/timeout", []string{"3 goroutines of api:"}}, // so do these, but for what they have started
 		} {
 			t.Run(protocol.name+c.path, func(t *testing.T) {
-				// In Go 1.25, HTTP/2 has channels in a sync.Pool, and they must not leave the
-				// bubble: of what is in there, nothing is left after two collections.
+				// In Go 1.25, HTTP/2 has channels in a sync.Pool, and they must
+				// not leave the bubble: of what is in there, nothing is left
+				// after two collections.
 				defer runtime.GC()
 				defer runtime.GC()
 				synctest.Test(t, func(t *testing.T) {
@@ -218,8 +219,9 @@ func recordOf(t *testing.T, logged *bytes.Buffer, msg string) map[string]any {
 	return nil
 }
 
-// TestStacksOfHijacked has a tracked handler that hangs after it has hijacked its
-// connection: the server does not wait for it, and the drain, which does, names it.
+// TestStacksOfHijacked has a tracked handler that hangs after it has hijacked
+// its connection: the server does not wait for it, and the drain, which does,
+// names it.
 func TestStacksOfHijacked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -285,7 +287,8 @@ func TestStacksOfTracked(t *testing.T) {
 	})
 }
 
-// TestTrackRestoresLabels wants a handler that uses labels for itself to find them.
+// TestTrackRestoresLabels wants a handler that uses labels for itself to find
+// them.
 func TestTrackRestoresLabels(t *testing.T) {
 	q := quietEvent()
 	ctx := pprof.WithLabels(t.Context(), pprof.Labels("own", "1"))
@@ -337,8 +340,8 @@ func TestStacksOfNewConnection(t *testing.T) {
 	})
 }
 
-// TestStacksOnlyOfFailures has a server that is shut down in time, and one whose
-// failure is ignored.
+// TestStacksOnlyOfFailures has a server that is shut down in time, and one
+// whose failure is ignored.
 func TestStacksOnlyOfFailures(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -376,8 +379,8 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 	}
 }
 
-// TestStacksOfDrainBesideAdmin has a server that is stopped after the drain, and
-// a worker that hangs: only the worker holds up the drain.
+// TestStacksOfDrainBesideAdmin has a server that is stopped after the drain,
+// and a worker that hangs: only the worker holds up the drain.
 func TestStacksOfDrainBesideAdmin(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln, release := quietEvent(), make(pipes), make(chan struct{})

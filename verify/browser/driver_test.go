@@ -87,8 +87,9 @@ func needBrowser(t *testing.T) {
 	}
 }
 
-// newTab opens an empty tab. At the end of the test, nothing must have been asked for but
-// origin, and the browser must have had nothing to complain about.
+// newTab opens an empty tab. At the end of the test, nothing must have been
+// asked for but origin, and the browser must have had nothing to complain
+// about.
 func newTab(t *testing.T, origin string) *tab {
 	t.Helper()
 	needBrowser(t)

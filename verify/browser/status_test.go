@@ -1,5 +1,5 @@
-// Package browser tests pages in a real browser, a headless Chromium: the status
-// page of quithttp, and that of the example of WebSockets.
+// Package browser tests pages in a real browser, a headless Chromium: the
+// status page of quithttp, and that of the example of WebSockets.
 package browser
 
 import (
@@ -43,7 +43,8 @@ type shutdown struct {
 	let     map[string]chan error
 }
 
-// newShutdown has a plan of these steps, in this order, and one that will be abandoned.
+// newShutdown has a plan of these steps, in this order, and one that will be
+// abandoned.
 func newShutdown(t *testing.T, names ...string) *shutdown {
 	s := &shutdown{q: newEvent(), running: make(map[string]chan struct{}), let: make(map[string]chan error)}
 	inner := newEvent()
@@ -90,7 +91,8 @@ func TestLive(t *testing.T) {
 		t.Errorf("title = %q", title)
 	}
 
-	// Nothing changes but the clock: what grows, grows by itself, and a frame comes only with a new axis.
+	// Nothing changes but the clock: what grows, grows by itself, and a frame
+	// comes only with a new axis.
 	const bar, axis = `parseFloat(document.querySelector(".running rect.bar").getAttribute("width"))`, `document.querySelector(".timeline").dataset.span`
 	p.do(chromedp.Evaluate(`window.axes = [`+axis+`]; new MutationObserver(() => axes.push(`+axis+`)).observe(document.getElementById("report"), {childList: true})`, nil))
 	before, seen := eval[float64](p, bar), eval[string](p, `document.querySelector(".running .took").textContent`)
@@ -143,8 +145,8 @@ func count(list []string, s string) (n int) {
 	return n
 }
 
-// The server of the page is the last that is closed, so the page sees all that comes
-// before it, is told that no more will come, and does not try again.
+// The server of the page is the last that is closed, so the page sees all that
+// comes before it, is told that no more will come, and does not try again.
 func TestOwnServer(t *testing.T) {
 	q := newEvent()
 	srv := &http.Server{Handler: quithttp.Status(q)}

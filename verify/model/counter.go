@@ -367,8 +367,8 @@ func (c *CounterConfig) waiter(s counterState, i int, step func(string, counterS
 	}
 }
 
-// check is what the comment of counter says of central, and what TryAddGoroutine
-// promises.
+// check is what the comment of counter says of central, and what
+// TryAddGoroutine promises.
 func (c *CounterConfig) check(s counterState) error {
 	var running, under, extra int8
 	for i, w := range s.workers {

@@ -1,13 +1,13 @@
 // Package model proves small models of the concurrent parts of package quit by
 // trying all their interleavings: the striped counter, the hand-over between a
-// closer's return and its being abandoned, and the goroutine that hands over log
-// records.
+// closer's return and its being abandoned, and the goroutine that hands over
+// log records.
 //
-// A model is written by hand. Each of its steps stands for one atomic operation,
-// or for one critical section, and names the line of the code that it stands
-// for; a test fails if that line is no longer there. For each property there is
-// a mutant of the model, a plausible mistake, that the exploration has to
-// refute.
+// A model is written by hand. Each of its steps stands for one atomic
+// operation, or for one critical section, and names the line of the code that
+// it stands for; a test fails if that line is no longer there. For each
+// property there is a mutant of the model, a plausible mistake, that the
+// exploration has to refute.
 //
 //	go test ./verify/model -v
 package model

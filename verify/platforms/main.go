@@ -14,8 +14,8 @@
 //
 // A platform whose runner is missing is skipped with the reason; if the
 // environment variable CI is set, it is an error. Nothing is installed, but for
-// wazero, which go install builds into a temporary folder. With -update the rows
-// are written to verify/platforms.md, as is what is left out and why.
+// wazero, which go install builds into a temporary folder. With -update the
+// rows are written to verify/platforms.md, as is what is left out and why.
 package main
 
 import (

@@ -4,10 +4,10 @@
 // each chosen by a seed: with closers that return, fail, panic, exit, hang or
 // are late, events in events, workers, registrations during the shutdown, a
 // server under load, log handlers that block or panic, and a stderr that is
-// closed or full. It signals each at random moments, and checks what it has left
-// behind: the order, that each closer was called once and nothing after the end,
-// that no accepted job is lost and no connection broken, that each closer had
-// its floor of time, how long it took, and the exit status.
+// closed or full. It signals each at random moments, and checks what it has
+// left behind: the order, that each closer was called once and nothing after
+// the end, that no accepted job is lost and no connection broken, that each
+// closer had its floor of time, how long it took, and the exit status.
 //
 //	go run ./verify/soak -runs 200
 //	go run ./verify/soak -seed 17 -runs 1    # a seed that has failed, again

@@ -133,8 +133,8 @@ func (r *Rows) Runs(benchmark string) int {
 	return runs
 }
 
-// Check returns an error if an operation was not measured, or if a figure has no
-// baseline or no figure of quit beside it.
+// Check returns an error if an operation was not measured, or if a figure has
+// no baseline or no figure of quit beside it.
 func (r *Rows) Check() error {
 	for _, o := range Operations {
 		for _, m := range o.Measures {

@@ -52,11 +52,11 @@ func From(all *rows.Rows) (Measured, error) {
 }
 
 // Add returns how long a line that all cores add to is busy with one add: at
-// least, by what it takes to move the line, and at most, by what a WaitGroup has
-// taken on two cores.
+// least, by what it takes to move the line, and at most, by what a WaitGroup
+// has taken on two cores.
 func (m Measured) Add() (least, most float64) {
-	// On each of two cores, two adds, for each of which the core had to wait for
-	// one of the other.
+	// On each of two cores, two adds, for each of which the core had to wait
+	// for one of the other.
 	waitGroup := m.WaitGroupOnTwo / 4
 	return min(m.Moved, waitGroup), max(m.Moved, waitGroup)
 }

@@ -1,6 +1,6 @@
 // The program go-zero is stopped by package proc of go-zero, which takes the
-// signals when it is imported. As in go-zero's own servers, main waits until its
-// listener was called.
+// signals when it is imported. As in go-zero's own servers, main waits until
+// its listener was called.
 package main
 
 import (

@@ -11,11 +11,11 @@
 // At the signal, the key is deleted first, and does not come back. Then the
 // server stops, and the requests in flight are answered.
 //
-// If etcd cannot be reached at the start, or lets nobody in, nothing is started,
-// and the status is 1. If the lease is lost later, since etcd is down or cannot
-// be reached, the service goes on, and registers again once it can. If etcd does
-// not answer at the stop, that goes on without it, in time, and the status is 1:
-// the key is there until its lease expires.
+// If etcd cannot be reached at the start, or lets nobody in, nothing is
+// started, and the status is 1. If the lease is lost later, since etcd is down
+// or cannot be reached, the service goes on, and registers again once it can.
+// If etcd does not answer at the stop, that goes on without it, in time, and
+// the status is 1: the key is there until its lease expires.
 //
 // With -addr=:8080 it listens on all addresses, and registers the one of the
 // machine that others reach. The password of -user is in ETCD_PASSWORD.
@@ -50,7 +50,8 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// No two processes have the same id: a key that a crash has left is not ours.
+	// No two processes have the same id: a key that a crash has left is not
+	// ours.
 	key := "services/" + o.name + "/" + rand.Text()
 
 	client, err := connect(q, o, key)
@@ -112,9 +113,9 @@ func serve(q *quit.QuitEvent, o options, host, key string, client *clientv3.Clie
 		exit(1, err)
 	}
 
-	// Stopped first: the registration. What keeps it has a context that the fire
-	// does not cancel: the key has to stay alive until it is deleted, and that is
-	// after -delay.
+	// Stopped first: the registration. What keeps it has a context that the
+	// fire does not cancel: the key has to stay alive until it is deleted, and
+	// that is after -delay.
 	ctx, stop := context.WithCancel(q.WorkContext())
 	r := &registration{
 		client: client, key: key, url: advertise.URL("http", host, bound),
@@ -176,8 +177,8 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// hello takes its time where it gets a d: its first word comes at once, the rest
-// after that.
+// hello takes its time where it gets a d: its first word comes at once, the
+// rest after that.
 func hello(w http.ResponseWriter, r *http.Request) {
 	d, err := time.ParseDuration(r.FormValue("d"))
 	if err != nil && r.FormValue("d") != "" {

@@ -74,8 +74,9 @@ func startEtcd(t *testing.T) *etcd {
 	}
 }
 
-// freeAddr returns an address that is free, for now: etcd takes no port 0. On Linux, a socket
-// that does not listen holds it until the end of the test, for whoever may listen on a held port.
+// freeAddr returns an address that is free, for now: etcd takes no port 0. On
+// Linux, a socket that does not listen holds it until the end of the test, for
+// whoever may listen on a held port.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -144,7 +145,8 @@ func (e *etcd) wantKey(key, want string) {
 	}
 }
 
-// awaitRenewal waits until the lease of the key has more time left than a moment before.
+// awaitRenewal waits until the lease of the key has more time left than a
+// moment before.
 func (e *etcd) awaitRenewal(key string) {
 	e.t.Helper()
 	resp, err := e.client.Get(e.t.Context(), key)
@@ -166,8 +168,8 @@ func (e *etcd) awaitRenewal(key string) {
 	}
 }
 
-// watch returns a func that waits for the next change of a key of the service. The
-// watch begins at the first revision.
+// watch returns a func that waits for the next change of a key of the service.
+// The watch begins at the first revision.
 func (e *etcd) watch() (next func() *clientv3.Event) {
 	changes := e.client.Watch(e.t.Context(), "services/", clientv3.WithPrefix(), clientv3.WithRev(1))
 	var events []*clientv3.Event
@@ -294,8 +296,8 @@ type service struct {
 	url, key string
 }
 
-// start starts the program, with an etcd or a proxy at addr. Unless args say otherwise, it has
-// time for all, and its key outlives the test.
+// start starts the program, with an etcd or a proxy at addr. Unless args say
+// otherwise, it has time for all, and its key outlives the test.
 func start(t *testing.T, addr string, args ...string) *service {
 	t.Helper()
 	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m", "-etcd=http://" + addr}, args...)
@@ -321,7 +323,8 @@ func (s *service) setKey(got string) {
 	s.key = got
 }
 
-// wantDeregistered wants as many lines of stdout to say that the key was deleted.
+// wantDeregistered wants as many lines of stdout to say that the key was
+// deleted.
 func (s *service) wantDeregistered(times int) {
 	s.t.Helper()
 	if got := strings.Count(s.Stdout(), "deregistered "+s.key+"\n"); got != times {
@@ -329,7 +332,8 @@ func (s *service) wantDeregistered(times int) {
 	}
 }
 
-// hello returns once the handler has written its first word, over a new connection.
+// hello returns once the handler has written its first word, over a new
+// connection.
 func (s *service) hello(query string) *http.Response {
 	s.t.Helper()
 	transport := new(http.Transport)
@@ -616,7 +620,8 @@ func TestEtcdReplaced(t *testing.T) {
 	e.wantHistory(s.key, "PUT", "DELETE")
 }
 
-// TestPartition holds all that goes to etcd and back until the registration is lost.
+// TestPartition holds all that goes to etcd and back until the registration is
+// lost.
 func TestPartition(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -678,7 +683,8 @@ func TestStopWhileRegistering(t *testing.T) {
 			stop(e, p, s)
 			s.WantExit(0)
 			e.wantKey(s.key, "")
-			// And it does not come back: what was on its way has arrived or is cut off.
+			// And it does not come back: what was on its way has arrived or is
+			// cut off.
 			time.Sleep(time.Second)
 			e.wantKey(s.key, "")
 		})
@@ -710,7 +716,8 @@ func TestOneLease(t *testing.T) {
 	e.wantKey(r.key, "")
 }
 
-// deaf returns the address of a listener that takes connections and says nothing.
+// deaf returns the address of a listener that takes connections and says
+// nothing.
 func deaf(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,7 +1,7 @@
 // Command gin runs a gin server and a job side by side. If one of them fails,
-// the other is stopped, and the error is that of the program. Ctrl-C and SIGTERM
-// stop both. It can do so in two ways, to compare: withErrgroup, in errgroup.go,
-// does it by hand; withQuit, in quit.go, uses package quit.
+// the other is stopped, and the error is that of the program. Ctrl-C and
+// SIGTERM stop both. It can do so in two ways, to compare: withErrgroup, in
+// errgroup.go, does it by hand; withQuit, in quit.go, uses package quit.
 //
 //	go run ./gin                        # in examples/frameworks
 //	curl 'localhost:8080/hello?d=15s'   # in a second terminal
@@ -118,8 +118,9 @@ func newJob(failAfter time.Duration) job {
 // second after the duration d.
 func newHandler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
-	// Without gin.Recovery: it would take an answer that is cut off for one that
-	// is complete, and so would the client. net/http recovers from panics too.
+	// Without gin.Recovery: it would take an answer that is cut off for one
+	// that is complete, and so would the client. net/http recovers from panics
+	// too.
 	r := gin.New()
 	r.GET("/hello", func(c *gin.Context) {
 		d, err := time.ParseDuration(c.DefaultQuery("d", "0s"))

@@ -10,14 +10,15 @@
 //	systemctl --user stop quit                 # takes 12 s, and status says what it stops
 //
 // Start it again, and have it hang: a request holds a lock that all need. It is
-// well no longer, and after 4 s systemd ends it, with its stacks in the journal.
+// well no longer, and after 4 s systemd ends it, with its stacks in the
+// journal.
 //
 //	curl 'localhost:8080/?hold=1h'
 //
-// The stop has no such end: the keep-alives go on until it is over, however long
-// the lock is held. It is bounded all the same, as a whole by -timeout and step
-// by step by what systemd was told. If the whole process stands still, no more
-// messages come, and systemd ends it.
+// The stop has no such end: the keep-alives go on until it is over, however
+// long the lock is held. It is bounded all the same, as a whole by -timeout and
+// step by step by what systemd was told. If the whole process stands still, no
+// more messages come, and systemd ends it.
 //
 // The files quit.service and quit.socket are for a system. With the latter,
 // systemd opens the port and passes it on: while the service restarts, clients

@@ -161,8 +161,8 @@ func wantHello(t *testing.T, url string) {
 
 var steps = []string{"*http.Server", "drain", "shard 3", "shard 2", "shard 1"}
 
-// TestProgress wants a message for each step, with a time that is nine tenths of
-// what is left, and a second.
+// TestProgress wants a message for each step, with a time that is nine tenths
+// of what is left, and a second.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -307,7 +307,8 @@ func TestSocket(t *testing.T) {
 }
 
 // TestHang has each of the shards hang for longer than the stop may take. Each
-// gets its time, and is abandoned: none is prolonged, not by keep-alives either.
+// gets its time, and is abandoned: none is prolonged, not by keep-alives
+// either.
 func TestHang(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -366,7 +367,8 @@ func TestWithoutSystemd(t *testing.T) {
 	}
 }
 
-// TestBrokenSocket has a socket that nobody listens on, and one that nobody reads.
+// TestBrokenSocket has a socket that nobody listens on, and one that nobody
+// reads.
 func TestBrokenSocket(t *testing.T) {
 	t.Parallel()
 	full := newFake(t)

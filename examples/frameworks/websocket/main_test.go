@@ -35,8 +35,8 @@ import (
 const (
 	// With this variable a signal comes before the program begins to serve.
 	early = "EXAMPLE_WEBSOCKET_EARLY"
-	// Without this one its patience has no end, so that no member is cut off for
-	// being slow.
+	// Without this one its patience has no end, so that no member is cut off
+	// for being slow.
 	impatient = "EXAMPLE_WEBSOCKET_IMPATIENT"
 )
 
@@ -154,8 +154,8 @@ func (c *client) wantEnd(t *testing.T, status websocket.StatusCode, reason strin
 	}
 }
 
-// wantGoodbye wants all clients to have got all that was said from text on, then
-// the goodbye, and the end.
+// wantGoodbye wants all clients to have got all that was said from text on,
+// then the goodbye, and the end.
 func wantGoodbye(t *testing.T, text string, clients ...*client) {
 	t.Helper()
 	var want []string
@@ -180,8 +180,8 @@ func wantStderr(t *testing.T, p *process.Process, want string) {
 	}
 }
 
-// TestGoodbye has something said just before the signal, to clients that have not
-// read it when the signal comes.
+// TestGoodbye has something said just before the signal, to clients that have
+// not read it when the signal comes.
 func TestGoodbye(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -203,8 +203,8 @@ func TestGoodbye(t *testing.T) {
 	}
 }
 
-// TestUnderLoad has the signal come while all talk at once. What one has got, all
-// have, and the author of a message that was said too.
+// TestUnderLoad has the signal come while all talk at once. What one has got,
+// all have, and the author of a message that was said too.
 func TestUnderLoad(t *testing.T) {
 	t.Parallel()
 	const n, each = 20, maxQueue / 20 // so that none can be too slow
@@ -232,8 +232,8 @@ func TestUnderLoad(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestSilentMember has a member that does not read when it is told to go, and so
-// does not answer. The others do not wait for it.
+// TestSilentMember has a member that does not read when it is told to go, and
+// so does not answer. The others do not wait for it.
 func TestSilentMember(t *testing.T) {
 	t.Parallel()
 	test := func(t *testing.T, p *process.Process, addr string, status int, stderr string) (cutOff bool) {
@@ -419,8 +419,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// certificate returns the files of one for 127.0.0.1, and what a client needs to
-// trust it.
+// certificate returns the files of one for 127.0.0.1, and what a client needs
+// to trust it.
 func certificate(t *testing.T) (cert, key string, config *tls.Config) {
 	t.Helper()
 	srv := httptest.NewTLSServer(nil) // which has one

@@ -54,8 +54,8 @@ type Part struct {
 // Worker runs until ctx is done, and then finishes its work in hand.
 type Worker struct {
 	Name string
-	// Last: it works on requests that the servers let in, so it is to be told to end
-	// when they have been shut down.
+	// Last: it works on requests that the servers let in, so it is to be told
+	// to end when they have been shut down.
 	Last bool
 	Run  func(ctx context.Context) error
 }
@@ -74,8 +74,8 @@ type Group struct {
 	Workers []*Worker
 }
 
-// Ops has the calls that a running program can make to the library. A func is nil if
-// the library has no such thing.
+// Ops has the calls that a running program can make to the library. A func is
+// nil if the library has no such thing.
 type Ops struct {
 	// Add registers one more part, which is open. The func that it returns
 	// takes it out again; it is nil if there is no way to.
@@ -176,7 +176,8 @@ func (a *App) NoGroup() {
 	}
 }
 
-// Is reports whether the scenario has that name, for a peer that cannot play it.
+// Is reports whether the scenario has that name, for a peer that cannot play
+// it.
 func (a *App) Is(name string) bool { return a.scenario.Name == name }
 
 // Open opens all parts, until one fails.

@@ -13,8 +13,8 @@ import (
 )
 
 // client sends requests over one connection at a time, each of them once. It
-// tells a connection that is refused from one that breaks: on the latter, it has
-// sent something and gets an end or a reset instead of an answer.
+// tells a connection that is refused from one that breaks: on the latter, it
+// has sent something and gets an end or a reset instead of an answer.
 type client struct {
 	addr string
 	keep bool // whether it uses a connection again

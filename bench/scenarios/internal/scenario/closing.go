@@ -19,7 +19,8 @@ func names(parts []*Part) (names []string) {
 	return names
 }
 
-// letters returns n parts, named a, b, c…, that do nothing when they are closed.
+// letters returns n parts, named a, b, c…, that do nothing when they are
+// closed.
 func letters(n int) (parts []*Part) {
 	for i := range n {
 		parts = append(parts, part(string(rune('a'+i)), ok))

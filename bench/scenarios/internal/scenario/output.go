@@ -78,8 +78,8 @@ func breakAndTerm(p *Proc) {
 	p.Signal(syscall.SIGTERM)
 }
 
-// fullPipe gives the process a pipe as stderr that is read until the signal, and
-// full from then on.
+// fullPipe gives the process a pipe as stderr that is read until the signal,
+// and full from then on.
 func fullPipe(p *Proc, cmd *exec.Cmd) {
 	r, w, err := os.Pipe()
 	if err != nil {

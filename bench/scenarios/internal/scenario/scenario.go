@@ -4,9 +4,9 @@
 // no library, and measures the outcome.
 //
 // A scenario has two sides. The child is a program that a peer's adapter builds
-// on its library from an [App]: parts to be closed, workers, servers. The parent
-// starts it as a process, sends signals and requests, and judges the journal,
-// the exit status and the output into a [Cell].
+// on its library from an [App]: parts to be closed, workers, servers. The
+// parent starts it as a process, sends signals and requests, and judges the
+// journal, the exit status and the output into a [Cell].
 package scenario
 
 import (

@@ -1,9 +1,9 @@
 //go:build unix
 
 // Command closer plays the scenarios with xlab/closer: Bind for each thing to
-// be closed, Checked for funcs that may fail, and Hold at the end of main, as in its
-// README and example. Its cleanups get no context; they give themselves one
-// with the timeout.
+// be closed, Checked for funcs that may fail, and Hold at the end of main, as
+// in its README and example. Its cleanups get no context; they give themselves
+// one with the timeout.
 package main
 
 import (
@@ -37,8 +37,8 @@ func run(a *scenario.App) error {
 		Add:  func(p *scenario.Part) func() { bind(p.Stop); return nil },
 		Stop: closer.Close,
 	}
-	// The last one bound is called first. So the order is: shared parts, workers
-	// that outlive the servers, servers, the rest.
+	// The last one bound is called first. So the order is: shared parts,
+	// workers that outlive the servers, servers, the rest.
 	open := func(shared bool) {
 		for _, p := range a.Parts {
 			if p.Shared == shared {
