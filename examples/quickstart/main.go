@@ -45,7 +45,12 @@ func main() {
 		return nil
 	}, quit.Name("worker"))
 
-	srv := &http.Server{Addr: ":8080", Handler: jobs.handler(), ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{
+		Addr:        ":8080",
+		Handler:     jobs.handler(),
+		ReadTimeout: 10 * time.Second,
+		IdleTimeout: 2 * time.Minute, // longer than a load balancer's
+	}
 	if _, err := quithttp.ListenAndServe(q, srv); err != nil { // stopped first, and breaks no connection
 		q.Fail(err) // stops everything started above
 	}
@@ -101,7 +106,8 @@ func (j *jobs) wait(ctx context.Context) bool {
 func (j *jobs) doNext(ctx context.Context) error {
 	var id int
 	var text string
-	err := j.db.QueryRowContext(ctx, `SELECT id, text FROM jobs WHERE result IS NULL ORDER BY id LIMIT 1`).Scan(&id, &text)
+	const oldest = `SELECT id, text FROM jobs WHERE result IS NULL ORDER BY id LIMIT 1`
+	err := j.db.QueryRowContext(ctx, oldest).Scan(&id, &text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -115,7 +121,8 @@ func (j *jobs) doNext(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx) // no time is left, and the next run does it
 	}
-	if _, err := j.db.ExecContext(ctx, `UPDATE jobs SET result = ? WHERE id = ?`, strings.ToUpper(text), id); err != nil {
+	const done = `UPDATE jobs SET result = ? WHERE id = ?`
+	if _, err := j.db.ExecContext(ctx, done, strings.ToUpper(text), id); err != nil {
 		return err
 	}
 	fmt.Println("done: job", id)
@@ -131,7 +138,8 @@ func (j *jobs) handler() http.Handler {
 			return
 		}
 		var id int
-		err = j.db.QueryRowContext(r.Context(), `INSERT INTO jobs (text) VALUES (?) RETURNING id`, string(text)).Scan(&id)
+		const insert = `INSERT INTO jobs (text) VALUES (?) RETURNING id`
+		err = j.db.QueryRowContext(r.Context(), insert, string(text)).Scan(&id)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -142,7 +150,8 @@ func (j *jobs) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		var result sql.NullString
-		err := j.db.QueryRowContext(r.Context(), `SELECT result FROM jobs WHERE id = ?`, r.PathValue("id")).Scan(&result)
+		const query = `SELECT result FROM jobs WHERE id = ?`
+		err := j.db.QueryRowContext(r.Context(), query, r.PathValue("id")).Scan(&result)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			http.NotFound(w, r)

@@ -146,7 +146,8 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 			to := s
 			err := change(&to, &to.loops[i])
 			slices.SortFunc(to.loops[:], func(a, b loop) int { return a.order() - b.order() })
-			next = append(next, Step[handoverState]{fmt.Sprintf("goroutine %d, closer %d: %s", i, n, what), to, err})
+			name := fmt.Sprintf("goroutine %d, closer %d: %s", i, n, what)
+			next = append(next, Step[handoverState]{name, to, err})
 		}
 		pc := func(what string, pc loopPC) {
 			move(what, func(_ *handoverState, l *loop) error { l.pc = pc; return nil })
@@ -156,7 +157,10 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 			move("asks for the next step", c.ask)
 		case loopCalls:
 			pc("returns", loopReturned)
-			move("calls Goexit", func(_ *handoverState, l *loop) error { l.pc, l.goexit = loopReturned, true; return nil })
+			move("calls Goexit", func(_ *handoverState, l *loop) error {
+				l.pc, l.goexit = loopReturned, true
+				return nil
+			})
 			pc("hangs", loopHangs)
 		case loopReturned:
 			if c.Mutant == AskBeforeFinish {
@@ -171,7 +175,11 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 				})
 				continue
 			}
-			move("shares ending", func(s *handoverState, l *loop) error { l.pc = loopFinishes; s.shared++; return nil })
+			move("shares ending", func(s *handoverState, l *loop) error {
+				l.pc = loopFinishes
+				s.shared++
+				return nil
+			})
 		case loopFinishes:
 			move("finishes the step", func(s *handoverState, l *loop) error {
 				l.first = !s.over[n] || c.Mutant == BothEnd
@@ -215,7 +223,11 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 			}
 			pc("time is over", timerRLock)
 		case timerRLock:
-			move("shares ending", func(s *handoverState, l *loop) error { l.pc = timerEnds; s.shared++; return nil })
+			move("shares ending", func(s *handoverState, l *loop) error {
+				l.pc = timerEnds
+				s.shared++
+				return nil
+			})
 		case timerEnds:
 			move("abandons the step", func(s *handoverState, l *loop) error {
 				if s.over[n] {

@@ -128,7 +128,8 @@ func checkReport(p *plan, text string) (faults []string) {
 		}
 		// Started is a little later than the moment from which the time counts.
 		if share := s.Deadline.Sub(s.Start); share < reserve*2/5-time.Millisecond {
-			faults = append(faults, fmt.Sprintf("closer %s had %v, want at least 2/5 of %v", s.Name, share, reserve))
+			faults = append(faults,
+				fmt.Sprintf("closer %s had %v, want at least 2/5 of %v", s.Name, share, reserve))
 		}
 	}
 	if len(report.Steps) < len(p.closers)-p.lateOnes() {

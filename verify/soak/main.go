@@ -42,7 +42,8 @@ func main() {
 		program(newPlan(seed))
 		return
 	}
-	first := flag.Uint64("seed", uint64(time.Now().UnixNano()), "the `seed` of the first run; each run has the next one")
+	first := flag.Uint64("seed", uint64(time.Now().UnixNano()),
+		"the `seed` of the first run; each run has the next one")
 	runs := flag.Int("runs", 200, "how many")
 	parallel := flag.Int("parallel", 6, "how many at once")
 	flag.Parse()

@@ -76,7 +76,10 @@ func program(p *plan) {
 		say("listens %v", addr)
 	}
 	if p.fails {
-		q.Go(func(context.Context) error { time.Sleep(30 * time.Millisecond); return errors.New("out of work") })
+		q.Go(func(context.Context) error {
+			time.Sleep(30 * time.Millisecond) // into the load
+			return errors.New("out of work")
+		})
 	}
 
 	err = q.WaitSignal()
