@@ -254,18 +254,13 @@ func (q *QuitEvent) conclude() {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
-	await := func(done <-chan struct{}) (inTime bool) {
-		switch {
-		case done == nil:
-			return true
-		case inner:
-			return false
+	await := func(done <-chan struct{}) {
+		if done == nil || inner {
+			return
 		}
 		select {
 		case <-done:
-			return true
 		case <-ctx.Done():
-			return false
 		}
 	}
 
