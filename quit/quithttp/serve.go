@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"time"
 
@@ -165,7 +166,11 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 	// shut down.
 	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
-	detach := s.attach(q)
+	label := stacks.LabelAs
+	if slices.Contains(opts, quit.AfterDrain()) {
+		label = stacks.Handed // it and what it serves do not hold up the drain
+	}
+	detach := s.attach(q, label)
 	if !q.Go(func(ctx context.Context) error {
 		// The stop of the server waits for this goroutine, and the drain does
 		// not: a server that is stopped after the drain serves during it.
@@ -191,9 +196,12 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 	}
 }
 
+// labelFunc returns ctx with the name of like and with the owner.
+type labelFunc = func(like, ctx context.Context, owner string) context.Context
+
 // attach puts s between net/http and what the program has set in its server.
 // It does so before Serve returns to the program, which may read the fields.
-func (s *server) attach(q *quit.QuitEvent) (detach func()) {
+func (s *server) attach(q *quit.QuitEvent, label labelFunc) (detach func()) {
 	srv, ln := s.Server, s.ln.Listener
 	base, connContext, connState := srv.BaseContext, srv.ConnContext, srv.ConnState
 	handler := srv.Handler
@@ -211,7 +219,7 @@ func (s *server) attach(q *quit.QuitEvent) (detach func()) {
 		}
 		// In the requests' context too, for handlers that add labels with
 		// pprof.Do.
-		requests = stacks.Handed(s.labels, requests, stacks.ID(s))
+		requests = label(s.labels, requests, stacks.ID(s))
 		pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
 		return requests
 	}
@@ -346,7 +354,8 @@ func Ready(q *quit.QuitEvent) http.Handler {
 //
 // The goroutine has the pprof label "quit" and so, if it holds up the drain,
 // its stack is in the report and in the log: as what serves it, if that is
-// [Serve], else as "request". In the latter case, labels that are not in the
+// [Serve] for q without [quit.AfterDrain], else with "request" as its name,
+// unless it has one. In the latter case, labels that are not in the
 // request's context are lost, as with [runtime/pprof.Do], and a handler that
 // sets labels by that context loses this one.
 //

@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gracefulgo/graceful/internal/stacks"
 	"github.com/gracefulgo/graceful/quit"
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
@@ -399,5 +400,32 @@ func TestStacksOfDrainBesideAdmin(t *testing.T) {
 			}
 		}
 		close(release)
+	})
+}
+
+// TestTrackOwnsOnce has Track count a request whose goroutine Serve has labelled
+// for q already, and leave the labels as they are: that costs nothing, and the
+// handler keeps them with pprof.Do. A server that is stopped after the drain
+// does not hold it up, so Track has to label its requests.
+func TestTrackOwnsOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q := quietEvent()
+		owned := func(opts ...quit.Option) bool {
+			ln, seen := make(pipes), make(chan bool, 1)
+			h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				seen <- stacks.OwnedBy(r.Context(), stacks.ID(q))
+				answered.ServeHTTP(w, r)
+			}))
+			quithttp.Serve(q, quietServer(h), ln, opts...)
+			ln.dial(t).ask(false)
+			return <-seen
+		}
+		if !owned() {
+			t.Error("Serve has not labelled the request for q")
+		}
+		if owned(quit.AfterDrain()) {
+			t.Error("Serve has labelled the request for q, and q does not wait for it")
+		}
+		q.Shutdown(t.Context())
 	})
 }
