@@ -35,6 +35,7 @@ type counter struct {
 	stripes atomic.Pointer[[]stripe] // nil until the first add
 
 	mu      sync.Mutex    // guards the fields below
+	used    bool          // something was counted
 	closed  bool          // all stripes are closed and none will be opened
 	central int64         // the count, less what open stripes hold
 	zero    chan struct{} // closed, and nil again, when central falls to zero; nil while nobody waits
@@ -81,6 +82,7 @@ func (c *counter) addCentral(n int64) {
 		s := make([]stripe, 1<<bits.Len(uint(8*runtime.GOMAXPROCS(0)-1)))
 		c.stripes.Store(&s)
 	}
+	c.used = true // the first one comes here, since there are no stripes yet
 	c.central += n
 	if c.central <= 0 && c.zero != nil {
 		close(c.zero)
@@ -135,5 +137,9 @@ func (c *counter) count() int64 {
 	return n
 }
 
-// used reports whether anything was counted before the first wait.
-func (c *counter) used() bool { return c.stripes.Load() != nil }
+// everUsed reports whether anything was counted.
+func (c *counter) everUsed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used
+}

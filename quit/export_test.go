@@ -1,6 +1,7 @@
 package quit
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"sync"
@@ -217,3 +218,16 @@ func (q *QuitEvent) HoldRecord() (release func()) {
 
 // Exists reports whether os/signal can deliver s.
 func Exists(s os.Signal) bool { return exists(s) }
+
+// HoldFire has a fire that begins wait, before anybody can see it, until release
+// is called.
+func (q *QuitEvent) HoldFire() (release func()) {
+	held, released := make(chan struct{}), make(chan struct{})
+	go q.event.once.Do(func() { // ends at release
+		close(held)
+		<-released
+		q.event.ctx, q.event.cancel = context.WithCancelCause(context.Background())
+	})
+	<-held
+	return func() { close(released) }
+}

@@ -20,7 +20,7 @@
 //	Warn   quit: goroutine not started, the event has fired   goroutine, site; once for each func
 //	Warn   quit: Shutdown was called with a context that is done   err, site
 //	Warn   quit: closer has Shutdown too, RegisterCloser calls Close   closer, site
-//	Warn   quit: nothing was closed or awaited   site; of WaitSignal, after a signal
+//	Warn   quit: nothing was closed or awaited   site of WaitSignal
 //	Warn   quit: log records lost       records
 //
 // The delay and the drain have no site. An event that is registered with

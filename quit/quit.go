@@ -53,6 +53,10 @@ type QuitEvent struct {
 	listener listener     // of signals
 	pipe     pipeHold     // keeps SIGPIPE away
 	routines routineCache // of Go
+
+	// waiter is where WaitSignal was first called before the fire; 0: nowhere.
+	// It is atomic since only one word decides which call was first.
+	waiter atomic.Uintptr
 }
 
 var (

@@ -274,6 +274,10 @@ func (q *QuitEvent) conclude() {
 	q.records.ending.Lock() // until the records of all steps are there
 	//lint:ignore SA2001 those that end hold it
 	q.records.ending.Unlock()
+	if site := q.waiter.Load(); site != 0 && isSignal(q.Cause()) &&
+		!q.sched.hadClosers() && !q.count.everUsed() {
+		q.logUnused(siteName(site))
+	}
 	failures := q.failures(inner)
 	wait := patience // for the methods of an error
 	if inner {

@@ -83,8 +83,8 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 // It never ends the process itself, but for the second interrupt; main returns
 // after it.
 //
-// If a signal ends the wait and no closer was called and no goroutine was ever
-// counted, WaitSignal logs a warning: nothing was stopped and nothing awaited,
+// If a signal ends the wait, no closer was called and no goroutine was ever
+// counted, the shutdown logs a warning: nothing was stopped and nothing awaited,
 // so main most likely ends under the work in flight. Such a program registers
 // with another event, for example, or only has hooks that nobody calls.
 //
@@ -96,14 +96,12 @@ func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 		return q.sched.err
 	}
 	h := signals.handle(q, sigs)
-	early := q.HasFired() // perhaps before main could register anything
+	if !q.HasFired() { // else main may not have come to register anything
+		q.waiter.CompareAndSwap(0, callerOutside())
+	}
 	onWait(q)
 	<-q.Done()
 	err := q.Shutdown(context.Background())
-	if !early && isSignal(q.Cause()) && !q.sched.hadClosers() && !q.count.used() {
-		q.logUnused(siteOutside())
-		q.awaitLog()
-	}
 	if !signals.received(q) {
 		h.stop()
 	}

@@ -32,6 +32,11 @@ var unusedCases = []struct {
 	{name: "unregistered", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {})() }, want: 1},
 	{name: "child", use: func(q *quit.QuitEvent) { q.RegisterQuitCloser(quietEvent()) }, want: 0},
 	{name: "counted", use: func(q *quit.QuitEvent) { q.AddGoroutine(); q.DoneGoroutine() }, want: 0},
+	{name: "counted after a wait", use: func(q *quit.QuitEvent) {
+		q.WaitGoroutines()
+		q.AddGoroutine()
+		q.DoneGoroutine()
+	}, want: 0},
 	{name: "go", use: func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return nil }) }, want: 0},
 }
 
@@ -52,9 +57,14 @@ func TestNothingToStop(t *testing.T) {
 					q.Fail(cause)
 				}
 			})()
+			var others sync.WaitGroup
+			for range 3 {
+				others.Go(func() { q.WaitSignal() })
+			}
 			for range 2 { // the second one returns at once
 				q.WaitSignal()
 			}
+			others.Wait()
 			const warning = `level=WARN msg="quit: nothing was closed or awaited" site=quit/unused_test.go:`
 			if got := strings.Count(out.String(), warning); got != test.want {
 				t.Errorf("%d warnings, want %d:\n%s", got, test.want, out.String())
