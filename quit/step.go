@@ -24,7 +24,7 @@ type step struct {
 
 	start    time.Time
 	deadline time.Time // the end of its share, when its context expires; zero: no limit
-	last     time.Time // when it is abandoned, an eighth of its share later; zero: never
+	last     time.Time // the end of its time, an eighth of its share later; zero: never
 
 	node   *node         // what it holds up: its event, or itself if it is late
 	closer closer        // used and cleared by the goroutine that calls it, as is ignore
@@ -181,23 +181,28 @@ func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 // rarer, and abandons it when its time is over.
 func (s *step) look() {
 	now := time.Now()
-	if s.abandonable() && !now.Before(s.last) {
-		s.abandon()
-		return
+	if s.hasLast() && !now.Before(s.last) {
+		if s.child == nil || s.child.sched.startedBy() != s {
+			s.abandon()
+			return
+		}
+		// The event ends by itself, and has its own reserve for that. It had no
+		// chance to before, since the process stood still.
+		go s.q.loop() // ends when no step may begin: what is left of this shutdown has to, by now
 	}
 	s.watch.Reset(s.nextLook(now))
 	if s.over.Load() { // finish stops the timer after it has set over
 		s.watch.Stop()
 		return
 	}
-	if s.phase != PhaseDelay { // which is meant to take its time
+	if s.phase != PhaseDelay && now.Sub(s.start) >= firstWarning { // the delay is meant to take its time
 		s.q.logRunning(s, now)
 	}
 }
 
-// abandonable reports whether the step is abandoned at the end of its time. The
-// delay and the drain end by themselves.
-func (s *step) abandonable() bool { return !s.last.IsZero() && s.site != 0 }
+// hasLast reports whether the step is abandoned at the end of its time, unless it
+// shuts down an event. The delay and the drain end by themselves.
+func (s *step) hasLast() bool { return !s.last.IsZero() && s.site != 0 }
 
 // abandon ends the step, unless it has just returned. The next one begins
 // first. Then the goroutines that hang are found: what the end of the context
@@ -249,14 +254,14 @@ func (s *step) heldUpBy(all map[string]string) string {
 }
 
 // nextLook returns the time from now until the next look: at 5 s, 10 s, 20 s
-// and so on after the start, and when the step is to be abandoned.
+// and so on after the start, and at the end of the step's time.
 func (s *step) nextLook(now time.Time) time.Duration {
 	age := now.Sub(s.start)
 	next := firstWarning
 	for next <= age && next < 1<<61 {
 		next *= 2
 	}
-	if s.abandonable() {
+	if s.hasLast() && now.Before(s.last) {
 		next = min(next, s.last.Sub(s.start))
 	}
 	return next - age

@@ -10,7 +10,7 @@
 // closer had its floor of time, how long it took, and the exit status.
 //
 //	go run ./verify/soak -runs 200
-//	go run ./verify/soak -seed 17 -runs 1    # a seed that has failed, again
+//	go run ./verify/soak -seed 17 -runs 1 -v    # a seed that has failed, again
 package main
 
 import (
@@ -47,6 +47,7 @@ func main() {
 		"the `seed` of the first run; each run has the next one")
 	runs := flag.Int("runs", 200, "how many")
 	parallel := flag.Int("parallel", 6, "how many at once")
+	verbose := flag.Bool("v", false, "print the closers of each plan, the journal and stderr")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		exit(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
@@ -75,6 +76,12 @@ func main() {
 				if len(faults) > 0 {
 					failed.Add(1)
 					fmt.Printf("seed %d (%+v):\n\t%s\n", seed, *p, strings.Join(faults, "\n\t"))
+				}
+				if *verbose {
+					p.print(os.Stdout)
+					if err == nil {
+						fmt.Printf("%s\n%s", strings.Join(o.journal, "\n"), o.stderr.String())
+					}
 				}
 				if err == nil {
 					if p.calm() {

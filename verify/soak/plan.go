@@ -3,6 +3,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"syscall"
@@ -149,4 +151,20 @@ func (p *plan) failure() bool {
 		}
 	}
 	return false
+}
+
+// print writes a line for each closer, those of an event below it.
+func (p *plan) print(w io.Writer) {
+	var list func(parts []*part, indent string)
+	list = func(parts []*part, indent string) {
+		for _, c := range parts {
+			fmt.Fprintf(w, "%scloser %d: %s after %v, after drain %v, late %v, an event %v\n",
+				indent, c.id, c.act, c.takes, c.afterDrain, c.late, c.inner != nil)
+			list(c.inner, indent+"\t")
+			if c.registers != nil {
+				list([]*part{c.registers}, indent+"\tregisters ")
+			}
+		}
+	}
+	list(p.closers, "")
 }
