@@ -181,7 +181,9 @@ type serveFunc func(*http.Server, net.Listener) error
 func plain(srv *http.Server, ln net.Listener) error { return srv.Serve(ln) }
 
 func encrypted(certFile, keyFile string) serveFunc {
-	return func(srv *http.Server, ln net.Listener) error { return srv.ServeTLS(ln, certFile, keyFile) }
+	return func(srv *http.Server, ln net.Listener) error {
+		return srv.ServeTLS(ln, certFile, keyFile)
+	}
 }
 
 // defaultLinger is the linger without the option [Linger].
@@ -228,7 +230,9 @@ func lingerOf(opts []quit.Option) time.Duration {
 	return d
 }
 
-func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveFunc, opts []quit.Option) {
+func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener,
+	serve serveFunc, opts []quit.Option) {
+
 	if q.HasFired() {
 		ln.Close()
 		return
