@@ -15,9 +15,9 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// FuzzStatus has names, errors and panics of any text in a report, and looks at
-// what its text, its page, its stream and its JSON make of them: before the
-// fire, during the shutdown and after it.
+// FuzzStatus puts names, errors and panics of any text into a report. It checks
+// the text, the page, the stream and the JSON of the report before the fire,
+// during the shutdown and after it.
 func FuzzStatus(f *testing.F) {
 	f.Add("name", "error", "panic", uint8(0))
 	f.Add("</title><script>", "two\nlines\x1b[2J", "\xff\u202e\x00", uint8(7))
@@ -52,7 +52,7 @@ func FuzzStatus(f *testing.F) {
 				html := page(h)
 				report := fragment(h)
 				for _, element := range []string{"title", "tspan", "dd"} {
-					textsOf(t, report, element) // fails if there are elements of others
+					textsOf(t, report, element) // fails if an element is not ours
 				}
 				if n := strings.Count(html, "<script"); n != 1 {
 					t.Errorf("%d scripts in the page, want ours", n)
@@ -78,7 +78,7 @@ func FuzzStatus(f *testing.F) {
 			if !strings.Contains(err.Error(), "panic: "+panics) && !strings.Contains(panics, "\n") {
 				t.Errorf("the error does not have the panic: %q", err)
 			}
-			time.Sleep(2 * time.Minute) // for the closer that is late
+			time.Sleep(2 * time.Minute) // until the abandoned closer has returned
 		})
 	})
 }

@@ -18,14 +18,14 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// generous is a bound that no machine is too slow for.
+// generous is a bound that even a slow machine does not reach.
 const generous = 2 * time.Minute
 
 func quietEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Timeout: generous, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// listen serves h for q, and returns the base URL.
+// listen serves h for q and returns the base URL.
 func listen(t *testing.T, q *quit.QuitEvent, h http.Handler, opts ...quit.Option) string {
 	t.Helper()
 	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: "127.0.0.1:0", Handler: h}, opts...)
@@ -108,7 +108,8 @@ func TestServeAfterFire(t *testing.T) {
 	}
 }
 
-// TestServeAfterEnd leaves the server as it is: it was not served, and is not closed.
+// TestServeAfterEnd checks that a server is neither served, changed nor closed
+// after the shutdown.
 func TestServeAfterEnd(t *testing.T) {
 	q := quietEvent()
 	q.GracefulStop()
@@ -125,7 +126,7 @@ func TestServeAfterEnd(t *testing.T) {
 	}
 }
 
-// brokenListener fails at once.
+// A brokenListener fails at once.
 type brokenListener struct{ net.Listener }
 
 func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("accept is broken") }
@@ -179,9 +180,9 @@ func TestRequestContext(t *testing.T) {
 	}
 }
 
-// TestRequestOutOfTime has a request that ends when its context is cancelled, and
-// one that does not: the first is answered, the second cut off. Both have the
-// values of a context that the server has of its own.
+// TestRequestOutOfTime has a request that ends when its context is cancelled,
+// and one that hangs. The first is answered, and the second is cut off. Both
+// have the values of the server's own BaseContext.
 func TestRequestOutOfTime(t *testing.T) {
 	type key struct{}
 	own := context.WithValue(context.Background(), key{}, "own")
@@ -241,8 +242,9 @@ func TestRequestOutOfTime(t *testing.T) {
 	}
 }
 
-// TestHijackedOutOfTime has a hijacked request that ends when its context is cancelled:
-// the server does not wait for it, and the drain gives it up.
+// TestHijackedOutOfTime has a hijacked request that ends when its context is
+// cancelled. The server does not wait for it. The drain cancels it when the
+// drain's time has run out.
 func TestHijackedOutOfTime(t *testing.T) {
 	for name, base := range map[string]func(net.Listener) context.Context{
 		"WorkContext":     nil,
@@ -303,8 +305,8 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// TestTrack hijacks a connection, as a WebSocket does: http.Server does not wait
-// for it, and the drain does.
+// TestTrack hijacks a connection, as a WebSocket does. The server does not wait
+// for it. The drain does.
 func TestTrack(t *testing.T) {
 	q := quietEvent()
 	release := make(chan struct{})
@@ -330,7 +332,7 @@ func TestTrack(t *testing.T) {
 	defer conn.Close()
 	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-hijacked
-	if n := q.Report().Goroutines; n != 1 { // the request, and not the server's own
+	if n := q.Report().Goroutines; n != 1 { // the server's own is not counted
 		t.Errorf("%d goroutines are counted, want 1", n)
 	}
 	ended := make(chan error)
@@ -370,7 +372,8 @@ func TestTrackAfterFire(t *testing.T) {
 		}
 		q.Fire()
 	}
-	// An upgrade goes on: a proxy adds its header to ours.
+	// The answer to an upgrade has its own Connection header, to which a proxy
+	// would add ours.
 	upgrade := httptest.NewRequest("GET", "/", nil)
 	upgrade.Header.Set("Connection", "Upgrade")
 	upgrade.Header.Set("Upgrade", "websocket")
@@ -386,7 +389,7 @@ func TestTrackAfterFire(t *testing.T) {
 	if got := w.Header().Get("Connection"); got != "close" {
 		t.Errorf("the answer by HTTP/2 has Connection: %q, want close", got)
 	}
-	// A panic in the handler, which net/http recovers, is counted down too.
+	// A request whose handler panics is counted down too.
 	func() {
 		defer func() { recover() }()
 		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })).

@@ -19,7 +19,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// certificate is that of httptest, for example.com and 127.0.0.1.
+// certificate returns the certificate of httptest, which is for example.com and
+// 127.0.0.1.
 var certificate = sync.OnceValue(func() tls.Certificate {
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
@@ -28,7 +29,8 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 
 func certified() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{certificate()}} }
 
-// certificateFiles returns the names of files with the certificate and its key.
+// certificateFiles writes the certificate and its key to files and returns
+// their names.
 func certificateFiles(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	write := func(name, kind string, b []byte) string {
@@ -124,8 +126,8 @@ func TestServeTLS(t *testing.T) {
 	}
 }
 
-// TestListenAndServeTLSErrors wants what is wrong to be an error at once, and
-// then nothing to be started.
+// TestListenAndServeTLSErrors checks that a wrong argument is an error at once,
+// and that nothing is started then.
 func TestListenAndServeTLSErrors(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for name, test := range map[string]struct {
@@ -158,8 +160,8 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 	}
 }
 
-// TestDefaultAddr wants the ports to be those of net/http. It takes them first,
-// or it may not, and then neither may quithttp.
+// TestDefaultAddr checks that the default ports are those of net/http. The test
+// listens on them first. If it may not, quithttp may not either.
 func TestDefaultAddr(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for port, listen := range map[string]func(*quit.QuitEvent, *http.Server) (net.Addr, error){
