@@ -26,7 +26,8 @@ import (
 //go:noinline
 func hangHere(c <-chan struct{}) { <-c }
 
-// stuckHandlers hang until release is closed, each in its own way.
+// stuckHandlers returns handlers that hang until release is closed, each in its
+// own way.
 func stuckHandlers(q *quit.QuitEvent, release chan struct{}) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hang", func(http.ResponseWriter, *http.Request) { hangHere(release) })
@@ -48,11 +49,11 @@ func stuckHandlers(q *quit.QuitEvent, release chan struct{}) http.Handler {
 	return mux
 }
 
-// client returns one whose connections are those of ln.
+// client returns a client that connects through p.
 func (p pipes) client(t *http.Transport) *http.Client {
 	t.DialContext = func(context.Context, string, string) (conn net.Conn, err error) {
 		defer func() {
-			if recover() != nil { // a retry, after the end
+			if recover() != nil { // a retry after the end: p is closed
 				conn, err = nil, net.ErrClosed
 			}
 		}()
@@ -63,20 +64,20 @@ func (p pipes) client(t *http.Transport) *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// hasty is an end of a pipe that does not send the goodbye of TLS: two ends of
-// a pipe that say it to each other would wait for each other.
+// A hasty is an end of a pipe that does not send the goodbye of TLS. Two ends
+// of a pipe that send it at the same time would wait for each other.
 type hasty struct{ net.Conn }
 
 func (c hasty) Write(b []byte) (int, error) {
-	const alert = 21 // the type of a record, until TLS 1.2
+	const alert = 21 // the type of a record, up to TLS 1.2
 	if len(b) > 0 && b[0] == alert {
 		return len(b), nil
 	}
 	return c.Conn.Write(b)
 }
 
-// TestStacksOfHandlers has handlers that hold up the shutdown: they are named,
-// and nothing else is, whatever the protocol.
+// TestStacksOfHandlers has handlers that hold up the shutdown, with each
+// protocol. Their stacks are in the report, and no others.
 func TestStacksOfHandlers(t *testing.T) {
 	certificate := func() tls.Certificate {
 		s := httptest.NewTLSServer(nil)
@@ -95,19 +96,20 @@ func TestStacksOfHandlers(t *testing.T) {
 	}{{"HTTP1", "http", h1}, {"HTTPS1", "https", h1}, {"HTTPS2", "https", h2}, {"H2C", "http", h2c}} {
 		for _, c := range []struct {
 			path string
-			want []string // and as many stacks
+			want []string // one for each stack
 		}{
 			{"/hang", []string{"3 goroutines of api:"}},
 			{"/tracked", []string{"3 goroutines of api:"}},
 			{"/labelled", []string{"3 goroutines of api:"}},
-			{"/context", nil}, // they end when they are told
+			// These end when their context is cancelled.
+			{"/context", nil},
 			{"/within", []string{"3 goroutines of api:", "3 goroutines of api:"}},
-			{"/timeout", []string{"3 goroutines of api:"}}, // so do these, but for what they have started
+			// So do these, but not the goroutines that they have started.
+			{"/timeout", []string{"3 goroutines of api:"}},
 		} {
 			t.Run(protocol.name+c.path, func(t *testing.T) {
-				// In Go 1.25, HTTP/2 has channels in a sync.Pool, and they must
-				// not leave the bubble: of what is in there, nothing is left
-				// after two collections.
+				// In Go 1.25, HTTP/2 keeps channels in a sync.Pool. They must
+				// not leave the bubble. Two collections empty the pool.
 				defer runtime.GC()
 				defer runtime.GC()
 				synctest.Test(t, func(t *testing.T) {
@@ -122,7 +124,7 @@ func TestStacksOfHandlers(t *testing.T) {
 					srv := &http.Server{Handler: stuckHandlers(q, release), Protocols: protocol.protocols}
 					quithttp.Serve(q, srv, listener, quit.Name("api"))
 
-					// An innocent server and its handler, which hangs too.
+					// Another event's server has a handler that hangs too.
 					other := quietEvent()
 					otherLn := make(pipes)
 					quithttp.Serve(other, &http.Server{Handler: stuckHandlers(other, release)}, otherLn, quit.Name("api"))
@@ -174,7 +176,8 @@ func TestStacksOfHandlers(t *testing.T) {
 						t.Errorf("%d stacks, want %d", n, len(c.want))
 					}
 					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n", "Shutdown", "quithttp.", "serverHandler"} {
-						if c.path != "/timeout" && strings.Contains(s.Stacks, other) { // one of its two is all net/http's
+						// One of the two stacks of /timeout is all net/http's.
+						if c.path != "/timeout" && strings.Contains(s.Stacks, other) {
 							t.Errorf("the stacks have %q", other)
 						}
 					}
@@ -197,14 +200,14 @@ func TestStacksOfHandlers(t *testing.T) {
 					close(release)
 					other.GracefulStop()
 					client.CloseIdleConnections()
-					time.Sleep(time.Minute) // TLS says goodbye to who does not listen, for a while
+					time.Sleep(time.Minute) // until TLS gives up its goodbye
 				})
 			})
 		}
 	}
 }
 
-// recordOf returns the first record with the message.
+// recordOf returns the first record in the log with the message.
 func recordOf(t *testing.T, logged *bytes.Buffer, msg string) map[string]any {
 	t.Helper()
 	for line := range strings.Lines(logged.String()) {
@@ -221,8 +224,8 @@ func recordOf(t *testing.T, logged *bytes.Buffer, msg string) map[string]any {
 }
 
 // TestStacksOfHijacked has a tracked handler that hangs after it has hijacked
-// its connection: the server does not wait for it, and the drain, which does,
-// names it.
+// its connection. The server does not wait for it. The drain does, and has its
+// stack.
 func TestStacksOfHijacked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -252,8 +255,8 @@ func TestStacksOfHijacked(t *testing.T) {
 	})
 }
 
-// TestStacksOfTracked has a tracked handler that hangs in a server that is not
-// served by Serve, or by Serve for another event.
+// TestStacksOfTracked has a tracked handler that hangs, in a server that Serve
+// serves for another event and in one that it does not serve.
 func TestStacksOfTracked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		served, q := quietEvent(), quietEvent()
@@ -288,8 +291,8 @@ func TestStacksOfTracked(t *testing.T) {
 	})
 }
 
-// TestTrackRestoresLabels wants a handler that uses labels for itself to find
-// them.
+// TestTrackRestoresLabels checks that a handler has its own labels, and that
+// they are restored after it.
 func TestTrackRestoresLabels(t *testing.T) {
 	q := quietEvent()
 	ctx := pprof.WithLabels(t.Context(), pprof.Labels("own", "1"))
@@ -319,9 +322,9 @@ func TestTrackRestoresLabels(t *testing.T) {
 	}
 }
 
-// TestStacksOfNewConnection has a client that sends nothing, and a stop that is
-// [http.Server.Shutdown] alone: there is no handler, and it holds up the
-// shutdown all the same.
+// TestStacksOfNewConnection has a client that sends nothing to a server that is
+// shut down by [http.Server.Shutdown] alone. The connection has no handler, and
+// holds up the shutdown nonetheless.
 func TestStacksOfNewConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -342,7 +345,7 @@ func TestStacksOfNewConnection(t *testing.T) {
 }
 
 // TestStacksOnlyOfFailures has a server that is shut down in time, and one
-// whose failure is ignored.
+// whose failure is ignored. Neither has stacks.
 func TestStacksOnlyOfFailures(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -380,8 +383,8 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 	}
 }
 
-// TestStacksOfDrainBesideAdmin has a server that is stopped after the drain,
-// and a worker that hangs: only the worker holds up the drain.
+// TestStacksOfDrainBesideAdmin has an AfterDrain server and a worker that
+// hangs. Only the worker holds up the drain.
 func TestStacksOfDrainBesideAdmin(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln, release := quietEvent(), make(pipes), make(chan struct{})
@@ -403,10 +406,10 @@ func TestStacksOfDrainBesideAdmin(t *testing.T) {
 	})
 }
 
-// TestTrackOwnsOnce has Track count a request whose goroutine Serve has labelled
-// for q already, and leave the labels as they are: that costs nothing, and the
-// handler keeps them with pprof.Do. A server that is stopped after the drain
-// does not hold it up, so Track has to label its requests.
+// TestTrackOwnsOnce has Track count a request whose goroutine Serve has already
+// labelled for q. Track leaves the labels as they are: this costs nothing, and
+// a handler keeps them when it calls pprof.Do. An AfterDrain server does not
+// hold up the drain, so Serve does not label its requests for q.
 func TestTrackOwnsOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := quietEvent()
