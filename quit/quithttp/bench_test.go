@@ -18,7 +18,9 @@ import (
 // BenchmarkRequest measures a request on a connection that is kept alive. Over
 // loopback it is a real one. In memory, the cost of quithttp shows best.
 func BenchmarkRequest(b *testing.B) {
-	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "ok")
+	})
 	ways := []struct {
 		name  string
 		serve func(net.Listener) (stop func())

@@ -28,7 +28,8 @@ func TestDocsPicture(t *testing.T) {
 		// In a file of its own, the picture needs a size and the style.
 		opening, rest, _ := strings.Cut(picture, ">\n")
 		opening = strings.Replace(opening, `width="100%"`, `width="860"`, 1)
-		got := opening + ">\n<style>" + strings.ReplaceAll(statusCSS, "\r\n", "\n") + "</style>\n" + rest + "\n"
+		got := opening + ">\n<style>" + strings.ReplaceAll(statusCSS, "\r\n", "\n") + "</style>\n" +
+			rest + "\n"
 
 		file := filepath.Join("..", "..", "docs", "stuck.svg")
 		if *update {

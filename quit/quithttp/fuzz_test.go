@@ -27,7 +27,9 @@ func FuzzStatus(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			q := &quit.QuitEvent{Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler)}
 			inner := &quit.QuitEvent{Logger: q.Logger}
-			inner.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New(text) }), quit.Name(name), quit.AfterDrain())
+			inner.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+				return errors.New(text)
+			}), quit.Name(name), quit.AfterDrain())
 			q.RegisterQuitCloser(inner, quit.Name(text))
 			q.RegisterStopFunc(func() { panic(panics) }, quit.Name(name+"/"+panics))
 			if kind&1 != 0 {
@@ -57,9 +59,15 @@ func FuzzStatus(f *testing.F) {
 				if n := strings.Count(html, "<script"); n != 1 {
 					t.Errorf("%d scripts in the page, want ours", n)
 				}
-				for kind, body := range map[string]string{"page": html, "stream": ask(h, "GET", "text/event-stream").Body.String(), "text": ask(h, "GET").Body.String()} {
-					if i := strings.IndexFunc(body, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
-						t.Errorf("%s: %q is not to be printed", kind, body[max(i-20, 0):min(i+20, len(body))])
+				for kind, body := range map[string]string{
+					"page":   html,
+					"stream": ask(h, "GET", "text/event-stream").Body.String(),
+					"text":   ask(h, "GET").Body.String(),
+				} {
+					if i := strings.IndexFunc(body,
+						func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+						t.Errorf("%s: %q is not to be printed",
+							kind, body[max(i-20, 0):min(i+20, len(body))])
 					}
 				}
 				if !json.Valid(ask(h, "GET", "application/json").Body.Bytes()) {

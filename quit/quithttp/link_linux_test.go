@@ -115,12 +115,14 @@ func newNamespace(addr, peer string) (tun *os.File, err error) {
 		_     [22]byte
 	}{flags: tunNoPI}
 	copy(ifreq.name[:], "wire")
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TUNSETIFF, uintptr(unsafe.Pointer(&ifreq))); errno != 0 {
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TUNSETIFF,
+		uintptr(unsafe.Pointer(&ifreq))); errno != 0 {
 		syscall.Close(fd)
 		return nil, fmt.Errorf("TUNSETIFF: %w", errno)
 	}
 	tun = os.NewFile(uintptr(fd), "tun")
-	for _, args := range []string{"link set lo up", "addr add " + addr + " peer " + peer + " dev wire", "link set wire up"} {
+	for _, args := range []string{"link set lo up",
+		"addr add " + addr + " peer " + peer + " dev wire", "link set wire up"} {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
 			tun.Close()
 			return nil, fmt.Errorf("ip %s: %w: %s", args, err, out)

@@ -160,7 +160,10 @@ func TestStopAbandonedConnections(t *testing.T) {
 // with systemd. It never refuses a connection. The other holder accepts the
 // connections that are pending when the server has ended.
 func TestStopSharedListener(t *testing.T) {
-	for name, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket")} {
+	for name, addr := range map[string]string{
+		"tcp":  "127.0.0.1:0",
+		"unix": filepath.Join(t.TempDir(), "socket"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			other, err := net.Listen(name, addr)
 			if err != nil {
@@ -200,7 +203,9 @@ func TestStopSharedListener(t *testing.T) {
 			}
 			// Now the successor serves.
 			var served sync.WaitGroup
-			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "successor") }))
+			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				io.WriteString(w, "successor")
+			}))
 			later := dial()
 			served.Go(func() { srv.Serve(other) })
 			if body, _ := later.answer(); body != "successor" {
@@ -322,7 +327,9 @@ func TestStopLimited(t *testing.T) {
 		}
 		q := quietEvent()
 		release, begun := make(chan struct{}), make(chan struct{})
-		quithttp.Serve(q, quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		quithttp.Serve(q, quietServer(http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
 			close(begun)
 			<-release
 			answered(w, r)
@@ -388,7 +395,10 @@ var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 // TestStopWithoutDescriptors checks that pending connections are answered even
 // if the server has too few descriptors to accept them all at once.
 func TestStopWithoutDescriptors(t *testing.T) {
-	for name, addr := range map[string]string{"TCP": "127.0.0.1:0", "Unix": "unix:" + filepath.Join(t.TempDir(), "socket")} {
+	for name, addr := range map[string]string{
+		"TCP":  "127.0.0.1:0",
+		"Unix": "unix:" + filepath.Join(t.TempDir(), "socket"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := noDescriptors.Start(t, addr)
 			bound := p.Next()
@@ -453,7 +463,8 @@ func TestStopUnread(t *testing.T) {
 	}
 	q := quietEvent()
 	reading, goOn := make(chan struct{}, 10), make(chan struct{})
-	quithttp.Serve(q, quietServer(answered), pausing{ln, reading, goOn}, quithttp.Linger(20*time.Millisecond))
+	quithttp.Serve(q, quietServer(answered), pausing{ln, reading, goOn},
+		quithttp.Linger(20*time.Millisecond))
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -493,7 +504,10 @@ func TestStopHalfRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if encrypted {
-			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			conn = tls.Client(conn, &tls.Config{
+				InsecureSkipVerify: true,
+				NextProtos:         []string{"http/1.1"},
+			})
 		}
 		w := newWire(t, conn)
 		w.ask(false)
@@ -564,7 +578,9 @@ func TestListenAndServeUnix(t *testing.T) {
 			}
 			newWire(t, conn).ask(false)
 			conn.Close()
-			if _, err := quithttp.ListenAndServe(q, &http.Server{Addr: addr}); !errors.Is(err, syscall.EADDRINUSE) {
+			if _, err := quithttp.ListenAndServe(q, &http.Server{
+				Addr: addr,
+			}); !errors.Is(err, syscall.EADDRINUSE) {
 				t.Errorf("ListenAndServe() of a taken address = %v", err)
 			}
 			if err := q.Shutdown(context.Background()); err != nil {

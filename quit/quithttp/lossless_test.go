@@ -58,7 +58,11 @@ var loads = []load{
 // protocol on addr until a SIGTERM.
 var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 	kind, protocol, addr := args[0], args[1], args[2]
-	srv := &http.Server{Addr: addr, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Protocols: new(http.Protocols)}
+	srv := &http.Server{
+		Addr:      addr,
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, 0),
+		Protocols: new(http.Protocols),
+	}
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "answered")
@@ -155,7 +159,8 @@ var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 // kinds are the ways to shut down that are compared. "handed in" is quithttp
 // with a listener that it has not opened. In each of the others, a part of
 // quithttp is switched off.
-var kinds = []string{"http.Server.Shutdown", "RegisterQuitCloser", "quithttp", "handed in", "without refuse", "without drain", "without header", "without linger"}
+var kinds = []string{"http.Server.Shutdown", "RegisterQuitCloser", "quithttp", "handed in",
+	"without refuse", "without drain", "without header", "without linger"}
 
 // clients sends requests until the server refuses connections. Each request is
 // sent once. It has a body that can be read only once, so that net/http does
@@ -298,7 +303,8 @@ func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int
 		}
 		<-c.Exited()
 		if broken > 0 {
-			s.errs = append(s.errs, fmt.Sprintf("%d in a stop of %v: %s", broken, d, strings.TrimSpace(c.Stderr())))
+			s.errs = append(s.errs,
+				fmt.Sprintf("%d in a stop of %v: %s", broken, d, strings.TrimSpace(c.Stderr())))
 		}
 		s.answered += answered
 		s.broken += broken
@@ -327,9 +333,10 @@ func TestStopUnderLoad(t *testing.T) {
 
 var (
 	tableFile  = flag.String("table", "", "write the table of stops under load to this `file`")
-	tableStops = flag.Int("stops", 30, "how many stops a figure of the table is of; a third of it for those without a part")
-	onlyLoad   = flag.String("load", "", "only the loads with these `words` in their names")
-	onlyKind   = flag.String("kind", "", "only this `kind` of stop")
+	tableStops = flag.Int("stops", 30,
+		"how many stops a figure of the table is of; a third of it for those without a part")
+	onlyLoad = flag.String("load", "", "only the loads with these `words` in their names")
+	onlyKind = flag.String("kind", "", "only this `kind` of stop")
 )
 
 // TestStopsTable writes the table of docs/lossless.md. It is a command rather
@@ -339,13 +346,15 @@ func TestStopsTable(t *testing.T) {
 		t.Skip("only with -table")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "| link | clients | %s |\n| --- | --- |%s\n", strings.Join(kinds, " | "), strings.Repeat(" ---: |", len(kinds)))
+	fmt.Fprintf(&b, "| link | clients | %s |\n| --- | --- |%s\n",
+		strings.Join(kinds, " | "), strings.Repeat(" ---: |", len(kinds)))
 	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond} {
 		for _, l := range loads {
 			if !strings.Contains(l.name, *onlyLoad) || delay > 0 && l.protocol == "unix" {
 				continue
 			}
-			fmt.Fprintf(&b, "| %s | %s |", cmp.Or(strings.TrimPrefix(delay.String(), "0s"), "loopback"), l.name)
+			fmt.Fprintf(&b, "| %s | %s |",
+				cmp.Or(strings.TrimPrefix(delay.String(), "0s"), "loopback"), l.name)
 			for _, kind := range kinds {
 				if *onlyKind != "" && kind != *onlyKind {
 					b.WriteString(" |")
@@ -357,7 +366,8 @@ func TestStopsTable(t *testing.T) {
 					of = fmt.Sprintf(" of %d", n)
 				}
 				s := stopUnderLoad(t, delay, kind, l, n)
-				t.Logf("%v %s, %s: %d answered, %d broken in %d stops of %v %q", delay, l.name, kind, s.answered, s.broken, n, s.median(), s.errs)
+				t.Logf("%v %s, %s: %d answered, %d broken in %d stops of %v %q",
+					delay, l.name, kind, s.answered, s.broken, n, s.median(), s.errs)
 				fmt.Fprintf(&b, " %d%s, %v |", s.broken, of, s.median().Round(100*time.Microsecond))
 			}
 			b.WriteString("\n")

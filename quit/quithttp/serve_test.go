@@ -52,13 +52,17 @@ func get(t *testing.T, url string) (*http.Response, string) {
 
 func TestListenAndServe(t *testing.T) {
 	q := quietEvent()
-	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
+	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	}))
 	if _, body := get(t, url); body != "hello" {
 		t.Errorf("GET = %q, want hello", body)
 	}
 	steps := q.Report().Steps
-	if s := steps[0]; s.Name != "*http.Server" || !strings.HasPrefix(s.Site, "quithttp/serve_test.go:") {
-		t.Errorf("the server is registered as %s at %s, want the call of ListenAndServe", s.Name, s.Site)
+	if s := steps[0]; s.Name != "*http.Server" ||
+		!strings.HasPrefix(s.Site, "quithttp/serve_test.go:") {
+		t.Errorf("the server is registered as %s at %s, want the call of ListenAndServe",
+			s.Name, s.Site)
 	}
 	if err := q.Shutdown(t.Context()); err != nil {
 		t.Errorf("Shutdown() = %v, want nil: ErrServerClosed is no failure", err)
@@ -76,7 +80,8 @@ func TestListenAndServeTakenPort(t *testing.T) {
 	defer ln.Close()
 	q := quietEvent()
 	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: ln.Addr().String()})
-	if err == nil || addr != nil || !strings.Contains(err.Error(), ln.Addr().String()) || !strings.HasPrefix(err.Error(), "quit: ") {
+	if err == nil || addr != nil || !strings.Contains(err.Error(), ln.Addr().String()) ||
+		!strings.HasPrefix(err.Error(), "quit: ") {
 		t.Errorf("ListenAndServe on a taken port = %v, %v", addr, err)
 	}
 	if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() {
@@ -121,7 +126,8 @@ func TestServeAfterEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := srv.Serve(brokenListener{ln}); errors.Is(err, http.ErrServerClosed) || srv.BaseContext != nil {
+	if err := srv.Serve(brokenListener{ln}); errors.Is(err, http.ErrServerClosed) ||
+		srv.BaseContext != nil {
 		t.Errorf("the server was changed or shut down: Serve() = %v", err)
 	}
 }
@@ -139,7 +145,8 @@ func TestServeErrorEndsIt(t *testing.T) {
 	q := quietEvent()
 	quithttp.Serve(q, &http.Server{}, brokenListener{ln}, quit.Name("api"))
 	<-q.Done()
-	if err := q.Shutdown(t.Context()); err == nil || err.Error() != "quit: goroutine api: accept is broken" {
+	if err := q.Shutdown(t.Context()); err == nil ||
+		err.Error() != "quit: goroutine api: accept is broken" {
 		t.Errorf("Shutdown() = %v", err)
 	}
 }
@@ -227,7 +234,8 @@ func TestRequestOutOfTime(t *testing.T) {
 				answered, cut := ask("/"), ask("/hang")
 				synctest.Wait()
 				err := q.Shutdown(context.Background())
-				if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "abandoned") {
+				if !errors.Is(err, context.DeadlineExceeded) ||
+					strings.Contains(err.Error(), "abandoned") {
 					t.Errorf("Shutdown() = %v, want the server's time to have run out", err)
 				}
 				if r := <-answered; r.err != nil || !strings.Contains(r.body, "no time left") {
@@ -255,23 +263,27 @@ func TestHijackedOutOfTime(t *testing.T) {
 				q := quietEvent()
 				ended := make(chan error, 1)
 				ln := make(pipes)
-				quithttp.Serve(q, &http.Server{BaseContext: base, Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					conn, _, err := http.NewResponseController(w).Hijack()
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer conn.Close()
-					select {
-					case <-r.Context().Done():
-					case <-time.After(time.Hour):
-					}
-					ended <- context.Cause(r.Context())
-				}))}, ln)
+				quithttp.Serve(q, &http.Server{BaseContext: base,
+					Handler: quithttp.Track(q, http.HandlerFunc(func(
+						w http.ResponseWriter, r *http.Request,
+					) {
+						conn, _, err := http.NewResponseController(w).Hijack()
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						defer conn.Close()
+						select {
+						case <-r.Context().Done():
+						case <-time.After(time.Hour):
+						}
+						ended <- context.Cause(r.Context())
+					}))}, ln)
 				conn, _ := ln.open()
 				defer conn.Close()
 				synctest.Wait()
-				if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+				if err := q.Shutdown(context.Background()); !errors.Is(err,
+					context.DeadlineExceeded) {
 					t.Errorf("Shutdown() = %v", err)
 				}
 				if n := q.Report().Goroutines; n != 0 {
@@ -296,7 +308,10 @@ func TestReady(t *testing.T) {
 		if w.Code != want.code || w.Body.String() != want.body {
 			t.Errorf("Ready: %d, %q, want %d, %q", w.Code, w.Body, want.code, want.body)
 		}
-		for key, want := range map[string]string{"Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8"} {
+		for key, want := range map[string]string{
+			"Cache-Control": "no-store",
+			"Content-Type":  "text/plain; charset=utf-8",
+		} {
 			if got := w.Header().Get(key); got != want {
 				t.Errorf("Ready: %s: %q, want %q", key, got, want)
 			}
@@ -312,7 +327,9 @@ func TestTrack(t *testing.T) {
 	release := make(chan struct{})
 	hijacked := make(chan struct{})
 	var requestContext context.Context
-	url := listen(t, q, quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := listen(t, q, quithttp.Track(q, http.HandlerFunc(func(
+		w http.ResponseWriter, r *http.Request,
+	) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -363,12 +380,15 @@ func TestTrack(t *testing.T) {
 
 func TestTrackAfterFire(t *testing.T) {
 	q := quietEvent()
-	h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "served") }))
+	h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "served")
+	}))
 	for _, want := range []string{"", "close"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if w.Body.String() != "served" || w.Header().Get("Connection") != want {
-			t.Errorf("fired %v: %q with Connection: %q, want served, %q", q.HasFired(), w.Body, w.Header().Get("Connection"), want)
+			t.Errorf("fired %v: %q with Connection: %q, want served, %q",
+				q.HasFired(), w.Body, w.Header().Get("Connection"), want)
 		}
 		q.Fire()
 	}
@@ -392,7 +412,9 @@ func TestTrackAfterFire(t *testing.T) {
 	// A request whose handler panics is counted down too.
 	func() {
 		defer func() { recover() }()
-		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })).
+		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			panic(http.ErrAbortHandler)
+		})).
 			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	}()
 	if n := q.Report().Goroutines; n != 0 {
@@ -403,7 +425,8 @@ func TestTrackAfterFire(t *testing.T) {
 func TestInFlight(t *testing.T) {
 	for _, major := range []int{1, 2} {
 		if during, after := quithttp.InFlight(major); during != 1 || after != 0 {
-			t.Errorf("HTTP/%d: %d requests in flight, then %d, want 1, then 0", major, during, after)
+			t.Errorf("HTTP/%d: %d requests in flight, then %d, want 1, then 0",
+				major, during, after)
 		}
 	}
 }

@@ -31,10 +31,18 @@ func hangHere(c <-chan struct{}) { <-c }
 func stuckHandlers(q *quit.QuitEvent, release chan struct{}) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hang", func(http.ResponseWriter, *http.Request) { hangHere(release) })
-	mux.Handle("/tracked", quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hangHere(release) })))
-	mux.Handle("/timeout", http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hangHere(release) }), time.Hour, ""))
+	mux.Handle("/tracked",
+		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			hangHere(release)
+		})))
+	mux.Handle("/timeout",
+		http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			hangHere(release)
+		}), time.Hour, ""))
 	mux.HandleFunc("/labelled", func(_ http.ResponseWriter, r *http.Request) {
-		pprof.Do(r.Context(), pprof.Labels("route", "/labelled"), func(context.Context) { hangHere(release) })
+		pprof.Do(r.Context(), pprof.Labels("route", "/labelled"), func(context.Context) {
+			hangHere(release)
+		})
 	})
 	mux.HandleFunc("/within", func(http.ResponseWriter, *http.Request) {
 		done := make(chan struct{})
@@ -93,7 +101,8 @@ func TestStacksOfHandlers(t *testing.T) {
 		name      string
 		scheme    string
 		protocols *http.Protocols
-	}{{"HTTP1", "http", h1}, {"HTTPS1", "https", h1}, {"HTTPS2", "https", h2}, {"H2C", "http", h2c}} {
+	}{{"HTTP1", "http", h1}, {"HTTPS1", "https", h1}, {"HTTPS2", "https", h2},
+		{"H2C", "http", h2c}} {
 		for _, c := range []struct {
 			path string
 			want []string // one for each stack
@@ -119,22 +128,36 @@ func TestStacksOfHandlers(t *testing.T) {
 					ln := make(pipes)
 					var listener net.Listener = ln
 					if protocol.scheme == "https" {
-						listener = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}})
+						listener = tls.NewListener(ln, &tls.Config{
+							Certificates: []tls.Certificate{certificate},
+							NextProtos:   []string{"h2", "http/1.1"},
+						})
 					}
-					srv := &http.Server{Handler: stuckHandlers(q, release), Protocols: protocol.protocols}
+					srv := &http.Server{
+						Handler:   stuckHandlers(q, release),
+						Protocols: protocol.protocols,
+					}
 					quithttp.Serve(q, srv, listener, quit.Name("api"))
 
 					// Another event's server has a handler that hangs too.
 					other := quietEvent()
 					otherLn := make(pipes)
-					quithttp.Serve(other, &http.Server{Handler: stuckHandlers(other, release)}, otherLn, quit.Name("api"))
+					quithttp.Serve(other, &http.Server{
+						Handler: stuckHandlers(other, release),
+					}, otherLn, quit.Name("api"))
 					go func() {
 						if res, err := otherLn.client(new(http.Transport)).Get("http://x/hang"); err == nil {
 							res.Body.Close()
 						}
 					}()
 
-					client := ln.client(&http.Transport{Protocols: protocol.protocols, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}})
+					client := ln.client(&http.Transport{
+						Protocols: protocol.protocols,
+						TLSClientConfig: &tls.Config{
+							InsecureSkipVerify: true,
+							MaxVersion:         tls.VersionTLS12,
+						},
+					})
 					answers := make(chan string, 3)
 					ask := func(path string) string {
 						res, err := client.Get(protocol.scheme + "://x" + path)
@@ -156,7 +179,9 @@ func TestStacksOfHandlers(t *testing.T) {
 					busy := "3 requests"
 					err := q.Shutdown(context.Background())
 					site := q.Report().Steps[0].Site
-					if want := "quit: api (" + site + "): no time left for " + busy + ": context deadline exceeded"; !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), want) {
+					if want := "quit: api (" + site + "): no time left for " + busy +
+						": context deadline exceeded"; !errors.Is(err, context.DeadlineExceeded) ||
+						!strings.HasPrefix(err.Error(), want) {
 						t.Errorf("Shutdown() = %v, want %s", err, want)
 					}
 					r := q.Report()
@@ -165,7 +190,8 @@ func TestStacksOfHandlers(t *testing.T) {
 						t.Errorf("the step's error: %#v, abandoned %v", s.Err, s.Abandoned)
 					}
 					if c.want != nil {
-						c.want = append(c.want, "quithttp_test.hangHere\n", "quithttp_test.stuckHandlers.func", "quithttp/stacks_test.go:")
+						c.want = append(c.want, "quithttp_test.hangHere\n",
+							"quithttp_test.stuckHandlers.func", "quithttp/stacks_test.go:")
 					}
 					for _, want := range c.want {
 						if !strings.Contains(s.Stacks, want) {
@@ -175,7 +201,8 @@ func TestStacksOfHandlers(t *testing.T) {
 					if n := strings.Count(s.Stacks, " of "); n != max(len(c.want)-3, 0) {
 						t.Errorf("%d stacks, want %d", n, len(c.want))
 					}
-					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n", "Shutdown", "quithttp.", "serverHandler"} {
+					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n",
+						"Shutdown", "quithttp.", "serverHandler"} {
 						// One of the two stacks of /timeout is all net/http's.
 						if c.path != "/timeout" && strings.Contains(s.Stacks, other) {
 							t.Errorf("the stacks have %q", other)
@@ -184,15 +211,20 @@ func TestStacksOfHandlers(t *testing.T) {
 					if t.Failed() {
 						t.Errorf("the stacks:\n%s", s.Stacks)
 					}
-					if text := strings.ReplaceAll("\n"+s.Stacks, "\n", "\n    "); !strings.Contains(r.String(), strings.TrimSpace(strings.ReplaceAll(text, "\t", "    "))) {
+					if text := strings.ReplaceAll("\n"+s.Stacks, "\n",
+						"\n    "); !strings.Contains(r.String(),
+						strings.TrimSpace(strings.ReplaceAll(text, "\t", "    "))) {
 						t.Errorf("the stacks are not in the report:\n%s", r)
 					}
-					if stacks, _ := recordOf(t, &logged, "quit: step failed")["stacks"].(string); stacks != s.Stacks {
+					if stacks, _ := recordOf(t, &logged,
+						"quit: step failed")["stacks"].(string); stacks != s.Stacks {
 						t.Errorf("the record of the failure has stacks %q", stacks)
 					}
 					for range 3 {
 						got := <-answers
-						if answered := strings.Contains(got, "no time left for the request"); answered != (c.path == "/context") && c.path != "/timeout" {
+						if answered := strings.Contains(got,
+							"no time left for the request"); answered != (c.path == "/context") &&
+							c.path != "/timeout" {
 							t.Errorf("the client got %q", got)
 						}
 					}
@@ -231,7 +263,9 @@ func TestStacksOfHijacked(t *testing.T) {
 		q := quietEvent()
 		release := make(chan struct{})
 		ln := make(pipes)
-		quithttp.Serve(q, &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		quithttp.Serve(q, &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(
+			w http.ResponseWriter, _ *http.Request,
+		) {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
 				t.Error(err)
@@ -247,7 +281,8 @@ func TestStacksOfHijacked(t *testing.T) {
 		if s := steps[0]; s.Err != nil || s.Stacks != "" {
 			t.Errorf("the server's step: %v, stacks:\n%s", s.Err, s.Stacks)
 		}
-		if s := steps[1]; s.Err == nil || !strings.Contains(s.Stacks, "1 goroutine of serve :0:") || !strings.Contains(s.Stacks, "quithttp_test.hangHere\n") {
+		if s := steps[1]; s.Err == nil || !strings.Contains(s.Stacks, "1 goroutine of serve :0:") ||
+			!strings.Contains(s.Stacks, "quithttp_test.hangHere\n") {
 			t.Errorf("the drain's step: %v, stacks:\n%s", s.Err, s.Stacks)
 		}
 		close(release)
@@ -262,7 +297,9 @@ func TestStacksOfTracked(t *testing.T) {
 		served, q := quietEvent(), quietEvent()
 		served.Timeout = time.Second
 		release := make(chan struct{})
-		srv := &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		srv := &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
 			hangHere(release)
 		}))}
 		ln, own := make(pipes), make(pipes)
@@ -279,7 +316,8 @@ func TestStacksOfTracked(t *testing.T) {
 		}
 		q.GracefulStop()
 		s := q.Report().Steps[0]
-		for _, want := range []string{"1 goroutine of serve :0:", "1 goroutine of request:", "quithttp_test.hangHere\n"} {
+		for _, want := range []string{"1 goroutine of serve :0:", "1 goroutine of request:",
+			"quithttp_test.hangHere\n"} {
 			if !strings.Contains(s.Stacks, want) {
 				t.Errorf("the drain's step: %v, stacks without %q:\n%s", s.Err, want, s.Stacks)
 			}
@@ -312,7 +350,9 @@ func TestTrackRestoresLabels(t *testing.T) {
 	pprof.SetGoroutineLabels(ctx)
 	defer pprof.SetGoroutineLabels(context.Background())
 	before, during := labels(), ""
-	quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { during = labels() })).
+	quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		during = labels()
+	})).
 		ServeHTTP(httptest.NewRecorder(), r)
 	if !strings.Contains(during, `"own":"1"`) || !strings.Contains(during, `"quit":"request"`) {
 		t.Errorf("labels of the handler's goroutine: %s", during)
@@ -337,7 +377,9 @@ func TestStacksOfNewConnection(t *testing.T) {
 			t.Errorf("Shutdown() = %v", err)
 		}
 		stacks := q.Report().Steps[0].Stacks
-		if !strings.Contains(stacks, "1 goroutine of serve :0:") || !strings.Contains(stacks, "net/http.(*conn).readRequest\n") || strings.Count(stacks, " of ") != 1 {
+		if !strings.Contains(stacks, "1 goroutine of serve :0:") ||
+			!strings.Contains(stacks, "net/http.(*conn).readRequest\n") ||
+			strings.Count(stacks, " of ") != 1 {
 			t.Errorf("the stacks:\n%s", stacks)
 		}
 		client.Close()
@@ -350,10 +392,16 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var logged bytes.Buffer
-			q := &quit.QuitEvent{Logger: slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+			q := &quit.QuitEvent{
+				Logger: slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{
+					Level: slog.LevelDebug,
+				})),
+			}
 			release := make(chan struct{})
 			ln := make(pipes)
-			quithttp.Serve(q, &http.Server{Handler: stuckHandlers(q, release)}, ln, quit.Ignore(context.DeadlineExceeded))
+			quithttp.Serve(q, &http.Server{
+				Handler: stuckHandlers(q, release),
+			}, ln, quit.Ignore(context.DeadlineExceeded))
 			client := ln.client(new(http.Transport))
 			go func() {
 				if res, err := client.Get("http://x/hang"); err == nil {
@@ -372,7 +420,8 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 					t.Errorf("step %s has stacks:\n%s", s.Name, s.Stacks)
 				}
 			}
-			if strings.Contains(logged.String(), `"step":"*http.Server","stacks"`) || strings.Contains(logged.String(), "hangHere") {
+			if strings.Contains(logged.String(), `"step":"*http.Server","stacks"`) ||
+				strings.Contains(logged.String(), "hangHere") {
 				t.Errorf("there are stacks in the log:\n%s", &logged)
 			}
 			if hangs {
@@ -391,14 +440,16 @@ func TestStacksOfDrainBesideAdmin(t *testing.T) {
 		quithttp.Serve(q, quietServer(answered), ln, quit.AfterDrain(), quit.Name("admin"))
 		q.Go(func(context.Context) error { <-release; return nil }, quit.Name("worker"))
 		ln.dial(t).ask(false)
-		if err := q.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "1 goroutine left") {
+		if err := q.Shutdown(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), "1 goroutine left") {
 			t.Errorf("Shutdown() = %v, want it to tell of the worker", err)
 		}
 		for _, s := range q.Report().Steps {
 			if s.Name != "drain" {
 				continue
 			}
-			if !strings.Contains(s.Stacks, "1 goroutine of worker:") || strings.Contains(s.Stacks, "of admin:") {
+			if !strings.Contains(s.Stacks, "1 goroutine of worker:") ||
+				strings.Contains(s.Stacks, "of admin:") {
 				t.Errorf("the drain was held up by\n%s", s.Stacks)
 			}
 		}

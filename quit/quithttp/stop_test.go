@@ -182,8 +182,12 @@ func TestStopTakes(t *testing.T) {
 			want:   linger,
 		},
 		"silent for a while": {
-			before: func(t *testing.T, ln pipes) { time.Sleep(time.Minute); ln.dial(t); time.Sleep(100 * ms) },
-			want:   linger - 100*ms,
+			before: func(t *testing.T, ln pipes) {
+				time.Sleep(time.Minute)
+				ln.dial(t)
+				time.Sleep(100 * ms)
+			},
+			want: linger - 100*ms,
 		},
 		"silent for a minute": {
 			before: func(t *testing.T, ln pipes) { ln.dial(t); time.Sleep(time.Minute) },
@@ -236,8 +240,9 @@ func TestStopTakes(t *testing.T) {
 		},
 		"Linger twice": {
 			before: idle(0),
-			opts:   []quit.Option{nil, quithttp.Linger(3 * time.Second), quit.Name("api"), quithttp.Linger(2 * time.Second), quit.Timeout(time.Minute)},
-			want:   2 * time.Second,
+			opts: []quit.Option{nil, quithttp.Linger(3 * time.Second), quit.Name("api"),
+				quithttp.Linger(2 * time.Second), quit.Timeout(time.Minute)},
+			want: 2 * time.Second,
 		},
 		"Linger, every 10 s": {
 			before: idle(10*time.Second, 10*time.Second, 0),
@@ -312,8 +317,12 @@ func TestStopAnswers(t *testing.T) {
 		},
 		"in two halves": {
 			before: func(w *wire) { w.send(getSlash[:10]) },
-			during: func(w *wire) { time.Sleep(100 * ms); w.send(getSlash[10:]); w.wantAnswer(true) },
-			want:   100 * ms,
+			during: func(w *wire) {
+				time.Sleep(100 * ms)
+				w.send(getSlash[10:])
+				w.wantAnswer(true)
+			},
+			want: 100 * ms,
 		},
 		"with a body that comes later": {
 			during: func(w *wire) {
@@ -394,7 +403,8 @@ func TestStopPool(t *testing.T) {
 		"before the stop": {nil, linger - 50*ms},
 		"once":            {[]time.Duration{100 * ms}, 100*ms + linger},
 		"often":           {[]time.Duration{100 * ms, 200 * ms, 300 * ms}, 300*ms + linger},
-		"for ever":        {[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms}, 4 * linger},
+		"for ever": {[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms},
+			4 * linger},
 	}, func(t *testing.T, test struct {
 		used []time.Duration
 		want time.Duration
@@ -436,7 +446,9 @@ func TestStopBusy(t *testing.T) {
 			t.Run(fmt.Sprintf("pipelined %v, takes %v", pipelined, takes), func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					var once sync.Once
-					q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					q, ln := servePipes(http.HandlerFunc(func(
+						w http.ResponseWriter, r *http.Request,
+					) {
 						once.Do(func() { time.Sleep(takes) })
 						io.WriteString(w, "answered")
 					}))
@@ -629,7 +641,8 @@ func TestStopHijack(t *testing.T) {
 				rw.Flush()
 				line, err := rw.ReadString('\n') // has no deadline of the stop
 				if line != "over\n" || r.Context().Err() != nil {
-					t.Errorf("the hijacked connection read %q, %v, its context: %v", line, err, r.Context().Err())
+					t.Errorf("the hijacked connection read %q, %v, its context: %v",
+						line, err, r.Context().Err())
 				}
 			}))
 			quithttp.Serve(q, quietServer(h), ln)
@@ -653,7 +666,10 @@ func TestStopHijack(t *testing.T) {
 				w.send("over\n")
 				w.wantEnd()
 			})
-			stopTakes(t, q, map[bool]time.Duration{true: linger, false: linger/2 + time.Minute}[refused])
+			stopTakes(t, q, map[bool]time.Duration{
+				true:  linger,
+				false: linger/2 + time.Minute,
+			}[refused])
 			if s := q.Report().Steps[0]; !refused && s.End.Sub(s.Start) != linger/2 {
 				t.Errorf("the server's step took %v, want %v", s.End.Sub(s.Start), linger/2)
 			}
@@ -721,10 +737,14 @@ func TestStopClosesListener(t *testing.T) {
 		"nothing connected": {},
 		"no linger":         {opts: []quit.Option{quithttp.Linger(0)}},
 		"connected": {
-			during: func(t *testing.T, _ *quit.QuitEvent, _ *http.Server, ln pipes) { ln.dial(t).ask(false) },
+			during: func(t *testing.T, _ *quit.QuitEvent, _ *http.Server, ln pipes) {
+				ln.dial(t).ask(false)
+			},
 		},
 		"closed by the program": {
-			during: func(_ *testing.T, _ *quit.QuitEvent, srv *http.Server, _ pipes) { srv.Close() },
+			during: func(_ *testing.T, _ *quit.QuitEvent, srv *http.Server, _ pipes) {
+				srv.Close()
+			},
 		},
 		"broken": {
 			accept: broken,
@@ -812,7 +832,8 @@ func TestServeFiredMeanwhile(t *testing.T) {
 		if err := <-ended; err != nil || took != 0 {
 			t.Errorf("Shutdown() = %v after %v, want nil at once", err, took)
 		}
-		if srv.Handler != nil || srv.BaseContext != nil || srv.ConnContext != nil || srv.ConnState != nil {
+		if srv.Handler != nil || srv.BaseContext != nil || srv.ConnContext != nil ||
+			srv.ConnState != nil {
 			t.Error("the fields of a server that is not served were changed")
 		}
 	})
@@ -825,7 +846,8 @@ func TestServeSetsFields(t *testing.T) {
 		srv := quietServer(nil)
 		quithttp.Serve(q, srv, make(pipes))
 		// Reading them is no race either.
-		if srv.Handler == nil || srv.BaseContext == nil || srv.ConnContext == nil || srv.ConnState == nil {
+		if srv.Handler == nil || srv.BaseContext == nil || srv.ConnContext == nil ||
+			srv.ConnState == nil {
 			t.Error("Serve has not set the fields yet")
 		}
 		q.GracefulStop()
@@ -908,7 +930,8 @@ func TestAfterDrainServes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered, quit.AfterDrain(), quit.Name("admin"))
 		synctest.Wait()
-		if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 2 || r.Steps[1].Name != "admin" || r.Steps[1].Phase != quit.PhaseAfterDrain {
+		if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 2 || r.Steps[1].Name != "admin" ||
+			r.Steps[1].Phase != quit.PhaseAfterDrain {
 			t.Errorf("the plan:\n%v", r)
 		}
 		q.AddGoroutine()
@@ -922,10 +945,12 @@ func TestAfterDrainServes(t *testing.T) {
 		q.DoneGoroutine()
 		released := time.Now()
 		if err := <-ended; err != nil || time.Since(released) != 0 {
-			t.Errorf("Shutdown() = %v, %v after the drain, want nil at once", err, time.Since(released))
+			t.Errorf("Shutdown() = %v, %v after the drain, want nil at once",
+				err, time.Since(released))
 		}
 		r := q.Report()
-		if drain, admin := r.Steps[0], r.Steps[1]; r.Goroutines != 0 || drain.End != released || admin.Start != released || admin.End != released {
+		if drain, admin := r.Steps[0], r.Steps[1]; r.Goroutines != 0 || drain.End != released ||
+			admin.Start != released || admin.End != released {
 			t.Errorf("the server was not stopped after the drain:\n%v", r)
 		}
 	})
@@ -978,7 +1003,8 @@ func TestServeFailures(t *testing.T) {
 		}
 		start := time.Now()
 		err := q.Shutdown(context.Background())
-		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) || time.Since(start) != 0 {
+		if (err == nil) != (test.want == "") ||
+			err != nil && !strings.Contains(err.Error(), test.want) || time.Since(start) != 0 {
 			t.Errorf("Shutdown() = %v after %v, want %q at once", err, time.Since(start), test.want)
 		}
 		if r := q.Report(); r.Goroutines != 0 {
@@ -1001,7 +1027,8 @@ func TestServeCallsHooks(t *testing.T) {
 			var listener net.Listener
 			var conns []net.Conn
 			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Context().Value(key("base")) != 1 || r.Context().Value(key("conn")) != 2 || r.Context().Value(http.ServerContextKey) == nil {
+				if r.Context().Value(key("base")) != 1 || r.Context().Value(key("conn")) != 2 ||
+					r.Context().Value(http.ServerContextKey) == nil {
 					t.Error("the request's context does not have the values of the program")
 				}
 				answered(w, r)
@@ -1057,7 +1084,8 @@ func TestServeNilConnContext(t *testing.T) {
 		_, server := net.Pipe()
 		ln <- server
 		<-q.Done()
-		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "ConnContext returned nil") {
+		if err := q.Shutdown(context.Background()); err == nil ||
+			!strings.Contains(err.Error(), "ConnContext returned nil") {
 			t.Errorf("Shutdown() = %v", err)
 		}
 	})
@@ -1083,7 +1111,8 @@ func TestTimeUpBeforeStacks(t *testing.T) {
 			ln.dial(t).send(getSlash)
 		}
 		synctest.Wait()
-		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "no time left for 5 requests") {
+		if err := q.Shutdown(context.Background()); err == nil ||
+			!strings.Contains(err.Error(), "no time left for 5 requests") {
 			t.Errorf("Shutdown() = %v", err)
 		}
 		if n := told.Load(); n != 5 || stacks.Looks() == looks {
@@ -1102,7 +1131,9 @@ func TestHijackedOutlivesRequests(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			q.Timeout = 20 * time.Second
 			slow, hijacked := make(chan time.Time, 1), make(chan time.Time, 3)
-			srv := quietServer(quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			srv := quietServer(quithttp.Track(q, http.HandlerFunc(func(
+				w http.ResponseWriter, r *http.Request,
+			) {
 				if r.URL.Path == "/slow" {
 					<-r.Context().Done()
 					slow <- time.Now()
@@ -1132,11 +1163,13 @@ func TestHijackedOutlivesRequests(t *testing.T) {
 			r := q.Report()
 			server, drain := r.Steps[0], r.Steps[1]
 			if at := <-slow; at != server.Deadline {
-				t.Errorf("the context of a request ended at %v, want the end of the share, %v", at, server.Deadline)
+				t.Errorf("the context of a request ended at %v, want the end of the share, %v",
+					at, server.Deadline)
 			}
 			for range 3 {
 				if at := <-hijacked; at != drain.Deadline {
-					t.Errorf("the context of a hijacked connection ended at %v, want %v", at, drain.Deadline)
+					t.Errorf("the context of a hijacked connection ended at %v, want %v",
+						at, drain.Deadline)
 				}
 			}
 			if r.Goroutines != 0 {
@@ -1227,12 +1260,14 @@ func TestStopHTTP2Endless(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
-		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "no time left for 1 request:") {
+		if err := q.Shutdown(context.Background()); err == nil ||
+			!strings.Contains(err.Error(), "no time left for 1 request:") {
 			t.Errorf("Shutdown() = %v", err)
 		}
 		s := q.Report().Steps[0]
 		if at := <-told; s.Abandoned || at != s.Deadline {
-			t.Errorf("the request was told at %v, want %v; abandoned: %v", at, s.Deadline, s.Abandoned)
+			t.Errorf("the request was told at %v, want %v; abandoned: %v",
+				at, s.Deadline, s.Abandoned)
 		}
 		if _, err := io.ReadAll(res.Body); err == nil {
 			t.Error("the stream ended as if it was whole")
@@ -1354,7 +1389,10 @@ func TestStopHandshakes(t *testing.T) {
 				return
 			}
 			time.Sleep(test.takes)
-			c := tls.Client(w.Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			c := tls.Client(w.Conn, &tls.Config{
+				InsecureSkipVerify: true,
+				NextProtos:         []string{"http/1.1"},
+			})
 			if err := c.Handshake(); err != nil {
 				t.Errorf("the handshake: %v", err)
 			}
@@ -1644,7 +1682,8 @@ func TestStopHTTP2Unused(t *testing.T) {
 						break
 					}
 					told = told || header[3] == goAway
-					io.CopyN(io.Discard, w.r, int64(header[0])<<16|int64(header[1])<<8|int64(header[2]))
+					io.CopyN(io.Discard, w.r,
+						int64(header[0])<<16|int64(header[1])<<8|int64(header[2]))
 				}
 				if !told {
 					t.Errorf("idle for %v: the connection ended without a GOAWAY", idle)
@@ -1673,7 +1712,9 @@ func TestStopShortOfTime(t *testing.T) {
 		srv := quietServer(answered)
 		srv.Protocols = both
 		quithttp.Serve(q, srv, ln, quithttp.Linger(time.Hour), quit.Timeout(8*time.Second))
-		silent, idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.dial(t), ln.client(&http.Transport{Protocols: h2c})
+		silent, idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.dial(t), ln.client(&http.Transport{
+			Protocols: h2c,
+		})
 		idle.ask(false)
 		busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
 		body, sent := io.Pipe()
@@ -1696,7 +1737,8 @@ func TestStopShortOfTime(t *testing.T) {
 			silent.wantEnd() // Shutdown would wait for it
 			// One second is an eighth of the share. Go 1.25 sets another
 			// deadline on a new connection.
-			if ended := time.Since(start); ended < time.Second || ended > time.Second+50*time.Millisecond {
+			if ended := time.Since(start); ended < time.Second ||
+				ended > time.Second+50*time.Millisecond {
 				t.Errorf("what is idle was ended after %v, want 1s", ended)
 			}
 			time.Sleep(time.Second)

@@ -35,7 +35,10 @@ func certificateFiles(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	write := func(name, kind string, b []byte) string {
 		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{
+			Type:  kind,
+			Bytes: b,
+		}), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return file
@@ -107,7 +110,10 @@ func TestServeTLS(t *testing.T) {
 				p := new(http.Protocols)
 				p.SetHTTP1(!http2)
 				p.SetHTTP2(http2)
-				transport := &http.Transport{Protocols: p, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+				transport := &http.Transport{
+					Protocols:       p,
+					TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+				}
 				res, err := (&http.Client{Transport: transport}).Get(url)
 				if err != nil {
 					t.Fatal(err)
@@ -135,13 +141,21 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 		config                  *tls.Config
 		want                    string
 	}{
-		"no certificate":      {certFile: "no such file", keyFile: keyFile, want: "no such file"},
-		"no key":              {certFile: certFile, keyFile: "no such file", want: "no such file"},
-		"not a key":           {certFile: certFile, keyFile: certFile, want: fmt.Sprintf("quit: certificate %q, key %q: tls: ", certFile, certFile)},
+		"no certificate": {certFile: "no such file", keyFile: keyFile, want: "no such file"},
+		"no key":         {certFile: certFile, keyFile: "no such file", want: "no such file"},
+		"not a key": {
+			certFile: certFile,
+			keyFile:  certFile,
+			want:     fmt.Sprintf("quit: certificate %q, key %q: tls: ", certFile, certFile),
+		},
 		"nothing":             {want: "open : "},
 		"empty configuration": {config: new(tls.Config), want: "open : "},
-		"files are preferred": {config: certified(), certFile: "no such file", want: "no such file"},
-		"a bad address":       {addr: "127.0.0.1:nonsense", config: certified(), want: "nonsense"},
+		"files are preferred": {
+			config:   certified(),
+			certFile: "no such file",
+			want:     "no such file",
+		},
+		"a bad address": {addr: "127.0.0.1:nonsense", config: certified(), want: "nonsense"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := quietEvent()
@@ -150,10 +164,13 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 				srv.Addr = test.addr
 			}
 			addr, err := quithttp.ListenAndServeTLS(q, srv, test.certFile, test.keyFile)
-			if err == nil || addr != nil || !strings.HasPrefix(err.Error(), "quit: ") || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("ListenAndServeTLS() = %v, %v, want an error with %q", addr, err, test.want)
+			if err == nil || addr != nil || !strings.HasPrefix(err.Error(), "quit: ") ||
+				!strings.Contains(err.Error(), test.want) {
+				t.Errorf("ListenAndServeTLS() = %v, %v, want an error with %q",
+					addr, err, test.want)
 			}
-			if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() || srv.BaseContext != nil {
+			if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() ||
+				srv.BaseContext != nil {
 				t.Errorf("something was started or registered:\n%v", r)
 			}
 		})
@@ -165,7 +182,9 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 func TestDefaultAddr(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for port, listen := range map[string]func(*quit.QuitEvent, *http.Server) (net.Addr, error){
-		":80": func(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) { return quithttp.ListenAndServe(q, srv) },
+		":80": func(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) {
+			return quithttp.ListenAndServe(q, srv)
+		},
 		":443": func(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) {
 			return quithttp.ListenAndServeTLS(q, srv, certFile, keyFile)
 		},
