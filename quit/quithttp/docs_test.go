@@ -21,7 +21,8 @@ func TestDocsPicture(t *testing.T) {
 		q, release := stuck.Shutdown()
 		release()
 		shot := take(q)
-		picture := regexp.MustCompile(`(?s)<svg class="timeline".*\n</svg>`).FindString(string(shot.html(shot.clock)))
+		timeline := regexp.MustCompile(`(?s)<svg class="timeline".*\n</svg>`)
+		picture := timeline.FindString(string(shot.html(shot.clock)))
 		if picture == "" {
 			t.Fatal("the page has no timeline")
 		}

@@ -64,8 +64,10 @@ func FuzzStatus(f *testing.F) {
 					"stream": ask(h, "GET", "text/event-stream").Body.String(),
 					"text":   ask(h, "GET").Body.String(),
 				} {
-					if i := strings.IndexFunc(body,
-						func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+					i := strings.IndexFunc(body, func(r rune) bool {
+						return r != '\n' && !unicode.IsPrint(r)
+					})
+					if i >= 0 {
 						t.Errorf("%s: %q is not to be printed",
 							kind, body[max(i-20, 0):min(i+20, len(body))])
 					}

@@ -121,8 +121,11 @@ func newNamespace(addr, peer string) (tun *os.File, err error) {
 		return nil, fmt.Errorf("TUNSETIFF: %w", errno)
 	}
 	tun = os.NewFile(uintptr(fd), "tun")
-	for _, args := range []string{"link set lo up",
-		"addr add " + addr + " peer " + peer + " dev wire", "link set wire up"} {
+	for _, args := range []string{
+		"link set lo up",
+		"addr add " + addr + " peer " + peer + " dev wire",
+		"link set wire up",
+	} {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
 			tun.Close()
 			return nil, fmt.Errorf("ip %s: %w: %s", args, err, out)

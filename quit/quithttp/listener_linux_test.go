@@ -578,9 +578,8 @@ func TestListenAndServeUnix(t *testing.T) {
 			}
 			newWire(t, conn).ask(false)
 			conn.Close()
-			if _, err := quithttp.ListenAndServe(q, &http.Server{
-				Addr: addr,
-			}); !errors.Is(err, syscall.EADDRINUSE) {
+			_, err = quithttp.ListenAndServe(q, &http.Server{Addr: addr})
+			if !errors.Is(err, syscall.EADDRINUSE) {
 				t.Errorf("ListenAndServe() of a taken address = %v", err)
 			}
 			if err := q.Shutdown(context.Background()); err != nil {

@@ -263,7 +263,8 @@ func TestHijackedOutOfTime(t *testing.T) {
 				q := quietEvent()
 				ended := make(chan error, 1)
 				ln := make(pipes)
-				quithttp.Serve(q, &http.Server{BaseContext: base,
+				quithttp.Serve(q, &http.Server{
+					BaseContext: base,
 					Handler: quithttp.Track(q, http.HandlerFunc(func(
 						w http.ResponseWriter, r *http.Request,
 					) {
@@ -278,12 +279,13 @@ func TestHijackedOutOfTime(t *testing.T) {
 						case <-time.After(time.Hour):
 						}
 						ended <- context.Cause(r.Context())
-					}))}, ln)
+					})),
+				}, ln)
 				conn, _ := ln.open()
 				defer conn.Close()
 				synctest.Wait()
-				if err := q.Shutdown(context.Background()); !errors.Is(err,
-					context.DeadlineExceeded) {
+				err := q.Shutdown(context.Background())
+				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("Shutdown() = %v", err)
 				}
 				if n := q.Report().Goroutines; n != 0 {

@@ -101,8 +101,12 @@ func TestStacksOfHandlers(t *testing.T) {
 		name      string
 		scheme    string
 		protocols *http.Protocols
-	}{{"HTTP1", "http", h1}, {"HTTPS1", "https", h1}, {"HTTPS2", "https", h2},
-		{"H2C", "http", h2c}} {
+	}{
+		{"HTTP1", "http", h1},
+		{"HTTPS1", "https", h1},
+		{"HTTPS2", "https", h2},
+		{"H2C", "http", h2c},
+	} {
 		for _, c := range []struct {
 			path string
 			want []string // one for each stack
@@ -146,7 +150,8 @@ func TestStacksOfHandlers(t *testing.T) {
 						Handler: stuckHandlers(other, release),
 					}, otherLn, quit.Name("api"))
 					go func() {
-						if res, err := otherLn.client(new(http.Transport)).Get("http://x/hang"); err == nil {
+						res, err := otherLn.client(new(http.Transport)).Get("http://x/hang")
+						if err == nil {
 							res.Body.Close()
 						}
 					}()
@@ -179,8 +184,9 @@ func TestStacksOfHandlers(t *testing.T) {
 					busy := "3 requests"
 					err := q.Shutdown(context.Background())
 					site := q.Report().Steps[0].Site
-					if want := "quit: api (" + site + "): no time left for " + busy +
-						": context deadline exceeded"; !errors.Is(err, context.DeadlineExceeded) ||
+					want := "quit: api (" + site + "): no time left for " + busy +
+						": context deadline exceeded"
+					if !errors.Is(err, context.DeadlineExceeded) ||
 						!strings.HasPrefix(err.Error(), want) {
 						t.Errorf("Shutdown() = %v, want %s", err, want)
 					}
@@ -211,20 +217,19 @@ func TestStacksOfHandlers(t *testing.T) {
 					if t.Failed() {
 						t.Errorf("the stacks:\n%s", s.Stacks)
 					}
-					if text := strings.ReplaceAll("\n"+s.Stacks, "\n",
-						"\n    "); !strings.Contains(r.String(),
-						strings.TrimSpace(strings.ReplaceAll(text, "\t", "    "))) {
+					text := strings.ReplaceAll("\n"+s.Stacks, "\n", "\n    ")
+					text = strings.TrimSpace(strings.ReplaceAll(text, "\t", "    "))
+					if !strings.Contains(r.String(), text) {
 						t.Errorf("the stacks are not in the report:\n%s", r)
 					}
-					if stacks, _ := recordOf(t, &logged,
-						"quit: step failed")["stacks"].(string); stacks != s.Stacks {
+					record := recordOf(t, &logged, "quit: step failed")
+					if stacks, _ := record["stacks"].(string); stacks != s.Stacks {
 						t.Errorf("the record of the failure has stacks %q", stacks)
 					}
 					for range 3 {
 						got := <-answers
-						if answered := strings.Contains(got,
-							"no time left for the request"); answered != (c.path == "/context") &&
-							c.path != "/timeout" {
+						answered := strings.Contains(got, "no time left for the request")
+						if answered != (c.path == "/context") && c.path != "/timeout" {
 							t.Errorf("the client got %q", got)
 						}
 					}

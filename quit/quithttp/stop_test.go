@@ -337,7 +337,8 @@ func TestStopAnswers(t *testing.T) {
 		"that expects to be told to continue": {
 			during: func(w *wire) {
 				time.Sleep(200 * ms)
-				w.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+				w.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n" +
+					"Expect: 100-continue\r\n\r\n")
 				for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} {
 					if line, err := w.r.ReadString('\n'); line != want {
 						w.t.Errorf("read %q, %v, want %q", line, err, want)
@@ -403,8 +404,9 @@ func TestStopPool(t *testing.T) {
 		"before the stop": {nil, linger - 50*ms},
 		"once":            {[]time.Duration{100 * ms}, 100*ms + linger},
 		"often":           {[]time.Duration{100 * ms, 200 * ms, 300 * ms}, 300*ms + linger},
-		"for ever": {[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms},
-			4 * linger},
+		"for ever": {
+			[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms}, 4 * linger,
+		},
 	}, func(t *testing.T, test struct {
 		used []time.Duration
 		want time.Duration
@@ -1712,9 +1714,8 @@ func TestStopShortOfTime(t *testing.T) {
 		srv := quietServer(answered)
 		srv.Protocols = both
 		quithttp.Serve(q, srv, ln, quithttp.Linger(time.Hour), quit.Timeout(8*time.Second))
-		silent, idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.dial(t), ln.client(&http.Transport{
-			Protocols: h2c,
-		})
+		silent, idle, busy := ln.dial(t), ln.dial(t), ln.dial(t)
+		multiplexed := ln.client(&http.Transport{Protocols: h2c})
 		idle.ask(false)
 		busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
 		body, sent := io.Pipe()

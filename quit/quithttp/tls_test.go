@@ -35,10 +35,8 @@ func certificateFiles(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	write := func(name, kind string, b []byte) string {
 		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{
-			Type:  kind,
-			Bytes: b,
-		}), 0o600); err != nil {
+		block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b})
+		if err := os.WriteFile(file, block, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return file
@@ -72,10 +70,12 @@ func TestServeTLS(t *testing.T) {
 			return addr.String()
 		},
 		"ListenAndServeTLS, GetCertificate": func(q *quit.QuitEvent, srv *http.Server) string {
-			srv.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-				c := certificate()
-				return &c, nil
-			}}
+			srv.TLSConfig = &tls.Config{
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+					c := certificate()
+					return &c, nil
+				},
+			}
 			addr, err := quithttp.ListenAndServeTLS(q, srv, "", "")
 			if err != nil {
 				t.Fatal(err)
@@ -83,11 +83,13 @@ func TestServeTLS(t *testing.T) {
 			return addr.String()
 		},
 		"ListenAndServeTLS, GetConfigForClient": func(q *quit.QuitEvent, srv *http.Server) string {
-			srv.TLSConfig = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-				c := certified()
-				c.NextProtos = []string{"h2", "http/1.1"}
-				return c, nil
-			}}
+			srv.TLSConfig = &tls.Config{
+				GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+					c := certified()
+					c.NextProtos = []string{"h2", "http/1.1"}
+					return c, nil
+				},
+			}
 			addr, err := quithttp.ListenAndServeTLS(q, srv, "", "")
 			if err != nil {
 				t.Fatal(err)
