@@ -1,7 +1,7 @@
 // Package quithttp serves HTTP in programs that package quit shuts down.
 //
 // [ListenAndServe] and [Serve] start an [http.Server] and register it with a
-// [quit.QuitEvent], whose shutdown breaks no connection of the server. [Ready]
+// [quit.QuitEvent]. The shutdown of such a server breaks no connection. [Ready]
 // is a readiness probe for load balancers. [Track] makes the drain wait for
 // requests, even for those that become WebSockets. [Status] shows the shutdown
 // in a browser or in a terminal.
@@ -27,8 +27,8 @@
 //
 // # Shutting a server down
 //
-// A server is shut down so that no client loses a request that it has sent. The
-// shutdown has four steps:
+// The shutdown of a server breaks no connection: a client that has sent a
+// request gets an answer. The shutdown has four steps:
 //
 //  1. New connections are refused. Those that wait to be accepted are kept.
 //     This step needs Linux 5.7 or newer, and a listener that this package has
@@ -48,9 +48,9 @@
 // neither a [net.TCPListener] nor a [net.UnixListener] accepts connections for
 // at most another 50 ms.
 //
-// Some requests are lost nonetheless: a request that arrives after its idle
-// connection has lingered, a request that is pipelined by a client that ignores
-// "Connection: close", and every request in a process that is killed.
+// A client can lose a request nonetheless: if the request arrives after its
+// idle connection has lingered, if the client pipelines requests and ignores
+// "Connection: close", or if the process is killed.
 //
 // # The context of a request
 //
@@ -161,8 +161,7 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string,
 // Serve sets the fields BaseContext, ConnContext, ConnState and Handler of srv,
 // and the server still calls their previous values. Do not set these fields
 // later, and do not serve the same srv twice.
-func Serve(
-	q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
+func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
 	startServer(q, srv, newListener(ln, false), plain, opts)
 }
 
@@ -192,10 +191,11 @@ const defaultLinger = 250 * time.Millisecond
 // Linger is an option of [Serve] and the other functions that start a server.
 // The shutdown of the server keeps each new or idle connection open for a
 // request until d after the connection became new or idle. The default is 250
-// ms.
+// milliseconds.
 //
-// Pass more than a round trip takes. Behind a load balancer, pass more than the
-// load balancer needs to notice that connections are refused.
+// It should be longer than a round trip. Behind a load balancer, it should also
+// be longer than the load balancer takes to notice that connections are
+// refused.
 //
 // Some connections are kept open for longer than d, up to 4 d:
 //
@@ -454,11 +454,11 @@ func Ready(q *quit.QuitEvent) http.Handler {
 //
 // The goroutine of a request has the pprof label "quit". If it holds up the
 // drain, its stack is in the report and in the log. If [Serve] serves the
-// request for q without [quit.AfterDrain], the goroutine has the name of the
-// server's goroutine. Otherwise it is named "request", unless it has a name
-// already. In that case, labels that are not in the context of the request are
-// lost, as with [runtime/pprof.Do], and a handler that sets labels from that
-// context removes this one.
+// request for q without [quit.AfterDrain], the label is that of the server's
+// goroutine. If not, Track sets the label: "request", or the name that the
+// goroutine has already. Labels that are not in the context of the request are
+// then lost, as with [runtime/pprof.Do], and a handler that sets labels from
+// that context removes the label of Track.
 func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 	id := stacks.ID(q)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
