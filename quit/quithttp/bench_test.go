@@ -79,7 +79,7 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkTracked measures what quithttp adds to a request.
+// BenchmarkTracked measures the cost that quithttp adds to a request.
 func BenchmarkTracked(b *testing.B) {
 	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)

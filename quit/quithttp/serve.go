@@ -10,8 +10,9 @@
 //		http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 //			io.WriteString(w, "hello\n")
 //		})
+//		q := quit.GetQuitEvent()
 //		srv := &http.Server{Addr: ":8080"}
-//		if _, err := quithttp.ListenAndServe(quit.GetQuitEvent(), srv); err != nil {
+//		if _, err := quithttp.ListenAndServe(q, srv); err != nil {
 //			log.Fatal(err)
 //		}
 //		if err := quit.WaitSignal(); err != nil {

@@ -398,7 +398,7 @@ func TestStopAnswers(t *testing.T) {
 func TestStopPool(t *testing.T) {
 	const ms = time.Millisecond
 	bubble(t, map[string]struct {
-		used []time.Duration // after the begin of the stop, each on another connection
+		used []time.Duration // after the stop begins, each on another connection
 		want time.Duration
 	}{
 		"before the stop": {nil, linger - 50*ms},
@@ -499,7 +499,7 @@ func TestStopBusyMachine(t *testing.T) {
 	const ms = time.Millisecond
 	bubble(t, map[string]struct {
 		read, change time.Duration // how long each takes
-		sent         time.Duration // after the begin of the stop
+		sent         time.Duration // after the stop begins
 	}{
 		"reading takes long":               {read: 5 * ms, sent: linger - 2*ms},
 		"a change of state takes long":     {change: 5 * ms, sent: linger - 2*ms},
