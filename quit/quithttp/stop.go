@@ -44,7 +44,7 @@ type stop struct {
 
 	linger      time.Duration
 	readTimeout time.Duration // of the server
-	epoch       time.Time     // since is counted from it
+	epoch       time.Time     // conn.since is counted from it
 
 	conns sync.Map // from net.Conn to *conn; those that are open and not hijacked
 
@@ -75,8 +75,8 @@ type conn struct {
 	// These are written without a lock; see stop.begun. The goroutine that
 	// serves the connection writes since and period before state.
 	state   atomic.Int32 // an http.ConnState; before begin, HTTP/2 is not active
-	since   atomic.Int64 // the time at which it became new or idle
-	period  atomic.Int64 // the time between the last two times it became idle
+	since   atomic.Int64 // when it became new or idle, in nanoseconds after the epoch
+	period  atomic.Int64 // the nanoseconds between the last two times it became idle
 	http1   atomic.Bool  // set by the first request
 	http2   atomic.Bool  // set by the preface, which net/http reads, or the first request
 	streams atomic.Int64 // requests of HTTP/2 in flight
