@@ -14,21 +14,23 @@ import (
 
 var update = flag.Bool("update", false, "write docs/stuck.svg anew")
 
-// TestDocsPicture keeps the picture in the documentation true: it is that of the
-// page, of a real shutdown. With -update it is written anew.
+// TestDocsPicture compares the picture in the documentation with the page of a
+// real shutdown. With -update it writes the picture anew.
 func TestDocsPicture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, release := stuck.Shutdown()
 		release()
 		shot := take(q)
-		picture := regexp.MustCompile(`(?s)<svg class="timeline".*\n</svg>`).FindString(string(shot.html(shot.clock)))
+		timeline := regexp.MustCompile(`(?s)<svg class="timeline".*\n</svg>`)
+		picture := timeline.FindString(string(shot.html(shot.clock)))
 		if picture == "" {
 			t.Fatal("the page has no timeline")
 		}
-		// As a file of its own it needs a size and the style.
+		// In a file of its own, the picture needs a size and the style.
 		opening, rest, _ := strings.Cut(picture, ">\n")
 		opening = strings.Replace(opening, `width="100%"`, `width="860"`, 1)
-		got := opening + ">\n<style>" + strings.ReplaceAll(statusCSS, "\r\n", "\n") + "</style>\n" + rest + "\n"
+		got := opening + ">\n<style>" + strings.ReplaceAll(statusCSS, "\r\n", "\n") + "</style>\n" +
+			rest + "\n"
 
 		file := filepath.Join("..", "..", "docs", "stuck.svg")
 		if *update {

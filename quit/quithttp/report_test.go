@@ -16,7 +16,7 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// drawn is what both drawings of a report have in common.
+// A drawn holds the facts of a report that both drawings show.
 type drawn struct {
 	failures int // in the headline
 	told     int // in the details
@@ -34,7 +34,7 @@ func number(pattern, s string) (n int) {
 	return n
 }
 
-// folded returns how many a text stands for that may have "×3".
+// folded returns the number of steps that s stands for: 3 if it has "×3".
 func folded(s string) int { return max(number(` ×(\d+)`, s), 1) }
 
 func drawnText(s string) (d drawn) {
@@ -70,7 +70,7 @@ func at(d time.Duration) time.Time {
 	return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Add(d)
 }
 
-// ended returns a step that took a second, with what failed in it.
+// ended returns a step that took a second, with its error.
 func ended(name string, err error, steps ...quit.Step) quit.Step {
 	return quit.Step{
 		Name:  name,
@@ -94,8 +94,8 @@ func stopped(steps ...quit.Step) quit.Report {
 	return quit.Report{Fired: at(0), Started: at(0), Ended: at(time.Second), Steps: steps}
 }
 
-// TestReportDrawings has each report tell the same in a terminal and on the
-// page.
+// TestReportDrawings checks that each report shows the same facts in a terminal
+// and on the page.
 func TestReportDrawings(t *testing.T) {
 	boom := errors.New("boom")
 	stuck := ended("stuck", fmt.Errorf("abandoned after 1s: %w", context.DeadlineExceeded))
@@ -106,10 +106,11 @@ func TestReportDrawings(t *testing.T) {
 	for range 20_000 {
 		deep = ended("event", boom, deep)
 	}
-	outer := ended("outer", errors.New("quit: inner (a.go:1): boom\nmore"), ended("inner", boom), ended("inner", nil))
+	outer := ended("outer", errors.New("quit: inner (a.go:1): boom\nmore"), ended("inner", boom),
+		ended("inner", nil))
 	left := ended("outer", nil, ended("inner", boom), running)
 	left.Abandoned = true
-	var apart []quit.Step // a crowd in which nothing is alike
+	var apart []quit.Step // no two are alike
 	for i := range 900 {
 		apart = append(apart, ended(fmt.Sprint("closer ", i), nil))
 	}
@@ -121,7 +122,8 @@ func TestReportDrawings(t *testing.T) {
 		},
 		"begun, not shut": {Fired: at(0), Steps: []quit.Step{running}},
 		"alike":           stopped(times(3, ended("consumer", boom))...),
-		"other errors":    stopped(ended("consumer", boom), ended("consumer", errors.New("bust")), ended("consumer", boom)),
+		"other errors": stopped(ended("consumer", boom), ended("consumer", errors.New("bust")),
+			ended("consumer", boom)),
 		"each state": {
 			Fired:   at(0),
 			Started: at(0),
@@ -133,8 +135,9 @@ func TestReportDrawings(t *testing.T) {
 		"inner":           stopped(outer),
 		"abandoned outer": stopped(left),
 		"long":            stopped(ended("long", errors.New(strings.Repeat("x", 10<<20)))),
-		"panicking":       stopped(ended("broken", panickingError{}), ended("broken", (*countedError)(nil))),
-		"below zero":      {Goroutines: -3, Fired: at(0), Deadline: at(-time.Hour)},
+		"panicking": stopped(ended("broken", panickingError{}),
+			ended("broken", (*countedError)(nil))),
+		"below zero": {Goroutines: -3, Fired: at(0), Deadline: at(-time.Hour)},
 		"ages": {
 			Fired:   time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC),
 			Started: at(0),
@@ -164,7 +167,8 @@ func TestReportDrawings(t *testing.T) {
 			t.Errorf("%s: the terminal has\n%v\nand the page\n%v", name, text, page)
 		}
 		if n := want[name]; text.failures != n || text.told != n {
-			t.Errorf("%s: %d failures, %d told, want %d:\n%.3000s", name, text.failures, text.told, n, report)
+			t.Errorf("%s: %d failures, %d told, want %d:\n%.3000s",
+				name, text.failures, text.told, n, report)
 		}
 		if len(report.Steps) > 0 != (len(text.rows) > 0) || len(text.rows) > 1000 {
 			t.Errorf("%s: %d rows of %d steps", name, len(text.rows), len(report.Steps))
@@ -181,15 +185,18 @@ func TestReportDrawings(t *testing.T) {
 		"long":            "… 10481664 bytes more</pre>",
 		"panicking":       "&lt;nil&gt;</pre>",
 	} {
-		if got := quithttp.Fragment(reports[name]); !strings.Contains(got, marks) || len(got) > 20_000 {
-			t.Errorf("%s: the page has %d bytes, want %s and few:\n%.5000s", name, len(got), marks, got)
+		if got := quithttp.Fragment(reports[name]); !strings.Contains(got, marks) ||
+			len(got) > 20_000 {
+			t.Errorf("%s: the page has %d bytes, want %s and few:\n%.5000s",
+				name, len(got), marks, got)
 		}
 	}
 
-	// The page has not all rows, but the one that matters.
+	// The page omits rows, but not the one that matters.
 	got := quithttp.Fragment(stopped(deep))
 	if page := drawnPage(got); page.failures != 1 || page.told != 1 || len(page.rows) != 1001 ||
-		!strings.Contains(got, ": … 19993 more …: ") || !strings.Contains(got, "19000 more steps") ||
+		!strings.Contains(got, ": … 19993 more …: ") ||
+		!strings.Contains(got, "19000 more steps") ||
 		strings.Contains(got, `x="144"`) || len(got) > 3<<20 {
 		t.Errorf("deep: %d bytes, %v, want 1 failure and 1001 rows", len(got), page)
 	}
@@ -199,14 +206,16 @@ func TestReportDrawings(t *testing.T) {
 	}
 	apart = append(append(apart, times(3, ended("alike", nil))...), stuck, running, planned)
 	got = quithttp.Fragment(quit.Report{Fired: at(0), Started: at(0), Steps: apart})
-	for _, want := range []string{`<g class="abandoned">`, `<g class="running">`, "804 more steps"} {
+	for _, want := range []string{`<g class="abandoned">`, `<g class="running">`,
+		"804 more steps"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("apart: the page does not have %s", want)
 		}
 	}
 }
 
-// live returns reports of an event with one in it, in all stages.
+// live returns reports of an event that has another event registered with it,
+// in all stages.
 func live(t *testing.T) map[string]quit.Report {
 	reports := make(map[string]quit.Report)
 	synctest.Test(t, func(t *testing.T) {
@@ -219,7 +228,10 @@ func live(t *testing.T) map[string]quit.Report {
 				return errors.New("boom")
 			}), quit.Name(fmt.Sprint("consumer ", i/2%2)), quit.AfterDrain())
 		}
-		inner.Go(func(ctx context.Context) error { <-ctx.Done(); return errors.New("lost") }, quit.Name("worker"))
+		inner.Go(func(ctx context.Context) error {
+			<-ctx.Done()
+			return errors.New("lost")
+		}, quit.Name("worker"))
 		q.RegisterQuitCloser(inner, quit.Name("inner"))
 		q.RegisterStopFunc(func() { time.Sleep(time.Second) })
 		reports["live, idle"] = q.Report()
