@@ -14,8 +14,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the program says when it can take a signal, before it does
-// anything else.
+// With this variable, the program says when it can take a signal, before it
+// does anything else.
 const ready = "EXAMPLE_DONE_READY"
 
 func TestMain(m *testing.M) {
@@ -28,9 +28,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestSameOutput runs both programs, and stops them at moments at which the
-// output cannot depend on the time: before the first message and after the
-// last.
+// TestSameOutput runs both programs. It stops them at moments when the output
+// cannot depend on the time: before the first message and after the last one.
 func TestSameOutput(t *testing.T) {
 	t.Parallel()
 	var sent strings.Builder
@@ -97,7 +96,7 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
-// TestSecondInterrupt has so many messages wait that they are still being sent.
+// TestSecondInterrupt adds so many messages that they are still being sent.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	for _, with := range []string{"done", "context"} {

@@ -26,7 +26,7 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// As the comments of deployment.yaml have it.
+// These are the figures in the comments of deployment.yaml.
 const (
 	longestRequest = 15 * time.Second
 	propagation    = 2 * time.Second // of the news that a pod is not ready
@@ -39,7 +39,7 @@ type manifests struct {
 	budget     policyv1.PodDisruptionBudget
 }
 
-// readManifests fails on unknown and on doubled fields.
+// readManifests fails on unknown and on duplicate fields.
 func readManifests(t *testing.T) (m manifests) {
 	t.Helper()
 	text, err := os.ReadFile("deployment.yaml")
@@ -124,7 +124,7 @@ func TestDeploymentTimes(t *testing.T) {
 	}
 }
 
-// What refers to something by a name must find it.
+// TestDeploymentNames checks that every reference by name finds its object.
 func TestDeploymentNames(t *testing.T) {
 	m := readManifests(t)
 	spec, labels := m.deployment.Spec, m.deployment.Spec.Template.Labels
@@ -155,15 +155,15 @@ func TestDeploymentNames(t *testing.T) {
 			t.Errorf("%s asks %v, want /readyz of admin", name, got)
 		}
 	}
-	// MaxUnavailable is 25% where it is not set.
+	// MaxUnavailable is 25% if it is not set.
 	update := spec.Strategy.RollingUpdate
 	if update == nil || update.MaxUnavailable == nil || update.MaxUnavailable.IntValue() != 0 || update.MaxSurge == nil || update.MaxSurge.IntValue() < 1 {
 		t.Errorf("rollingUpdate: %+v, want none unavailable", update)
 	}
 }
 
-// examples/server must take the args as they are. Later ones override those that do not
-// suit a test.
+// TestDeploymentArgs checks that examples/server takes the args as they are.
+// Later args override those that do not suit a test.
 func TestDeploymentArgs(t *testing.T) {
 	tmp := t.TempDir()
 	if err := build(t.Context(), tmp); err != nil {

@@ -33,18 +33,18 @@ func needHAProxy(t *testing.T) {
 	}
 }
 
-// A short version of what the command does. HAProxy's retries hide refused
-// connections; the article's losses are not to be hidden even by them.
+// TestRollingUpdate is a short version of the command. HAProxy's retries hide
+// refused connections; even they must not hide the article's losses.
 //
-// Where none may be lost, a slow machine must not lose any either. So there are
-// fewer requests; HAProxy does not take replicas out that are merely slow to
-// answer a check, whereas one that quits answers at once that it is not ready;
-// and if HAProxy itself is late to notice, or to use a connection once more,
-// the Delay is long, or the time that the stop waits for that. So it shows a
-// stop that loses requests as a rule, and the command's figures one that does
-// now and then. Where some are to be lost, many are in flight. In both,
-// requests are sent until the last replica is replaced, however long that
-// takes.
+// Where no request may be lost, a slow machine must not lose any either. So
+// there are fewer requests, and HAProxy does not remove replicas that are
+// merely slow to answer a check. (A replica that quits says at once that it is
+// not ready.) In case HAProxy itself is slow to notice, or to use a connection
+// once more, the Delay and the linger are long. So the test detects a shutdown
+// that regularly loses requests; the command's figures show one that loses a
+// request now and then. Where losses are expected, many requests are in flight.
+// In both cases, requests are sent until the last replica is replaced, however
+// long that takes.
 func TestRollingUpdate(t *testing.T) {
 	needHAProxy(t)
 	programs := t.TempDir()
@@ -89,7 +89,8 @@ func TestRollingUpdate(t *testing.T) {
 	}
 }
 
-// A Ctrl-C ends the command and all that it has started.
+// TestInterrupt checks that Ctrl-C ends the command and every process it has
+// started.
 func TestInterrupt(t *testing.T) {
 	needHAProxy(t)
 	cmd := process.Command(t, "-requests=1000000")
@@ -114,8 +115,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// delay and linger must be longer than HAProxy takes with the times in
-// haproxy.cfg, with a margin.
+// TestDelay checks that delay and linger are longer than HAProxy takes with the
+// times in haproxy.cfg, with a margin.
 func TestDelay(t *testing.T) {
 	cfg, err := os.ReadFile("haproxy.cfg")
 	if err != nil {
@@ -140,13 +141,13 @@ func TestDelay(t *testing.T) {
 	if want := fall*(inter+check) + margin; delay < want {
 		t.Errorf("delay = %v, want %v or more", delay, want)
 	}
-	if want := fall*inter + margin; linger < want { // a check that is refused fails at once
+	if want := fall*inter + margin; linger < want { // a refused check fails at once
 		t.Errorf("linger = %v, want %v or more", linger, want)
 	}
 }
 
-// Requests are sent whether or not others are answered: here, none is before
-// all are there.
+// TestLoadIsOpen checks that requests are sent before others are answered:
+// here, none is answered before all have arrived.
 func TestLoadIsOpen(t *testing.T) {
 	const n = 50
 	var arrived sync.WaitGroup
@@ -160,13 +161,15 @@ func TestLoadIsOpen(t *testing.T) {
 	if got := tally(answers).losses(); got != "0" {
 		t.Errorf("lost %s, want 0", got)
 	}
-	// The last was due 49 ms after the first, which so has waited as long.
+	// The last request was due 49 ms after the first, which therefore has
+	// waited as long.
 	if first := answers[0].latency; first < 49*time.Millisecond {
 		t.Errorf("latency of the first = %v, want 49ms or more", first)
 	}
 }
 
-// Each way to lose a request is counted, once, and no request is sent twice.
+// TestLoadCountsLosses checks that each way to lose a request is counted once,
+// and that no request is sent twice.
 func TestLoadCountsLosses(t *testing.T) {
 	const n = 40 // a quarter of which asks for 1ms
 	var mu sync.Mutex
@@ -206,7 +209,7 @@ func TestLoadWhereNobodyListens(t *testing.T) {
 	}
 }
 
-// A half of an answer is none.
+// TestLoadOfTruncatedAnswer checks that half an answer counts as none.
 func TestLoadOfTruncatedAnswer(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -276,7 +279,7 @@ func TestUpdateFile(t *testing.T) {
 	if err := os.WriteFile(name, readme, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second finds what the first has written
+	for range 2 { // the second time, the text of the first is replaced
 		if err := updateFile(name, "new figures\n"); err != nil {
 			t.Fatal(err)
 		}

@@ -33,8 +33,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the program can write no file longer than fullAt bytes: a
-// disk that gets full.
+// With this variable, the program cannot write a file longer than fullAt bytes,
+// as if the disk were full.
 const (
 	smallDisk = "EXAMPLE_SERVER_SMALL_DISK"
 	fullAt    = 1005
@@ -60,8 +60,8 @@ func limitFiles() {
 	}
 }
 
-// answerProbes answers each line with the number of requests that are in work:
-// a client cannot tell when the server has taken in what it sent.
+// answerProbes answers each line with the number of requests in work: a client
+// cannot tell when the server has read its request.
 func answerProbes(in io.Reader, out io.Writer) {
 	stacks := make([]byte, 16<<20)
 	for lines := bufio.NewScanner(in); lines.Scan(); {
@@ -70,8 +70,8 @@ func answerProbes(in io.Reader, out io.Writer) {
 	}
 }
 
-// command returns the program with args, as it would be run by a user, but
-// without an admin port where args do not have one: many run at once.
+// command returns the program with args, as a user would run it, but without an
+// admin port unless args name one: many run at once.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	return process.Command(t, append([]string{"-admin="}, args...)...)
@@ -110,19 +110,19 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 }
 
 // wantEnd waits for the end of the process, and returns the lines of the
-// journal, of which it wants as many as the program says.
+// journal. It checks that there are as many as the program says.
 func (s *server) wantEnd(status int) []string {
 	s.t.Helper()
 	s.WantExit(status)
 	content, err := os.ReadFile(s.journal)
 	must(s.t, err)
 	lines := strings.Split(string(content), "\n")
-	lines = lines[:len(lines)-1] // what follows the last newline is no line
+	lines = lines[:len(lines)-1] // text after the last newline is no line
 	s.wantJournalled(len(lines))
 	return lines
 }
 
-// wantExit is wantEnd for a journal that is not there to be read.
+// wantExit is like wantEnd, for a journal that cannot be read.
 func (s *server) wantExit(status, journalled int) {
 	s.t.Helper()
 	s.WantExit(status)
@@ -208,14 +208,14 @@ func wantPost(t *testing.T, s *server, job string) {
 type loader struct {
 	name     string
 	client   *http.Client
-	accepted func()         // called for each job that was
+	accepted func()         // called for each accepted job
 	answers  map[string]int // the status, by job
 	broken   error          // the connection ended without an answer: no more was posted
-	gap      time.Duration  // until it was to be used, since the job before it was sent
+	gap      time.Duration  // from the last request on the connection until it was to be used again
 }
 
-// run posts each job once: net/http sends no body again that it cannot get
-// anew.
+// run posts each job once: net/http does not send a body again that it cannot
+// get anew.
 func (l *loader) run(url string) {
 	var sent atomic.Int64 // when, counted from the start
 	start := time.Now()
@@ -254,20 +254,20 @@ func (l *loader) run(url string) {
 
 // TestStopUnderLoad stops the program while 32 clients post jobs without a
 // pause, after a number of jobs was accepted. No connection is broken: each
-// client has answers until it is refused. And every job that was answered with
-// 202 is in the journal, once, and no other.
+// client gets answers until it is refused. The journal has exactly the jobs
+// that were answered with 202, each once.
 //
-// It is not parallel to others. A client must come back to its connection
-// within the time that the stop waits for it, 250 ms: one that does not, on a
-// slow machine, is not the server's fault. And only Linux can be told to refuse
-// connections before the port is closed: elsewhere one that comes just then is
-// broken.
+// The test is not parallel to others. A client must come back to its connection
+// within 250 ms, the time that the shutdown waits for it. If it does not, on a
+// slow machine, the server is not at fault. And only Linux can refuse
+// connections before the port is closed: on other systems, a connection made
+// just then is broken.
 func TestStopUnderLoad(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		sig   os.Signal
 		after int64 // jobs
-		new   bool  // connections for each job, instead of one that is kept alive
+		new   bool  // a connection for each job, instead of one that is kept alive
 		delay time.Duration
 	}{
 		{name: "at once", sig: syscall.SIGTERM},
@@ -352,9 +352,9 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return b.Reader.Read(p)
 }
 
-// TestInFlight stops the program while handlers wait for the bodies of their
-// jobs, and others work. All of them have been taken in for certain, so all are
-// to be answered, long after the port was closed.
+// TestInFlight stops the program while some handlers wait for the bodies of
+// their jobs, and others work. The server has certainly read all of these
+// requests, so all must be answered, long after the port was closed.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
 	const jobs, works = 8, 8
@@ -426,11 +426,11 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// TestOutOfTime has a request take longer than the stop may.
+// TestOutOfTime has a request that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	want := regexp.MustCompile(`(?m)^server: .*\*http\.Server.* context deadline exceeded\n`)
-	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool { // of which a part is left for the journal
+	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool { // a part of it is left for the journal
 		s := start(t, fmt.Sprint("-timeout=", timeout))
 		wantPost(t, s, "job")
 		go get(newClient(t), s.url+"/work?d=1m")
@@ -473,7 +473,7 @@ func TestSecondInterrupt(t *testing.T) {
 	}
 }
 
-// TestClientGone wants the work to end when nobody waits for it anymore.
+// TestClientGone checks that the work ends when nobody waits for it any more.
 func TestClientGone(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -489,8 +489,8 @@ func TestClientGone(t *testing.T) {
 	s.wantEnd(0)
 }
 
-// TestJournalFull has a write fail in the middle of a line, after others were
-// done.
+// TestJournalFull makes a write fail in the middle of a line, after others have
+// succeeded.
 func TestJournalFull(t *testing.T) {
 	t.Parallel()
 	const job, fit = "some job.", fullAt / len("some job.\n")
@@ -527,8 +527,8 @@ func TestJournalFull(t *testing.T) {
 	}
 }
 
-// TestJournalOnFullDevice has the first write fail. No job is promised after
-// it, though the port is open for a while.
+// TestJournalOnFullDevice makes the first write fail. No job is promised after
+// it, though the port stays open for a while.
 func TestJournalOnFullDevice(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -548,8 +548,8 @@ func TestJournalOnFullDevice(t *testing.T) {
 	}
 }
 
-// TestJournalLostDuringStop has the write of a job fail that was accepted after
-// the signal.
+// TestJournalLostDuringStop makes the write fail of a job that was accepted
+// after the signal.
 func TestJournalLostDuringStop(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -566,8 +566,8 @@ func TestJournalLostDuringStop(t *testing.T) {
 }
 
 // TestSlowJournal stops the program while the journal is so far behind that the
-// queue is full. The journal is a pipe, which nobody reads before the drain: it
-// is not to be closed until then.
+// queue is full. The journal is a pipe that nobody reads before the drain. It
+// must not be closed until then.
 func TestSlowJournal(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -608,8 +608,8 @@ func TestSlowJournal(t *testing.T) {
 	s.wantExit(0, accepted)
 }
 
-// hasBegun reports whether the step with that name has begun, as the status
-// page has it.
+// hasBegun reports whether the step with that name has begun, according to the
+// status page.
 func hasBegun(t *testing.T, page, name string) bool {
 	t.Helper()
 	req, err := http.NewRequest("GET", page, nil)
@@ -634,8 +634,8 @@ func hasBegun(t *testing.T, page, name string) bool {
 	return false
 }
 
-// TestBadStart wants a start that fails to say why in one line, and to leave
-// nothing behind.
+// TestBadStart checks that a start that fails prints the reason in one line,
+// and leaves nothing behind.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	taken := process.TakenAddr(t)
@@ -681,7 +681,7 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
-// TestAdmin asks the admin server, also while the others stop: it is closed
+// TestAdmin asks the admin server, even while the others stop: it is closed
 // last.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
@@ -706,7 +706,7 @@ func TestAdmin(t *testing.T) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/work?d=1m", nil)
 	must(t, err)
-	go newClient(t).Do(req) // it holds up the stop until it is cancelled
+	go newClient(t).Do(req) // it delays the shutdown until it is cancelled
 	s.waitInWork(1)
 	s.Signal(syscall.SIGTERM)
 	s.AwaitFired()
@@ -744,8 +744,8 @@ func TestDefaultJournal(t *testing.T) {
 	s.wantEnd(0)
 }
 
-// TestJournalGoesOn runs the program with a journal that is there. A start that
-// fails leaves it as it is.
+// TestJournalGoesOn runs the program with an existing journal. A start that
+// fails does not change it.
 func TestJournalGoesOn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")
@@ -761,8 +761,8 @@ func TestJournalGoesOn(t *testing.T) {
 	}
 }
 
-// TestJournalWithTornLine runs the program with a journal whose last line was
-// written in part: that does not become part of a job.
+// TestJournalWithTornLine runs the program with a journal whose last line is
+// incomplete. That line does not become part of a job.
 func TestJournalWithTornLine(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")
@@ -777,9 +777,8 @@ func TestJournalWithTornLine(t *testing.T) {
 	}
 }
 
-// TestClientThatIsSlowToSend has a client of either port never send the body
-// that it has announced. It does not hold up the stop until the time for that
-// runs out.
+// TestClientThatIsSlowToSend has a client, of either port, that never sends the
+// body it has announced. It does not delay the shutdown until time runs out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"jobs": "/work?d=0s", "admin": "/readyz"} {
@@ -847,7 +846,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestNoRoom wants no promise for a job that is not in the queue.
+// TestNoRoom checks that a job is promised only if it is in the queue.
 func TestNoRoom(t *testing.T) {
 	jobs := &queue{c: make(chan string, 1)}
 	h := newHandler(quit.NewQuitEvent(), jobs)
@@ -870,8 +869,8 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// TestAddWhileClosing has handlers add while the queue is closed, as after a
-// shutdown of the server that was given up.
+// TestAddWhileClosing has handlers that add jobs while the queue is closed, as
+// after a shutdown of the server that was abandoned.
 func TestAddWhileClosing(t *testing.T) {
 	for range 200 {
 		jobs := &queue{c: make(chan string, 8)}

@@ -19,9 +19,9 @@ func TestMain(m *testing.M) { process.Main(m, main) }
 
 var named = regexp.MustCompile(`((?:order|report) \d+) was not finished: `)
 
-// wantAccount wants each order to be finished, or named as not finished, or in
-// the queue still, and each report to be finished or named. It returns how many
-// were finished and how many were not.
+// wantAccount checks that each order is finished, or named as unfinished, or
+// still in the queue, and that each report is finished or named. It returns how
+// many were finished and how many were not.
 func wantAccount(t *testing.T, p *process.Process, orders int) (finished, cut int) {
 	t.Helper()
 	state := make(map[string]string)
@@ -65,7 +65,7 @@ func wantAccount(t *testing.T, p *process.Process, orders int) (finished, cut in
 	return finished, cut
 }
 
-// TestStop stops the program in all kinds of moments.
+// TestStop stops the program at all kinds of moments.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -114,7 +114,7 @@ func TestInHand(t *testing.T) {
 	wantAccount(t, p, 10)
 }
 
-// TestOutOfTime has work take longer than the stop may.
+// TestOutOfTime has work that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	var p *process.Process
