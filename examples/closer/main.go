@@ -3,7 +3,7 @@
 // letter that it has accepted.
 //
 //	go run ./examples/closer                    # press Ctrl-C: all are sent
-//	go run ./examples/closer -outbox=/dev/full  # Linux: counts the letters lost
+//	go run ./examples/closer -outbox=/dev/full  # Linux: counts the losses
 //
 // A Close that fails or hangs does not keep the program from ending in time.
 // The error names the closer, the line that registered it and, if it hangs, the

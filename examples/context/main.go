@@ -14,10 +14,10 @@
 // ever. A failure goes up: it ends the program.
 //
 //	go run ./examples/context                     # press Ctrl-C: all stop
-//	go run ./examples/context -stop=mail          # after 3 s mail and its parts
-//	go run ./examples/context -stop=search/index  # after 3 s that part, alone
-//	go run ./examples/context -stop=mail -stuck=mail/inbox  # given up after 8 s
-//	go run ./examples/context -fail=search/index  # after 3 s all; status 1
+//	go run ./examples/context -stop=mail          # mail, after 3 s
+//	go run ./examples/context -stop=search/index  # that part alone
+//	go run ./examples/context -stop=mail -stuck=mail/inbox  # given up at 8 s
+//	go run ./examples/context -fail=search/index  # all, with status 1
 package main
 
 import (

@@ -60,7 +60,7 @@ func TestPoolCallerGone(t *testing.T) {
 		if pool.Go(ctx, func(context.Context) error { return nil }) {
 			t.Error("Go() = true for a caller that has gone")
 		}
-		// The task is cut off when its time is over, and that is said.
+		// The task is cut off when its time is over, and the error says so.
 		if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Shutdown() = %v, want %v", err, context.DeadlineExceeded)
 		}

@@ -18,8 +18,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// Five restarts under load on all sockets, and three attempts with versions
-// that are broken: no request fails, and nothing is left.
+// TestRestarts restarts the program five times under load on all sockets, and
+// tries three broken versions. No request fails, and nothing is left behind.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
 	s := startAll(t, "-delay=3s", "-ready-timeout=8s") // each client asks once in 3 s, on any machine
@@ -57,9 +57,10 @@ func TestRestarts(t *testing.T) {
 	s.stop(pid)
 }
 
-// Ten restarts under load without a delay lose no request either. A client has
-// a quarter of a second to come back to its connection. On a slow machine one
-// may need longer, and so there is another try.
+// TestRestartsWithoutDelay restarts the program ten times under load without a
+// delay: no request is lost either. A client has a quarter of a second to come
+// back to its connection. On a slow machine one may need longer, so there is
+// another try.
 func TestRestartsWithoutDelay(t *testing.T) {
 	t.Parallel()
 	for range 3 {
@@ -80,8 +81,9 @@ func TestRestartsWithoutDelay(t *testing.T) {
 	t.Error("each time requests failed")
 }
 
-// Once the successor serves, its predecessor answers what still comes on its
-// connections, and asks the client to leave.
+// TestClientsAreAskedToLeave checks that the predecessor, once the successor
+// serves, still answers requests on its connections, and asks the clients to
+// leave.
 func TestClientsAreAskedToLeave(t *testing.T) {
 	t.Parallel()
 	s := startAll(t, "-delay=15s") // longer than the test takes
@@ -102,8 +104,8 @@ func TestClientsAreAskedToLeave(t *testing.T) {
 	if pid != s.pid || !resp.Close {
 		t.Errorf("pid %d answered, Connection: close %v, want pid %d and true", pid, resp.Close, s.pid)
 	}
-	// New connections are not for it anymore, even if the successor takes its
-	// time. The first one may come before it has closed its sockets.
+	// It gets no new connections any more, even if the successor is slow. The
+	// first one may come before it has closed its sockets.
 	var failures []error
 	for try := 0; try == 0 || failures != nil && try < 5; try++ {
 		failures = nil
@@ -130,7 +132,7 @@ func TestRequestInFlight(t *testing.T) {
 	must(t, err)
 	s.signal(s.pid, syscall.SIGHUP)
 	next := s.serving(2)
-	if _, err := idle.r.ReadByte(); err != io.EOF { // which Shutdown does, once it has closed the listener
+	if _, err := idle.r.ReadByte(); err != io.EOF { // Shutdown closes it, after the listener
 		t.Errorf("the idle connection: %v, want it closed", err)
 	}
 	s.answers(next)
@@ -142,10 +144,11 @@ func TestRequestInFlight(t *testing.T) {
 	s.stop(next)
 }
 
-// A request that does not end does not keep the old process, and it says so.
+// TestRequestNeverEnds checks that a request that does not end does not keep
+// the old process running, and that the process says so.
 func TestRequestNeverEnds(t *testing.T) {
 	t.Parallel()
-	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the request has half a second to say so
+	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // the request has half a second of it to say so
 		s := startService(t, "-delay=0", fmt.Sprint("-timeout=", timeout))
 		h := s.hold("?d=1h")
 		h.send()
@@ -164,9 +167,9 @@ func TestRequestNeverEnds(t *testing.T) {
 	})
 }
 
-// Whatever is at the path instead of a good version: the old process says why
-// it goes on, waits for what it started, and has nothing left of it. It can be
-// replaced later, and it can be stopped.
+// TestNoSuccessor puts various broken programs at the path. The old process
+// says why it goes on, waits for the process it has started, and keeps nothing
+// of it. It can be replaced later, and it can be stopped.
 func TestNoSuccessor(t *testing.T) {
 	for name, test := range map[string]struct{ file, why string }{
 		"exits":         {"#!/bin/sh\nexit 1\n", "it ended before it served (exit status 1)"},
@@ -197,7 +200,8 @@ func TestNoSuccessor(t *testing.T) {
 	}
 }
 
-// One that hangs, and does not heed SIGTERM either, is killed.
+// TestSuccessorHangs checks that a successor that hangs, and ignores SIGTERM
+// too, is killed.
 func TestSuccessorHangs(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0", "-ready-timeout=500ms")
@@ -217,9 +221,9 @@ func TestSuccessorHangs(t *testing.T) {
 	s.stop(s.pid)
 }
 
-// A stop that is no restart loses nothing on the Unix socket: clients are
-// answered, or find no file. One may be on its way between the two, and so
-// there is another try.
+// TestStopOfUnixSocket checks that a shutdown that is no restart loses nothing
+// on the Unix socket: clients are answered, or find no file. One may be on its
+// way between the two, so there is another try.
 func TestStopOfUnixSocket(t *testing.T) {
 	t.Parallel()
 	for range 3 {
@@ -245,7 +249,8 @@ func TestStopOfUnixSocket(t *testing.T) {
 	t.Error("each time requests failed")
 }
 
-// A socket in blocking mode would have its Accept hold up the stop.
+// TestStopAfterFailedRestart checks that the sockets are still in non-blocking
+// mode after a failed restart. Otherwise Accept would block the shutdown.
 func TestStopAfterFailedRestart(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")
@@ -273,7 +278,7 @@ func TestSignalWhileSuccessorStarts(t *testing.T) {
 	}
 	t.Run("not heeded", func(t *testing.T) {
 		t.Parallel()
-		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // of which it has a tenth to say so
+		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // it has a tenth of it to say so
 			s := startService(t, "-delay=0", "-ready-timeout=10m", fmt.Sprint("-timeout=", timeout))
 			s.putScript("trap '' TERM; " + hang)
 			s.signal(s.pid, syscall.SIGHUP)
@@ -320,7 +325,8 @@ func TestSecondHangup(t *testing.T) {
 	s.stop(next)
 }
 
-// What is started is what is at the path by then, and not what was.
+// TestNewVersion checks that a restart starts the program that is at the path
+// by then.
 func TestNewVersion(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")
@@ -371,7 +377,7 @@ func TestUnderNohup(t *testing.T) {
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0", "-timeout=3s")
-	body := strings.Repeat("x", 1<<20) // which is answered
+	body := strings.Repeat("x", 1<<20) // it is answered
 	process.NeverRead(t, s.addr["http"], fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 	s.signal(s.pid, syscall.SIGTERM)
 	s.wantEnd(1)
@@ -415,7 +421,8 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
-// A pidfile that cannot be written ends the program when it serves already.
+// TestPidfileNowhere checks that a pidfile that cannot be written ends the
+// program, which serves already.
 func TestPidfileNowhere(t *testing.T) {
 	t.Parallel()
 	socket := socketPath(t)

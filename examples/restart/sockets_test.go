@@ -26,7 +26,7 @@ func fileOf(t *testing.T, c interface{ File() (*os.File, error) }) *os.File {
 	return file
 }
 
-// listen returns a listener as systemd has it.
+// listen returns a listener like those of systemd.
 func listen(t *testing.T) *net.TCPListener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,7 +35,7 @@ func listen(t *testing.T) *net.TCPListener {
 	return ln.(*net.TCPListener)
 }
 
-// inheriting returns a command that gets files, with such variables.
+// inheriting returns a command that gets the files and the variables.
 func inheriting(t *testing.T, files []*os.File, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := process.Command(t, args...)
@@ -81,8 +81,9 @@ func TestBadSockets(t *testing.T) {
 	}
 }
 
-// Sockets for another process, whose pid is in LISTEN_PID, are not taken. Those
-// for this one are, two of one name too, and its successor gets no LISTEN_PID.
+// TestListenPid checks that sockets for another process, whose pid is in
+// LISTEN_PID, are not taken. Those for this process are taken, even two with
+// the same name, and its successor gets no LISTEN_PID.
 func TestListenPid(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
@@ -103,7 +104,7 @@ func TestListenPid(t *testing.T) {
 	cmd.ExtraFiles = []*os.File{fileOf(t, ln), fileOf(t, other)}
 	s.start(cmd)
 	for _, c := range []io.Closer{ln, other, cmd.ExtraFiles[0], cmd.ExtraFiles[1]} {
-		must(t, c.Close()) // so that the end of the program is that of the sockets
+		must(t, c.Close()) // so that the sockets end with the program
 	}
 	if !strings.Contains(s.Stdout(), "[http://"+ln.Addr().String()+" http://") {
 		t.Errorf("it does not listen on %v and another", ln.Addr())
@@ -120,8 +121,9 @@ func TestListenPid(t *testing.T) {
 	s.stop(next)
 }
 
-// The file of a Unix socket belongs to the process whose predecessor leaves the
-// sockets to it, and not to one that was given up.
+// TestUnixSocketIsLeft checks that the file of a Unix socket belongs to a
+// process to which the predecessor leaves the sockets, and not to one that was
+// given up.
 func TestUnixSocketIsLeft(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer string
@@ -156,7 +158,7 @@ func TestUnixSocketIsLeft(t *testing.T) {
 	}
 }
 
-// A new version may have one more socket.
+// TestNewSocket checks that a new version may have one more socket.
 func TestNewSocket(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")
@@ -171,8 +173,9 @@ func TestNewSocket(t *testing.T) {
 	s.stop(next)
 }
 
-// The file that a killed process leaves does not hinder a start. One on which
-// somebody listens does, and so does one that is no socket; neither is touched.
+// TestUnixSocketIsTaken checks that the file of a killed process does not
+// prevent a start. A socket on which somebody listens does, and so does a file
+// that is no socket. Neither is touched.
 func TestUnixSocketIsTaken(t *testing.T) {
 	t.Parallel()
 	path := socketPath(t)
@@ -199,8 +202,8 @@ func TestUnixSocketIsTaken(t *testing.T) {
 	}
 }
 
-// systemd itself passes its socket, to a process that can be replaced too, and
-// keeps the file.
+// TestSystemd checks that systemd passes its socket, even to a process that can
+// be replaced, and that the file stays.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
 	activate, err := exec.LookPath("systemd-socket-activate")

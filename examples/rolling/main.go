@@ -91,7 +91,7 @@ var retries = []int{3, 0}
 // plan says how a variant is tested.
 type plan struct {
 	requests, rate int           // in all rounds, and in a second
-	rounds         int           // the variants take turns, so that a busy time of the machine affects all
+	rounds         int           // the variants take turns, so that a busy machine affects all
 	every          time.Duration // from the stop of one replica to the stop of the next
 	away           time.Duration // a replica stays away this long, once HAProxy has noticed
 	check          time.Duration // HAProxy waits this long for the answer to a check

@@ -10,7 +10,7 @@
 // third. More to try:
 //
 //	curl "localhost:8080/task?sub=9s&sub=9s,2s&deadline=$(($(date +%s)+4))"
-//	curl 'localhost:8080/task?sub=5s&sub=9s'     # Ctrl-C here: both are stopped
+//	curl 'localhost:8080/task?sub=5s&sub=9s'     # Ctrl-C here stops both
 //	curl 'localhost:8080/task?sub=5s&sub=9s,2s'  # there: it is still answered
 //	curl 'localhost:8080/task?sub=50s'           # there: after 19 s, 503
 //

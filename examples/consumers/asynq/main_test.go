@@ -46,7 +46,7 @@ func start(t testing.TB) *suite.Broker {
 					return info.Size
 				}
 				if rdb.Exists(t.Context(), "asynq:queues").Val() == 0 && rdb.Ping(t.Context()).Err() == nil {
-					return 0 // no order was sent yet
+					return 0 // no order has been sent yet
 				}
 				if time.Now().After(end) {
 					t.Fatal(err)

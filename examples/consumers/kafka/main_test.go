@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, main) }
 
-// fake is a Kafka that keeps what it has on disk.
+// fake is a Kafka that keeps its data on disk.
 var fake = process.NewProgram("kfake", func(args []string) {
 	port, _ := strconv.Atoi(args[0])
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.SeedTopics(4, "orders"),
@@ -47,7 +47,7 @@ func start(t testing.TB) *suite.Broker {
 	return &suite.Broker{
 		Server:     s,
 		Args:       []string{"-addr=" + addr, "-session-timeout=15s"},
-		InHand:     1, // at least, and 4 at most: as many as there are partitions
+		InHand:     1, // at least one, and at most 4: the number of partitions
 		Membership: true,
 		Send: func(t testing.TB, orders []string) {
 			var records []*kgo.Record

@@ -37,7 +37,7 @@ var embedded = process.NewProgram("nats-server", func(args []string) {
 
 type commandFunc = func(t testing.TB, port, dir string) func() *exec.Cmd
 
-// servers are the two kinds there are: the newest, and Debian's.
+// servers are the two kinds: the newest, and Debian's.
 var servers = map[string]commandFunc{
 	"embedded": func(t testing.TB, port, dir string) func() *exec.Cmd {
 		return func() *exec.Cmd { return embedded.Command(t, port, dir) }
@@ -93,7 +93,7 @@ func start(t testing.TB, command commandFunc) *suite.Broker {
 		Left: func(t testing.TB) int {
 			for {
 				limited, cancel := context.WithTimeout(ctx, time.Second)
-				stream, err := js.Stream(limited, "ORDERS") // with what it has now
+				stream, err := js.Stream(limited, "ORDERS") // with its current data
 				cancel()
 				if err == nil {
 					return int(stream.CachedInfo().State.Msgs)

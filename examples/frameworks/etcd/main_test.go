@@ -35,7 +35,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// etcd is a server of its own, which can be killed and started again.
+// etcd is a server of the test's own, which can be killed and started again.
 type etcd struct {
 	*process.Process
 	t      *testing.T
@@ -74,9 +74,9 @@ func startEtcd(t *testing.T) *etcd {
 	}
 }
 
-// freeAddr returns an address that is free, for now: etcd takes no port 0. On
+// freeAddr returns an address that is free for now: etcd takes no port 0. On
 // Linux, a socket that does not listen holds it until the end of the test, for
-// whoever may listen on a held port.
+// a server that may listen on a held port.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -94,7 +94,8 @@ func freeAddr(t *testing.T) string {
 	return fmt.Sprint("127.0.0.1:", addr.(*syscall.SockaddrInet4).Port)
 }
 
-// start reports false if etcd has ended instead, since another has the port.
+// start reports false if etcd has ended instead, since another process has the
+// port.
 func (e *etcd) start() bool {
 	e.t.Helper()
 	e.Process = process.StartCommand(e.t, process.Other(e.t, "etcd", e.args...))
@@ -131,7 +132,8 @@ func (e *etcd) kill() {
 	<-e.Exited()
 }
 
-// wantKey wants etcd to have the key with that value; "" stands for no key.
+// wantKey checks that the key has that value in etcd; "" means that there is no
+// key.
 func (e *etcd) wantKey(key, want string) {
 	e.t.Helper()
 	resp, err := e.client.Get(e.t.Context(), key)
@@ -168,8 +170,8 @@ func (e *etcd) awaitRenewal(key string) {
 	}
 }
 
-// watch returns a func that waits for the next change of a key of the service.
-// The watch begins at the first revision.
+// watch returns a function that waits for the next change of a key of the
+// service. The watch begins at the first revision.
 func (e *etcd) watch() (next func() *clientv3.Event) {
 	changes := e.client.Watch(e.t.Context(), "services/", clientv3.WithPrefix(), clientv3.WithRev(1))
 	var events []*clientv3.Event
@@ -197,7 +199,7 @@ func (e *etcd) wantChange(next func() *clientv3.Event, want string) {
 	}
 }
 
-// wantHistory wants all that ever happened to the key.
+// wantHistory checks all values that the key has ever had.
 func (e *etcd) wantHistory(key string, want ...string) {
 	e.t.Helper()
 	resp, err := e.client.Put(e.t.Context(), "services/end", "")
@@ -218,8 +220,8 @@ func (e *etcd) wantHistory(key string, want ...string) {
 	}
 }
 
-// proxy is the way to etcd. Each direction can be held; what was sent then
-// arrives after the release.
+// proxy is the way to etcd. Each direction can be held; data sent then arrives
+// after the release.
 type proxy struct {
 	addr              string
 	requests, answers gate
@@ -289,7 +291,7 @@ func startProxy(t *testing.T, target string) *proxy {
 	return p
 }
 
-// service is the program.
+// service is the running program.
 type service struct {
 	*process.Process
 	t        *testing.T
@@ -297,7 +299,7 @@ type service struct {
 }
 
 // start starts the program, with an etcd or a proxy at addr. Unless args say
-// otherwise, it has time for all, and its key outlives the test.
+// otherwise, its time suffices, and its key outlives the test.
 func start(t *testing.T, addr string, args ...string) *service {
 	t.Helper()
 	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m", "-etcd=http://" + addr}, args...)
@@ -308,8 +310,8 @@ func start(t *testing.T, addr string, args ...string) *service {
 
 func (s *service) addr() string { return strings.TrimPrefix(s.url, "http://") }
 
-// registered waits until the program says that it has registered, which it
-// always does with the same key.
+// registered waits until the program says that it has registered, always with
+// the same key.
 func (s *service) registered() {
 	s.t.Helper()
 	s.setKey(s.Line("registered "))
@@ -323,7 +325,7 @@ func (s *service) setKey(got string) {
 	s.key = got
 }
 
-// wantDeregistered wants as many lines of stdout to say that the key was
+// wantDeregistered checks how many lines of stdout say that the key was
 // deleted.
 func (s *service) wantDeregistered(times int) {
 	s.t.Helper()
@@ -351,7 +353,7 @@ func (s *service) wantHello(resp *http.Response) {
 	}
 }
 
-// wantError wants the last line of stderr to be the program's error.
+// wantError checks that the last line of stderr is the program's error.
 func (s *service) wantError(texts ...string) {
 	s.t.Helper()
 	lines := strings.Split(strings.TrimSuffix(s.Stderr(), "\n"), "\n")
@@ -386,8 +388,8 @@ func TestRegistered(t *testing.T) {
 	}
 }
 
-// TestOwnKeys has instances whose predecessor at the same address has crashed,
-// and its lease still lives, and which have another beside them.
+// TestOwnKeys has an instance whose predecessor at the same address has
+// crashed, with a lease that still lives, and another instance beside it.
 func TestOwnKeys(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -408,7 +410,7 @@ func TestOwnKeys(t *testing.T) {
 	e.wantKey(crashed.key, crashed.url) // until its lease expires
 }
 
-// TestWildcard wants no wildcard to be registered.
+// TestWildcard checks that no wildcard is registered.
 func TestWildcard(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -430,7 +432,7 @@ func TestWildcard(t *testing.T) {
 	}
 }
 
-// TestKeyGone has somebody else delete the key.
+// TestKeyGone deletes the key from outside.
 func TestKeyGone(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -449,7 +451,7 @@ func TestKeyGone(t *testing.T) {
 	}
 }
 
-// TestPassword has an etcd that lets in root only.
+// TestPassword has an etcd that accepts root only.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -494,7 +496,7 @@ func TestPassword(t *testing.T) {
 		}
 	}
 
-	// Who may not write has nothing to deregister.
+	// A user that may not write has nothing to deregister.
 	s := withPassword("secret", "-user=reader")
 	s.WantExit(1)
 	s.wantError("registering services/hello/", "etcdserver: permission denied")
@@ -509,8 +511,8 @@ func TestPassword(t *testing.T) {
 	s.wantDeregistered(1)
 }
 
-// TestDeletedFirst has the answer to the deletion on its way until the test has
-// seen that the service can still be reached.
+// TestDeletedFirst holds the answer to the deletion until the test has seen
+// that the service can still be reached.
 func TestDeletedFirst(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -528,8 +530,8 @@ func TestDeletedFirst(t *testing.T) {
 	e.wantHistory(s.key, "PUT", "DELETE")
 }
 
-// TestStaysDeleted has the server stop for longer than it takes to notice that
-// a lease is gone.
+// TestStaysDeleted has a server whose shutdown takes longer than keep takes to
+// notice that a lease is gone.
 func TestStaysDeleted(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -546,7 +548,7 @@ func TestStaysDeleted(t *testing.T) {
 	s.wantLost(0)
 }
 
-// TestDelay wants the key to be kept alive after the signal too.
+// TestDelay checks that the key is kept alive even after the signal.
 func TestDelay(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -579,7 +581,7 @@ func TestKeptAlive(t *testing.T) {
 	}
 }
 
-// TestEtcdRestarts kills etcd, for so long that the registration is lost.
+// TestEtcdRestarts kills etcd for so long that the registration is lost.
 func TestEtcdRestarts(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -599,7 +601,7 @@ func TestEtcdRestarts(t *testing.T) {
 	e.wantKey(s.key, "")
 }
 
-// TestEtcdReplaced has an etcd come back that has never heard of the lease.
+// TestEtcdReplaced has an etcd come back that does not know the lease.
 func TestEtcdReplaced(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -620,13 +622,12 @@ func TestEtcdReplaced(t *testing.T) {
 	e.wantHistory(s.key, "PUT", "DELETE")
 }
 
-// TestPartition holds all that goes to etcd and back until the registration is
-// lost.
+// TestPartition holds all traffic with etcd until the registration is lost.
 func TestPartition(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	p := startProxy(t, e.addr)
-	s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // either may be the time in which it notices
+	s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // it may notice after either time
 	s.registered()
 	p.requests.hold()
 	p.answers.hold()
@@ -641,9 +642,9 @@ func TestPartition(t *testing.T) {
 	e.wantKey(s.key, "")
 }
 
-// TestStopWhileRegistering has the signal come at various moments of a
-// registration anew. The key is to be gone if the status is 0, and in any case
-// when its life is over.
+// TestStopWhileRegistering sends the signal at various moments while the
+// service registers again. The key must be gone if the status is 0, and in any
+// case when its lease has expired.
 func TestStopWhileRegistering(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(e *etcd, p *proxy, s *service){
@@ -655,7 +656,7 @@ func TestStopWhileRegistering(t *testing.T) {
 			p.answers.release()
 			s.Signal(syscall.SIGTERM)
 		},
-		// The program does not hear of what etcd has done.
+		// The program does not learn what etcd has done.
 		"put": func(e *etcd, p *proxy, s *service) {
 			next := e.watch()
 			first := next()
@@ -676,23 +677,23 @@ func TestStopWhileRegistering(t *testing.T) {
 			t.Parallel()
 			e := startEtcd(t)
 			p := startProxy(t, e.addr)
-			s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // either may be the time in which it notices
+			s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // it may notice after either time
 			s.registered()
 			p.answers.hold()
 			s.AwaitStderr("registration lost")
 			stop(e, p, s)
 			s.WantExit(0)
 			e.wantKey(s.key, "")
-			// And it does not come back: what was on its way has arrived or is
-			// cut off.
+			// And it does not come back: messages on their way have arrived or
+			// are cut off.
 			time.Sleep(time.Second)
 			e.wantKey(s.key, "")
 		})
 	}
 }
 
-// TestOneLease wants a lease that was thought lost, and is not, to be no more
-// when there is another: the last is the one that Shutdown revokes.
+// TestOneLease checks that a lease that was wrongly thought lost is revoked
+// before there is another one: Shutdown revokes only the last.
 func TestOneLease(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -716,8 +717,8 @@ func TestOneLease(t *testing.T) {
 	e.wantKey(r.key, "")
 }
 
-// deaf returns the address of a listener that takes connections and says
-// nothing.
+// deaf returns the address of a listener that accepts connections and never
+// answers.
 func deaf(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -759,7 +760,7 @@ func TestSignalWhileDialing(t *testing.T) {
 	}
 }
 
-// TestEtcdDownAtStop wants the stop to go on without etcd.
+// TestEtcdDownAtStop checks that the shutdown goes on without etcd.
 func TestEtcdDownAtStop(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(e *etcd, p *proxy, s *service){

@@ -132,10 +132,11 @@ func wantStderr(t *testing.T, p *process.Process, want string) {
 	}
 }
 
-// wantForced wants the error of a stop that has to cut off what begin has begun.
+// wantForced checks the error of a shutdown that has to cut off the calls made
+// by begin.
 func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	t.Helper()
-	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // a tenth of which it has for that
+	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // it has a tenth of it for that
 		p, addr := start(t, fmt.Sprint("-timeout=", timeout))
 		check := begin(addr)
 		p.Signal(syscall.SIGTERM)
@@ -151,8 +152,9 @@ func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	})
 }
 
-// TestInFlight has calls of all kinds in flight. Those with an end come to it,
-// after the port was closed, and the one without is told.
+// TestInFlight has calls of all kinds in flight. Those with an end reach it,
+// after the port was closed, and the one without an end is told to go
+// elsewhere.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -178,7 +180,7 @@ func TestInFlight(t *testing.T) {
 	for range 10 {
 		<-c.sent
 	}
-	must(t, c.work("0s")) // has come after the others, on the same connection
+	must(t, c.work("0s")) // sent after the others, on the same connection
 
 	p.Signal(syscall.SIGTERM)
 	for {
@@ -201,7 +203,7 @@ func TestInFlight(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestDelay wants the server to say NOT_SERVING, and to serve.
+// TestDelay checks that the server says NOT_SERVING, and still serves.
 func TestDelay(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t, "-delay=10m", "-timeout=20m")
@@ -230,7 +232,7 @@ func TestDelay(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestDelayEnds wants what there was in the delay to end with it.
+// TestDelayEnds checks that the calls of the delay end with it.
 func TestDelayEnds(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t, "-delay=3s")
@@ -244,8 +246,8 @@ func TestDelayEnds(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestWatch wants no watch to hold up the stop, even without a delay, and each
-// to be told before it ends.
+// TestWatch checks that no watch delays the shutdown, even without a delay, and
+// that each gets the status before it ends.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -265,7 +267,7 @@ func TestWatch(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestStreamWithoutEnd has a client that never says that it has said all.
+// TestStreamWithoutEnd has a client that never closes its side of the stream.
 func TestStreamWithoutEnd(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -278,8 +280,8 @@ func TestStreamWithoutEnd(t *testing.T) {
 	})
 }
 
-// TestClientNeverReads has flow control block the server's Send, which then does
-// not hear of the fire.
+// TestClientNeverReads lets flow control block the server's Send, which then
+// does not notice the fire.
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -289,13 +291,13 @@ func TestClientNeverReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 10 {
-			must(t, c.work("100ms")) // a tick, at the least
+			must(t, c.work("100ms")) // at least a tick
 		}
 		return nil
 	})
 }
 
-// TestOutOfTime has a call take longer than the stop may.
+// TestOutOfTime has a call that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -312,15 +314,15 @@ func TestOutOfTime(t *testing.T) {
 	})
 }
 
-// TestSilentConnection has a client that connects and says nothing, as a port
-// scanner does. It costs time, but is no failure.
+// TestSilentConnection has a client that connects and sends nothing, like a
+// port scanner. It costs time, but is no failure.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
 	conn, err := net.Dial("tcp", addr)
 	must(t, err)
 	defer conn.Close()
-	must(t, dial(t, addr).work("0s")) // has come after it
+	must(t, dial(t, addr).work("0s")) // accepted after the other
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(0)
 }
@@ -336,7 +338,7 @@ func TestSecondInterrupt(t *testing.T) {
 	wantStderr(t, p, "grpc server")
 }
 
-// TestStopAtStart has the signal come while the server may not serve yet.
+// TestStopAtStart sends the signal while the server may not serve yet.
 func TestStopAtStart(t *testing.T) {
 	t.Parallel()
 	for range 5 {

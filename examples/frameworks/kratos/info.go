@@ -29,8 +29,8 @@ func closer(app kratos.AppInfo, hook func(context.Context) error) quit.QuitClose
 	})
 }
 
-// failure returns the error of a hook of the start. It is nil if a stop has
-// cancelled the hook.
+// failure returns the error of a hook of the start. It returns nil if a
+// shutdown has cancelled the hook.
 func failure(q *quit.QuitEvent, hook string, err error) error {
 	if err == nil || q.HasFired() && errors.Is(err, context.Canceled) {
 		return nil

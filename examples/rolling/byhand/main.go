@@ -2,7 +2,7 @@
 // examples/server, but is stopped without package quit. It is there for
 // comparison.
 //
-//	-pattern=shutdown  as the documentation of http.Server.Shutdown has it, with care
+//	-pattern=shutdown  with http.Server.Shutdown, as documented, and carefully
 //	-pattern=article   as in a widely copied article
 //
 // Both close the port as soon as the signal arrives. So there is no time in

@@ -23,8 +23,8 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestWildcard wants an address of this machine, or the error that it has none
-// for others.
+// TestWildcard checks for an address of this machine, or the error that it has
+// none that others can reach.
 func TestWildcard(t *testing.T) {
 	own, err := net.InterfaceAddrs()
 	if err != nil {
