@@ -7,7 +7,7 @@
 //	go run ./kratos                   # in examples/frameworks
 //	curl 'localhost:8000/hello?d=3s'  # press Ctrl-C now: still answered
 //	go run ./kratos -linger=3s        # deregisters 3 s before the ports close
-//	go run ./kratos -http=:8000       # on all addresses; registers one of them
+//	go run ./kratos -http=:8000       # on all addresses, registers one
 //	go run ./kratos -with=hooks
 //
 // In both, the hooks before and after the start and the stop are called, and

@@ -9,7 +9,7 @@
 //	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s \
 //		-p WatchdogSec=4s /tmp/quit-systemd
 //	systemctl --user status quit             # active (running)
-//	systemctl --user stop quit               # takes 12 s; status names the step
+//	systemctl --user stop quit               # takes 12 s; see status
 //
 // Start it again, and make it hang: this request holds a lock that all requests
 // need. The service is no longer well, and after 4 s systemd ends it, with its
