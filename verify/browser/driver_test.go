@@ -17,10 +17,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// generous is a bound that no machine is too slow for.
+// generous is a bound that suffices on any machine.
 const generous = 5 * time.Minute
 
-// browser is the one that all tests use, each in a tab of its own.
+// browser is shared by all tests, each of which has a tab of its own.
 var browser context.Context
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// tab is a page that is open.
+// tab is an open page.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -65,10 +65,10 @@ type tab struct {
 	mu       sync.Mutex // guards the fields below
 	requests []string
 	problems []string // errors, messages on the console, and violations of the policy
-	expected string   // a problem that contains it is none; "" if all are
+	expected string   // a problem that contains it is none; "": all are
 }
 
-// expect has a problem that contains text be none.
+// expect makes a problem that contains text count as none.
 func (p *tab) expect(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,9 +87,9 @@ func needBrowser(t *testing.T) {
 	}
 }
 
-// newTab opens an empty tab. At the end of the test, nothing must have been
-// asked for but origin, and the browser must have had nothing to complain
-// about.
+// newTab opens an empty tab. At the end of the test it checks that the page has
+// requested nothing from other origins, and that the browser reports no
+// problem.
 func newTab(t *testing.T, origin string) *tab {
 	t.Helper()
 	needBrowser(t)
@@ -155,10 +155,11 @@ func (p *tab) wait(expression string) {
 	}
 }
 
-// poll looks every 10 ms: frames, by default, come in the tab in front only.
+// poll looks every 10 ms: by default it uses frames, which only the tab in
+// front gets.
 func poll(expression string) chromedp.Action {
 	return chromedp.Poll(expression, nil, chromedp.WithPollingInterval(10*time.Millisecond),
-		chromedp.WithPollingTimeout(generous/2)) // the rest is for telling what is there instead
+		chromedp.WithPollingTimeout(generous/2)) // the rest is for the report of a failure
 }
 
 func size(width int64) chromedp.Action {

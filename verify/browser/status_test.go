@@ -1,5 +1,5 @@
 // Package browser tests pages in a real browser, a headless Chromium: the
-// status page of quithttp, and that of the example of WebSockets.
+// status page of quithttp, and the page of the WebSocket example.
 package browser
 
 import (
@@ -25,17 +25,18 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// row is the drawing of the step of that name, in the state of that class.
+// row selects the drawing of the step with that name, in the state of that
+// class.
 func row(name, class string) string {
 	return fmt.Sprintf(`[...document.querySelectorAll(".timeline g.%s")].some(g => g.querySelector(".name").textContent === %q)`, class, name)
 }
 
-// newEvent returns one that has more time than any browser takes.
+// newEvent returns an event with more time than any browser takes.
 func newEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Timeout: generous, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// shutdown is one whose steps are held until they are let go.
+// shutdown is a shutdown whose steps wait until they are released.
 type shutdown struct {
 	q       *quit.QuitEvent
 	url     string
@@ -77,7 +78,7 @@ func TestLive(t *testing.T) {
 	for _, name := range []string{"first", "second", "drain", "stuck", "group", "inner"} {
 		p.wait(row(name, "planned"))
 	}
-	// What is registered while the page is open is on it soon.
+	// A closer registered while the page is open is soon on it.
 	s.q.RegisterStopFunc(func() {}, quit.Name("late"))
 	p.wait(row("late", "planned"))
 	p.do(chromedp.Click("summary", chromedp.ByQuery))
@@ -91,8 +92,8 @@ func TestLive(t *testing.T) {
 		t.Errorf("title = %q", title)
 	}
 
-	// Nothing changes but the clock: what grows, grows by itself, and a frame
-	// comes only with a new axis.
+	// Only the clock changes: bars grow by themselves, and a frame comes only
+	// with a new axis.
 	const bar, axis = `parseFloat(document.querySelector(".running rect.bar").getAttribute("width"))`, `document.querySelector(".timeline").dataset.span`
 	p.do(chromedp.Evaluate(`window.axes = [`+axis+`]; new MutationObserver(() => axes.push(`+axis+`)).observe(document.getElementById("report"), {childList: true})`, nil))
 	before, seen := eval[float64](p, bar), eval[string](p, `document.querySelector(".running .took").textContent`)
@@ -145,8 +146,9 @@ func count(list []string, s string) (n int) {
 	return n
 }
 
-// The server of the page is the last that is closed, so the page sees all that
-// comes before it, is told that no more will come, and does not try again.
+// TestOwnServer has a page whose server is closed last. So the page sees
+// everything before that, is told that no more will come, and does not try
+// again.
 func TestOwnServer(t *testing.T) {
 	q := newEvent()
 	srv := &http.Server{Handler: quithttp.Status(q)}
@@ -169,7 +171,7 @@ func TestOwnServer(t *testing.T) {
 	p.wait(row("worker", "ok"))
 	p.wait(row("admin", "running"))
 	p.wait(`document.getElementById("note").textContent.includes("shutting down")`)
-	time.Sleep(2500 * time.Millisecond) // it would try again, and the browser complain
+	time.Sleep(2500 * time.Millisecond) // it would try again, and the browser would complain
 }
 
 func TestWithoutScript(t *testing.T) {
@@ -218,7 +220,7 @@ func TestMarkup(t *testing.T) {
 	}
 }
 
-// steps is a shutdown that has all that the page can show.
+// steps is a shutdown with everything that the page can show.
 func steps(t *testing.T) *shutdown {
 	s := newShutdown(t, "HTTP :8080", "a consumer with a name that is longer than the space that there is for it",
 		strings.Repeat("W", 10_000), "缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存", "mail")
@@ -253,7 +255,7 @@ func TestNarrow(t *testing.T) {
 			if got := eval[int64](p, "document.documentElement.scrollWidth"); got > width {
 				t.Errorf("the page is %d px wide, want at most %d", got, width)
 			}
-			// No text is drawn over another: what does not fit is cut off.
+			// No text is drawn over another: text that does not fit is cut off.
 			overlap := eval[string](p, `(() => {
 				for (const g of document.querySelectorAll(".timeline g")) {
 					const label = g.querySelector(".label"), cut = getComputedStyle(label).overflow === "hidden";
@@ -274,7 +276,8 @@ func TestNarrow(t *testing.T) {
 	check()
 }
 
-// Text is read easily in both schemes: the contrast is that of WCAG AA.
+// TestSchemes checks that text is readable in both schemes: its contrast meets
+// WCAG AA.
 func TestSchemes(t *testing.T) {
 	s := steps(t)
 	p := newTab(t, s.url)
@@ -329,7 +332,7 @@ func luminance(t *testing.T, color string) float64 {
 
 func contrast(a, b float64) float64 { return (max(a, b) + 0.05) / (min(a, b) + 0.05) }
 
-// TestScreenshots writes pictures to look at to the directory $SCREENSHOTS.
+// TestScreenshots writes screenshots to the directory $SCREENSHOTS.
 func TestScreenshots(t *testing.T) {
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {

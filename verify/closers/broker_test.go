@@ -99,7 +99,7 @@ func TestNATS(t *testing.T) {
 		must(t, err)
 		must(t, nc.Publish("in", nil))
 		receive(t, began, "message")
-		must(t, nc.Drain()) // though a message is worked on
+		must(t, nc.Drain()) // though a message is in work
 		if nc.IsClosed() {
 			t.Error("closed when Drain returned")
 		}
@@ -130,7 +130,7 @@ func closeJetStream(q *quit.QuitEvent, c jetstream.ConsumeContext) {
 
 func TestJetStream(t *testing.T) {
 	t.Parallel()
-	// run consumes ten messages, the first of which is begun when it returns.
+	// run consumes ten messages, the first of which has begun when it returns.
 	run := func(t *testing.T, q *quit.QuitEvent, do func(jetstream.Msg)) jetstream.Consumer {
 		nc, closed := natsConn(t, natsServer(t))
 		t.Cleanup(func() {
@@ -204,7 +204,7 @@ func kafkaCluster(t *testing.T) *kfake.Cluster {
 	return c
 }
 
-// silent has the broker answer no request of a kind.
+// silent makes the broker ignore requests of a kind.
 func silent(c *kfake.Cluster, key kmsg.Key) {
 	c.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -230,7 +230,8 @@ func closeFranzProducer(q *quit.QuitEvent, client *kgo.Client) {
 
 func TestFranzProducer(t *testing.T) {
 	t.Parallel()
-	// produce has a client produce 100 records. The channel gets their errors.
+	// produce makes a client produce 100 records. The channel gets their
+	// errors.
 	produce := func(t *testing.T, c *kfake.Cluster) (*kgo.Client, <-chan error) {
 		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("topic"), kgo.ProducerLinger(time.Minute))
 		must(t, err)
@@ -428,12 +429,12 @@ func TestKafkaReader(t *testing.T) {
 	})
 }
 
-// rabbit is a broker of AMQP 0-9-1 that does no more than these tests need: it
+// rabbit is a broker of AMQP 0-9-1 with the features that these tests need: it
 // delivers to each consumer.
 type rabbit struct {
 	beats  atomic.Bool   // if silent: it sends a heartbeat when the connection is to be closed
 	silent bool          // it does not answer connection.close and basic.cancel
-	acks   chan struct{} // gets a value for each message that is acknowledged
+	acks   chan struct{} // gets a value for each acknowledged message
 	mu     sync.Mutex    // guards w
 	w      *bufio.Writer
 }
@@ -466,7 +467,7 @@ func (r *rabbit) send(channel uint16, m method, args ...any) {
 	r.frame(1, channel, b.Bytes())
 }
 
-// deliver sends the consumer "tag" a message.
+// deliver sends a message to the consumer "tag".
 func (r *rabbit) deliver(channel uint16) {
 	r.send(channel, method{60, 60}, "tag", uint64(1), byte(0), "", "queue")
 	r.frame(2, channel, append([]byte{0, 60, 0, 0}, make([]byte, 10)...)) // the header: no body
@@ -530,7 +531,7 @@ func dialRabbit(t *testing.T, silent bool, configs ...amqp.Config) (*amqp.Connec
 			r.serve(c)
 		}
 	}()
-	config := amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US"} // as Dial has it
+	config := amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US"} // as in Dial
 	if len(configs) > 0 {
 		config = configs[0]
 	}
@@ -573,7 +574,7 @@ func TestAMQPConnection(t *testing.T) {
 	t.Run("hang", func(t *testing.T) {
 		t.Parallel()
 		q := event(limit)
-		// Without heartbeats: the last frame that came could undo the deadline.
+		// Without heartbeats: the last received frame could undo the deadline.
 		conn, _ := dialRabbit(t, true, amqp.Config{})
 		closeAMQPConnection(q, conn)
 		err := q.Shutdown(context.Background())

@@ -19,16 +19,16 @@ var update = flag.Bool("update", false, "write the cells of ../../docs/closers.m
 
 const (
 	doc     = "../../docs/closers.md"
-	noHang  = "not made to hang" // what a row without a subtest "hang" says
+	noHang  = "not made to hang" // the text of a row without a subtest "hang"
 	columns = 6                  // library, code, end, does not wait for, no failure, tests
 )
 
-// source is what these tests say of the rows of the tables.
+// source is the content of these tests, for the rows of the tables.
 type source struct {
-	code  map[string]string          // the code of the func close…, by the row's name
-	file  map[string]string          // where the row's test is
+	code  map[string]string          // the code of the function close…, by the row's name
+	file  map[string]string          // the file of the row's test
 	runs  map[string][]string        // its subtests
-	calls map[string]map[string]bool // the names that a func uses, by its name
+	calls map[string]map[string]bool // the names that a function uses, by its name
 }
 
 func parse(t *testing.T) source {
@@ -77,8 +77,8 @@ func parse(t *testing.T) source {
 	return s
 }
 
-// reaches reports whether the func from uses the name to, itself or by another
-// func of these tests.
+// reaches reports whether the function from uses the name to, directly or
+// through another function of these tests.
 func (s source) reaches(from, to string, seen map[string]bool) bool {
 	if from == to {
 		return true
@@ -95,8 +95,7 @@ func (s source) reaches(from, to string, seen map[string]bool) bool {
 	return false
 }
 
-// codeCell returns a row's code as a cell of a table, a line of it a line
-// there.
+// codeCell returns a row's code as a cell of a table, with the same lines.
 func codeCell(code string) string {
 	var lines []string
 	for line := range strings.Lines(code) {
@@ -117,7 +116,7 @@ var (
 	cellBreak = regexp.MustCompile(` \| `)
 )
 
-// libraryCell returns the first cell with the version that is tested.
+// libraryCell returns the first cell with the tested version.
 func libraryCell(cell string, requires map[string]string) string {
 	m := link.FindStringSubmatch(cell)
 	if m == nil {
@@ -135,8 +134,8 @@ func libraryCell(cell string, requires map[string]string) string {
 	return m[1] + " " + requires[best]
 }
 
-// TestDocs checks that each func close… has its row in the tables, and each row
-// its test, and that code, versions and tests in them are those of today.
+// TestDocs checks that each function close… has its row in the tables, that
+// each row has its test, and that code, versions and tests in them are current.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	s := parse(t)

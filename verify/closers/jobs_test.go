@@ -42,7 +42,7 @@ func (asynqLog) Fatal(...any) {}
 
 func TestAsynq(t *testing.T) {
 	t.Parallel()
-	// run runs a task, which is begun when it returns.
+	// run runs a task, which has begun when it returns.
 	run := func(t *testing.T, q *quit.QuitEvent, timeout time.Duration, task func(context.Context) error) *asynq.Inspector {
 		redis := asynq.RedisClientOpt{Addr: miniredis.RunT(t).Addr()}
 		server := asynq.NewServer(redis, asynq.Config{
@@ -66,7 +66,7 @@ func TestAsynq(t *testing.T) {
 		t.Parallel()
 		q := event(generous)
 		queue := run(t, q, generous, func(context.Context) error {
-			<-q.Done() // it is in flight when the stop begins
+			<-q.Done() // it is in flight when the shutdown begins
 			return nil
 		})
 		defer queue.Close()
@@ -111,8 +111,8 @@ func (riverJob) Kind() string { return "job" }
 
 func TestRiver(t *testing.T) {
 	t.Parallel()
-	// run runs a job, which is begun when it returns. The func that it returns
-	// says what has become of it.
+	// run runs a job, which has begun when it returns. The returned function
+	// reports the state of the job.
 	run := func(t *testing.T, q *quit.QuitEvent, soft time.Duration, work func(context.Context) error) (state func() rivertype.JobState) {
 		db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "db")+"?_txlock=immediate&_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)")
 		must(t, err)
@@ -247,8 +247,8 @@ func dialTemporal(t *testing.T) (temporal.Client, *frontend) {
 	return c, f
 }
 
-// startTemporal runs an activity, which is begun when it returns. The channel
-// gets what is told the server of its end.
+// startTemporal runs an activity, which has begun when it returns. The channel
+// gets the message to the server about its end.
 func startTemporal(t *testing.T, q *quit.QuitEvent, stopTimeout time.Duration, do func(context.Context) error) <-chan string {
 	c, f := dialTemporal(t)
 	closeTemporalClient(q, c)

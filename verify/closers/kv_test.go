@@ -138,8 +138,8 @@ func TestBadger(t *testing.T) {
 	})
 }
 
-// tap is a connection that tells of a text that is written, and whose Close may
-// hang.
+// tap is a connection that signals when a given text is written, and whose
+// Close may hang.
 type tap struct {
 	net.Conn
 	text  string
@@ -169,7 +169,8 @@ func closeGoRedis(q *quit.QuitEvent, client *redis.Client) {
 
 func TestGoRedis(t *testing.T) {
 	t.Parallel()
-	// open returns a client, and a channel that is closed once it has sent text.
+	// open returns a client, and a channel that is closed once it has sent
+	// text.
 	open := func(t *testing.T, text string, hang <-chan struct{}) (*redis.Client, <-chan struct{}) {
 		server := miniredis.RunT(t)
 		wrote := make(chan struct{})

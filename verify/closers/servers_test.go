@@ -29,8 +29,8 @@ func closeGRPCClient(q *quit.QuitEvent, conn *grpc.ClientConn) {
 	q.RegisterCloser(conn, quit.AfterDrain())
 }
 
-// grpcServer serves every method with handle. The channel that comes with the
-// connection to it gets a value when a call begins.
+// grpcServer serves every method with handle, and connects to it. The channel
+// gets a value when a call begins.
 func grpcServer(t *testing.T, handle func(grpc.ServerStream) error) (*grpc.Server, *grpc.ClientConn, <-chan struct{}) {
 	began := make(chan struct{}, 10)
 	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
@@ -212,7 +212,8 @@ func closeHTTPClient(q *quit.QuitEvent, client *http.Client) {
 
 func TestHTTPClient(t *testing.T) {
 	t.Parallel()
-	// serve has a server which tells of the ends of connections.
+	// serve starts a server. The channel gets a value at the end of each
+	// connection.
 	serve := func(t *testing.T, h http.HandlerFunc) (*httptest.Server, <-chan struct{}) {
 		closed := make(chan struct{}, 10)
 		s := httptest.NewUnstartedServer(h)
@@ -294,8 +295,8 @@ func closeWebSocket(conns *quit.QuitEvent, c *websocket.Conn) (unregister func()
 
 func TestWebSocket(t *testing.T) {
 	t.Parallel()
-	// run connects n clients to a server of q. The func that it returns reads from
-	// the client, and says how that ends.
+	// run connects n clients to a server of q. Each returned function reads
+	// from a client, and returns the error at the end.
 	run := func(t *testing.T, q *quit.QuitEvent, n int) (read []func() error) {
 		conns := event(0)
 		conns.Concurrent = true

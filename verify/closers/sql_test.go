@@ -187,9 +187,9 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
-// postgres is a server that answers every query but "hang". A client that is
-// called deaf is not answered when it ends. It returns the address, and a
-// channel of the messages that it gets.
+// postgres is a server that answers every query except "hang". It does not
+// answer the end of a client called deaf. It returns the address, and a channel
+// of the messages that it gets.
 func postgres(t *testing.T) (addr string, got <-chan string) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -246,7 +246,7 @@ func servePostgres(c net.Conn, messages chan<- string) {
 	}
 }
 
-// await returns once the server has got a message. A pool may send others.
+// await returns once the server has got message. A pool may send others too.
 func await(t *testing.T, got <-chan string, message string) {
 	t.Helper()
 	for receive(t, got, message) != message {

@@ -30,12 +30,12 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// exporter exports to nowhere. It waits for end, unless that is nil; if obeys
-// is set, for its context too.
+// exporter discards its data. It waits for end, unless that is nil, or, if
+// obeys is set, for the end of its context.
 type exporter struct {
 	end   <-chan struct{}
 	obeys bool
-	n     atomic.Int32 // what was exported
+	n     atomic.Int32 // number of exported items
 }
 
 func (e *exporter) export(ctx context.Context, n int) error {
@@ -187,7 +187,7 @@ func TestPrometheusPush(t *testing.T) {
 		t.Parallel()
 		q := event(limit)
 		run(t, q, func(_ http.ResponseWriter, r *http.Request) {
-			io.Copy(io.Discard, r.Body) // the end of the connection is seen only then
+			io.Copy(io.Discard, r.Body) // the end of the connection is noticed only then
 			<-r.Context().Done()
 		})
 		fails(t, q, context.DeadlineExceeded)
@@ -345,7 +345,7 @@ func closeDiode(q *quit.QuitEvent, w diode.Writer) {
 	q.RegisterCloser(w, quit.AfterDrain())
 }
 
-// counted counts what is written to it, and tells whether it was closed.
+// counted counts the bytes written to it, and records whether it was closed.
 type counted struct {
 	n      atomic.Int32
 	closed atomic.Bool
@@ -366,8 +366,8 @@ func TestDiode(t *testing.T) {
 	t.Run("stop", func(t *testing.T) {
 		t.Parallel()
 		q, c := event(generous), new(counted)
-		// Without an interval its goroutine can miss that there is something to
-		// write, or that it is to end: Close then hangs.
+		// Without an interval its goroutine can miss that there is data to
+		// write, or that it has to end: Close then hangs.
 		w := diode.NewWriter(c, 1000, time.Millisecond, func(int) { t.Error("records were dropped") })
 		closeDiode(q, w)
 		logger := zerolog.New(w)

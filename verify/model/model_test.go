@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// explore wants no violation, or, of a mutant, one that says want.
+// explore checks that there is no violation or, with a mutant, that there is
+// one that contains want.
 func explore[S comparable](t *testing.T, m Model[S], mutant bool, want string) {
 	t.Helper()
 	states, err := Explore(m)
@@ -148,8 +149,8 @@ func TestLogMutants(t *testing.T) {
 	}
 }
 
-// TestLines wants each line that a model stands for to be in the code: after a
-// change of the code somebody has to look whether the model is still right.
+// TestLines checks that each line that a model stands for is in the code: after
+// a change there, the model must be checked again.
 func TestLines(t *testing.T) {
 	models, err := filepath.Glob("*.go")
 	if err != nil {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// survivor is a mutant that is known to survive. It is known by the text of its
-// line, which may move. All mutants of that operator on the line are meant.
+// survivor is a mutant that is known to survive. It is identified by the text
+// of its line, which may move. It stands for all mutants of that operator on
+// the line.
 type survivor struct {
 	file, operator, text, why string
 }
 
-// readKnown reads the survivors that are listed in the file: all lines that
-// begin with "- `", which read
+// readKnown reads the survivors listed in the file: all lines of the form
 //
 //   - `file` operator `text of the line`: why
 //

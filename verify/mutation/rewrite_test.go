@@ -18,14 +18,14 @@ import (
 	"github.com/gracefulgo/graceful/verify/mutation/toggle"
 )
 
-// TestOperators compiles one program with the mutants of all funcs below, and
-// runs it with each of them.
+// TestOperators compiles one program with the mutants of all functions below,
+// and runs it with each of them.
 func TestOperators(t *testing.T) {
 	t.Setenv("GOWORK", "off")
 	funcs := []struct {
 		source string
-		want   string              // what f returns
-		with   map[string][]string // by operator: what it returns with each of its mutants
+		want   string              // the result of f
+		with   map[string][]string // by operator: the result with each of its mutants
 	}{
 		{`f() bool { return one < one+0 }`, "false",
 			map[string][]string{opReturn: {"false"}, opBound: {"true"}, opArith: {"false"}, opConstant: {"true"}}},
@@ -122,7 +122,7 @@ func main() {
 		t.Fatal(err)
 	}
 	temp := t.TempDir()
-	program := filepath.Join(root, "verify", "mutation", "program") // is not there
+	program := filepath.Join(root, "verify", "mutation", "program") // does not exist
 	write := func(name, data string) string {
 		name = filepath.Join(temp, name)
 		if err := os.WriteFile(name, []byte(data), 0o666); err != nil {
@@ -155,7 +155,7 @@ func main() {
 		}
 		return string(text)
 	}
-	const first = 9 // the line of the first func
+	const first = 9 // the line of the first function
 	for i, f := range funcs {
 		name := fmt.Sprintf("f%d", i)
 		if got := result(name, -1); got != f.want {
@@ -173,8 +173,8 @@ func main() {
 	}
 }
 
-// rewriteSource returns the mutants of the first file of a package with two,
-// and its new source.
+// rewriteSource returns the mutants of the first file of a package with two
+// files, and its new source.
 func rewriteSource(t *testing.T, src, rest string) ([]*mutant, []byte) {
 	t.Helper()
 	fset := token.NewFileSet()

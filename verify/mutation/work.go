@@ -26,29 +26,29 @@ import (
 	"github.com/gracefulgo/graceful/verify/mutation/toggle"
 )
 
-// work is the packages with their mutants, and the tests.
+// work is the packages with their mutants and tests.
 type work struct {
 	root, temp string
 	race       bool
-	only       *regexp.Regexp // matches the name, as quit.TestStop, of each test that is run
+	only       *regexp.Regexp // matches the names, such as quit.TestStop, of the tests to run
 	skip       *regexp.Regexp // matches none of them
-	slowest    time.Duration  // no test is run that takes longer
+	slowest    time.Duration  // slower tests are not run
 
 	mutants  []*mutant // by number
 	packages []*listing
 	overlay  string // its file
 
 	binaries []*binary
-	tests    []*test // that pass, by the time that they take
+	tests    []*test // the tests that pass, fastest first
 }
 
-// listing is what go list tells of a package.
+// listing is the output of go list for a package.
 type listing struct {
 	ImportPath, Dir, Export string
 	GoFiles                 []string
 }
 
-// binary is the tests of a package, with all mutants.
+// binary is the test binary of a package, with all mutants.
 type binary struct {
 	pkg        *listing
 	file, race string // race: with the race detector; "": not built
@@ -62,7 +62,8 @@ type test struct {
 	reached []byte // 1 for each mutant that it reaches
 }
 
-// mutate writes the mutants of all packages, and the overlay that has them.
+// mutate writes the mutants of all packages, and the overlay that contains
+// them.
 func (w *work) mutate(ctx context.Context) error {
 	format := "{{.ImportPath}}\t{{.Dir}}\t{{.Export}}\t{{join .GoFiles \" \"}}"
 	args := append([]string{"list", "-export", "-deps", "-f", format}, packages...)
@@ -149,9 +150,9 @@ func (w *work) mutatePackage(p *listing, exports, replace map[string]string) err
 	return nil
 }
 
-// build builds the tests. Those of quit are always wanted, since it is what the
-// others are there for; those of other packages if there is something in them
-// to try, or they may reach it.
+// build builds the tests. Those of quit are always needed, since the other
+// packages serve it. Those of another package are needed if it has chosen
+// mutants, or may reach some.
 func (w *work) build(ctx context.Context, chosen []*mutant) error {
 	for i, p := range w.packages {
 		if !w.wanted(p, chosen) || w.skip.MatchString(path.Base(p.ImportPath)+".") {
@@ -172,8 +173,8 @@ func (w *work) build(ctx context.Context, chosen []*mutant) error {
 	return nil
 }
 
-// wanted reports whether the tests of p may reach a mutant of those chosen: it
-// is in p, or in what p imports.
+// wanted reports whether the tests of p may reach a chosen mutant: it is in p,
+// or in a package that p imports.
 func (w *work) wanted(p *listing, chosen []*mutant) bool {
 	for _, m := range chosen {
 		if m.pkg == p.ImportPath || strings.Contains(p.ImportPath, "/quit") && !strings.HasPrefix(m.pkg, p.ImportPath) &&
@@ -184,8 +185,8 @@ func (w *work) wanted(p *listing, chosen []*mutant) bool {
 	return false
 }
 
-// measure runs each test alone, without a mutant. One that fails or is slow is
-// left out.
+// measure runs each test alone, without a mutant. It leaves out tests that fail
+// or are slow.
 func (w *work) measure(ctx context.Context, workers int) error {
 	var all []*test
 	for _, b := range w.binaries {

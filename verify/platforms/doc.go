@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// heading is that of the rows, in Markdown.
+// heading is the heading of the rows, in Markdown.
 const heading = "| platform | form | passed | skipped | left out | time | outcome | day | Go | run by |"
 
 // row returns the result as a row of a table.
@@ -20,13 +20,13 @@ func (r result) row() string {
 		time.Now().UTC().Format(time.DateOnly), r.gover, r.runner)
 }
 
-// mark is a line before what updateDoc writes.
+// mark is the line before text that updateDoc writes.
 func mark(of string) string { return "<!-- " + of + ", by go run ./verify/platforms -update -->\n" }
 
 const endMark = "<!-- end -->\n"
 
-// updateDoc has a file tell of the results, and of those before that are of
-// other platforms, or of the other form.
+// updateDoc writes the results to a file. It keeps earlier results of other
+// platforms, or of the other form.
 func updateDoc(file string, results []result) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
@@ -51,7 +51,7 @@ func updateDoc(file string, results []result) error {
 	return os.WriteFile(file, []byte(text), 0o666)
 }
 
-// replaced returns text with what is after a mark replaced.
+// replaced returns text with the part after a mark replaced.
 func replaced(text, of string, by func(old string) string) (string, error) {
 	before, rest, begins := strings.Cut(text, mark(of))
 	old, after, ends := strings.Cut(rest, endMark)
@@ -61,8 +61,8 @@ func replaced(text, of string, by func(old string) string) (string, error) {
 	return before + mark(of) + by(old) + endMark + after, nil
 }
 
-// selections tells in Markdown which tests are run, and which are left out and
-// why.
+// selections lists in Markdown the tests that are run, and those that are left
+// out, with the reason.
 func selections() string {
 	var b strings.Builder
 	for _, p := range platforms {

@@ -19,8 +19,8 @@ import (
 	"testing"
 )
 
-// TestLeftOut finds each test that a platform leaves out, and one at least for
-// each part of a name that it selects.
+// TestLeftOut checks that each test that a platform leaves out exists, and at
+// least one for each part of a name that it selects.
 func TestLeftOut(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, dir := range []string{"quit", "internal"} {
@@ -66,7 +66,7 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// TestDoc wants the doc to list the selections as they are, and a result of
+// TestDoc checks that the page lists the current selections, and a result of
 // each platform.
 func TestDoc(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "platforms.md"))
@@ -100,7 +100,7 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
-// TestGoTest counts what go test -json tells.
+// TestGoTest counts the tests in the output of go test -json.
 func TestGoTest(t *testing.T) {
 	for _, test := range []struct {
 		name, events, status string
@@ -145,7 +145,8 @@ func TestGoTest(t *testing.T) {
 	}
 }
 
-// TestMissing wants a platform without its runner to be skipped, but not in CI.
+// TestMissing checks that a platform without its runner is skipped, but not in
+// CI.
 func TestMissing(t *testing.T) {
 	p := &platform{name: "missing", needs: []string{"no such command"}}
 	for _, ci := range []string{"", "true"} {

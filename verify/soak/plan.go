@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// plan is what one run does. The runner and its program both derive it from the
-// seed, so a seed is all that it takes to do a run again.
+// plan is the plan of one run. The runner and its program both derive it from
+// the seed, so the seed suffices to repeat a run.
 type plan struct {
 	timeout    time.Duration
 	delay      time.Duration
@@ -27,8 +27,8 @@ type plan struct {
 type part struct {
 	id         int
 	afterDrain bool
-	act        string        // what it does when it is called
-	takes      time.Duration // before it does that
+	act        string        // its action when it is called
+	takes      time.Duration // before the action
 	registers  *part         // registers one more while it is called, or nil
 	inner      []*part       // of an event; nil: it is a closer
 	late       bool          // registered by a goroutine after the fire
@@ -107,7 +107,7 @@ func newPlan(seed uint64) *plan {
 	return p
 }
 
-// all returns all parts, also those within others.
+// all returns all parts, including those within others.
 func (p *plan) all() (parts []*part) {
 	var add func([]*part)
 	add = func(list []*part) {
@@ -138,7 +138,7 @@ func (p *plan) calm() bool {
 	return true
 }
 
-// fails reports whether the shutdown returns an error.
+// failure reports whether the shutdown returns an error.
 func (p *plan) failure() bool {
 	if p.fails {
 		return true

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRuns does a few runs of fixed seeds.
+// TestRuns does a few runs with fixed seeds.
 func TestRuns(t *testing.T) {
 	for seed := uint64(1); seed <= 10; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-// TestCheck changes what a good run has left behind, and wants each fault to be
+// TestCheck changes the record of a good run, and checks that each fault is
 // found.
 func TestCheck(t *testing.T) {
 	const second = "2026-01-02T03:04:0"
