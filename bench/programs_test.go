@@ -120,7 +120,7 @@ func exit(b *testing.B, program, with string) time.Duration {
 			if err != nil {
 				b.Fatal(err)
 			}
-			io.Copy(io.Discard, res.Body) // to the end: else the connection is not kept
+			io.Copy(io.Discard, res.Body) // to the end: otherwise the connection is not kept
 			res.Body.Close()
 		}
 		time.Sleep(settle)

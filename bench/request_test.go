@@ -110,8 +110,8 @@ func (l *oneConn) Close() error {
 
 func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
 
-// endless is a connection of a client that asks left times, and waits for no
-// answer.
+// endless is a connection of a client that sends left requests, and waits for
+// no answer.
 type endless struct {
 	left  int
 	rest  string

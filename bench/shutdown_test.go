@@ -34,7 +34,8 @@ type doService struct{ *nopCloser }
 
 func (s doService) Shutdown() error { return s.Close() }
 
-// closers is what a program has by hand: closed in reverse order, one by one.
+// closers is the list that a program has by hand: closed in reverse order, one
+// by one.
 type closers []io.Closer
 
 func (cs closers) Close() error {
@@ -45,7 +46,8 @@ func (cs closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// bounded is closers, but one that hangs or panics holds up no other.
+// bounded is closers, except that a closer that hangs or panics does not block
+// the others.
 type bounded struct {
 	closers
 	each time.Duration
@@ -82,7 +84,7 @@ func (cs bounded) close(c io.Closer) error {
 const register, perOp = "register-ns/op", "ns/op"
 
 func BenchmarkShutdown(b *testing.B) {
-	// Each way registers all closers, and returns how to shut down.
+	// Each way registers all closers, and returns a function that shuts down.
 	shutdown := func(prepare func(b *testing.B, cs []nopCloser, registered func()) (stop func() error)) func(b *testing.B, n int) {
 		return func(b *testing.B, n int) {
 			repeated(b, n, func(figure func(string, time.Duration)) {

@@ -11,8 +11,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// TestBenchmarks runs each benchmark once, with small sizes, and wants all
-// figures that the report needs.
+// TestBenchmarks runs each benchmark once, with small sizes, and checks that
+// there are all figures that the report needs.
 func TestBenchmarks(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

@@ -1,5 +1,5 @@
 // The program plot draws the curves of docs/cost.md and docs/scaling.md from
-// what run.sh has measured:
+// the figures of run.sh:
 //
 //	go run ./plot
 package main
@@ -46,7 +46,7 @@ func main() {
 	}
 }
 
-// draw returns all pictures by their file's name.
+// draw returns all pictures by the names of their files.
 func draw(all *rows.Rows) (map[string][]byte, error) {
 	pictures := make(map[string][]byte)
 	for _, o := range rows.Operations {
@@ -101,7 +101,7 @@ func measured(all *rows.Rows, o rows.Operation) (chart.Chart, error) {
 	return c, nil
 }
 
-// computed returns what counting costs on more cores.
+// computed returns the cost of counting on more cores.
 func computed(m scaling.Measured) chart.Chart {
 	c := chart.Chart{
 		YMin:     10,

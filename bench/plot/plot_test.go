@@ -27,8 +27,8 @@ func drawn(t *testing.T, in io.Reader) map[string][]byte {
 	return pictures
 }
 
-// TestPictures wants each picture to be well-formed, to name its curves, and to
-// have colors for light and for dark pages, and no other ones.
+// TestPictures checks that each picture is well-formed, names its curves, and
+// has colors for light and for dark pages, and no others.
 func TestPictures(t *testing.T) {
 	pictures := drawn(t, strings.NewReader(sample.Output(3)))
 	want := map[string][]string{"scaling.svg": {"WaitGroup, at most", "quit, stripe elsewhere"}}
@@ -64,7 +64,7 @@ func TestPictures(t *testing.T) {
 	}
 }
 
-// TestDocs wants the pictures in docs to be those of what was measured.
+// TestDocs checks that the pictures in docs are those of the current figures.
 func TestDocs(t *testing.T) {
 	in, err := os.Open(filepath.Join("..", input))
 	if _, noPicture := os.Stat(filepath.Join("..", output, "scaling.svg")); err != nil && noPicture != nil {

@@ -46,7 +46,7 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// TestRatio has ratios within each run, which those of the medians are not.
+// TestRatio has ratios within each run, which differ from those of the medians.
 func TestRatio(t *testing.T) {
 	all := read(t, "BenchmarkGo/peer=a 1 1 ns/op\nBenchmarkGo/peer=b 1 1 ns/op\n"+
 		"BenchmarkGo/peer=a 1 2 ns/op\nBenchmarkGo/peer=b 1 8 ns/op\n"+
@@ -75,7 +75,7 @@ func TestMissingBaseline(t *testing.T) {
 	}
 }
 
-// TestPage wants docs/cost.md to be what was measured.
+// TestPage checks that docs/cost.md has the current figures.
 func TestPage(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", input))
 	got, noPage := os.ReadFile(filepath.Join("..", page))

@@ -52,7 +52,7 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// TestPage wants docs/scaling.md to be what was measured.
+// TestPage checks that docs/scaling.md has the current figures.
 func TestPage(t *testing.T) {
 	in, err := os.Open(filepath.Join("..", input))
 	got, noPage := os.ReadFile(filepath.Join("..", page))

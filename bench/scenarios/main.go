@@ -8,7 +8,7 @@
 //	go run ./scenarios -peer quit,hand
 //	go run ./scenarios -markdown
 //
-// The last one measures all, which takes some minutes, and writes
+// The last command measures all cells, which takes some minutes, and writes
 // docs/comparison.md.
 package main
 
@@ -94,7 +94,7 @@ func run() error {
 	return nil
 }
 
-// loadAverage says how busy the machine is, where that can be had.
+// loadAverage says how busy the machine is, if the system tells.
 func loadAverage() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -104,7 +104,7 @@ func loadAverage() string {
 	return fmt.Sprintf(", and had a load average of %s before", load)
 }
 
-// pick returns those of all that are in names, or all.
+// pick returns the elements of all whose names are in names, or all.
 func pick[T any](names string, all []T, name func(T) string, kind string) (some []T, err error) {
 	if names == "" {
 		return all, nil

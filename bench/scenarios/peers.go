@@ -16,7 +16,7 @@ import (
 type Peer struct {
 	Name   string // its folder, and for -peer
 	Label  string // its column
-	Module string // where its version comes from; "" if it is no module
+	Module string // its version is that of this module; "" if it is no module
 	Used   string // how
 	Tags   string // for the build
 }
@@ -51,8 +51,8 @@ func findPeer(name string) *Peer {
 	return nil
 }
 
-// build builds the programs of the peers into dir. A peer is a program of its
-// own, since some packages take the signals when they are imported.
+// build builds the programs of the peers into dir. Each peer is a program of
+// its own, since some packages take the signals when they are imported.
 func build(dir string, some []Peer) error {
 	_, file, _, _ := runtime.Caller(0)
 	var args, tags []string

@@ -46,8 +46,8 @@ func tested() (some []Peer) {
 }
 
 // measureCell measures a cell. On a machine that is too busy a client may be
-// late, or the time of a stop be over too early: so one that is not as wanted
-// is measured once more.
+// late, or the time of a shutdown be over too early: so a cell that differs
+// from the wanted one is measured once more.
 func measureCell(t *testing.T, s *scenario.Scenario, peer string, want func(scenario.Cell) bool) {
 	t.Helper()
 	t.Parallel()
@@ -66,7 +66,7 @@ func measureCell(t *testing.T, s *scenario.Scenario, peer string, want func(scen
 
 func isKept(c scenario.Cell) bool { return c.Verdict == scenario.Kept }
 
-// TestQuit wants package quit to keep the promise of every scenario.
+// TestQuit checks that package quit keeps the promise of every scenario.
 func TestQuit(t *testing.T) {
 	for _, theme := range scenario.Themes() {
 		for _, s := range theme.Scenarios {
@@ -77,8 +77,7 @@ func TestQuit(t *testing.T) {
 	}
 }
 
-// TestPeers wants each adapter to work, in scenarios that every package plays
-// well.
+// TestPeers checks that each adapter works, in scenarios that no package fails.
 func TestPeers(t *testing.T) {
 	for _, p := range tested() {
 		for _, name := range []string{"clean", "request"} {
@@ -87,8 +86,8 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// TestScenariosBite wants promises that a peer is known to break to be found
-// broken.
+// TestScenariosBite checks that promises that a peer is known to break are
+// found broken.
 func TestScenariosBite(t *testing.T) {
 	for _, c := range []struct {
 		scenario, peer string
@@ -118,7 +117,7 @@ func TestScenariosBite(t *testing.T) {
 	}
 }
 
-// TestScenarios wants the table to be well formed.
+// TestScenarios checks that the table is well formed.
 func TestScenarios(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, theme := range scenario.Themes() {
@@ -144,8 +143,8 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// TestComparison wants docs/comparison.md to have been written by this command:
-// with these peers and scenarios, and the words of today around the cells.
+// TestComparison checks that docs/comparison.md was written by this command,
+// with the current peers, scenarios and text around the cells.
 func TestComparison(t *testing.T) {
 	file, err := os.ReadFile("../../docs/comparison.md")
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 // Chart is one picture. Both axes are logarithmic.
 type Chart struct {
 	Title, Subtitle string
-	X               string // what the values of x are
+	X               string // the meaning of the values of x
 	XTicks          []float64
 	XLabel          func(x float64) string
 	Curves          []Curve
@@ -35,12 +35,12 @@ type Chart struct {
 // Curve is a line, named at its end.
 type Curve struct {
 	Name   string
-	Like   string      // the curve whose color it has; empty if it has its own
+	Like   string      // the curve with the same color; empty if it has its own
 	Points plotter.XYs // y in ns
-	Strong bool        // it is what the picture is about
+	Strong bool        // it is the subject of the picture
 	Dashed bool        // computed
 	Below  bool        // its name is below its last point, which is not at the edge
-	Left   bool        // it is to the left of it
+	Left   bool        // its name is to the left of it
 }
 
 // Band is the area between two curves.
@@ -231,8 +231,8 @@ func sans(size vg.Length, bold bool) font.Font {
 	return f
 }
 
-// spread returns the heights ys, moved apart so that there is a gap between
-// any two.
+// spread returns the heights ys, moved apart so that there is a gap between any
+// two.
 func spread(ys []vg.Length, gap, low, high vg.Length) []vg.Length {
 	index := make([]int, len(ys))
 	for i := range index {

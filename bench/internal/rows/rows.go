@@ -1,4 +1,4 @@
-// Package rows reads what the benchmarks have written.
+// Package rows reads the output of the benchmarks.
 package rows
 
 import (
@@ -14,7 +14,7 @@ import (
 // Row names a benchmark's figures for one peer and one value of the key.
 type Row struct {
 	Benchmark string
-	Peer      string // or, where nothing is compared, the case
+	Peer      string // or, if nothing is compared, the case
 	Value     string // of the operation's key; empty if it has none
 	Unit      string
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // client sends requests over one connection at a time, each of them once. It
-// tells a connection that is refused from one that breaks: on the latter, it
-// has sent something and gets an end or a reset instead of an answer.
+// distinguishes a refused connection from a broken one: on the latter, it has
+// sent data and gets an end or a reset instead of an answer.
 type client struct {
 	addr string
 	keep bool // whether it uses a connection again
@@ -81,8 +81,8 @@ func (c *client) close() {
 	}
 }
 
-// load has n clients send requests one after the other, until one is refused
-// or breaks. The func that it returns waits for all of them.
+// load makes n clients send requests one after the other, until one is refused
+// or breaks. The returned function waits for all of them.
 func (p *Proc) load(n int, keep bool, method, path string) (wait func()) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards the figures of the result
@@ -113,7 +113,7 @@ func (p *Proc) load(n int, keep bool, method, path string) (wait func()) {
 }
 
 // ask sends n requests at once, a connection each, and waits until the server
-// has begun to answer them all. The func that it returns waits for the answers.
+// has begun to answer them all. The returned function waits for the answers.
 func (p *Proc) ask(n int, path string) (wait func()) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex

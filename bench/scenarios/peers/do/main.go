@@ -92,8 +92,8 @@ func orNone(err error) error {
 type provider func(name string, alone bool, start func() error, stop func(context.Context) error) error
 
 func start(a *scenario.App, provide provider, fail func(error)) error {
-	// The order is: shared parts, workers that outlive the servers, servers, the
-	// rest.
+	// The order is: shared parts, workers that outlive the servers, servers,
+	// the rest.
 	for _, shared := range []bool{true, false} {
 		for _, p := range a.Parts {
 			if p.Shared == shared {

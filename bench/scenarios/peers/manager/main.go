@@ -3,7 +3,7 @@
 // Command manager plays the scenarios with the manager of controller-runtime:
 // workers and servers are Runnables, with a GracefulShutdownTimeout. It leaves
 // resources to the caller: they are closed by defer statements in main. No API
-// server is asked for anything.
+// server is contacted.
 //
 // It takes minutes to build, and so is left out without the tag heavy.
 package main
