@@ -292,8 +292,8 @@ func stuck(context.Context) error {
 	}
 }
 
-// theMailer is a part that hangs. Its type and its method have the same name in
-// a stack.
+// theMailer is a part that hangs. A report that names its type or its method
+// names the part.
 type theMailer struct{}
 
 func (theMailer) open() error { Say("opened the-mailer"); return nil }
