@@ -16,7 +16,8 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	var rows []string
-	for _, row := range regexp.MustCompile("(?m)^\\| \\[[^]]*\\]\\(([^)]*)\\) \\|[^|]*\\| `([^|]*)` \\|[^|]*\\|$").FindAllStringSubmatch(string(readme), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| \\[[^]]*\\]\\(([^)]*)\\) \\|[^|]*\\| "+
+		"`([^|]*)` \\|[^|]*\\|$").FindAllStringSubmatch(string(readme), -1) {
 		folder, command := row[1], row[2]
 		rows = append(rows, folder)
 		if got := folderOf(command); got != filepath.Join("examples", folder) {

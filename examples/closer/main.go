@@ -170,7 +170,8 @@ func (m *mailer) shutDown() error {
 
 	err := m.outbox.Close()
 	if m.unsent > 0 {
-		err = errors.Join(fmt.Errorf("%d letters were accepted and not sent: %w", m.unsent, m.err), err)
+		err = errors.Join(
+			fmt.Errorf("%d letters were accepted and not sent: %w", m.unsent, m.err), err)
 	}
 	return err
 }

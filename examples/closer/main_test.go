@@ -33,7 +33,9 @@ const (
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
 		if os.Getenv(closeLast) != "" {
-			quit.GetQuitEvent().RegisterStopFunc(func() { io.Copy(io.Discard, os.Stdin) }, quit.AfterDrain())
+			quit.GetQuitEvent().RegisterStopFunc(func() {
+				io.Copy(io.Discard, os.Stdin)
+			}, quit.AfterDrain())
 		}
 		if os.Getenv(sayHang) != "" {
 			go awaitHang()
@@ -43,7 +45,8 @@ func TestMain(m *testing.M) {
 }
 
 func awaitHang() {
-	for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*mailer).shutDown(")); {
+	for stacks := make([]byte, 1<<20); !bytes.Contains(
+		stacks[:runtime.Stack(stacks, true)], []byte("(*mailer).shutDown(")); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	fmt.Fprintln(os.Stderr, "the mailer hangs")
@@ -190,7 +193,8 @@ func TestOutboxGone(t *testing.T) {
 	p.AwaitFired()
 	pipe.file.Close() // the only reader
 	p.WantExit(1)
-	wantStderr(t, p, fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): %d letters were accepted and not sent: `+
+	wantStderr(t, p, fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): `+
+		`%d letters were accepted and not sent: `+
 		`write %s: broken pipe$`, len(accepted(p)), pipe.path))
 }
 
@@ -205,7 +209,8 @@ func TestOutboxFull(t *testing.T) {
 	p.WantExit(1)
 	wantStderr(t, p,
 		`(?m)^closer: quit: goroutine writer: write /dev/full: no space left on device$`,
-		fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): %d letters were accepted and not sent: `+
+		fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): %d letters `+
+			`were accepted and not sent: `+
 			`write /dev/full: no space left on device$`, len(accepted(p))))
 }
 
@@ -213,7 +218,10 @@ func TestOutboxFull(t *testing.T) {
 // waits until the time of the mailer, or of the whole shutdown, runs out.
 func TestHang(t *testing.T) {
 	t.Parallel()
-	for timeout, took := range map[string]string{"6s": `(\d+ms|[0-4](\.\d+)?s|5(\.[0-4]\d*)?s)`, "1h": `5\.625s`} {
+	for timeout, took := range map[string]string{
+		"6s": `(\d+ms|[0-4](\.\d+)?s|5(\.[0-4]\d*)?s)`,
+		"1h": `5\.625s`,
+	} {
 		t.Run(timeout, func(t *testing.T) {
 			t.Parallel()
 			pipe := newFullPipe(t)
@@ -229,8 +237,10 @@ func TestHang(t *testing.T) {
 			stdin.Close()
 			p.WantExit(1)
 			wantStderr(t, p,
-				`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): abandoned after `+took+`: context deadline exceeded$`,
-				`\(\*mailer\)\.shutDown\\n\\t\\t\S*/examples/closer/main\.go:`+fmt.Sprint(lineOf(t, "<-m.ended"))+`\\n`)
+				`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): abandoned after `+
+					took+`: context deadline exceeded$`,
+				`\(\*mailer\)\.shutDown\\n\\t\\t\S*/examples/closer/main\.go:`+
+					fmt.Sprint(lineOf(t, "<-m.ended"))+`\\n`)
 		})
 	}
 }
@@ -269,7 +279,8 @@ func TestBadStart(t *testing.T) {
 		status int
 		why    string
 	}{
-		{arg: "-outbox=" + filepath.Join(dir, "none", "outbox"), status: 1, why: "no such file or directory"},
+		{arg: "-outbox=" + filepath.Join(dir, "none", "outbox"), status: 1,
+			why: "no such file or directory"},
 		{arg: "-outbox=" + dir, status: 1, why: "is a directory"},
 		{arg: "-timeout=soon", status: 2, why: `invalid value "soon" for flag -timeout`},
 		{arg: "-inbox=x", status: 2, why: "not defined: -inbox"},

@@ -196,7 +196,8 @@ func TestSorts(t *testing.T) {
 		p, _ = c.start()
 		p.WantExit(0)
 		if got := p.Stdout(); got != sorted || p.Stderr() != "" {
-			t.Errorf("stdout has %d bytes, want %d: those that were expected; stderr = %q", len(got), len(sorted), p.Stderr())
+			t.Errorf("stdout has %d bytes, want %d: those that were expected; stderr = %q",
+				len(got), len(sorted), p.Stderr())
 		}
 		c.wantFiles("a")
 	}
@@ -259,7 +260,8 @@ func TestFailures(t *testing.T) {
 		c.file("old", "as it was")
 		p, _ := c.start()
 		p.WantExit(1)
-		if got := p.Stderr(); !strings.HasPrefix(got, "command: ") || !strings.HasSuffix(got, test.want) || strings.Count(got, "\n") != 1 {
+		if got := p.Stderr(); !strings.HasPrefix(got, "command: ") ||
+			!strings.HasSuffix(got, test.want) || strings.Count(got, "\n") != 1 {
 			t.Errorf("command %q: stderr = %q, want a line with %q", test.args, got, test.want)
 		}
 		c.wantText("old", "as it was")
@@ -277,7 +279,8 @@ func TestDiskGetsFull(t *testing.T) {
 		c.file("old", "as it was")
 		p, _ := c.start()
 		p.WantExit(1)
-		if got, want := p.Stderr(), syscall.EFBIG.Error()+"\n"; !strings.HasSuffix(got, want) || strings.Count(got, "\n") != 1 {
+		if got, want := p.Stderr(), syscall.EFBIG.Error()+"\n"; !strings.HasSuffix(got, want) ||
+			strings.Count(got, "\n") != 1 {
 			t.Errorf("command %q: stderr = %q, want a line with %q", args, got, want)
 		}
 		c.wantText("old", "as it was")
@@ -308,7 +311,8 @@ func TestSignalWhileItWaits(t *testing.T) {
 			p.Signal(test.sig)
 			p.WantExit(test.status)
 			if p.Stdout()+p.Stderr() != "" {
-				t.Errorf("command %q: stdout = %q, stderr = %q, want neither", args, p.Stdout(), p.Stderr())
+				t.Errorf("command %q: stdout = %q, stderr = %q, want neither",
+					args, p.Stdout(), p.Stderr())
 			}
 			c.wantText("old", "as it was")
 			c.wantFiles("a", "fifo", "old")
@@ -326,7 +330,8 @@ func TestSignalWhileItWaits(t *testing.T) {
 			must(t, c.Process.Signal(test.sig))
 			c.wantExit(test.status)
 			if string(first) != file.sorted[:1000] || stderr.Len() > 0 {
-				t.Errorf("stdout begins with %q, stderr = %q, want the first lines, and nothing", first, stderr)
+				t.Errorf("stdout begins with %q, stderr = %q, want the first lines, and nothing",
+					first, stderr)
 			}
 			c.wantFiles("a")
 		}
@@ -343,7 +348,8 @@ func TestSignalAtAnyTime(t *testing.T) {
 		c.file("a", text)
 		p, _ := c.start()
 		name := []string{"piece-0", "piece-9", "piece-20", "out", "out", "out"}[i]
-		for ended := false; !ended && len(c.temporary(name)) == 0; { // it may be there for a moment only
+		// It may be there for a moment only.
+		for ended := false; !ended && len(c.temporary(name)) == 0; {
 			select {
 			case <-p.Exited():
 				ended = true

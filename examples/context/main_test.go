@@ -133,7 +133,8 @@ func TestStuckStoppedAlone(t *testing.T) {
 	t.Parallel()
 	for _, stuck := range []string{"mail", "mail/inbox"} {
 		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
-			p := start(t, "-stop=mail", "-after=1ms", "-stuck="+stuck, fmt.Sprint("-timeout=", timeout))
+			p := start(t, "-stop=mail", "-after=1ms", "-stuck="+stuck,
+				fmt.Sprint("-timeout=", timeout))
 			err := p.Line("mail has not stopped: ")
 			awaitTicks(t, p, "program", "search", "search/index", "search/crawler")
 			p.Signal(syscall.SIGTERM)

@@ -88,9 +88,11 @@ func TestNothingIsLost(t *testing.T) {
 				want = append(want, fmt.Sprintf("sent message %d\n", i+1))
 			}
 			want = append(want, "main ends\n")
-			got := slices.Collect(strings.Lines(strings.Replace(p.Stdout(), "told to end\n", "", 1)))
+			got := slices.Collect(strings.Lines(
+				strings.Replace(p.Stdout(), "told to end\n", "", 1)))
 			if !slices.Equal(got, want) {
-				t.Errorf("-with=%s, stopped after %s: stdout = %q, want all messages", with, after, p.Stdout())
+				t.Errorf("-with=%s, stopped after %s: stdout = %q, want all messages",
+					with, after, p.Stdout())
 			}
 		}
 	}

@@ -49,7 +49,8 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr := flag.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	saving := flag.Duration("saving", 0, "time that it takes to close the store")
-	stopAfter := flag.Duration("stop-after", 0, "the framework stops by itself after that; 0: never")
+	stopAfter := flag.Duration("stop-after", 0,
+		"the framework stops by itself after that; 0: never")
 	failAfter := flag.Duration("fail-after", 0, "a goroutine fails after that time; 0: never")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	parseFlags("hook")

@@ -301,7 +301,8 @@ func TestSecondInterrupt(t *testing.T) {
 			wantStderr(t, p, "ending at once", "1 goroutine of request:",
 				"1 goroutine of framework:", `hook/main\.go:\d+`)
 			if strings.Contains(p.Stdout(), "store saved") {
-				t.Errorf("stdout = %q, want no store closed while the request was in flight", p.Stdout())
+				t.Errorf("stdout = %q, want no store closed while the request was in flight",
+					p.Stdout())
 			}
 			if strings.Contains(p.Stderr(), "hook: ") {
 				t.Errorf("stderr = %q, want no result", p.Stderr())

@@ -415,7 +415,8 @@ func TestRequests(t *testing.T) {
 		"/readyz":     "ready",
 		"/debug/quit": "database",
 	} {
-		if status, got := i.get("GET", i.admin+path, ""); status != 200 || !strings.Contains(got, want) {
+		if status, got := i.get("GET", i.admin+path, ""); status != 200 ||
+			!strings.Contains(got, want) {
 			t.Errorf("GET %s = %d, %q, want 200 with %q", path, status, got, want)
 		}
 	}
@@ -438,7 +439,8 @@ func TestAdmin(t *testing.T) {
 		"/metrics":    "\njobs_accepted_total{",
 		"/debug/quit": "drain",
 	} {
-		if status, got := i.get("GET", i.admin+path, ""); status != 200 || !strings.Contains(got, want) {
+		if status, got := i.get("GET", i.admin+path, ""); status != 200 ||
+			!strings.Contains(got, want) {
 			t.Errorf("GET %s = %d, %q, want 200 with %q", path, status, got, want)
 		}
 	}

@@ -161,7 +161,8 @@ func (l *load) client(random *rand.Rand) {
 		default:
 			a := response{status: resp.StatusCode, trace: trace}
 			if a.status == http.StatusAccepted {
-				if job, err = strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64); err != nil {
+				if job, err = strconv.ParseInt(
+					strings.TrimSpace(string(content)), 10, 64); err != nil {
 					l.t.Errorf("POST /jobs = 202 with %q", content)
 				}
 				a.job = job

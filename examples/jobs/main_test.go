@@ -126,7 +126,8 @@ func TestKilled(t *testing.T) {
 	now.WantExit(0)
 
 	n := l.count(p, c)
-	t.Logf("%d times killed, %d requests without an answer: %d jobs accepted: %d lost, %d done twice",
+	t.Logf(
+		"%d times killed, %d requests without an answer: %d jobs accepted: %d lost, %d done twice",
 		*restarts, l.broken, n.accepted, n.lost, n.twice)
 	if n.lost+n.twice > 0 {
 		t.Error("want none lost, and none done twice")

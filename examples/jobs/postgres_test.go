@@ -66,7 +66,8 @@ func startPostgres(t testing.TB) *postgres {
 	}
 	p := &postgres{t: t, dir: filepath.Join(dir, "data"), addr: freeAddr(t)}
 	if out, err := p.command("initdb", "-D", p.dir, "-U", "jobs", "--pwfile="+pwfile,
-		"-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput(); err != nil {
+		"-A", "scram-sha-256", "-E", "UTF8",
+		"--locale=C", "--no-sync").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	db, err := pgxpool.New(t.Context(), p.url(p.addr))
@@ -213,7 +214,8 @@ func (p *postgres) hang(job string) {
 func (p *postgres) awaitHanging(queries int) {
 	p.t.Helper()
 	await(p.t, fmt.Sprint(queries, " queries hang"), func() bool {
-		return p.number(`select count(*) from pg_stat_activity where wait_event = 'PgSleep'`) == queries
+		return p.number(
+			`select count(*) from pg_stat_activity where wait_event = 'PgSleep'`) == queries
 	})
 }
 

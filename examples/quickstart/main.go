@@ -69,7 +69,8 @@ type jobs struct {
 func openJobs(path string) (*jobs, error) {
 	// Only one process at a time may use the file: a second one would do the
 	// same jobs. A process waits for its predecessor to stop, but not for long.
-	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)&_pragma=locking_mode(exclusive)")
+	db, err := sql.Open("sqlite",
+		path+"?_pragma=busy_timeout(5000)&_pragma=locking_mode(exclusive)")
 	if err != nil {
 		return nil, err
 	}

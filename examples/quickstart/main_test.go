@@ -91,14 +91,16 @@ func TestNothingLost(t *testing.T) {
 	stopped := make(chan struct{})
 	var clients sync.WaitGroup
 	client := func() {
-		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Minute}
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true},
+			Timeout: 3 * time.Minute}
 		for {
 			select {
 			case <-stopped:
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
-			resp, err := c.Post("http://127.0.0.1:8080/jobs", "text/plain", strings.NewReader("a job"))
+			resp, err := c.Post("http://127.0.0.1:8080/jobs", "text/plain",
+				strings.NewReader("a job"))
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				continue
 			}
@@ -163,7 +165,8 @@ func TestNothingLost(t *testing.T) {
 			}
 			text, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if result = strings.TrimSpace(string(text)); result != "A JOB" && result != "not done yet" {
+			if result = strings.TrimSpace(string(text)); result != "A JOB" &&
+				result != "not done yet" {
 				t.Fatalf("%s: %q", path, result)
 			}
 		}
@@ -233,7 +236,8 @@ func TestDatabaseFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const trigger = `CREATE TRIGGER fails BEFORE UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'no result today'); END`
+	const trigger = `CREATE TRIGGER fails BEFORE UPDATE ON jobs ` +
+		`BEGIN SELECT RAISE(ABORT, 'no result today'); END`
 	_, err = jobs.db.Exec(trigger)
 	if err := errors.Join(err, jobs.db.Close()); err != nil {
 		t.Fatal(err)
@@ -245,7 +249,8 @@ func TestDatabaseFails(t *testing.T) {
 		resp.Body.Close()
 	}
 	p.WantExit(1)
-	if got := p.Stderr(); !strings.Contains(got, "worker: ") || !strings.Contains(got, "no result today") {
+	if got := p.Stderr(); !strings.Contains(got, "worker: ") ||
+		!strings.Contains(got, "no result today") {
 		t.Errorf("stderr = %q, want it to name the worker and the failure", got)
 	}
 }

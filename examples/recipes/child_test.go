@@ -106,7 +106,8 @@ func TestChildTimeUp(t *testing.T) {
 	for _, ignore := range []bool{false, true} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			opts := []quit.Option{quit.Timeout(2 * time.Second)} // its share, which is 19 s by default
+			// Its share, which is 19 s by default.
+			opts := []quit.Option{quit.Timeout(2 * time.Second)}
 			if ignore {
 				opts = append(opts, quit.Ignore(context.DeadlineExceeded))
 			}
@@ -177,7 +178,8 @@ func TestChildOutput(t *testing.T) {
 
 func TestChildNotStarted(t *testing.T) {
 	q := newEvent()
-	if err := recipes.StartChild(q, exec.Command("/does/not/exist")); !errors.Is(err, os.ErrNotExist) {
+	if err := recipes.StartChild(
+		q, exec.Command("/does/not/exist")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("StartChild of a missing program = %v, want %v", err, os.ErrNotExist)
 	}
 	if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 1 {
@@ -186,7 +188,8 @@ func TestChildNotStarted(t *testing.T) {
 	q.Fire()
 	cmd := exec.Command("sleep", "1000")
 	if err := recipes.StartChild(q, cmd); err != nil || cmd.Process != nil {
-		t.Errorf("StartChild after the fire: %v, started: %v; want nil, false", err, cmd.Process != nil)
+		t.Errorf("StartChild after the fire: %v, started: %v; want nil, false",
+			err, cmd.Process != nil)
 	}
 	if err := q.Shutdown(context.Background()); err != nil {
 		t.Error(err)

@@ -54,7 +54,10 @@ func TestPoolCallerGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
 		pool := recipes.NewPool(q, 1)
-		pool.Go(context.Background(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		pool.Go(context.Background(), func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if pool.Go(ctx, func(context.Context) error { return nil }) {

@@ -143,7 +143,8 @@ func TestQueue(t *testing.T) {
 			// Some 250 jobs wait when the signal comes. A select would have to
 			// choose a job that often before it chooses the end once.
 			if loop == "select" && lost == 0 {
-				t.Error("the loop that selects on Done has lost no job: then the recipe is needless")
+				t.Error(
+					"the loop that selects on Done has lost no job: then the recipe is needless")
 			}
 		})
 	}
@@ -260,7 +261,9 @@ func wantFailures(t *testing.T, q *quit.QuitEvent, want ...string) {
 		t.Errorf("Shutdown() = %v, want %d failures", err, len(want))
 	}
 	for _, w := range want {
-		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, w) }) {
+		if !slices.ContainsFunc(lines, func(line string) bool {
+			return strings.Contains(line, w)
+		}) {
 			t.Errorf("Shutdown() = %v, want in it: %s", err, w)
 		}
 	}

@@ -35,7 +35,8 @@ func Reload(q *quit.QuitEvent, load func(ctx context.Context) error) error {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(hangups, syscall.SIGHUP) // before the first load, so none is lost
 	}
-	if err := load(q.WorkContext()); err != nil { // after a fire the program still starts, and then ends
+	// After a fire the program still starts, and then ends.
+	if err := load(q.WorkContext()); err != nil {
 		return err
 	}
 	q.Go(func(ctx context.Context) error {

@@ -81,7 +81,8 @@ func TestReload(t *testing.T) {
 	p.Tell()
 	p.WantExit(0)
 	if strings.Count(p.Stderr(), "the old configuration stays") != 1 {
-		t.Errorf("stderr = %q, want one failure in it: the load that was cut off is none", p.Stderr())
+		t.Errorf("stderr = %q, want one failure in it: the load that was cut off is none",
+			p.Stderr())
 	}
 }
 

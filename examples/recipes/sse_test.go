@@ -153,7 +153,8 @@ func TestEventStreamSlow(t *testing.T) {
 			stopped := make(chan error, 1)
 			time.AfterFunc(5*time.Minute, func() { stopped <- q.Shutdown(context.Background()) })
 			got, err := io.ReadAll(res.Body)
-			if want := begin + events + end; err != nil || string(got) != want || res.ProtoMajor != version {
+			if want := begin + events + end; err != nil || string(got) != want ||
+				res.ProtoMajor != version {
 				t.Errorf("HTTP/%d: stream = %q, %v, want %q in HTTP/%d",
 					res.ProtoMajor, got, err, want, version)
 			}
@@ -174,7 +175,8 @@ func TestEventStreamNotRead(t *testing.T) {
 		client, server := net.Pipe()
 		ln.conns <- server
 		fmt.Fprint(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		if line, err := bufio.NewReaderSize(client, 16).ReadString('\n'); line != "HTTP/1.1 200 OK\r\n" {
+		if line, err := bufio.NewReaderSize(client, 16).ReadString(
+			'\n'); line != "HTTP/1.1 200 OK\r\n" {
 			t.Errorf("answer: %q, %v", line, err)
 		}
 		start := time.Now()

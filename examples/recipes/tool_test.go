@@ -67,7 +67,8 @@ func TestTool(t *testing.T) {
 				p.Signal(test.signal)
 			}
 			p.WantExit(test.status)
-			if got := p.Stderr(); !strings.Contains(got, test.stderr) || (got == "") != (test.stderr == "") {
+			if got := p.Stderr(); !strings.Contains(got, test.stderr) ||
+				(got == "") != (test.stderr == "") {
 				t.Errorf("stderr = %q, want in it: %q", got, test.stderr)
 			}
 		})

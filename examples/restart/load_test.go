@@ -36,7 +36,9 @@ func (s *service) newClient(name string, keepAlive bool) *client {
 		transport.TLSClientConfig.NextProtos = nil
 		transport.TLSNextProto = nil
 	}
-	transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial(socket, s.addr[socket]) }
+	transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		return dial(socket, s.addr[socket])
+	}
 	url := "http://restart/"
 	if socket == "https" {
 		url = "https://example.com/" // the name in the certificate
@@ -90,7 +92,8 @@ type load struct {
 // startLoad starts all kinds of clients: for each socket and each method, on
 // kept and on new connections.
 func (s *service) startLoad() *load {
-	l := &load{s: s, stopped: make(chan struct{}), answers: make(map[string]int), last: make(map[string]int)}
+	l := &load{s: s, stopped: make(chan struct{}), answers: make(map[string]int),
+		last: make(map[string]int)}
 	for socket := range s.addr {
 		for _, c := range []struct {
 			method    string
@@ -108,7 +111,8 @@ func (s *service) startLoad() *load {
 
 func (l *load) start(socket, method string, keepAlive bool) {
 	l.mu.Lock()
-	name := fmt.Sprintf("client %d, %s of %s, keep-alive %v", len(l.last), method, socket, keepAlive)
+	name := fmt.Sprintf("client %d, %s of %s, keep-alive %v",
+		len(l.last), method, socket, keepAlive)
 	l.last[name] = 0
 	l.mu.Unlock()
 	l.clients.Go(func() { l.run(name, socket, method, l.s.newClient(socket, keepAlive)) })
@@ -129,7 +133,9 @@ func (l *load) run(name, socket, method string, c *client) {
 		pid, err := c.ask(method, body)
 		l.mu.Lock()
 		if err != nil {
-			l.failures = append(l.failures, fmt.Errorf("%s, request %d, after an answer of pid %d: %w", name, i, l.last[name], err))
+			l.failures = append(l.failures,
+				fmt.Errorf("%s, request %d, after an answer of pid %d: %w",
+					name, i, l.last[name], err))
 		} else {
 			l.answers[socket]++
 			l.last[name] = pid
@@ -163,7 +169,8 @@ func (l *load) result() bool {
 	l.s.t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.s.t.Logf("answers: %v, failures: %d\n%v", l.answers, len(l.failures), errors.Join(l.failures...))
+	l.s.t.Logf("answers: %v, failures: %d\n%v",
+		l.answers, len(l.failures), errors.Join(l.failures...))
 	return len(l.failures) == 0
 }
 
@@ -200,7 +207,8 @@ func (s *service) holdOn(socket, query string) *held {
 // begin begins a request on a connection that has received its answers.
 func (h *held) begin(query string) {
 	h.t.Helper()
-	fmt.Fprintf(h.conn, "POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", query)
+	fmt.Fprintf(h.conn,
+		"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", query)
 	if line, err := h.r.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 100") {
 		h.t.Fatalf("first line = %q, %v, want 100", line, err)
 	}

@@ -243,7 +243,10 @@ func (s *service) noSuccessor(pid int, why string) {
 	s.t.Helper()
 	line := fmt.Sprintf("restart: pid %d has no successor: ", pid)
 	s.AwaitStderr(line)
-	s.await("the line has its end", func() bool { _, text, _ := strings.Cut(s.Stderr(), line); return strings.Contains(text, "\n") })
+	s.await("the line has its end", func() bool {
+		_, text, _ := strings.Cut(s.Stderr(), line)
+		return strings.Contains(text, "\n")
+	})
 	_, text, _ := strings.Cut(s.Stderr(), line)
 	if text, _, _ = strings.Cut(text, "\n"); !strings.HasSuffix(text, why) {
 		s.t.Errorf("stderr = %q, want %q at the end", line+text, why)

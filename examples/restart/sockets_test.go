@@ -66,17 +66,24 @@ func TestBadSockets(t *testing.T) {
 		{"-1", "http", nil, "LISTEN_FDS=-1 is no number of sockets\n"},
 		{"0", "", nil, "LISTEN_FDS=0 is no number of sockets\n"},
 		{"2", "http", []*os.File{good, good}, "LISTEN_FDS=2 does not match LISTEN_FDNAMES=http\n"},
-		{"1", "restart.socket", []*os.File{good}, "LISTEN_FDS=1: file descriptor 3 (restart.socket): its name is not http, https or unix\n"},
+		{"1", "restart.socket", []*os.File{good},
+			"LISTEN_FDS=1: file descriptor 3 (restart.socket): " +
+				"its name is not http, https or unix\n"},
 		{"2", "http:unix", []*os.File{good}, "LISTEN_FDS=2: file descriptor 4 (unix): "},
 		{"1", "http", []*os.File{null}, "LISTEN_FDS=1: file descriptor 3 (http): "},
-		{"1", "http", []*os.File{fileOf(t, udp.(*net.UDPConn))}, "LISTEN_FDS=1: file descriptor 3 (http): "},
-		{"2", "http:http", []*os.File{good, fileOf(t, conn.(*net.TCPConn))}, "LISTEN_FDS=2: file descriptor 4 (http): it does not listen\n"},
+		{"1", "http", []*os.File{fileOf(t, udp.(*net.UDPConn))},
+			"LISTEN_FDS=1: file descriptor 3 (http): "},
+		{"2", "http:http", []*os.File{good, fileOf(t, conn.(*net.TCPConn))},
+			"LISTEN_FDS=2: file descriptor 4 (http): it does not listen\n"},
 		{"1", "https", []*os.File{good}, "-cert= -key=: "},
 	} {
-		p := process.StartCommand(t, inheriting(t, test.files, []string{"LISTEN_FDS=" + test.fds, "LISTEN_FDNAMES=" + test.fdnames}, "-addr="))
+		p := process.StartCommand(t, inheriting(t, test.files,
+			[]string{"LISTEN_FDS=" + test.fds, "LISTEN_FDNAMES=" + test.fdnames}, "-addr="))
 		p.WantExit(1)
-		if got := p.Stderr(); !strings.HasPrefix(got, "restart: "+test.want) || strings.Count(got, "\n") != 1 || p.Stdout() != "" {
-			t.Errorf("LISTEN_FDS=%s LISTEN_FDNAMES=%s: stdout = %q, stderr = %q, want nothing and %q", test.fds, test.fdnames, p.Stdout(), got, test.want)
+		if got := p.Stderr(); !strings.HasPrefix(got, "restart: "+test.want) ||
+			strings.Count(got, "\n") != 1 || p.Stdout() != "" {
+			t.Errorf("LISTEN_FDS=%s LISTEN_FDNAMES=%s: stdout = %q, stderr = %q, want nothing "+
+				"and %q", test.fds, test.fdnames, p.Stdout(), got, test.want)
 		}
 	}
 }
@@ -98,7 +105,8 @@ func TestListenPid(t *testing.T) {
 	p.WantExit(0)
 
 	s := newService(t)
-	cmd := process.Other(t, "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, s.path, "-addr=", "-delay=0")
+	cmd := process.Other(t, "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, s.path,
+		"-addr=", "-delay=0")
 	cmd.Env = append(cmd.Env, env...)
 	other := listen(t)
 	cmd.ExtraFiles = []*os.File{fileOf(t, ln), fileOf(t, other)}
@@ -140,7 +148,8 @@ func TestUnixSocketIsLeft(t *testing.T) {
 			ours, theirs, err := connection()
 			must(t, err)
 			defer ours.Close()
-			p := process.StartCommand(t, inheriting(t, []*os.File{theirs, fileOf(t, ln)}, listenEnv([]string{"predecessor", "unix"}),
+			p := process.StartCommand(t, inheriting(t, []*os.File{theirs, fileOf(t, ln)},
+				listenEnv([]string{"predecessor", "unix"}),
 				"-addr=", "-delay=0", "-unix="+path))
 			theirs.Close()
 			n, err := ours.Read(make([]byte, 2))
@@ -218,15 +227,18 @@ func TestSystemd(t *testing.T) {
 	go func() {
 		c := s.newClient("unix", false)
 		_, err := c.ask("POST", "hello")
-		for end := time.Now().Add(limit); err != nil && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) { // it listens
+		for end := time.Now().Add(limit); err != nil &&
+			time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			// It listens.
+			if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
 				break
 			}
 			_, err = c.ask("POST", "hello")
 		}
 		first <- err
 	}()
-	s.start(process.Other(t, activate, "-E", asProgram+"=1", "-l", path, "--fdname=unix", s.path, "-addr=", "-delay=0"))
+	s.start(process.Other(t, activate, "-E", asProgram+"=1", "-l", path, "--fdname=unix", s.path,
+		"-addr=", "-delay=0"))
 	must(t, <-first)
 	next := s.restart(s.pid, 2)
 	if pid, err := s.newClient("unix", false).ask("POST", "hello"); pid != next || err != nil {

@@ -39,14 +39,17 @@ type fleet struct {
 // number of retries and the given timeout for a check. It starts replicas by
 // running command with an -addr, and waits until HAProxy takes all of them for
 // ready. The replicas put their temporary files in tmp.
-func start(ctx context.Context, tmp string, retries int, check time.Duration, command []string) (_ *fleet, err error) {
+func start(ctx context.Context, tmp string, retries int, check time.Duration, command []string) (
+	_ *fleet, err error,
+) {
 	f := &fleet{command: command, env: []string{"TMPDIR=" + tmp}}
 	defer func() {
 		if err != nil {
 			f.kill()
 		}
 	}()
-	env := []string{"FRONT_FD=3", "STATS_FD=4", fmt.Sprint("RETRIES=", retries), fmt.Sprint("CHECK=", check.Milliseconds())}
+	env := []string{"FRONT_FD=3", "STATS_FD=4", fmt.Sprint("RETRIES=", retries),
+		fmt.Sprint("CHECK=", check.Milliseconds())}
 	for i := range f.replicas {
 		if f.ports[i], err = holdPort(); err != nil {
 			return nil, err
@@ -109,7 +112,8 @@ func (f *fleet) kill() {
 }
 
 func (f *fleet) startReplica(i int) (err error) {
-	args := append(f.command[1:len(f.command):len(f.command)], fmt.Sprint("-addr=127.0.0.1:", f.ports[i].number))
+	args := append(f.command[1:len(f.command):len(f.command)],
+		fmt.Sprint("-addr=127.0.0.1:", f.ports[i].number))
 	cmd := exec.Command(f.command[0], args...)
 	cmd.Env = append(os.Environ(), f.env...)
 	f.replicas[i], err = startChild(cmd)
@@ -164,7 +168,8 @@ func (f *fleet) await(ctx context.Context, i int, want string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timeout:
-			return fmt.Errorf("replica %d is %s, and not %s\n%s", i, status, want, f.replicas[i].output.String())
+			return fmt.Errorf("replica %d is %s, and not %s\n%s",
+				i, status, want, f.replicas[i].output.String())
 		}
 	}
 }
@@ -191,7 +196,8 @@ func (f *fleet) status(i int) (string, error) {
 			}
 		case row[column["svname"]] == fmt.Sprint("replica", i):
 			// Before its first check a server is "UP" too.
-			if status, check := row[column["status"]], row[column["check_status"]]; status != "UP" || check == "L7OK" {
+			if status, check := row[column["status"]],
+				row[column["check_status"]]; status != "UP" || check == "L7OK" {
 				return status, nil
 			}
 			return "unchecked", nil

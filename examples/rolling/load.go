@@ -91,7 +91,8 @@ func (c *client) get(d time.Duration) (lost string) {
 		return kind(err)
 	}
 	conn.SetDeadline(time.Now().Add(patience))
-	if _, err := fmt.Fprintf(conn, "GET /work?d=%v HTTP/1.1\r\nHost: rolling\r\n\r\n", d); err != nil {
+	if _, err := fmt.Fprintf(
+		conn, "GET /work?d=%v HTTP/1.1\r\nHost: rolling\r\n\r\n", d); err != nil {
 		conn.Close()
 		return kind(err)
 	}

@@ -67,7 +67,8 @@ const (
 
 var variants = []variant{
 	{"`quit` with `Delay`", []string{"server", "-admin=", "-delay=" + delay.String()}, nothing},
-	{"`quit` without `Delay`", []string{"server", "-admin=", "-linger=" + linger.String()}, refused},
+	{"`quit` without `Delay`", []string{"server", "-admin=", "-linger=" + linger.String()},
+		refused},
 	{"`http.Server.Shutdown`, by hand", []string{"byhand", "-pattern=shutdown"}, anything},
 	{"the pattern of a widely copied article", []string{"byhand", "-pattern=article"}, anything},
 }
@@ -139,10 +140,13 @@ func parseFlags() (p plan, update bool) {
 	flags := flag.NewFlagSet("rolling", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.IntVar(&p.requests, "requests", 200_000, "send `n` requests for each figure")
-	flags.IntVar(&p.rounds, "rounds", 4, "send them in `n` rounds, in each of which all variants have their turn")
+	flags.IntVar(&p.rounds, "rounds", 4,
+		"send them in `n` rounds, in each of which all variants have their turn")
 	flags.IntVar(&p.rate, "rate", 2000, "send `n` requests in a second")
-	flags.DurationVar(&p.every, "every", 2500*time.Millisecond, "`time` from the stop of a replica to the stop of the next")
-	flags.DurationVar(&p.away, "away", 0, "`time` that a replica stays away, once HAProxy has noticed that it is")
+	flags.DurationVar(&p.every, "every", 2500*time.Millisecond,
+		"`time` from the stop of a replica to the stop of the next")
+	flags.DurationVar(&p.away, "away", 0,
+		"`time` that a replica stays away, once HAProxy has noticed that it is")
 	flags.BoolVar(&update, "update", false, "write the table to README.md")
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -156,7 +160,8 @@ func parseFlags() (p plan, update bool) {
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case p.rate < 1 || p.rounds < 1 || p.every <= 0 || p.away < 0 || p.replacements() < 1:
-		err = fmt.Errorf("-requests=%d -rate=%d -rounds=%d -every=%v -away=%v do not suffice for a replacement in each round",
+		err = fmt.Errorf("-requests=%d -rate=%d -rounds=%d -every=%v -away=%v do not suffice for "+
+			"a replacement in each round",
 			p.requests, p.rate, p.rounds, p.every, p.away)
 	}
 	if err != nil {
@@ -198,13 +203,15 @@ func compare(ctx context.Context, p plan) (text string, kept bool, err error) {
 		for _, v := range variants {
 			for _, r := range retries {
 				key := fmt.Sprintf("%s, retries %d", v.name, r)
-				fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, p.rounds, key) // it takes a while
+				// It takes a while.
+				fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, p.rounds, key)
 				res, err := p.run(ctx, tmp, v, r)
 				if err != nil {
 					return "", false, fmt.Errorf("%s: %w", key, err)
 				}
 				if res.sent > p.requests/p.rounds {
-					return "", false, fmt.Errorf("%s: all planned requests were sent before the last replica was replaced: make -every longer", key)
+					return "", false, fmt.Errorf("%s: all planned requests were sent before the "+
+						"last replica was replaced: make -every longer", key)
 				}
 				fmt.Fprintf(os.Stderr, "\tlost %s; %s\n", res.losses(), res.times())
 				if round > 0 {
@@ -216,9 +223,13 @@ func compare(ctx context.Context, p plan) (text string, kept bool, err error) {
 	}
 
 	var b strings.Builder
-	fmt.Fprintf(&b, "For each figure: %d requests, %d in a second, and %d replacements of a replica, in %d rounds. %s, %s, %d cores.\n\n",
-		p.requests, p.rate, p.rounds*p.replacements(), p.rounds, strings.Join(strings.Fields(string(version))[:3], " "), runtime.Version(), runtime.NumCPU())
-	b.WriteString("| the replicas are stopped by | lost, HAProxy's default (`retries 3`) | answered: 99.9 %, longest | lost, `retries 0` | answered: 99.9 %, longest | exit status |\n")
+	fmt.Fprintf(&b, "For each figure: %d requests, %d in a second, and %d replacements of a "+
+		"replica, in %d rounds. %s, %s, %d cores.\n\n",
+		p.requests, p.rate, p.rounds*p.replacements(), p.rounds,
+		strings.Join(strings.Fields(string(version))[:3], " "), runtime.Version(), runtime.NumCPU())
+	b.WriteString("| the replicas are stopped by | lost, HAProxy's default (`retries 3`) | " +
+		"answered: 99.9 %, longest | lost, `retries 0` | answered: 99.9 %, longest | " +
+		"exit status |\n")
 	b.WriteString("| --- | --- | --- | --- | --- | --- |\n")
 	kept = true
 	for _, v := range variants {
@@ -360,7 +371,8 @@ func (r *result) times() string {
 		return "none"
 	}
 	slices.Sort(r.latencies)
-	return fmt.Sprintf("%d ms, %d ms", r.latencies[n*999/1000].Milliseconds(), r.latencies[n-1].Milliseconds())
+	return fmt.Sprintf("%d ms, %d ms",
+		r.latencies[n*999/1000].Milliseconds(), r.latencies[n-1].Milliseconds())
 }
 
 // updateFile replaces the text between the two markers in the file.

@@ -56,7 +56,8 @@ func TestRollingUpdate(t *testing.T) {
 	withDelay.command = []string{"server", "-admin=", "-delay=5s", "-timeout=2m"}
 	withoutDelay.command = []string{"server", "-admin=", "-linger=3s", "-timeout=2m"}
 	long := plan{requests: 4_800, rate: 200, rounds: 1, every: 6 * time.Second, check: check}
-	short := plan{requests: 6_000, rate: 1000, rounds: 1, every: 1500 * time.Millisecond, check: check}
+	short := plan{requests: 6_000, rate: 1000, rounds: 1,
+		every: 1500 * time.Millisecond, check: check}
 	for _, test := range []struct {
 		variant variant
 		plan    plan
@@ -75,14 +76,16 @@ func TestRollingUpdate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%d replacements, lost %s; %s", test.plan.replacements(), res.losses(), res.times())
+			t.Logf("%d replacements, lost %s; %s",
+				test.plan.replacements(), res.losses(), res.times())
 			if lossy := len(res.lost) > 0; lossy != test.lossy {
 				t.Errorf("lost %s, want some lost: %v", res.losses(), test.lossy)
 			}
 			if !test.variant.kept(test.retries, res.lost) {
 				t.Errorf("lost %s, which it must not", res.losses())
 			}
-			if got, want := res.statuses[test.status], test.plan.replacements(); got != want || len(res.statuses) > 1 {
+			if got, want := res.statuses[test.status], test.plan.replacements(); got != want ||
+				len(res.statuses) > 1 {
 				t.Errorf("exit statuses %v, want %d × %s", res.statuses, want, test.status)
 			}
 		})
@@ -106,10 +109,12 @@ func TestInterrupt(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"-no-such"}, {"stray"}, {"-requests=10"}, {"-rate=0"}, {"-rounds=0"}, {"-every=0s"}, {"-away=-1s"}} {
+	for _, args := range [][]string{{"-no-such"}, {"stray"}, {"-requests=10"},
+		{"-rate=0"}, {"-rounds=0"}, {"-every=0s"}, {"-away=-1s"}} {
 		p := process.Start(t, args...)
 		p.WantExit(2)
-		if got := p.Stderr(); !strings.HasPrefix(got, "rolling: ") || strings.Count(got, "\n") != 1 {
+		if got := p.Stderr(); !strings.HasPrefix(got, "rolling: ") ||
+			strings.Count(got, "\n") != 1 {
 			t.Errorf("%q: stderr is %q, want one line", args, got)
 		}
 	}
@@ -137,7 +142,8 @@ func TestDelay(t *testing.T) {
 		t.Error("haproxy.cfg does not take its timeout check from CHECK")
 	}
 	const margin = 500 * time.Millisecond
-	fall, inter := time.Duration(number(`\bfall (\d+)`)), time.Duration(number(`\binter (\d+)ms`))*time.Millisecond
+	fall, inter := time.Duration(number(`\bfall (\d+)`)),
+		time.Duration(number(`\binter (\d+)ms`))*time.Millisecond
 	if want := fall*(inter+check) + margin; delay < want {
 		t.Errorf("delay = %v, want %v or more", delay, want)
 	}
@@ -190,7 +196,8 @@ func TestLoadCountsLosses(t *testing.T) {
 		}
 	})
 	answers := send(t, addr, n, 500)
-	if got, want := tally(answers).losses(), "30: 10 × 502, 10 × connection closed, 10 × wrong answer"; got != want {
+	if got, want := tally(answers).losses(),
+		"30: 10 × 502, 10 × connection closed, 10 × wrong answer"; got != want {
 		t.Errorf("lost %s, want %s", got, want)
 	}
 	if requests != n {
@@ -204,7 +211,8 @@ func TestLoadWhereNobodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Close(p.fd)
-	if got, want := tally(send(t, fmt.Sprint("127.0.0.1:", p.number), 3, 1000)).losses(), "3: 3 × connection closed"; got != want {
+	if got, want := tally(send(t, fmt.Sprint("127.0.0.1:", p.number), 3, 1000)).losses(),
+		"3: 3 × connection closed"; got != want {
 		t.Errorf("lost %s, want %s", got, want)
 	}
 }
@@ -227,7 +235,8 @@ func TestLoadOfTruncatedAnswer(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	if got, want := tally(send(t, ln.Addr().String(), 1, 1000)).losses(), "1: 1 × connection closed"; got != want {
+	if got, want := tally(send(t, ln.Addr().String(), 1, 1000)).losses(),
+		"1: 1 × connection closed"; got != want {
 		t.Errorf("lost %s, want %s", got, want)
 	}
 }
@@ -290,7 +299,8 @@ func TestUpdateFile(t *testing.T) {
 	}
 	before, rest, _ := strings.Cut(string(readme), "<!-- figures")
 	_, after, _ := strings.Cut(rest, "<!-- end")
-	want := before + "<!-- figures: written by go run . -update -->\n\nnew figures\n\n<!-- end" + after
+	want := before + "<!-- figures: written by go run . -update -->\n\nnew figures\n\n<!-- end" +
+		after
 	if string(got) != want {
 		t.Errorf("the file is %q, want %q", got, want)
 	}

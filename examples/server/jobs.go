@@ -37,7 +37,8 @@ func addJob(w http.ResponseWriter, r *http.Request, jobs *queue) {
 	job := strings.TrimSuffix(strings.TrimSuffix(string(body), "\n"), "\r")
 	switch tooLong := (*http.MaxBytesError)(nil); {
 	case errors.As(err, &tooLong):
-		http.Error(w, fmt.Sprintf("a job has at most %d bytes", maxJob), http.StatusRequestEntityTooLarge)
+		http.Error(w, fmt.Sprintf("a job has at most %d bytes", maxJob),
+			http.StatusRequestEntityTooLarge)
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case strings.TrimSpace(job) == "":
@@ -56,7 +57,8 @@ func addJob(w http.ResponseWriter, r *http.Request, jobs *queue) {
 func work(w http.ResponseWriter, r *http.Request) {
 	d, err := time.ParseDuration(r.URL.Query().Get("d"))
 	if err != nil || d < 0 || d > maxWork {
-		http.Error(w, fmt.Sprintf("d must be a duration from 0s to %v", maxWork), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("d must be a duration from 0s to %v", maxWork),
+			http.StatusBadRequest)
 		return
 	}
 	ctx := r.Context()

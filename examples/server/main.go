@@ -109,7 +109,8 @@ func main() {
 	journalled := journal.jobs.Load()
 	fmt.Printf("journalled %d jobs\n", journalled)
 	if lost := jobs.accepted - journalled; lost > 0 {
-		err = errors.Join(err, fmt.Errorf("%d jobs were accepted and could not be journalled", lost))
+		err = errors.Join(err,
+			fmt.Errorf("%d jobs were accepted and could not be journalled", lost))
 	}
 	if err != nil {
 		exit(1, err)

@@ -91,7 +91,8 @@ type server struct {
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal")
-	return startCommand(t, command(t, append([]string{"-addr=127.0.0.1:0", "-journal=" + path}, args...)...))
+	return startCommand(t, command(t,
+		append([]string{"-addr=127.0.0.1:0", "-journal=" + path}, args...)...))
 }
 
 func startCommand(t *testing.T, cmd *exec.Cmd) *server {
@@ -102,7 +103,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 	must(t, err)
 	t.Cleanup(func() { r.Close() })
 	cmd.ExtraFiles = append([]*os.File{w}, cmd.ExtraFiles...) // it is number 3
-	s := &server{t: t, Process: process.StartCommand(t, cmd), probe: probe, inWork: bufio.NewReader(r)}
+	s := &server{t: t, Process: process.StartCommand(t, cmd), probe: probe,
+		inWork: bufio.NewReader(r)}
 	w.Close()
 	s.url = s.Line("listening on ")
 	s.journal = s.Line("journal: ")
@@ -135,7 +137,8 @@ func (s *server) wantJournalled(jobs int) {
 	if want := fmt.Sprintf("%d jobs\n", jobs); rest != want {
 		s.t.Errorf("stdout ends with %q, want %q after %q", rest, want, "journalled ")
 	}
-	for _, want := range []string{"quit: stopped after", "*http.Server", "queue", "drain", "journal"} {
+	for _, want := range []string{"quit: stopped after", "*http.Server", "queue",
+		"drain", "journal"} {
 		if !strings.Contains(timeline, want) {
 			s.t.Errorf("the timeline does not have %q:\n%s", want, timeline)
 		}
@@ -219,7 +222,9 @@ type loader struct {
 func (l *loader) run(url string) {
 	var sent atomic.Int64 // when, counted from the start
 	start := time.Now()
-	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent.Store(int64(time.Since(start))) }}
+	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) {
+		sent.Store(int64(time.Since(start)))
+	}}
 	ctx := httptrace.WithClientTrace(context.Background(), trace)
 	for n := 0; ; n++ {
 		last := sent.Load()
@@ -291,7 +296,8 @@ func TestStopUnderLoad(t *testing.T) {
 			var clients sync.WaitGroup
 			loaders := make([]*loader, 32)
 			for i := range loaders {
-				l := &loader{name: fmt.Sprint("client ", i), client: newClient(t), answers: make(map[string]int)}
+				l := &loader{name: fmt.Sprint("client ", i), client: newClient(t),
+					answers: make(map[string]int)}
 				l.client.Transport.(*http.Transport).DisableKeepAlives = test.new
 				l.accepted = func() {
 					if accepted.Add(1) == test.after {
@@ -365,7 +371,8 @@ func TestInFlight(t *testing.T) {
 	for i := range jobs {
 		c := newClient(t)
 		clients.Go(func() {
-			body := &heldBody{strings.NewReader(fmt.Sprintln("job", i)), sync.OnceFunc(asked.Done), release}
+			body := &heldBody{strings.NewReader(fmt.Sprintln("job", i)),
+				sync.OnceFunc(asked.Done), release}
 			req, err := http.NewRequest("POST", s.url+"/jobs", body)
 			if err != nil {
 				t.Error(err)
@@ -386,7 +393,8 @@ func TestInFlight(t *testing.T) {
 	for range works {
 		c := newClient(t)
 		clients.Go(func() {
-			if status, body, _, err := get(c, s.url+"/work?d=5s"); status != http.StatusOK || err != nil {
+			if status, body, _, err := get(c, s.url+"/work?d=5s"); status != http.StatusOK ||
+				err != nil {
 				t.Errorf("work was not answered with 200: %d, %q, %v", status, body, err)
 			}
 		})
@@ -430,7 +438,8 @@ func TestDelay(t *testing.T) {
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	want := regexp.MustCompile(`(?m)^server: .*\*http\.Server.* context deadline exceeded\n`)
-	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool { // a part of it is left for the journal
+	// A part of it is left for the journal.
+	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool {
 		s := start(t, fmt.Sprint("-timeout=", timeout))
 		wantPost(t, s, "job")
 		go get(newClient(t), s.url+"/work?d=1m")
@@ -451,7 +460,8 @@ func TestOutOfTime(t *testing.T) {
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
 	s := start(t, "-timeout=3s")
-	process.NeverRead(t, strings.TrimPrefix(s.url, "http://"), "GET /work?d=0s HTTP/1.1\r\nHost: x\r\n\r\n")
+	process.NeverRead(t, strings.TrimPrefix(s.url, "http://"),
+		"GET /work?d=0s HTTP/1.1\r\nHost: x\r\n\r\n")
 	s.Signal(syscall.SIGTERM)
 	s.wantEnd(1)
 	if got := s.Stderr(); !strings.Contains(got, "\nserver: quit: *http.Server (server/main.go:") {
@@ -520,7 +530,8 @@ func TestJournalFull(t *testing.T) {
 	if len(lines) != fit || lost < 1 {
 		t.Errorf("%d lines in the journal, want %d; %d jobs lost, want some", len(lines), fit, lost)
 	}
-	want := regexp.MustCompile(`(?m)^server: .*worker: write ` + regexp.QuoteMeta(path) + `: file too large\n` +
+	want := regexp.MustCompile(`(?m)^server: .*worker: write ` + regexp.QuoteMeta(path) +
+		`: file too large\n` +
 		strconv.Itoa(lost) + ` jobs were accepted and could not be journalled\n\z`)
 	if got := s.Stderr(); !want.MatchString(got) {
 		t.Errorf("stderr = %q, want %v", got, want)
@@ -537,7 +548,8 @@ func TestJournalOnFullDevice(t *testing.T) {
 	s := startCommand(t, command(t, "-addr=127.0.0.1:0", "-journal=/dev/full", "-delay=8s"))
 	wantPost(t, s, "job")
 	s.AwaitFired()
-	if status, err := post(newClient(t), s.url, "one more"); status != http.StatusServiceUnavailable || err != nil {
+	if status, err := post(
+		newClient(t), s.url, "one more"); status != http.StatusServiceUnavailable || err != nil {
 		t.Errorf("POST after the failure: status %d, %v, want 503", status, err)
 	}
 	s.wantExit(1, 0)
@@ -560,7 +572,9 @@ func TestJournalLostDuringStop(t *testing.T) {
 	s.AwaitFired()
 	wantPost(t, s, "job")
 	s.wantExit(1, 0)
-	if got := s.Stderr(); !strings.HasSuffix(got, "write /dev/full: no space left on device\n1 jobs were accepted and could not be journalled\n") {
+	if got := s.Stderr(); !strings.HasSuffix(got,
+		"write /dev/full: no space left on device\n"+
+			"1 jobs were accepted and could not be journalled\n") {
 		t.Errorf("stderr = %q, want it to say what was lost, and why", got)
 	}
 }
@@ -649,8 +663,10 @@ func TestBadStart(t *testing.T) {
 		{[]string{"-addr=" + taken}, 1, "address already in use"},
 		{[]string{"-addr=" + taken, "-journal=" + path}, 1, "address already in use"},
 		{[]string{"-addr=127.0.0.1", "-journal=" + path}, 1, "missing port"},
-		{[]string{"-addr=127.0.0.1:0", "-admin=" + taken, "-journal=" + path}, 1, "admin: quit: listen tcp"},
-		{[]string{"-addr=127.0.0.1:0", "-journal=" + filepath.Join(dir, "none", "journal")}, 1, "no such file"},
+		{[]string{"-addr=127.0.0.1:0", "-admin=" + taken, "-journal=" + path}, 1,
+			"admin: quit: listen tcp"},
+		{[]string{"-addr=127.0.0.1:0", "-journal=" + filepath.Join(dir, "none", "journal")}, 1,
+			"no such file"},
 		{[]string{"-addr=127.0.0.1:0", "-journal=" + dir}, 1, "is a directory"},
 		{[]string{"-timeout=fast", "-journal=" + path}, 2, `invalid value "fast"`},
 		{[]string{"-delay", "-journal=" + path}, 2, "invalid value"},
@@ -832,10 +848,12 @@ func TestRequests(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(test.method, test.target, strings.NewReader(test.body)))
 		if w.Code != test.want {
-			t.Errorf("%s %s %.20q: status %d, want %d", test.method, test.target, test.body, w.Code, test.want)
+			t.Errorf("%s %s %.20q: status %d, want %d",
+				test.method, test.target, test.body, w.Code, test.want)
 		}
 		if w.Code >= 400 && (w.Body.Len() == 0 || strings.Count(w.Body.String(), "\n") != 1) {
-			t.Errorf("%s %s %.20q: body %q, want a line", test.method, test.target, test.body, w.Body)
+			t.Errorf("%s %s %.20q: body %q, want a line",
+				test.method, test.target, test.body, w.Body)
 		}
 	}
 	jobs.close()

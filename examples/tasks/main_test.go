@@ -135,7 +135,8 @@ func TestBadRequests(t *testing.T) {
 		strings.Repeat("sub=1ms&", 17): "sub: want 1 to 16, not 17",
 	} {
 		got := get(newClient(t), url, query)
-		if got.status != 400 || !strings.HasPrefix(got.body, why) || strings.Count(got.body, "\n") != 1 {
+		if got.status != 400 || !strings.HasPrefix(got.body, why) ||
+			strings.Count(got.body, "\n") != 1 {
 			t.Errorf("GET /task?%s = %v, want 400 and a line with %q", query, got, why)
 		}
 	}
@@ -241,7 +242,8 @@ func TestTimeOfTheStopRunsOut(t *testing.T) {
 		if got != want {
 			t.Errorf("GET /task = %v, want %v", got, want)
 		}
-		if want := "tasks: quit: *http.Server (tasks/main.go:"; !strings.Contains(p.Stderr(), want) {
+		if want := "tasks: quit: *http.Server (tasks/main.go:"; !strings.Contains(
+			p.Stderr(), want) {
 			t.Errorf("stderr = %q, want it with %q", p.Stderr(), want)
 		}
 		return true

@@ -84,7 +84,8 @@ func TestStop(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := process.Start(t, append(test.args, "-every=2ms", "-orders="+strconv.Itoa(test.orders))...)
+			p := process.Start(t, append(test.args, "-every=2ms",
+				"-orders="+strconv.Itoa(test.orders))...)
 			p.Line(test.after)
 			p.Signal(test.sig)
 			p.WantExit(0)
@@ -121,7 +122,8 @@ func TestOutOfTime(t *testing.T) {
 	var taken int
 	// They have a tenth of it to say so.
 	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
-		p = process.Start(t, "-orders=10", "-work=10h", "-every=1ms", fmt.Sprint("-timeout=", timeout))
+		p = process.Start(t, "-orders=10", "-work=10h", "-every=1ms",
+			fmt.Sprint("-timeout=", timeout))
 		for _, what := range []string{"order 1", "order 2", "report 3"} { // reports 2 and 3 wait
 			p.AwaitStdout("took " + what + "\n")
 		}
@@ -138,7 +140,8 @@ func TestOutOfTime(t *testing.T) {
 		`(?m)^(worker: )?report 3 was not finished: quit: no time left for work in flight: ` +
 			`context deadline exceeded$`,
 		`(?m)^(worker: )?quit: goroutine poller: order [12] was not finished: `, // Go names it
-		`(?m)^(worker: )?quit: drain: [34] goroutines left after `,              // tick may have ended
+		// The goroutine of tick may have ended.
+		`(?m)^(worker: )?quit: drain: [34] goroutines left after `,
 	} {
 		if got := p.Stderr(); !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("stderr = %s\nwant %s", got, want)

@@ -77,7 +77,8 @@ func main() {
 		err := await(ctx, client, *dialTimeout)
 		srv.Shutdown()
 		if err != nil {
-			return fmt.Errorf("what was finished last may be done again: no Redis at %s: %w", *url, err)
+			return fmt.Errorf("what was finished last may be done again: no Redis at %s: %w",
+				*url, err)
 		}
 		return nil
 	}), quit.AfterDrain(), quit.Name("asynq"))
@@ -115,7 +116,8 @@ func await(ctx context.Context, client *redis.Client, limit time.Duration) error
 
 func fill(client *asynq.Client, send int) error {
 	for n := range send {
-		if _, err := client.Enqueue(asynq.NewTask("order", fmt.Append(nil, "order ", n+1))); err != nil {
+		if _, err := client.Enqueue(
+			asynq.NewTask("order", fmt.Append(nil, "order ", n+1))); err != nil {
 			return err
 		}
 	}
@@ -136,7 +138,9 @@ func (w *worker) handle(ctx context.Context, task *asynq.Task) error {
 	defer w.q.DoneGoroutine()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(w.q.WorkContext(), func() { cancel(context.Cause(w.q.WorkContext())) })()
+	defer context.AfterFunc(w.q.WorkContext(), func() {
+		cancel(context.Cause(w.q.WorkContext()))
+	})()
 
 	order := string(task.Payload())
 	fmt.Println("took", order)

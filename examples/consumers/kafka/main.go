@@ -37,7 +37,8 @@ func main() {
 	send := flag.Int("send", 0, "send that `number` of orders first")
 	workers := flag.Int("workers", 4, "`number` of orders that are taken at a time")
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
-	session := flag.Duration("session-timeout", 45*time.Second, "time until the group misses a member")
+	session := flag.Duration("session-timeout", 45*time.Second,
+		"time until the group misses a member")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	parseFlags("kafka")
 	if *workers < 1 || *dialTimeout <= 0 {
@@ -162,7 +163,8 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 	// It tries again if the broker has gone. Committing several orders at once
 	// would be faster, but then as many may be done twice.
 	if err := c.client.CommitRecords(ctx, r); err != nil {
-		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w", order, err)
+		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
+			order, err)
 	}
 	fmt.Println("acknowledged", order)
 	return nil

@@ -147,7 +147,8 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) error {
 	}
 	fmt.Println("finished", order)
 	if err := acknowledge(ctx, msg); err != nil {
-		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w", order, err)
+		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
+			order, err)
 	}
 	fmt.Println("acknowledged", order)
 	return nil

@@ -46,7 +46,9 @@ var servers = map[string]commandFunc{
 		path := suite.LookPath(t, "nats-server")
 		config := filepath.Join(t.TempDir(), "conf")
 		suite.Must(t, os.WriteFile(config, []byte("jetstream: {store_dir: '"+dir+"'}"), 0o600))
-		return func() *exec.Cmd { return exec.Command(path, "-a", "127.0.0.1", "-p", port, "-c", config) }
+		return func() *exec.Cmd {
+			return exec.Command(path, "-a", "127.0.0.1", "-p", port, "-c", config)
+		}
 	},
 }
 
@@ -70,7 +72,8 @@ func start(t testing.TB, command commandFunc) *suite.Broker {
 	addr := suite.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	s := suite.StartServer(t, addr, command(t, port, t.TempDir()))
-	conn, err := nats.Connect(addr, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	conn, err := nats.Connect(addr, nats.MaxReconnects(-1),
+		nats.ReconnectWait(100*time.Millisecond))
 	suite.Must(t, err)
 	t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn)

@@ -80,7 +80,10 @@ func prepare(dial func() (*amqp.Connection, error), queue string, send int) erro
 		return err
 	}
 	for n := range send {
-		order := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: fmt.Append(nil, "order ", n+1)}
+		order := amqp.Publishing{
+			DeliveryMode: amqp.Persistent,
+			Body:         fmt.Append(nil, "order ", n+1),
+		}
 		if err := ch.Publish("", queue, false, false, order); err != nil {
 			return err
 		}
@@ -161,7 +164,8 @@ func (w *worker) handle(ctx context.Context, ch *amqp.Channel, d amqp.Delivery) 
 	}
 	fmt.Println("finished", order)
 	if err := errors.Join(d.Ack(false), ch.TxCommit()); err != nil {
-		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w", order, err)
+		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
+			order, err)
 	}
 	fmt.Println("acknowledged", order)
 	return nil

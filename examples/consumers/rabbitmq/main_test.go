@@ -104,7 +104,10 @@ func TestServerStays(t *testing.T) {
 	}
 }
 
-func TestForcedEndAfterWork(t *testing.T) { t.Parallel(); suite.TestForcedEndAfterWork(t, start(t)) }
+func TestForcedEndAfterWork(t *testing.T) {
+	t.Parallel()
+	suite.TestForcedEndAfterWork(t, start(t))
+}
 
 func TestBackAgain(t *testing.T) { t.Parallel(); suite.TestBackAgain(t, start) }
 

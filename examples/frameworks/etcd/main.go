@@ -72,7 +72,8 @@ func main() {
 // connect returns a client of an etcd that answers and accepts it. A signal
 // ends the wait.
 func connect(q *quit.QuitEvent, o options, key string) (*clientv3.Client, error) {
-	ctx, cancel := context.WithCancel(context.Background()) // of the client, which outlives the fire
+	// The context of the client, which outlives the fire.
+	ctx, cancel := context.WithCancel(context.Background())
 	defer context.AfterFunc(q.Context(), cancel)()
 	client, err := clientv3.New(clientv3.Config{
 		Context:              ctx,

@@ -61,7 +61,8 @@ func startEtcd(t *testing.T) *etcd {
 			"--initial-cluster=test=http://" + peers,
 			"--heartbeat-interval=50", "--election-timeout=500",
 		}}
-		client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + addr}, Logger: zap.NewNop()})
+		client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + addr},
+			Logger: zap.NewNop()})
 		must(t, err)
 		t.Cleanup(func() { client.Close() })
 		e.client = client
@@ -173,7 +174,8 @@ func (e *etcd) awaitRenewal(key string) {
 // watch returns a function that waits for the next change of a key of the
 // service. The watch begins at the first revision.
 func (e *etcd) watch() (next func() *clientv3.Event) {
-	changes := e.client.Watch(e.t.Context(), "services/", clientv3.WithPrefix(), clientv3.WithRev(1))
+	changes := e.client.Watch(e.t.Context(), "services/", clientv3.WithPrefix(),
+		clientv3.WithRev(1))
 	var events []*clientv3.Event
 	return func() *clientv3.Event {
 		e.t.Helper()
@@ -302,7 +304,8 @@ type service struct {
 // otherwise, its time suffices, and its key outlives the test.
 func start(t *testing.T, addr string, args ...string) *service {
 	t.Helper()
-	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m", "-etcd=http://" + addr}, args...)
+	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m",
+		"-etcd=http://" + addr}, args...)
 	s := &service{t: t, Process: process.Start(t, args...)}
 	s.url = s.Line("listening on ")
 	return s
@@ -319,8 +322,10 @@ func (s *service) registered() {
 
 func (s *service) setKey(got string) {
 	s.t.Helper()
-	if id, ok := strings.CutPrefix(got, "services/hello/"); !ok || id == "" || s.key != "" && got != s.key {
-		s.t.Errorf("registered %q, want services/hello/ and an id, the same as before: %q", got, s.key)
+	if id, ok := strings.CutPrefix(got, "services/hello/"); !ok || id == "" ||
+		s.key != "" && got != s.key {
+		s.t.Errorf("registered %q, want services/hello/ and an id, the same as before: %q",
+			got, s.key)
 	}
 	s.key = got
 }
@@ -340,7 +345,8 @@ func (s *service) hello(query string) *http.Response {
 	s.t.Helper()
 	transport := new(http.Transport)
 	s.t.Cleanup(transport.CloseIdleConnections)
-	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(s.url + "/hello" + query)
+	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(
+		s.url + "/hello" + query)
 	must(s.t, err)
 	s.t.Cleanup(func() { resp.Body.Close() })
 	return resp
@@ -466,14 +472,16 @@ func TestPassword(t *testing.T) {
 	must(t, err)
 	_, err = e.client.RoleAdd(ctx, "reads")
 	must(t, err)
-	_, err = e.client.RoleGrantPermission(ctx, "reads", "services/", "services0", clientv3.PermissionType(clientv3.PermRead))
+	_, err = e.client.RoleGrantPermission(ctx, "reads", "services/", "services0",
+		clientv3.PermissionType(clientv3.PermRead))
 	must(t, err)
 	_, err = e.client.UserGrantRole(ctx, "reader", "reads")
 	must(t, err)
 	_, err = e.client.AuthEnable(ctx)
 	must(t, err)
 	withPassword := func(password string, args ...string) *service {
-		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-etcd=http://" + e.addr}, args...)...)
+		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-etcd=http://" + e.addr},
+			args...)...)
 		cmd.Env = append(cmd.Env, "ETCD_PASSWORD="+password)
 		return &service{t: t, Process: process.StartCommand(t, cmd)}
 	}
@@ -483,16 +491,20 @@ func TestPassword(t *testing.T) {
 		status        int
 		why           string
 	}{
-		{"wrong", "-user=root", 1, "etcd at http://" + e.addr + ": etcdserver: authentication failed, invalid user ID or password"},
-		{"secret", "-user=nobody", 1, "etcd at http://" + e.addr + ": etcdserver: authentication failed, invalid user ID or password"},
+		{"wrong", "-user=root", 1, "etcd at http://" + e.addr +
+			": etcdserver: authentication failed, invalid user ID or password"},
+		{"secret", "-user=nobody", 1, "etcd at http://" + e.addr +
+			": etcdserver: authentication failed, invalid user ID or password"},
 		{"", "-user=", 1, "etcd at http://" + e.addr + ": etcdserver: user name is empty"},
 		{"", "-user=root", 2, "-user needs ETCD_PASSWORD"},
 		{"secret", "-user=", 2, "-user needs ETCD_PASSWORD, and ETCD_PASSWORD needs -user"},
 	} {
 		p := withPassword(test.password, test.arg)
 		p.WantExit(test.status)
-		if got := p.Stdout() + p.Stderr(); !strings.HasPrefix(got, "etcd: "+test.why) || strings.Count(got, "\n") != 1 {
-			t.Errorf("with %s and password %q: %q, want one line: etcd: %s", test.arg, test.password, got, test.why)
+		if got := p.Stdout() + p.Stderr(); !strings.HasPrefix(got, "etcd: "+test.why) ||
+			strings.Count(got, "\n") != 1 {
+			t.Errorf("with %s and password %q: %q, want one line: etcd: %s",
+				test.arg, test.password, got, test.why)
 		}
 	}
 
@@ -698,7 +710,8 @@ func TestOneLease(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	ctx, stop := context.WithCancel(t.Context())
-	r := &registration{client: e.client, key: "services/hello/1", url: "x", ttl: time.Hour, limit: time.Minute, stop: stop}
+	r := &registration{client: e.client, key: "services/hello/1", url: "x", ttl: time.Hour,
+		limit: time.Minute, stop: stop}
 	for range 3 {
 		_, err := r.register(ctx)
 		must(t, err)
@@ -744,7 +757,8 @@ func TestSignalWhileDialing(t *testing.T) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		defer ln.Close()
-		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-dial-timeout=1h", "-etcd=http://" + ln.Addr().String()}, args...)...)
+		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-dial-timeout=1h",
+			"-etcd=http://" + ln.Addr().String()}, args...)...)
 		if args != nil {
 			cmd.Env = append(cmd.Env, "ETCD_PASSWORD=secret")
 		}
@@ -791,10 +805,12 @@ func TestEtcdDownAtStop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // for etcd alone, with an eighth to say so
+			// For etcd alone, with an eighth to say so.
+			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 				e := startEtcd(t)
 				p := startProxy(t, e.addr)
-				s := start(t, p.addr, fmt.Sprint("-dial-timeout=", timeout), "-timeout=-1s", "-ttl=4s")
+				s := start(t, p.addr, fmt.Sprint("-dial-timeout=", timeout),
+					"-timeout=-1s", "-ttl=4s")
 				key, ok := strings.CutPrefix(s.Line(""), "registered ")
 				if !ok {
 					return false
@@ -852,7 +868,8 @@ func TestSecondInterrupt(t *testing.T) {
 	s.AwaitFired()
 	s.InterruptAgain()
 	s.WantExit(130)
-	if got := s.Stderr(); !strings.Contains(got, "registration ") || !strings.Contains(got, "ending at once") {
+	if got := s.Stderr(); !strings.Contains(got, "registration ") ||
+		!strings.Contains(got, "ending at once") {
 		t.Errorf("stderr = %q, want it to name what still ran", got)
 	}
 }

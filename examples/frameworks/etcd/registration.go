@@ -61,7 +61,9 @@ func (r *registration) keep(ctx context.Context) error {
 	}
 }
 
-func (r *registration) register(ctx context.Context) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
+func (r *registration) register(
+	ctx context.Context,
+) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := ctx.Err(); err != nil { // nothing registers after Shutdown

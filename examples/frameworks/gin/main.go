@@ -61,7 +61,9 @@ func main() {
 		flags.PrintDefaults()
 		return
 	}
-	run, ok := map[string]func(*http.Server, job, time.Duration) error{"quit": withQuit, "errgroup": withErrgroup}[*with]
+	run, ok := map[string]func(*http.Server, job, time.Duration) error{
+		"quit": withQuit, "errgroup": withErrgroup,
+	}[*with]
 	switch {
 	case err != nil:
 		exit(2, err)

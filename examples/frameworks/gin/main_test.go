@@ -65,7 +65,8 @@ func TestMain(m *testing.M) {
 		if os.Getenv(otherJob) == "request" {
 			handler = http.HandlerFunc(untilEOF)
 		}
-		if err := run(&http.Server{Addr: "127.0.0.1:0", Handler: handler}, job, timeout); err != nil {
+		if err := run(&http.Server{Addr: "127.0.0.1:0", Handler: handler},
+			job, timeout); err != nil {
 			exit(1, err)
 		}
 	})
@@ -81,7 +82,9 @@ func untilEOF(w http.ResponseWriter, r *http.Request) {
 
 // startJob starts the program with one of the jobs and a time for the shutdown;
 // end closes its stdin.
-func startJob(t *testing.T, with, job, timeout string) (p *process.Process, url string, end func()) {
+func startJob(
+	t *testing.T, with, job, timeout string,
+) (p *process.Process, url string, end func()) {
 	t.Helper()
 	cmd := process.Command(t, with, timeout)
 	cmd.Env = append(cmd.Env, otherJob+"="+job)
@@ -106,7 +109,8 @@ func both(t *testing.T, test func(t *testing.T, with string)) {
 
 func start(t *testing.T, with string, args ...string) (p *process.Process, url string) {
 	t.Helper()
-	p = process.Start(t, append([]string{"-with=" + with, "-addr=127.0.0.1:0", "-timeout=2m"}, args...)...)
+	p = process.Start(t, append([]string{"-with=" + with, "-addr=127.0.0.1:0", "-timeout=2m"},
+		args...)...)
 	return p, p.Line("listening on ")
 }
 
@@ -135,7 +139,8 @@ func wantBody(t *testing.T, resp *http.Response, want string) {
 func wantLastLine(t *testing.T, p *process.Process, want string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(p.Stderr(), "\n"), "\n")
-	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "gin: ") || !strings.Contains(last, want) {
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "gin: ") ||
+		!strings.Contains(last, want) {
 		t.Errorf("last line of stderr = %q, want gin: … %q", last, want)
 	}
 }
@@ -296,7 +301,8 @@ func TestJobFails(t *testing.T) {
 // reading.
 func TestEndless(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		process.Patiently(t, time.Second, func(timeout time.Duration) bool { // it has a tenth of it to cut it off
+		// It has a tenth of it to cut it off.
+		process.Patiently(t, time.Second, func(timeout time.Duration) bool {
 			p, url := start(t, with, fmt.Sprint("-timeout=", timeout))
 			resp := get(t, url+"/hello?d=1000h")
 			p.Signal(syscall.SIGTERM)
@@ -352,7 +358,8 @@ func TestSlowToSend(t *testing.T) {
 func TestClientNeverReads(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url := start(t, with, "-timeout=3s")
-		process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+		process.NeverRead(t, strings.TrimPrefix(url, "http://"),
+			"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
 		p.Signal(syscall.SIGTERM)
 		p.WantExit(1)
 		wantLastLine(t, p, "context deadline exceeded")
@@ -414,7 +421,8 @@ func TestSecondInterrupt(t *testing.T) {
 			return
 		}
 		p.WantExit(130)
-		if got := p.Stderr(); !strings.Contains(got, "gin/quit.go") || !strings.Contains(got, "ending at once") {
+		if got := p.Stderr(); !strings.Contains(got, "gin/quit.go") ||
+			!strings.Contains(got, "ending at once") {
 			t.Errorf("stderr = %q, want it to name what still ran", got)
 		}
 	})
@@ -463,7 +471,8 @@ func TestBadStart(t *testing.T) {
 // TestLines checks the counts in the doc comment.
 func TestLines(t *testing.T) {
 	t.Parallel()
-	with, without := codeLines(t, "quit.go", "withQuit"), codeLines(t, "errgroup.go", "withErrgroup")
+	with, without := codeLines(t, "quit.go", "withQuit"),
+		codeLines(t, "errgroup.go", "withErrgroup")
 	if with >= without {
 		t.Errorf("withQuit has %d lines of code, withErrgroup %d, want fewer", with, without)
 	}
@@ -471,7 +480,8 @@ func TestLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("withErrgroup is %d lines of code, withQuit is %d", without, with); !strings.Contains(string(main), want) {
+	if want := fmt.Sprintf("withErrgroup is %d lines of code, withQuit is %d",
+		without, with); !strings.Contains(string(main), want) {
 		t.Errorf("the doc comment of main.go does not have %q", want)
 	}
 }

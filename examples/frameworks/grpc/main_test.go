@@ -55,12 +55,14 @@ type client struct {
 func dial(t *testing.T, addr string) *client {
 	t.Helper()
 	c := &client{t: t, sent: make(sent, 100)}
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(c.sent))
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStatsHandler(c.sent))
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	c.TestServiceClient, c.health, c.ctx = testpb.NewTestServiceClient(conn), healthpb.NewHealthClient(conn), ctx
+	c.TestServiceClient, c.health, c.ctx = testpb.NewTestServiceClient(conn),
+		healthpb.NewHealthClient(conn), ctx
 	return c
 }
 
@@ -86,7 +88,8 @@ func (c *client) work(d string) error {
 
 func (c *client) subscribe(body string) testpb.TestService_StreamingOutputCallClient {
 	c.t.Helper()
-	stream, err := c.StreamingOutputCall(c.ctx, &testpb.StreamingOutputCallRequest{Payload: payload(body)})
+	stream, err := c.StreamingOutputCall(c.ctx,
+		&testpb.StreamingOutputCallRequest{Payload: payload(body)})
 	must(c.t, err)
 	return stream
 }
@@ -117,7 +120,10 @@ func wantEcho(t *testing.T, stream testpb.TestService_FullDuplexCallClient, text
 	}
 }
 
-func wantStatus(t *testing.T, stream healthpb.Health_WatchClient, want healthpb.HealthCheckResponse_ServingStatus) {
+func wantStatus(
+	t *testing.T, stream healthpb.Health_WatchClient,
+	want healthpb.HealthCheckResponse_ServingStatus,
+) {
 	t.Helper()
 	res, err := stream.Recv()
 	if got := res.GetStatus(); got != want || err != nil {
@@ -136,7 +142,8 @@ func wantStderr(t *testing.T, p *process.Process, want string) {
 // by begin.
 func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	t.Helper()
-	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // it has a tenth of it for that
+	// It has a tenth of it for that.
+	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		p, addr := start(t, fmt.Sprint("-timeout=", timeout))
 		check := begin(addr)
 		p.Signal(syscall.SIGTERM)
@@ -147,7 +154,8 @@ func wantForced(t *testing.T, begin func(addr string) (check func())) {
 		if strings.Contains(p.Stderr(), "abandoned") {
 			return false
 		}
-		wantStderr(t, p, `(?m)^grpc: .*grpc server \(grpc/main\.go:\d+\): forced to stop: context deadline exceeded\n\z`)
+		wantStderr(t, p, `(?m)^grpc: .*grpc server \(grpc/main\.go:\d+\): forced to stop: `+
+			`context deadline exceeded\n\z`)
 		return true
 	})
 }
@@ -188,7 +196,8 @@ func TestInFlight(t *testing.T) {
 		if err == nil {
 			continue // sent before the fire
 		}
-		if got := status.Convert(err); got.Code() != codes.Unavailable || got.Message() != "the server is going away" {
+		if got := status.Convert(err); got.Code() != codes.Unavailable ||
+			got.Message() != "the server is going away" {
 			t.Errorf("the end of the subscription = %v, want that the server is going away", err)
 		}
 		break
@@ -307,7 +316,8 @@ func TestOutOfTime(t *testing.T) {
 		<-c.sent
 		must(t, c.work("0s"))
 		return func() {
-			if err := <-failed; status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled {
+			if err := <-failed; status.Code(err) != codes.Unavailable &&
+				status.Code(err) != codes.Canceled {
 				t.Errorf("the call that was cut off: %v, want Unavailable or Canceled", err)
 			}
 		}

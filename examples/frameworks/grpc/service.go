@@ -18,7 +18,9 @@ type service struct {
 }
 
 // UnaryCall works as long as its payload says. It need not know of the fire.
-func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (
+	*testpb.SimpleResponse, error,
+) {
 	d, err := time.ParseDuration(string(req.GetPayload().GetBody()))
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -33,13 +35,16 @@ func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (*te
 
 // StreamingOutputCall is a subscription without an end. So it ends at the fire:
 // the client can subscribe elsewhere.
-func (s *service) StreamingOutputCall(req *testpb.StreamingOutputCallRequest, stream testpb.TestService_StreamingOutputCallServer) error {
+func (s *service) StreamingOutputCall(
+	req *testpb.StreamingOutputCallRequest, stream testpb.TestService_StreamingOutputCallServer,
+) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if err := stream.Send(&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
+			if err := stream.Send(
+				&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
 				return err
 			}
 		case <-s.quitting:
@@ -60,7 +65,8 @@ func (s *service) FullDuplexCall(stream testpb.TestService_FullDuplexCallServer)
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
+		if err := stream.Send(
+			&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
 			return err
 		}
 	}

@@ -77,7 +77,8 @@ func withHooks(o options) error {
 	var app *kratos.App
 	var once sync.Once
 	app = kratos.New(
-		kratos.ID(o.ID), kratos.Name(o.Name), kratos.Version(o.Version), kratos.Metadata(o.Metadata),
+		kratos.ID(o.ID), kratos.Name(o.Name), kratos.Version(o.Version),
+		kratos.Metadata(o.Metadata),
 		kratos.Server(httpSrv, grpcSrv),
 		kratos.Registrar(&registrar{Registrar: o.registrar, q: q, linger: o.linger}),
 		kratos.RegistrarTimeout(min(part, o.registrarLimit)),

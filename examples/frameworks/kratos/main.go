@@ -108,7 +108,8 @@ func main() {
 	case !ok:
 		exit(2, fmt.Errorf("-with is alone or hooks, not %q", *with))
 	case o.timeout <= max(0, o.linger) || o.registrarLimit <= 0:
-		exit(2, errors.New("-timeout is longer than -linger, and -registrar-timeout longer than nothing"))
+		exit(2, errors.New(
+			"-timeout is longer than -linger, and -registrar-timeout longer than nothing"))
 	}
 
 	if err := run(o); err != nil {

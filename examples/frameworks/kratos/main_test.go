@@ -132,7 +132,8 @@ func probe(in *registry.ServiceInstance) string {
 	}
 	transport := new(http.Transport)
 	defer transport.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get("http://" + of[0] + "/hello")
+	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get(
+		"http://" + of[0] + "/hello")
 	if err != nil {
 		return err.Error()
 	}
@@ -142,7 +143,8 @@ func probe(in *registry.ServiceInstance) string {
 		return err.Error()
 	}
 	defer conn.Close()
-	_, err = grpc_health_v1.NewHealthClient(conn).Check(context.Background(), new(grpc_health_v1.HealthCheckRequest))
+	_, err = grpc_health_v1.NewHealthClient(conn).Check(context.Background(),
+		new(grpc_health_v1.HealthCheckRequest))
 	return fmt.Sprintf("http %d, grpc %v", resp.StatusCode, err)
 }
 
@@ -167,7 +169,8 @@ type program struct {
 // command returns the program and its stdin.
 func command(t *testing.T, with, fault string, args ...string) (*exec.Cmd, io.Closer) {
 	t.Helper()
-	cmd := process.Command(t, append([]string{"-with=" + with, "-http=127.0.0.1:0", "-grpc=127.0.0.1:0", "-timeout=3m", "-registrar-timeout=1m"}, args...)...)
+	cmd := process.Command(t, append([]string{"-with=" + with, "-http=127.0.0.1:0",
+		"-grpc=127.0.0.1:0", "-timeout=3m", "-registrar-timeout=1m"}, args...)...)
 	cmd.Env = append(cmd.Env, faultVar+"="+fault)
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
@@ -195,7 +198,8 @@ func (s *program) hello(t *testing.T, query string) *http.Response {
 	t.Helper()
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
-	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get("http://" + s.http + "/hello" + query)
+	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get(
+		"http://" + s.http + "/hello" + query)
 	must(t, err)
 	t.Cleanup(func() { resp.Body.Close() })
 	return resp
@@ -222,7 +226,8 @@ func (s *program) dial(t *testing.T) *grpc.ClientConn {
 // message.
 func (s *program) watch(t *testing.T) grpc_health_v1.Health_WatchClient {
 	t.Helper()
-	stream, err := grpc_health_v1.NewHealthClient(s.dial(t)).Watch(t.Context(), new(grpc_health_v1.HealthCheckRequest))
+	stream, err := grpc_health_v1.NewHealthClient(s.dial(t)).Watch(t.Context(),
+		new(grpc_health_v1.HealthCheckRequest))
 	must(t, err)
 	_, err = stream.Recv()
 	must(t, err)
@@ -241,9 +246,12 @@ func wantWatchEnd(t *testing.T, watch grpc_health_v1.Health_WatchClient) {
 }
 
 // stream opens a stream that never ends, and returns after its first message.
-func (s *program) stream(t *testing.T, ctx context.Context) testpb.TestService_StreamingOutputCallClient {
+func (s *program) stream(
+	t *testing.T, ctx context.Context,
+) testpb.TestService_StreamingOutputCallClient {
 	t.Helper()
-	stream, err := testpb.NewTestServiceClient(s.dial(t)).StreamingOutputCall(ctx, new(testpb.StreamingOutputCallRequest))
+	stream, err := testpb.NewTestServiceClient(s.dial(t)).StreamingOutputCall(ctx,
+		new(testpb.StreamingOutputCallRequest))
 	must(t, err)
 	res, err := stream.Recv()
 	must(t, err)
@@ -256,8 +264,10 @@ func (s *program) stream(t *testing.T, ctx context.Context) testpb.TestService_S
 // call makes a call that takes d, and returns its error.
 func (s *program) call(t *testing.T, d string) error {
 	t.Helper()
-	res, err := testpb.NewTestServiceClient(s.dial(t)).UnaryCall(t.Context(), &testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte(d)}})
-	if got, want := string(res.GetPayload().GetBody()), "Hello from "+s.instance; err == nil && got != want {
+	res, err := testpb.NewTestServiceClient(s.dial(t)).UnaryCall(t.Context(),
+		&testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte(d)}})
+	if got, want := string(res.GetPayload().GetBody()),
+		"Hello from "+s.instance; err == nil && got != want {
 		t.Errorf("UnaryCall: %q, want %q", got, want)
 	}
 	return err
@@ -272,7 +282,8 @@ func (s *program) wantStdout(t *testing.T, beginnings ...string) {
 	for _, b := range beginnings {
 		i := strings.Index(stdout, "\n"+b)
 		if n := strings.Count(stdout, "\n"+b); n != 1 || i <= at {
-			t.Errorf("stdout has %d lines with %q, want one, and in the order of %q", n, b, beginnings)
+			t.Errorf("stdout has %d lines with %q, want one, and in the order of %q",
+				n, b, beginnings)
 		}
 		at = i
 	}
@@ -310,9 +321,11 @@ func TestOrder(t *testing.T) {
 				s.Signal(sig)
 				s.WantExit(0)
 				s.wantStdout(t, "at the registration: http 200, grpc <nil>", "registered hello-",
-					"at the deregistration: http 200, grpc <nil>", "deregistered hello-", "database closed")
-				s.wantStdout(t, "starting "+s.instance, "at the registration", "started "+s.instance,
-					"stopping "+s.instance, "at the deregistration", "stopped "+s.instance, "database closed")
+					"at the deregistration: http 200, grpc <nil>", "deregistered hello-",
+					"database closed")
+				s.wantStdout(t, "starting "+s.instance, "at the registration",
+					"started "+s.instance, "stopping "+s.instance, "at the deregistration",
+					"stopped "+s.instance, "database closed")
 				s.wantStdout(t, "worker of "+s.instance, "worker ended", "stopped")
 			})
 		})
@@ -324,7 +337,8 @@ func TestOrder(t *testing.T) {
 func TestInstance(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "")
-		want := regexp.MustCompile(`^hello-[A-Z2-7]{26} v1\.0\.0 map\[weight:10\] at \[http://` + s.http + ` grpc://` + s.grpc + `\]$`)
+		want := regexp.MustCompile(`^hello-[A-Z2-7]{26} v1\.0\.0 map\[weight:10\] at \[http://` +
+			s.http + ` grpc://` + s.grpc + `\]$`)
 		if !want.MatchString(s.instance) {
 			t.Errorf("the instance is %q, want %v", s.instance, want)
 		}
@@ -356,11 +370,13 @@ func TestWildcard(t *testing.T) {
 		for scheme, endpoint := range map[string]string{"http": httpURL, "grpc": grpcURL} {
 			u, err := url.Parse(endpoint)
 			must(t, err)
-			if ip := net.ParseIP(u.Hostname()); u.Scheme != scheme || ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+			if ip := net.ParseIP(u.Hostname()); u.Scheme != scheme || ip == nil ||
+				ip.IsUnspecified() || ip.IsLoopback() {
 				t.Errorf("registered %q, want %s:// and an address for others", endpoint, scheme)
 			}
 		}
-		if got := probe(&registry.ServiceInstance{Endpoints: []string{httpURL, grpcURL}}); got != "http 200, grpc <nil>" {
+		if got := probe(&registry.ServiceInstance{
+			Endpoints: []string{httpURL, grpcURL}}); got != "http 200, grpc <nil>" {
 			t.Errorf("at %s and %s: %s", httpURL, grpcURL, got)
 		}
 		s.Signal(syscall.SIGTERM)
@@ -373,9 +389,12 @@ func TestWildcard(t *testing.T) {
 func TestHookFails(t *testing.T) {
 	for hook, stdout := range map[string][]string{
 		"before start": {"starting", "stopped", "database closed"},
-		"after start":  {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
-		"before stop":  {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
-		"after stop":   {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
+		"after start": {"starting", "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed"},
+		"before stop": {"starting", "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed"},
+		"after stop": {"starting", "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed"},
 	} {
 		t.Run(hook, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
@@ -404,7 +423,8 @@ func TestSignalWhileStarting(t *testing.T) {
 		s.AwaitStdout("\nstarted")
 		s.Signal(syscall.SIGTERM)
 		s.WantExit(0)
-		s.wantStdout(t, "registered", "started", "stopping", "deregistered", "stopped", "database closed")
+		s.wantStdout(t, "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed")
 	})
 	t.Run("before start", func(t *testing.T) { // kratos gets no signal then
 		t.Parallel()
@@ -545,11 +565,13 @@ func TestSignalWhileRegistering(t *testing.T) {
 		time.Sleep(500 * time.Millisecond) // time for servers that would not wait
 		s.stdin.Close()
 		s.WantExit(0)
-		s.wantStdout(t, "registered", "at the deregistration: http 200, grpc <nil>", "deregistered", "database closed")
+		s.wantStdout(t, "registered", "at the deregistration: http 200, grpc <nil>", "deregistered",
+			"database closed")
 	})
 	t.Run("arrived, timeout", func(t *testing.T) {
 		both(t, func(t *testing.T, with string) {
-			s := start(t, with, "register unheard", "-registrar-timeout=2s") // for the deregistration too
+			// For the deregistration too.
+			s := start(t, with, "register unheard", "-registrar-timeout=2s")
 			s.WantExit(1)
 			s.wantError(t, "deadline exceeded")
 			s.wantStdout(t, "registered", "deregistered")
@@ -650,7 +672,8 @@ func TestEndless(t *testing.T) {
 	for _, kind := range []string{"stream", "request"} {
 		t.Run(kind, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
-				process.Patiently(t, 9*time.Second, func(timeout time.Duration) bool { // a tenth of it is left to cut off the stream
+				// A tenth of it is left to cut off the stream.
+				process.Patiently(t, 9*time.Second, func(timeout time.Duration) bool {
 					s := start(t, with, "", fmt.Sprint("-timeout=", timeout))
 					s.AwaitStdout("\nstarted")
 					name := "grpc ("
@@ -742,8 +765,10 @@ func TestBadStart(t *testing.T) {
 	}{
 		{[]string{"-http=" + taken, "-grpc=127.0.0.1:0"}, 1, "address already in use"},
 		{[]string{"-http=127.0.0.1:0", "-grpc=" + taken}, 1, "address already in use"},
-		{[]string{"-with=hooks", "-http=" + taken, "-grpc=127.0.0.1:0"}, 1, "address already in use"},
-		{[]string{"-with=hooks", "-http=127.0.0.1:0", "-grpc=" + taken}, 1, "address already in use"},
+		{[]string{"-with=hooks", "-http=" + taken, "-grpc=127.0.0.1:0"}, 1,
+			"address already in use"},
+		{[]string{"-with=hooks", "-http=127.0.0.1:0", "-grpc=" + taken}, 1,
+			"address already in use"},
 		{[]string{"-http=127.0.0.1", "-grpc=127.0.0.1:0"}, 1, "missing port in address"},
 		{[]string{"-with=luck"}, 2, `not "luck"`},
 		{[]string{"-linger=5s", "-timeout=5s"}, 2, "longer than -linger"},

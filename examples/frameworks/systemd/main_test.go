@@ -136,12 +136,15 @@ func (m *fake) wantStep(name string) time.Duration {
 // start starts the program with NOTIFY_SOCKET, unless that is "".
 func start(t *testing.T, socket string, args ...string) (p *process.Process, url string) {
 	t.Helper()
-	return startCommand(t, socket, process.Command(t, append([]string{"-addr=127.0.0.1:0"}, args...)...))
+	return startCommand(t, socket,
+		process.Command(t, append([]string{"-addr=127.0.0.1:0"}, args...)...))
 }
 
 func startCommand(t *testing.T, socket string, cmd *exec.Cmd) (p *process.Process, url string) {
 	t.Helper()
-	cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, "NOTIFY_SOCKET=") })
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool {
+		return strings.HasPrefix(s, "NOTIFY_SOCKET=")
+	})
 	if socket != "" {
 		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+socket)
 	}
@@ -217,7 +220,8 @@ func TestWatchdog(t *testing.T) {
 	must(t, err)
 	defer conn.Close()
 	fmt.Fprint(conn, "GET /?hold=1h HTTP/1.1\r\nHost: x\r\n\r\n")
-	for end := time.Now().Add(3 * time.Minute); m.any(time.Second) != nil; { // 40 times the time between two
+	// 40 times the time between two.
+	for end := time.Now().Add(3 * time.Minute); m.any(time.Second) != nil; {
 		if time.Now().After(end) {
 			t.Fatal("keep-alives go on while the program hangs")
 		}
@@ -300,7 +304,8 @@ func TestSocket(t *testing.T) {
 	for fds, cmd := range map[int]*exec.Cmd{1: inheriting(t, 1, udp), 2: inheriting(t, 2, ln, ln)} {
 		p := process.StartCommand(t, cmd)
 		p.WantExit(1)
-		if got, want := p.Stderr(), fmt.Sprintf("systemd: LISTEN_FDS=%d: want one socket, which listens\n", fds); got != want {
+		if got, want := p.Stderr(), fmt.Sprintf(
+			"systemd: LISTEN_FDS=%d: want one socket, which listens\n", fds); got != want {
 			t.Errorf("stderr = %q, want %q", got, want)
 		}
 	}
@@ -313,7 +318,8 @@ func TestHang(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
 	const timeout = 5 * time.Second
-	p, _ := startCommand(t, m.path, watched(t, "50ms", fmt.Sprint("-timeout=", timeout), "-flush=1h"))
+	p, _ := startCommand(t, m.path,
+		watched(t, "50ms", fmt.Sprint("-timeout=", timeout), "-flush=1h"))
 	m.message()
 	p.Signal(syscall.SIGTERM)
 	var sum time.Duration
@@ -334,7 +340,8 @@ func TestHang(t *testing.T) {
 	}
 	p.WantExit(1)
 	m.wantNoMore()
-	want := `(?m)^systemd: .*shard 3 .*abandoned.*\n.*shard 2 .*abandoned.*\n.*shard 1 .*abandoned.*\n\z`
+	want := `(?m)^systemd: .*shard 3 .*abandoned.*\n` +
+		`.*shard 2 .*abandoned.*\n.*shard 1 .*abandoned.*\n\z`
 	if got := p.Stderr(); !regexp.MustCompile(want).MatchString(got) {
 		t.Errorf("stderr = %q, want %v", got, want)
 	}
@@ -481,7 +488,8 @@ func TestUnit(t *testing.T) {
 		must(t, err)
 		return d
 	}
-	timeout, stop, watchdog := value("ExecStart=.* -timeout="), value("TimeoutStopSec="), value("WatchdogSec=")
+	timeout, stop, watchdog := value("ExecStart=.* -timeout="), value("TimeoutStopSec="),
+		value("WatchdogSec=")
 	if stop <= timeout {
 		t.Errorf("TimeoutStopSec is %v, want more than -timeout, %v", stop, timeout)
 	}
@@ -497,11 +505,13 @@ func TestUnit(t *testing.T) {
 	must(t, err)
 	dir := t.TempDir()
 	service, socket := filepath.Join(dir, "quit.service"), filepath.Join(dir, "quit.socket")
-	must(t, os.WriteFile(service, []byte(strings.Replace(string(unit), "/usr/local/bin/quit-systemd", self, 1)), 0o666))
+	must(t, os.WriteFile(service, []byte(strings.Replace(string(unit),
+		"/usr/local/bin/quit-systemd", self, 1)), 0o666))
 	unit, err = os.ReadFile("quit.socket")
 	must(t, err)
 	must(t, os.WriteFile(socket, unit, 0o666))
-	if out, err := process.Other(t, analyze, "verify", service, socket).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := process.Other(
+		t, analyze, "verify", service, socket).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v, %s", err, out)
 	}
 }

@@ -108,7 +108,8 @@ func parseFlags(q *quit.QuitEvent) (addr, cert, key string) {
 	flags.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	flags.StringVar(&cert, "cert", "", "serve https with the certificate in `file`; needs -key")
 	flags.StringVar(&key, "key", "", "the `file` of the key to -cert")
-	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
+	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout,
+		"time for the whole stop; negative means no limit")
 
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {

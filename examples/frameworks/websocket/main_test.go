@@ -237,7 +237,9 @@ func TestUnderLoad(t *testing.T) {
 // so does not answer. The others do not wait for it.
 func TestSilentMember(t *testing.T) {
 	t.Parallel()
-	test := func(t *testing.T, p *process.Process, addr string, status int, stderr string) (cutOff bool) {
+	test := func(t *testing.T, p *process.Process, addr string, status int, stderr string) (
+		cutOff bool,
+	) {
 		t.Helper()
 		silent, other := join(t, addr, "hello from silent"), join(t, addr, "hello")
 		p.Signal(syscall.SIGTERM)
@@ -258,10 +260,12 @@ func TestSilentMember(t *testing.T) {
 	})
 	t.Run("no time", func(t *testing.T) {
 		t.Parallel()
-		const timeout = 5 * time.Second // a tenth is left to say so; of 6 s, conn.Close would not need all
+		// A tenth is left to say so; of 6 s, conn.Close would not need all.
+		const timeout = 5 * time.Second
 		process.Patiently(t, timeout, func(time.Duration) bool {
 			p, addr := start(t, fmt.Sprint("-timeout=", timeout))
-			return test(t, p, addr, 1, `(?m)^websocket: quit: drain: 1 goroutine left after .*: context deadline exceeded\n\z`)
+			return test(t, p, addr, 1, `(?m)^websocket: quit: drain: 1 goroutine left after .*: `+
+				`context deadline exceeded\n\z`)
 		})
 	})
 }
@@ -295,8 +299,10 @@ func TestSlowMember(t *testing.T) {
 	slow, other := join(t, addr, "hello from slow"), join(t, addr, "hello")
 	fill(t, p, other)
 	slow.wantEnd(t, websocket.StatusPolicyViolation, "too slow")
-	if n := len(slow.got) - 1; n < maxQueue || n > len(other.got) || !slices.Equal(slow.got[1:], other.got[:n]) {
-		t.Errorf("%d messages until it had to go, want %d at least, and the same as others", n, maxQueue)
+	if n := len(slow.got) - 1; n < maxQueue || n > len(other.got) ||
+		!slices.Equal(slow.got[1:], other.got[:n]) {
+		t.Errorf("%d messages until it had to go, want %d at least, and the same as others",
+			n, maxQueue)
 	}
 	p.Signal(syscall.SIGTERM)
 	wantGoodbye(t, "hello", other)
@@ -315,7 +321,8 @@ func TestUnheard(t *testing.T) {
 	for i, text := range []string{"heard", "no room for that", "to go already"} {
 		c.say(author, []byte(text))
 		if len(author.queue) != 1 || len(other.queue) != 1 {
-			t.Errorf("after %d messages the author gets %d, and the other %d, want 1", i+1, len(author.queue), len(other.queue))
+			t.Errorf("after %d messages the author gets %d, and the other %d, want 1",
+				i+1, len(author.queue), len(other.queue))
 		}
 	}
 }
@@ -440,7 +447,8 @@ func certificate(t *testing.T) (cert, key string, config *tls.Config) {
 	}
 	config = &tls.Config{RootCAs: x509.NewCertPool()}
 	config.RootCAs.AddCert(srv.Certificate())
-	return file("cert.pem", "CERTIFICATE", pair.Certificate[0]), file("key.pem", "PRIVATE KEY", der), config
+	return file("cert.pem", "CERTIFICATE", pair.Certificate[0]),
+		file("key.pem", "PRIVATE KEY", der), config
 }
 
 func startTLS(t *testing.T) (p *process.Process, addr string, config *tls.Config) {
@@ -482,8 +490,10 @@ func TestPage(t *testing.T) {
 		must(t, err)
 		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
-		if res.StatusCode != test.status || !strings.Contains(string(body), test.body) || err != nil {
-			t.Errorf("GET %s = %d, %q, %v, want %d, %q", test.path, res.StatusCode, body, err, test.status, test.body)
+		if res.StatusCode != test.status || !strings.Contains(string(body), test.body) ||
+			err != nil {
+			t.Errorf("GET %s = %d, %q, %v, want %d, %q",
+				test.path, res.StatusCode, body, err, test.status, test.body)
 		}
 	}
 	p.Signal(syscall.SIGTERM)
@@ -500,17 +510,21 @@ func TestBadStart(t *testing.T) {
 		stderr string
 	}{
 		{[]string{"-addr=" + taken}, 1, "address already in use"},
-		{[]string{"-addr=" + taken, "-cert=" + cert, "-key=" + key}, 1, "websocket: quit: listen tcp " + taken},
+		{[]string{"-addr=" + taken, "-cert=" + cert, "-key=" + key}, 1,
+			"websocket: quit: listen tcp " + taken},
 		{[]string{"-cert=missing.pem", "-key=" + key}, 1, "open missing.pem: no such file"},
 		{[]string{"-cert=" + cert, "-key=missing.pem"}, 1, "open missing.pem: no such file"},
-		{[]string{"-cert=chat.go", "-key=" + key}, 1, `certificate "chat.go", key "` + key + `": tls: `},
-		{[]string{"-cert=" + cert, "-key=chat.go"}, 1, `certificate "` + cert + `", key "chat.go": tls: `},
+		{[]string{"-cert=chat.go", "-key=" + key}, 1,
+			`certificate "chat.go", key "` + key + `": tls: `},
+		{[]string{"-cert=" + cert, "-key=chat.go"}, 1,
+			`certificate "` + cert + `", key "chat.go": tls: `},
 		{[]string{"-cert=" + cert}, 2, "-cert needs -key"},
 		{[]string{"-key=" + key}, 2, "-key needs -cert"},
 		{[]string{"-timeout=soon"}, 2, `invalid value "soon"`},
 		{[]string{"-port=80"}, 2, "not defined: -port"},
 		{[]string{"serve"}, 2, `unexpected argument "serve"`},
 	} {
-		process.WantBadStart(t, test.status, test.stderr, append([]string{"-addr=127.0.0.1:0"}, test.args...)...)
+		process.WantBadStart(t, test.status, test.stderr,
+			append([]string{"-addr=127.0.0.1:0"}, test.args...)...)
 	}
 }

@@ -329,7 +329,8 @@ func TestForcedEnd(t *testing.T, b *Broker) {
 	}
 	h.rest()
 	if twice := h.wantAllDone(); twice > 0 || len(h.forced) < b.InHand {
-		t.Errorf("%d orders were in hand and %d done twice, want %d at least and 0", len(h.forced), twice, b.InHand)
+		t.Errorf("%d orders were in hand and %d done twice, want %d at least and 0",
+			len(h.forced), twice, b.InHand)
 	}
 }
 
@@ -423,7 +424,8 @@ func TestLost(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
 	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
-		p := h.start(fmt.Sprint("-work=", timeout/4), "-dial-timeout=1s", fmt.Sprint("-timeout=", timeout))
+		p := h.start(fmt.Sprint("-work=", timeout/4), "-dial-timeout=1s",
+			fmt.Sprint("-timeout=", timeout))
 		took(p, b.InHand)
 		if b.AckLost { // before the work is finished, or the program notices
 			p.Signal(syscall.SIGTERM)

@@ -39,7 +39,8 @@ func TestWildcard(t *testing.T) {
 			}
 			continue
 		}
-		if ip := net.ParseIP(got); err != nil || ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+		if ip := net.ParseIP(got); err != nil || ip == nil || ip.IsUnspecified() ||
+			ip.IsLoopback() {
 			t.Errorf("Host(%q) = %q, %v, want an address for others", addr, got, err)
 		}
 		found := false
