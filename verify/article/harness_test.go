@@ -101,11 +101,13 @@ const (
 type stop struct {
 	program string
 	kind    kind
-	fault   string        // the value of work.Fault
-	signals []os.Signal   // one after the other; work.Fault "fail" begins with SIGUSR1
-	fires   bool          // the shutdown begins when it says "quit: fired"; otherwise, when its port is closed
-	hold    time.Duration // the work takes that long after the shutdown has begun; 0: it does not end
-	until   string        // and not before stdout has this
+	fault   string      // the value of work.Fault
+	signals []os.Signal // one after the other; work.Fault "fail" begins with SIGUSR1
+	fires   bool        // the shutdown begins at "quit: fired"; otherwise when its port closes
+	// The work takes that long after the shutdown has begun; 0: it does not
+	// end.
+	hold  time.Duration
+	until string // and not before stdout has this
 }
 
 // outcome is the outcome of a stop.

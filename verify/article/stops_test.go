@@ -176,7 +176,9 @@ func TestStops(t *testing.T) {
 						if closed != p.closed {
 							t.Errorf("database closed: %v, want %v", closed, p.closed)
 						}
-						s.add(p.program, dbClosed, map[bool]string{true: "yes", false: "no"}[closed])
+						s.add(p.program, dbClosed, map[bool]string{
+							true: "yes", false: "no",
+						}[closed])
 					}
 				})
 			}
@@ -185,7 +187,8 @@ func TestStops(t *testing.T) {
 			for i, hold := range holds {
 				run := func(t *testing.T, name, program string, w want, tries int) {
 					t.Parallel()
-					st := stop{program: program, kind: f.kind, signals: []os.Signal{syscall.SIGTERM}, fires: true}
+					st := stop{program: program, kind: f.kind,
+						signals: []os.Signal{syscall.SIGTERM}, fires: true}
 					if w.releases() {
 						st.hold = hold
 					}

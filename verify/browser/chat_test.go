@@ -55,12 +55,14 @@ func testChat(t *testing.T, program string, args ...string) {
 	both(said("hello <b>from a</b>"))
 	b.write("hello from b")
 	both(said("hello from b"))
-	b.write(strings.Repeat("€", 1001)) // more than the page accepts, which is less than the server does
+	// More than the page accepts, which is less than the server does.
+	b.write(strings.Repeat("€", 1001))
 	both(said(strings.Repeat("€", 1000)))
 	both(connected)
 
 	server.Signal(syscall.SIGTERM)
-	both(`log.textContent.endsWith("the server is going away\nclosed: 1001 the server is going away\n")`)
+	both(`log.textContent.endsWith(` +
+		`"the server is going away\nclosed: 1001 the server is going away\n")`)
 	server.WantExit(0)
 	a.write("a wrote this without a server")
 	b.write("b wrote this without a server")
@@ -112,8 +114,10 @@ func testChat(t *testing.T, program string, args ...string) {
 		p     *tab
 		lines []string
 	}{
-		{a, []string{"hello <b>from a</b>", "hello from b", "a wrote this without a server", "together again", "nobody has read this"}},
-		{b, []string{"hello <b>from a</b>", "hello from b", "b wrote this without a server", "and this", "together again"}},
+		{a, []string{"hello <b>from a</b>", "hello from b", "a wrote this without a server",
+			"together again", "nobody has read this"}},
+		{b, []string{"hello <b>from a</b>", "hello from b", "b wrote this without a server",
+			"and this", "together again"}},
 	} {
 		text := eval[string](test.p, "log.textContent")
 		for _, line := range test.lines {
@@ -135,7 +139,8 @@ func said(line string) string { return fmt.Sprintf("log.textContent.includes(%q)
 func openChat(t *testing.T, url string) *tab {
 	t.Helper()
 	p := newTab(t, url)
-	p.expect(fmt.Sprintf("WebSocket connection to '%s/chat' failed", strings.Replace(url, "http", "ws", 1)))
+	p.expect(fmt.Sprintf("WebSocket connection to '%s/chat' failed",
+		strings.Replace(url, "http", "ws", 1)))
 	p.do(security.SetIgnoreCertificateErrors(true), chromedp.Navigate(url))
 	p.wait(connected)
 	p.do(chromedp.Evaluate(`{
@@ -164,10 +169,12 @@ func certificate(t *testing.T) []string {
 	dir := t.TempDir()
 	file := func(name, kind string, der []byte) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		if err := os.WriteFile(path,
+			pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
-	return []string{"-cert=" + file("cert.pem", "CERTIFICATE", pair.Certificate[0]), "-key=" + file("key.pem", "PRIVATE KEY", key)}
+	return []string{"-cert=" + file("cert.pem", "CERTIFICATE", pair.Certificate[0]),
+		"-key=" + file("key.pem", "PRIVATE KEY", key)}
 }

@@ -32,16 +32,18 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(profile)
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "headless-shell"} {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome",
+		"headless-shell"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
 		}
 		flags := append(chromedp.DefaultExecAllocatorOptions[:],
-			chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU,
-			chromedp.WSURLReadTimeout(generous),
+			chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox,
+			chromedp.DisableGPU, chromedp.WSURLReadTimeout(generous),
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-			chromedp.Flag("disable-sync", true), chromedp.Flag("disable-background-networking", true),
+			chromedp.Flag("disable-sync", true),
+			chromedp.Flag("disable-background-networking", true),
 			chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
 		alloc, cancel := chromedp.NewExecAllocator(context.Background(), flags...)
 		defer cancel()
@@ -122,7 +124,8 @@ func newTab(t *testing.T, origin string) *tab {
 		case *network.EventWebSocketCreated:
 			p.requests = append(p.requests, strings.Replace(e.URL, "ws", "http", 1))
 		case *log.EventEntryAdded:
-			p.problems = append(p.problems, fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
+			p.problems = append(p.problems,
+				fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		case *runtime.EventConsoleAPICalled:
 			p.problems = append(p.problems, "a call of console."+string(e.Type))
 		case *runtime.EventExceptionThrown:
@@ -151,7 +154,8 @@ func eval[T any](p *tab, expression string) (value T) {
 func (p *tab) wait(expression string) {
 	p.t.Helper()
 	if err := chromedp.Run(p.ctx, poll(expression)); err != nil {
-		p.t.Fatalf("waiting for %s: %v; the page says:\n%s", expression, err, eval[string](p, "document.body.innerText"))
+		p.t.Fatalf("waiting for %s: %v; the page says:\n%s",
+			expression, err, eval[string](p, "document.body.innerText"))
 	}
 }
 
@@ -163,12 +167,14 @@ func poll(expression string) chromedp.Action {
 }
 
 func size(width int64) chromedp.Action {
-	return chromedp.Tasks{chromedp.EmulateViewport(width, 900), poll(fmt.Sprintf("innerWidth === %d", width))}
+	return chromedp.Tasks{chromedp.EmulateViewport(width, 900),
+		poll(fmt.Sprintf("innerWidth === %d", width))}
 }
 
 func scheme(name string) chromedp.Action {
 	return chromedp.Tasks{
-		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}),
+		emulation.SetEmulatedMedia().WithFeatures(
+			[]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}),
 		poll(fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches`, name)),
 	}
 }

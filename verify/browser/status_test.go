@@ -28,7 +28,8 @@ import (
 // row selects the drawing of the step with that name, in the state of that
 // class.
 func row(name, class string) string {
-	return fmt.Sprintf(`[...document.querySelectorAll(".timeline g.%s")].some(g => g.querySelector(".name").textContent === %q)`, class, name)
+	return fmt.Sprintf(`[...document.querySelectorAll(".timeline g.%s")].some(g => `+
+		`g.querySelector(".name").textContent === %q)`, class, name)
 }
 
 // newEvent returns an event with more time than any browser takes.
@@ -47,17 +48,23 @@ type shutdown struct {
 // newShutdown has a plan of these steps, in this order, and one that will be
 // abandoned.
 func newShutdown(t *testing.T, names ...string) *shutdown {
-	s := &shutdown{q: newEvent(), running: make(map[string]chan struct{}), let: make(map[string]chan error)}
+	s := &shutdown{q: newEvent(), running: make(map[string]chan struct{}),
+		let: make(map[string]chan error)}
 	inner := newEvent()
 	for i := len(names) - 1; i >= 0; i-- {
 		running, let := make(chan struct{}), make(chan error)
 		s.running[names[i]], s.let[names[i]] = running, let
-		s.q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { close(running); return <-let }), quit.Name(names[i]))
+		s.q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+			close(running)
+			return <-let
+		}), quit.Name(names[i]))
 	}
 	inner.RegisterStopFunc(func() {}, quit.Name("inner"))
 	s.q.RegisterQuitCloser(inner, quit.Name("group"), quit.AfterDrain())
 	stuck := make(chan int)
-	s.q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"), quit.AfterDrain(), quit.Timeout(200*time.Millisecond))
+	s.q.RegisterStopFunc(func() {
+		<-stuck
+	}, quit.Name("stuck"), quit.AfterDrain(), quit.Timeout(200*time.Millisecond))
 	srv := httptest.NewServer(http.StripPrefix("/debug/quit", quithttp.Status(s.q)))
 	s.url = srv.URL + "/debug/quit?x=1"
 	t.Cleanup(func() {
@@ -94,9 +101,15 @@ func TestLive(t *testing.T) {
 
 	// Only the clock changes: bars grow by themselves, and a frame comes only
 	// with a new axis.
-	const bar, axis = `parseFloat(document.querySelector(".running rect.bar").getAttribute("width"))`, `document.querySelector(".timeline").dataset.span`
-	p.do(chromedp.Evaluate(`window.axes = [`+axis+`]; new MutationObserver(() => axes.push(`+axis+`)).observe(document.getElementById("report"), {childList: true})`, nil))
-	before, seen := eval[float64](p, bar), eval[string](p, `document.querySelector(".running .took").textContent`)
+	const (
+		bar = `parseFloat(document.querySelector(".running rect.bar").` +
+			`getAttribute("width"))`
+		axis = `document.querySelector(".timeline").dataset.span`
+	)
+	p.do(chromedp.Evaluate(`window.axes = [`+axis+`]; new MutationObserver(() => axes.push(`+axis+
+		`)).observe(document.getElementById("report"), {childList: true})`, nil))
+	before, seen := eval[float64](p, bar),
+		eval[string](p, `document.querySelector(".running .took").textContent`)
 	for grown := false; !grown; time.Sleep(50 * time.Millisecond) {
 		after := eval[float64](p, bar)
 		grown = after > before
@@ -105,7 +118,8 @@ func TestLive(t *testing.T) {
 	p.wait(fmt.Sprintf(`document.querySelector(".running .took").textContent !== %q`, seen))
 	p.wait("axes.length > 2")
 	if got := eval[[]string](p, "axes"); len(slices.Compact(slices.Clone(got))) != len(got) {
-		t.Errorf("while one step was running, frames came with the axes %q, want each to differ from the one before", got)
+		t.Errorf("while one step was running, frames came with the axes %q, want each to differ "+
+			"from the one before", got)
 	}
 
 	s.let["first"] <- nil
@@ -198,7 +212,8 @@ func TestWithoutScript(t *testing.T) {
 	contains(read(), "Stopped with 1 failure", "ABANDONED", "abandoned after")
 }
 
-const markup = `</title></svg></pre><script>hacked=1</script><img src=x onerror=hacked=1>"'<a href=javascript:hacked=1>`
+const markup = `</title></svg></pre><script>hacked=1</script><img src=x onerror=hacked=1>` +
+	`"'<a href=javascript:hacked=1>`
 
 func TestMarkup(t *testing.T) {
 	s := newShutdown(t, markup)
@@ -210,10 +225,12 @@ func TestMarkup(t *testing.T) {
 	s.let[markup] <- &quit.PanicError{Value: markup, Stack: []byte(markup)}
 	p.wait(`document.getElementById("note").textContent.startsWith("The shutdown has ended")`)
 	for range 2 { // after the updates, and as a page
-		if eval[bool](p, `window.hacked === 1 || document.querySelector("main script, img, a") !== null`) {
+		if eval[bool](p,
+			`window.hacked === 1 || document.querySelector("main script, img, a") !== null`) {
 			t.Error("markup in a name has become a part of the page")
 		}
-		if got := eval[string](p, `document.querySelector("g.failed title").textContent`); !strings.Contains(got, markup) {
+		got := eval[string](p, `document.querySelector("g.failed title").textContent`)
+		if !strings.Contains(got, markup) {
 			t.Errorf("title of the step = %q, want all of its name", got)
 		}
 		p.do(chromedp.Navigate(s.url))
@@ -222,7 +239,8 @@ func TestMarkup(t *testing.T) {
 
 // steps is a shutdown with everything that the page can show.
 func steps(t *testing.T) *shutdown {
-	s := newShutdown(t, "HTTP :8080", "a consumer with a name that is longer than the space that there is for it",
+	const long = "a consumer with a name that is longer than the space that there is for it"
+	s := newShutdown(t, "HTTP :8080", long,
 		strings.Repeat("W", 10_000), "缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存", "mail")
 	for range 300 {
 		s.q.RegisterStopFunc(func() {}, quit.Name("connection"))
@@ -231,8 +249,8 @@ func steps(t *testing.T) *shutdown {
 	time.Sleep(150 * time.Millisecond)
 	s.let["HTTP :8080"] <- nil
 	time.Sleep(100 * time.Millisecond)
-	s.let["a consumer with a name that is longer than the space that there is for it"] <- fmt.Errorf("commit offset: %w",
-		errors.New(strings.Repeat("broker 10.0.0.7:9092 is not reachable; ", 8)+"\nand a second line"))
+	s.let[long] <- fmt.Errorf("commit offset: %w", errors.New(
+		strings.Repeat("broker 10.0.0.7:9092 is not reachable; ", 8)+"\nand a second line"))
 	s.let[strings.Repeat("W", 10_000)] <- nil
 	time.Sleep(50 * time.Millisecond)
 	return s
@@ -240,7 +258,9 @@ func steps(t *testing.T) *shutdown {
 
 func (s *shutdown) finish(p *tab) {
 	s.let["缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存"] <- nil
-	s.let["mail"] <- &quit.PanicError{Value: "assignment to entry in nil map", Stack: []byte("goroutine 1 [running]:\nmain.(*mailer).Close(0xc000012345)\n\t/src/app/mail.go:17 +0x1d")}
+	s.let["mail"] <- &quit.PanicError{Value: "assignment to entry in nil map",
+		Stack: []byte("goroutine 1 [running]:\n" +
+			"main.(*mailer).Close(0xc000012345)\n\t/src/app/mail.go:17 +0x1d")}
 	p.wait(`document.getElementById("note").textContent.startsWith("The shutdown has ended")`)
 }
 
@@ -258,11 +278,18 @@ func TestNarrow(t *testing.T) {
 			// No text is drawn over another: text that does not fit is cut off.
 			overlap := eval[string](p, `(() => {
 				for (const g of document.querySelectorAll(".timeline g")) {
-					const label = g.querySelector(".label"), cut = getComputedStyle(label).overflow === "hidden";
-					const edge = document.querySelector(".timeline").getBoundingClientRect().left + label.width.baseVal.value;
+					const label = g.querySelector(".label");
+					const cut = getComputedStyle(label).overflow === "hidden";
+					const timeline = document.querySelector(".timeline");
+					const edge = timeline.getBoundingClientRect().left + label.width.baseVal.value;
 					const end = label.querySelector("text").getBoundingClientRect().right;
-					const left = cut ? Math.min(edge, end) : end, right = g.querySelector(".word").getBoundingClientRect().left;
-					if (left > right) return g.querySelector(".name").textContent + " ends at " + left + ", " + g.querySelector(".word").textContent + " begins at " + right;
+					const left = cut ? Math.min(edge, end) : end;
+					const name = g.querySelector(".name"), word = g.querySelector(".word");
+					const right = word.getBoundingClientRect().left;
+					if (left > right) {
+						return name.textContent + " ends at " + left + ", " +
+							word.textContent + " begins at " + right;
+					}
 				}
 				return "";
 			})()`)
@@ -287,13 +314,21 @@ func TestSchemes(t *testing.T) {
 	for _, name := range []string{"light", "dark"} {
 		p.do(scheme(name))
 		pages[eval[string](p, "getComputedStyle(document.body).backgroundColor")] = true
-		texts := eval[[]struct{ Text, Color, Behind string }](p, `[...document.querySelectorAll("body *")]
-			.filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && !e.closest("title, script, style"))
+		texts := eval[[]struct{ Text, Color, Behind string }](p,
+			`[...document.querySelectorAll("body *")]
+			.filter(e => !e.closest("title, script, style"))
+			.filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
 			.map(e => {
 				let b = e;
-				while (getComputedStyle(b).backgroundColor === "rgba(0, 0, 0, 0)") b = b.parentElement;
+				while (getComputedStyle(b).backgroundColor === "rgba(0, 0, 0, 0)") {
+					b = b.parentElement;
+				}
 				const s = getComputedStyle(e);
-				return {Text: e.textContent.slice(0, 40), Color: e.closest("svg") ? s.fill : s.color, Behind: getComputedStyle(b).backgroundColor};
+				return {
+					Text: e.textContent.slice(0, 40),
+					Color: e.closest("svg") ? s.fill : s.color,
+					Behind: getComputedStyle(b).backgroundColor,
+				};
 			})`)
 		if len(texts) < 30 {
 			t.Fatalf("%d texts, want more", len(texts))
@@ -304,7 +339,8 @@ func TestSchemes(t *testing.T) {
 			}
 		}
 		for _, class := range []string{"ok", "failed"} {
-			fill := eval[string](p, `getComputedStyle(document.querySelector("g.`+class+` rect.bar")).fill`)
+			fill := eval[string](p, `getComputedStyle(document.querySelector("g.`+class+
+				` rect.bar")).fill`)
 			if class == "failed" && !strings.Contains(fill, "#hatch") {
 				t.Errorf("%s: the bar of what failed is filled with %s, want a pattern", name, fill)
 			}

@@ -29,7 +29,8 @@ import (
 // natsServer returns the address of a NATS server.
 func natsServer(t *testing.T) string {
 	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true,
+		StoreDir: t.TempDir(),
 	})
 	must(t, err)
 	s.Start()
@@ -142,7 +143,8 @@ func TestJetStream(t *testing.T) {
 		must(t, err)
 		_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "s", Subjects: []string{"in"}})
 		must(t, err)
-		consumer, err := js.CreateConsumer(ctx, "s", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy})
+		consumer, err := js.CreateConsumer(ctx, "s",
+			jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy})
 		must(t, err)
 		for range 10 {
 			_, err := js.Publish(ctx, "in", nil)
@@ -172,7 +174,8 @@ func TestJetStream(t *testing.T) {
 		info, err := consumer.Info(context.Background())
 		must(t, err)
 		if done == 0 || info.NumAckPending != 0 || info.NumPending+uint64(done) != 10 {
-			t.Errorf("%d of 10 acknowledged, %d pending, %d without an acknowledgement", done, info.NumPending, info.NumAckPending)
+			t.Errorf("%d of 10 acknowledged, %d pending, %d without an acknowledgement",
+				done, info.NumPending, info.NumAckPending)
 		}
 	})
 	t.Run("callback with WorkContext", func(t *testing.T) {
@@ -233,11 +236,13 @@ func TestFranzProducer(t *testing.T) {
 	// produce makes a client produce 100 records. The channel gets their
 	// errors.
 	produce := func(t *testing.T, c *kfake.Cluster) (*kgo.Client, <-chan error) {
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("topic"), kgo.ProducerLinger(time.Minute))
+		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...),
+			kgo.DefaultProduceTopic("topic"), kgo.ProducerLinger(time.Minute))
 		must(t, err)
 		errs := make(chan error, 100)
 		for range 100 {
-			client.Produce(context.Background(), kgo.StringRecord("value"), func(_ *kgo.Record, err error) { errs <- err })
+			client.Produce(context.Background(), kgo.StringRecord("value"),
+				func(_ *kgo.Record, err error) { errs <- err })
 		}
 		return client, errs
 	}
@@ -287,12 +292,15 @@ func TestFranzConsumer(t *testing.T) {
 	t.Parallel()
 	// run consumes records, one of which is in work when it returns.
 	run := func(t *testing.T, q *quit.QuitEvent, c *kfake.Cluster) {
-		producer, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("topic"))
+		producer, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...),
+			kgo.DefaultProduceTopic("topic"))
 		must(t, err)
 		must(t, producer.ProduceSync(context.Background(), kgo.StringRecord("value")).FirstErr())
 		producer.Close()
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumerGroup("group"), kgo.ConsumeTopics("topic"),
-			kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...),
+			kgo.ConsumerGroup("group"), kgo.ConsumeTopics("topic"),
+			kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 		must(t, err)
 		closeFranzConsumer(q, client)
 		began := make(chan struct{}, 10)
@@ -322,7 +330,8 @@ func TestFranzConsumer(t *testing.T) {
 		run(t, q, c)
 		stops(t, q)
 		if len(commits) != 1 || len(leaves) != 1 {
-			t.Errorf("%d commits, and left the group %d times, want 1 and 1", len(commits), len(leaves))
+			t.Errorf("%d commits, and left the group %d times, want 1 and 1",
+				len(commits), len(leaves))
 		}
 	})
 	t.Run("hang", func(t *testing.T) {
@@ -344,7 +353,8 @@ func TestKafkaWriter(t *testing.T) {
 	write := func(t *testing.T, c *kfake.Cluster) (*kafka.Writer, <-chan error) {
 		errs := make(chan error, 10)
 		w := &kafka.Writer{
-			Addr: kafka.TCP(c.ListenAddrs()...), Topic: "topic", Async: true, BatchTimeout: time.Hour, RequiredAcks: kafka.RequireAll,
+			Addr: kafka.TCP(c.ListenAddrs()...), Topic: "topic", Async: true,
+			BatchTimeout: time.Hour, RequiredAcks: kafka.RequireAll,
 			Completion: func(_ []kafka.Message, err error) { errs <- err },
 		}
 		must(t, w.WriteMessages(context.Background(), kafka.Message{Value: []byte("value")}))
@@ -359,7 +369,8 @@ func TestKafkaWriter(t *testing.T) {
 		if err := receive(t, errs, "result of a message"); err != nil {
 			t.Errorf("the message was lost: %v", err)
 		}
-		if err := w.WriteMessages(context.Background(), kafka.Message{}); !errors.Is(err, io.ErrClosedPipe) {
+		if err := w.WriteMessages(
+			context.Background(), kafka.Message{}); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("WriteMessages() after the stop = %v, want %v", err, io.ErrClosedPipe)
 		}
 	})
@@ -385,7 +396,8 @@ func TestKafkaReader(t *testing.T) {
 		must(t, w.WriteMessages(context.Background(), kafka.Message{Value: []byte("value")}))
 		must(t, w.Close())
 		r := kafka.NewReader(kafka.ReaderConfig{
-			Brokers: c.ListenAddrs(), GroupID: "group", Topic: "topic", StartOffset: kafka.FirstOffset,
+			Brokers: c.ListenAddrs(), GroupID: "group", Topic: "topic",
+			StartOffset:    kafka.FirstOffset,
 			CommitInterval: time.Hour, MaxWait: 100 * time.Millisecond,
 		})
 		closeKafkaReader(q, r)
@@ -413,7 +425,8 @@ func TestKafkaReader(t *testing.T) {
 		run(t, q, c)
 		stops(t, q)
 		if len(commits) != 1 || len(leaves) != 1 {
-			t.Errorf("%d commits, and left the group %d times, want 1 and 1", len(commits), len(leaves))
+			t.Errorf("%d commits, and left the group %d times, want 1 and 1",
+				len(commits), len(leaves))
 		}
 	})
 	t.Run("group that cannot be left", func(t *testing.T) {
@@ -480,7 +493,8 @@ func (r *rabbit) serve(c net.Conn) {
 	if _, err := io.CopyN(io.Discard, in, 8); err != nil { // "AMQP" and the version
 		return
 	}
-	r.send(0, method{10, 10}, byte(0), byte(9), uint32(0), uint32(5), []byte("PLAIN"), uint32(5), []byte("en_US"))
+	r.send(0, method{10, 10}, byte(0), byte(9), uint32(0), uint32(5), []byte("PLAIN"), uint32(5),
+		[]byte("en_US"))
 	for {
 		var head [7]byte
 		if _, err := io.ReadFull(in, head[:]); err != nil {

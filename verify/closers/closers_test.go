@@ -69,7 +69,8 @@ func hangs(t *testing.T, q *quit.QuitEvent, where string) {
 			stacks = string(buf[:runtime.Stack(buf, true)])
 		}
 		if !strings.Contains(stacks, where) {
-			t.Errorf("the stacks of the abandoned step have no %s:\n%s\n%s", where, stacks, q.Report())
+			t.Errorf("the stacks of the abandoned step have no %s:\n%s\n%s",
+				where, stacks, q.Report())
 		}
 	}
 	if n != 1 || !errors.Is(err, context.DeadlineExceeded) {

@@ -15,7 +15,8 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the cells of ../../docs/closers.md that are made from these tests")
+var update = flag.Bool("update", false,
+	"write the cells of ../../docs/closers.md that are made from these tests")
 
 const (
 	doc     = "../../docs/closers.md"
@@ -32,7 +33,8 @@ type source struct {
 }
 
 func parse(t *testing.T) source {
-	s := source{map[string]string{}, map[string]string{}, map[string][]string{}, map[string]map[string]bool{}}
+	s := source{map[string]string{}, map[string]string{}, map[string][]string{},
+		map[string]map[string]bool{}}
 	files, err := filepath.Glob("*_test.go")
 	must(t, err)
 	fset := token.NewFileSet()
@@ -48,7 +50,8 @@ func parse(t *testing.T) source {
 			}
 			name := fn.Name.Name
 			if row, ok := strings.CutPrefix(name, "close"); ok {
-				s.code[row] = string(text[fset.Position(fn.Body.Lbrace).Offset+1 : fset.Position(fn.Body.Rbrace).Offset])
+				from, to := fset.Position(fn.Body.Lbrace), fset.Position(fn.Body.Rbrace)
+				s.code[row] = string(text[from.Offset+1 : to.Offset])
 			}
 			if row, ok := strings.CutPrefix(name, "Test"); ok {
 				s.file[row] = file
@@ -160,14 +163,16 @@ func TestDocs(t *testing.T) {
 		cells := cellBreak.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |"), -1)
 		m := testName.FindStringSubmatch(cells[len(cells)-1])
 		if len(cells) != columns || m == nil {
-			t.Fatalf("a row has %d cells, want %d, the last one with its test:\n%s", len(cells), columns, line)
+			t.Fatalf("a row has %d cells, want %d, the last one with its test:\n%s",
+				len(cells), columns, line)
 		}
 		row := m[1]
 		if rows[row] {
 			t.Errorf("%s has two rows", row)
 		}
 		rows[row] = true
-		if s.code[row] == "" || s.file[row] == "" || !s.reaches("Test"+row, "close"+row, map[string]bool{}) {
+		if s.code[row] == "" || s.file[row] == "" ||
+			!s.reaches("Test"+row, "close"+row, map[string]bool{}) {
 			t.Errorf("the row of %s has no func close%[1]s, or no Test%[1]s that uses it", row)
 			continue
 		}
@@ -180,7 +185,8 @@ func TestDocs(t *testing.T) {
 		}
 		cells[0] = libraryCell(cells[0], requires)
 		cells[1] = codeCell(s.code[row])
-		cells[5] = fmt.Sprintf("[Test%s](../verify/closers/%s): %s", row, s.file[row], strings.Join(s.runs[row], ", "))
+		cells[5] = fmt.Sprintf("[Test%s](../verify/closers/%s): %s",
+			row, s.file[row], strings.Join(s.runs[row], ", "))
 		fmt.Fprintf(&text, "| %s |\n", strings.Join(cells, " | "))
 	}
 	for row := range s.code {
@@ -195,7 +201,8 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is not what these tests say; go test -run TestDocs -update writes it:\n%s", doc, text.Bytes())
+		t.Fatalf("%s is not what these tests say; go test -run TestDocs -update writes it:\n%s",
+			doc, text.Bytes())
 	}
 	must(t, os.WriteFile(doc, text.Bytes(), 0o644))
 }

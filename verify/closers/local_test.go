@@ -129,10 +129,11 @@ func TestGocron(t *testing.T) {
 		s, err := gocron.NewScheduler(gocron.WithStopTimeout(stop))
 		must(t, err)
 		began := make(chan struct{})
-		_, err = s.NewJob(gocron.OneTimeJob(gocron.OneTimeJobStartImmediately()), gocron.NewTask(func(ctx context.Context) {
-			close(began)
-			do(ctx)
-		}))
+		_, err = s.NewJob(gocron.OneTimeJob(gocron.OneTimeJobStartImmediately()),
+			gocron.NewTask(func(ctx context.Context) {
+				close(began)
+				do(ctx)
+			}))
 		must(t, err)
 		s.Start()
 		closeGocron(q, s)

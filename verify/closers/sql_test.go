@@ -27,7 +27,8 @@ type fakeDB struct {
 }
 
 func newFakeDB() *fakeDB {
-	return &fakeDB{make(chan struct{}, 10), make(chan struct{}), make(chan struct{}), make(chan struct{}, 10)}
+	return &fakeDB{make(chan struct{}, 10), make(chan struct{}), make(chan struct{}),
+		make(chan struct{}, 10)}
 }
 
 func (f *fakeDB) Connect(context.Context) (driver.Conn, error) { return fakeConn{f}, nil }
@@ -168,7 +169,9 @@ func TestSQLite(t *testing.T) {
 		defer cancel()
 		done := make(chan error)
 		go func() {
-			rows, err := db.QueryContext(ctx, "with recursive c(n) as (select 1 union all select n + 1 from c) select sum(n) from c")
+			rows, err := db.QueryContext(ctx,
+				"with recursive c(n) as (select 1 union all select n + 1 from c) select sum(n) "+
+					"from c")
 			if err == nil {
 				rows.Close()
 			}
@@ -314,7 +317,8 @@ func TestPgxConn(t *testing.T) {
 			t.Parallel()
 			q := event(limit)
 			addr, got := postgres(t)
-			conn, err := pgx.Connect(context.Background(), "postgres://"+user+"@"+addr+"/db"+pgxOptions)
+			conn, err := pgx.Connect(context.Background(),
+				"postgres://"+user+"@"+addr+"/db"+pgxOptions)
 			must(t, err)
 			closePgxConn(q, conn)
 			stops(t, q)

@@ -33,7 +33,7 @@ const (
 	LoadThenMark                     // a stripe is read and marked in two operations
 	CloseWithoutMutex                // the stripes are carried over without mu
 	MarkUnnoticed                    // an add to a closed stripe does not go to central
-	WaitDoesNotLook                  // the wait returns when zero is closed, and does not look again
+	WaitDoesNotLook                  // the wait does not look again when zero is closed
 	ZeroKept                         // zero is not nil again after it was closed
 	ZeroNotClosed                    // an add that reaches zero closes nothing
 	SumWithoutClosing                // the wait adds up the stripes, and leaves them open
@@ -48,21 +48,22 @@ const (
 type counterPC int8
 
 const (
-	atStart   counterPC = iota
-	atLoad              // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
-	atPick              // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
-	atLock              // counter.go: func (c *counter) addCentral(n int64) {
-	atOpen              // counter.go: if !c.closed && c.stripes.Load() == nil {
-	atCentral           // counter.go: c.central += n
-	atSecond            // goroutine.go: q.count.add(1)
-	atRunning           // counted, and has not begun its Done
-	atEnd               //
-	atClose             // counter.go: func (c *counter) closeStripes() (int64, <-chan struct{}) {
-	atSwap              // counter.go: c.central += (*s)[i].n.Swap(closedMark)
-	atMark              // of LoadThenMark only
-	atRead              // counter.go: c.closed = true
-	atSelect            // counter.go: case <-zero: // look again: another may have been counted since
-	atGivenUp           // counter.go: return c.count()
+	atStart counterPC = iota
+
+	atLoad    // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
+	atPick    // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
+	atLock    // counter.go: func (c *counter) addCentral(n int64) {
+	atOpen    // counter.go: if !c.closed && c.stripes.Load() == nil {
+	atCentral // counter.go: c.central += n
+	atSecond  // goroutine.go: q.count.add(1)
+	atRunning // counted, and has not begun its Done
+	atEnd     //
+	atClose   // counter.go: func (c *counter) closeStripes() (int64, <-chan struct{}) {
+	atSwap    // counter.go: c.central += (*s)[i].n.Swap(closedMark)
+	atMark    // of LoadThenMark only
+	atRead    // counter.go: c.closed = true
+	atSelect  // counter.go: case <-zero: // look again: another may have been counted since
+	atGivenUp // counter.go: return c.count()
 )
 
 // worker is a counted goroutine.
@@ -165,7 +166,9 @@ func (c *CounterConfig) worker(s counterState, i int, step func(string, counterS
 	case atStart:
 		switch {
 		case c.isExtra(i):
-			move("calls Done once too often", func(_ *counterState, w *worker) { begin(w, -1, atEnd) })
+			move("calls Done once too often", func(_ *counterState, w *worker) {
+				begin(w, -1, atEnd)
+			})
 		case !c.isTry(i):
 			move("calls Add", func(_ *counterState, w *worker) { begin(w, 1, atRunning) })
 		case s.fired && c.Mutant != TryLooksOnceAfter:
@@ -342,7 +345,9 @@ func (c *CounterConfig) waiter(s counterState, i int, step func(string, counterS
 			if c.Mutant == WaitDoesNotLook {
 				returns(s, "zero is closed, returns 0", 0)
 			} else {
-				move("zero is closed", func(_ *counterState, w *waiter) { w.zero, w.pc = 0, atClose })
+				move("zero is closed", func(_ *counterState, w *waiter) {
+					w.zero, w.pc = 0, atClose
+				})
 			}
 		}
 		if isDrain && s.timeUp {

@@ -34,7 +34,7 @@ const (
 	GoexitDoesNotAsk                 // a closer that calls Goexit does not ask for it
 	AskBeforeFinish                  // a step that returns asks first, and then ends
 	BothEnd                          // an abandoned step ends once more when it returns
-	EndToldToAll                     // everyone who asks after the last step is told to end the shutdown
+	EndToldToAll                     // each that asks after the last step ends the shutdown
 	RunningUnnoticed                 // a step begins while another runs
 	RecordAfterEnding                // the record of an end is made after ending was released
 	EndingNotAwaited                 // the end does not take ending
@@ -45,24 +45,25 @@ const (
 type loopPC int8
 
 const (
-	loopFree     loopPC = iota
-	loopAsks            // shutdown.go: s, more, ended := q.sched.next(time.Now(), q.Concurrent)
-	loopCalls           // step.go: err := c.shutdown(ctx)
-	loopReturned        // step.go: q.records.ending.RLock()
-	loopFinishes        // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
-	loopLogs            // step.go: s.q.logEnd(s, now, err, abandoned, first)
-	loopReleases        // step.go: defer s.q.records.ending.RUnlock()
-	timerWaits          // step.go: if s.abandonable() && !now.Before(s.last) {
-	timerRLock          // step.go: q.records.ending.RLock()
-	timerEnds           // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
-	timerLogs           // step.go: s.q.logEnd(s, now, err, abandoned, first)
-	timerUnlock         // step.go: defer s.q.records.ending.RUnlock()
-	timerAsks           // step.go: go s.q.loop() // ends when no step may begin
-	timerNames          // step.go: nameAll(name)
-	endStacks           // shutdown.go: await(e.sched.unnamed())
-	endLocks            // shutdown.go: q.records.ending.Lock() // until the records of all steps are there
-	endTells            // shutdown.go: q.sched.conclude(now, failures, result(failures, wait))
-	loopHangs           // in a closer, for ever
+	loopFree loopPC = iota
+
+	loopAsks     // shutdown.go: s, more, ended := q.sched.next(time.Now(), q.Concurrent)
+	loopCalls    // step.go: err := c.shutdown(ctx)
+	loopReturned // step.go: q.records.ending.RLock()
+	loopFinishes // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
+	loopLogs     // step.go: s.q.logEnd(s, now, err, abandoned, first)
+	loopReleases // step.go: defer s.q.records.ending.RUnlock()
+	timerWaits   // step.go: if s.abandonable() && !now.Before(s.last) {
+	timerRLock   // step.go: q.records.ending.RLock()
+	timerEnds    // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
+	timerLogs    // step.go: s.q.logEnd(s, now, err, abandoned, first)
+	timerUnlock  // step.go: defer s.q.records.ending.RUnlock()
+	timerAsks    // step.go: go s.q.loop() // ends when no step may begin
+	timerNames   // step.go: nameAll(name)
+	endStacks    // shutdown.go: await(e.sched.unnamed())
+	endLocks     // shutdown.go: q.records.ending.Lock() // until the records of all steps are there
+	endTells     // shutdown.go: q.sched.conclude(now, failures, result(failures, wait))
+	loopHangs    // in a closer, for ever
 )
 
 // loop is a goroutine: one that calls closers, or a closer's timer.
@@ -266,7 +267,8 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 				s.owed--
 				*l = loop{}
 				if s.ended {
-					return fmt.Errorf("the shutdown has ended before the stacks of closer %d are there", n)
+					return fmt.Errorf(
+						"the shutdown has ended before the stacks of closer %d are there", n)
 				}
 				return nil
 			})
@@ -285,7 +287,8 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 				}
 				for i := range c.Closers {
 					if !s.logged[i] {
-						return fmt.Errorf("the shutdown has ended before the record of closer %d is there", i)
+						return fmt.Errorf(
+							"the shutdown has ended before the record of closer %d is there", i)
 					}
 				}
 				s.ended = true

@@ -187,7 +187,10 @@ func (c LogConfig) steps(s logState) (next []Step[logState]) {
 				})
 			}
 			if c.Blocks {
-				move(name+"blocks", func(s *logState) error { s.handers[i].pc = logBlocked; return nil })
+				move(name+"blocks", func(s *logState) error {
+					s.handers[i].pc = logBlocked
+					return nil
+				})
 			}
 		case logEnds:
 			move(name+"ends", func(s *logState) error { c.end(s, i); return nil })
@@ -232,7 +235,10 @@ func (c LogConfig) take(s logState, i int, name string, move func(string, func(*
 			return nil
 		})
 	case c.Mutant == EmptyThenEnd:
-		move(name+"finds nothing", func(s *logState) error { s.handers[i].pc = logEnds; return nil })
+		move(name+"finds nothing", func(s *logState) error {
+			s.handers[i].pc = logEnds
+			return nil
+		})
 	default:
 		move(name+"finds nothing, and ends", func(s *logState) error { c.end(s, i); return nil })
 	}

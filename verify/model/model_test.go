@@ -144,7 +144,8 @@ func TestLogMutants(t *testing.T) {
 	}
 	for m := NoLogMutant + 1; m < LogMutants; m++ {
 		t.Run(fmt.Sprint(m), func(t *testing.T) {
-			explore(t, Log(LogConfig{Producers: [2]int{2, 1}, Goexits: 1, Mutant: m}), true, wants[m])
+			explore(t, Log(LogConfig{Producers: [2]int{2, 1}, Goexits: 1, Mutant: m}),
+				true, wants[m])
 		})
 	}
 }
@@ -162,7 +163,8 @@ func TestLines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range regexp.MustCompile(`(?m)// (\w+\.go): (.+)$`).FindAllStringSubmatch(string(model), -1) {
+		for _, line := range regexp.MustCompile(`(?m)// (\w+\.go): (.+)$`).FindAllStringSubmatch(
+			string(model), -1) {
 			code, err := os.ReadFile(filepath.Join("../../quit", line[1]))
 			if err != nil {
 				t.Fatal(err)

@@ -42,7 +42,8 @@ func readKnown(file string) ([]survivor, error) {
 		s.operator, rest, okOperator = strings.Cut(rest, " `")
 		s.text, s.why, okText = strings.Cut(rest, "`: ")
 		if !okFile || !okOperator || !okText || s.why == "" {
-			return nil, fmt.Errorf("%s:%d: want \"- `file` operator `text of the line`: why\"", file, n)
+			return nil, fmt.Errorf("%s:%d: want \"- `file` operator `text of the line`: why\"",
+				file, n)
 		}
 		list = append(list, s)
 	}

@@ -23,7 +23,8 @@ func TestKnown(t *testing.T) {
 		m    mutant
 		want bool
 	}{
-		{m: mutant{file: "quit/log.go", line: 3, operator: opRemove, text: known[0].text}, want: true},
+		{m: mutant{file: "quit/log.go", line: 3, operator: opRemove, text: known[0].text},
+			want: true},
 		{m: mutant{file: "quit/log.go", line: 3, operator: opSwap, text: known[0].text}},
 		{m: mutant{file: "quit/name.go", line: 3, operator: opRemove, text: known[0].text}},
 		{m: mutant{file: "quit/log.go", line: 3, operator: opRemove, text: "f(y)"}},
@@ -32,7 +33,8 @@ func TestKnown(t *testing.T) {
 			t.Errorf("find(%v) = %v, want %v", &test.m, got, test.want)
 		}
 	}
-	for _, bad := range []string{"- `quit/log.go` remove f(x): why\n", "- `quit/log.go` remove `f(x)`\n", "- `quit/log.go`: why\n"} {
+	for _, bad := range []string{"- `quit/log.go` remove f(x): why\n",
+		"- `quit/log.go` remove `f(x)`\n", "- `quit/log.go`: why\n"} {
 		write(bad)
 		if _, err := readKnown(file); err == nil || !strings.Contains(err.Error(), "known.md:1") {
 			t.Errorf("readKnown of %q = %v, want an error with the line", bad, err)

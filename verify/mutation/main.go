@@ -49,10 +49,11 @@ var packages = []string{
 // matches shortSkip are not run: they are slow, or of a package with slow
 // tests.
 const (
-	shortFiles = "quit/counter.go,quit/event.go,quit/registry.go,quit/option.go,quit/closer.go,quit/name.go,quit/quit.go," +
-		"quit/changed.go,internal/text/,internal/goid/"
-	shortSkip = `^quithttp\.|^quittest\.|TestReserve|TestVeryDeepChain|TestHugeError|TestClosersAreFreed|TestReturnsAtTheLast|` +
-		`TestReport[AOI]|TestBrokenErrors|FuzzAgainstModel|TestCrowd|TestOnceEach|TestChild|TestExplore|TestChange[OA]|` +
+	shortFiles = "quit/counter.go,quit/event.go,quit/registry.go,quit/option.go,quit/closer.go," +
+		"quit/name.go,quit/quit.go,quit/changed.go,internal/text/,internal/goid/"
+	shortSkip = `^quithttp\.|^quittest\.|TestReserve|TestVeryDeepChain|TestHugeError|` +
+		`TestClosersAreFreed|TestReturnsAtTheLast|TestReport[AOI]|TestBrokenErrors|` +
+		`FuzzAgainstModel|TestCrowd|TestOnceEach|TestChild|TestExplore|TestChange[OA]|` +
 		`FuzzIgnore|TestResultInTime|TestShares`
 )
 
@@ -80,12 +81,15 @@ func main() {
 	flag.IntVar(&o.sample, "sample", 0, "try so many mutants; 0: all")
 	flag.StringVar(&o.only, "run", "", "try those of file.go or file.go:line")
 	flag.StringVar(&o.ids, "ids", "", "try those with these numbers, as 3,17")
-	flag.StringVar(&o.files, "files", "", "try those in files whose path begins with one of these, as quit/log.go,internal/")
+	flag.StringVar(&o.files, "files", "",
+		"try those in files whose path begins with one of these, as quit/log.go,internal/")
 	flag.BoolVar(&o.race, "race", false, "with the mutants of locks, and the race detector")
 	flag.StringVar(&o.tests, "tests", "", "run only tests whose name, as quit.TestStop, matches")
 	flag.StringVar(&o.skip, "skip", "", "run no test whose name, as quit.TestStop, matches")
-	flag.BoolVar(&o.short, "short", false, "try only those in some files, with only fast tests, as CI does")
-	flag.DurationVar(&o.slowest, "slowest", 5*time.Second, "run no test that takes longer alone; with -short, a minute")
+	flag.BoolVar(&o.short, "short", false,
+		"try only those in some files, with only fast tests, as CI does")
+	flag.DurationVar(&o.slowest, "slowest", 5*time.Second,
+		"run no test that takes longer alone; with -short, a minute")
 	flag.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "how many mutants are tried at once")
 	flag.BoolVar(&o.list, "list", false, "list the mutants, and try none")
 	flag.Parse()
@@ -158,7 +162,8 @@ func choose(all []*mutant, o options) ([]*mutant, uint64, error) {
 		if m.races && !o.race {
 			continue
 		}
-		if o.only != "" && (filepath.Base(m.file) != filepath.Base(file) || hasLine && strconv.Itoa(m.line) != line) {
+		if o.only != "" && (filepath.Base(m.file) != filepath.Base(file) ||
+			hasLine && strconv.Itoa(m.line) != line) {
 			continue
 		}
 		if o.ids != "" && !slices.Contains(strings.Split(o.ids, ","), strconv.Itoa(m.id)) {
@@ -247,8 +252,10 @@ func (w *work) tryAll(ctx context.Context, chosen []*mutant, workers int, known 
 		}
 		fmt.Println()
 	}
-	fmt.Printf("%d mutants in %v: %d killed, %d by the time limit, %d survived that are listed, %d survived\n",
-		total, time.Since(start).Round(time.Second), sum[killed], sum[timedOut], sum[explains], sum[survived])
+	fmt.Printf("%d mutants in %v: %d killed, %d by the time limit, %d survived that are listed, "+
+		"%d survived\n",
+		total, time.Since(start).Round(time.Second), sum[killed], sum[timedOut],
+		sum[explains], sum[survived])
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

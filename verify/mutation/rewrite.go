@@ -642,7 +642,8 @@ func (r *rewriter) list(list []ast.Stmt) {
 			}
 			if other != "" && ok && b.Info()&types.IsNumeric != 0 {
 				_, on := r.add(s, opArith)
-				r.wrap(s, fmt.Sprintf("if %s { %s %s %s } else { ", on, r.oneLine(s.Lhs[0]), other, r.oneLine(s.Rhs[0])), " }")
+				r.wrap(s, fmt.Sprintf("if %s { %s %s %s } else { ",
+					on, r.oneLine(s.Lhs[0]), other, r.oneLine(s.Rhs[0])), " }")
 			}
 		case *ast.IncDecStmt:
 			other := "--"

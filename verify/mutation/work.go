@@ -109,13 +109,15 @@ func (w *work) mutatePackage(p *listing, exports, replace map[string]string) err
 		if err != nil {
 			return err
 		}
-		f, err := parser.ParseFile(fset, name, src, parser.ParseComments|parser.SkipObjectResolution)
+		f, err := parser.ParseFile(fset, name, src,
+			parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
 		files, sources = append(files, f), append(sources, src)
 	}
-	info := &types.Info{Types: make(map[ast.Expr]types.TypeAndValue), Defs: make(map[*ast.Ident]types.Object),
+	info := &types.Info{Types: make(map[ast.Expr]types.TypeAndValue),
+		Defs: make(map[*ast.Ident]types.Object),
 		Uses: make(map[*ast.Ident]types.Object)}
 	open := func(path string) (io.ReadCloser, error) {
 		if exports[path] == "" {
@@ -134,7 +136,8 @@ func (w *work) mutatePackage(p *listing, exports, replace map[string]string) err
 		if err != nil {
 			return err
 		}
-		r := &rewriter{fset: fset, info: info, pkg: pkg, file: filepath.ToSlash(name), src: sources[i],
+		r := &rewriter{fset: fset, info: info, pkg: pkg, file: filepath.ToSlash(name),
+			src:   sources[i],
 			first: len(w.mutants)}
 		out := r.rewrite(f)
 		if out == nil {
@@ -159,12 +162,14 @@ func (w *work) build(ctx context.Context, chosen []*mutant) error {
 			continue
 		}
 		b := &binary{pkg: p, file: filepath.Join(w.temp, fmt.Sprintf("%d.test", i))}
-		if _, err := output(ctx, p.Dir, "go", "test", "-c", "-vet=off", "-overlay="+w.overlay, "-o", b.file); err != nil {
+		if _, err := output(ctx, p.Dir, "go", "test", "-c", "-vet=off", "-overlay="+w.overlay,
+			"-o", b.file); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(chosen, func(m *mutant) bool { return m.races }) {
 			b.race = filepath.Join(w.temp, fmt.Sprintf("%d.race.test", i))
-			if _, err := output(ctx, p.Dir, "go", "test", "-c", "-race", "-vet=off", "-overlay="+w.overlay, "-o", b.race); err != nil {
+			if _, err := output(ctx, p.Dir, "go", "test", "-c", "-race", "-vet=off",
+				"-overlay="+w.overlay, "-o", b.race); err != nil {
 				return err
 			}
 		}
@@ -177,8 +182,9 @@ func (w *work) build(ctx context.Context, chosen []*mutant) error {
 // or in a package that p imports.
 func (w *work) wanted(p *listing, chosen []*mutant) bool {
 	for _, m := range chosen {
-		if m.pkg == p.ImportPath || strings.Contains(p.ImportPath, "/quit") && !strings.HasPrefix(m.pkg, p.ImportPath) &&
-			!strings.Contains(m.pkg, "/quit/") && !strings.HasSuffix(p.ImportPath, "quittest") {
+		if m.pkg == p.ImportPath ||
+			strings.Contains(p.ImportPath, "/quit") && !strings.HasPrefix(m.pkg, p.ImportPath) &&
+				!strings.Contains(m.pkg, "/quit/") && !strings.HasSuffix(p.ImportPath, "quittest") {
 			return true
 		}
 	}
@@ -197,7 +203,8 @@ func (w *work) measure(ctx context.Context, workers int) error {
 		for name := range strings.Lines(out) {
 			name = strings.TrimSpace(name)
 			full := path.Base(b.pkg.ImportPath) + "." + name
-			if !strings.HasPrefix(name, "Benchmark") && w.only.MatchString(full) && !w.skip.MatchString(full) {
+			if !strings.HasPrefix(name, "Benchmark") && w.only.MatchString(full) &&
+				!w.skip.MatchString(full) {
 				all = append(all, &test{binary: b, name: name})
 			}
 		}
@@ -316,7 +323,9 @@ func (w *work) tryWith(ctx context.Context, m *mutant, race bool) (outcome, deta
 }
 
 // runBatch runs the tests of a batch in one process.
-func (w *work) runBatch(ctx context.Context, m *mutant, b *binary, batch []*test, took time.Duration, race bool) (outcome, detail string) {
+func (w *work) runBatch(
+	ctx context.Context, m *mutant, b *binary, batch []*test, took time.Duration, race bool,
+) (outcome, detail string) {
 	file, limit := b.file, 10*time.Second+8*took
 	if race {
 		file, limit = b.race, 30*time.Second+40*took
@@ -327,7 +336,8 @@ func (w *work) runBatch(ctx context.Context, m *mutant, b *binary, batch []*test
 	for _, t := range batch {
 		names = append(names, t.name)
 	}
-	cmd := command(limited, b.pkg.Dir, file, "-test.failfast", "-test.run=^("+strings.Join(names, "|")+")$")
+	cmd := command(limited, b.pkg.Dir, file, "-test.failfast",
+		"-test.run=^("+strings.Join(names, "|")+")$")
 	cmd.Env = append(os.Environ(), toggle.ActiveVar+"="+strconv.Itoa(m.id))
 	out, err := cmd.CombinedOutput()
 	switch {

@@ -45,7 +45,8 @@ func main() {
 	var (
 		period = flag.Duration("for", 2*time.Minute, "start runs for this long")
 		seed   = flag.Uint64("seed", 0, "run once, with this seed")
-		pkg    = flag.String("pkg", "./quit", "the package, of those in ./quit, whose tests are run")
+		pkg    = flag.String("pkg", "./quit",
+			"the package, of those in ./quit, whose tests are run")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -110,7 +111,8 @@ func run(ctx context.Context, period time.Duration, seed uint64, pkg string, arg
 // test runs the tests of pkg in dir once.
 func test(ctx context.Context, dir string, seed uint64, pkg string, args []string) error {
 	start := time.Now()
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", fmt.Sprintf("-shuffle=%d", seed), "-skip="+skipped)
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", fmt.Sprintf("-shuffle=%d", seed),
+		"-skip="+skipped)
 	cmd.Args = append(append(cmd.Args, args...), pkg)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", perturb.SeedVar, seed))

@@ -11,11 +11,13 @@ import (
 )
 
 // heading is the heading of the rows, in Markdown.
-const heading = "| platform | form | passed | skipped | left out | time | outcome | day | Go | run by |"
+const heading = "| platform | form | passed | skipped | left out | time | outcome | day | Go | " +
+	"run by |"
 
 // row returns the result as a row of a table.
 func (r result) row() string {
-	return fmt.Sprintf("| %s | %s | %d | %d | %d | %v | %s | %s | %s | %s |", r.platform.name, r.form,
+	return fmt.Sprintf("| %s | %s | %d | %d | %d | %v | %s | %s | %s | %s |",
+		r.platform.name, r.form,
 		r.passed, r.counts.skipped, r.leftOut, r.took.Round(time.Second), r.outcome(),
 		time.Now().UTC().Format(time.DateOnly), r.gover, r.runner)
 }
@@ -36,7 +38,9 @@ func updateDoc(file string, results []result) error {
 		rows := strings.SplitAfter(old, "\n")
 		for _, r := range results {
 			key := fmt.Sprintf("| %s | %s |", r.platform.name, r.form)
-			rows = slices.DeleteFunc(rows, func(row string) bool { return strings.HasPrefix(row, key) })
+			rows = slices.DeleteFunc(rows, func(row string) bool {
+				return strings.HasPrefix(row, key)
+			})
 			rows = append(rows, r.row()+"\n")
 		}
 		return strings.Join(rows, "")
@@ -88,7 +92,8 @@ func (s selection) String() string {
 	case s.run == "":
 		return "`" + strings.Join(s.packages, " ") + "`"
 	case strings.HasPrefix(s.run, quick):
-		return "`" + strings.Join(s.packages, " ") + "`, what depends on the processor and on the scheduler"
+		return "`" + strings.Join(s.packages, " ") +
+			"`, what depends on the processor and on the scheduler"
 	}
 	return fmt.Sprintf("`%s -run '%s'`", strings.Join(s.packages, " "), s.run)
 }

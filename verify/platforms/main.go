@@ -202,7 +202,8 @@ func (s *session) test(ctx context.Context, p *platform) (r result) {
 	if len(p.leftOut) > 0 {
 		args = append(args, "-skip="+pattern(p.leftOut))
 	}
-	r.counts, r.err = s.goTest(s.command(ctx, u, append([]string{"go"}, append(args, selected.packages...)...)...))
+	r.counts, r.err = s.goTest(s.command(ctx, u,
+		append([]string{"go"}, append(args, selected.packages...)...)...))
 	if r.err == nil && r.passed == 0 {
 		r.err = errors.New("no test was run")
 	}

@@ -42,14 +42,16 @@ var (
 
 // quick selects the tests of code that depends on the processor and on the
 // scheduler: the counter, the fire, the registry, the stacks, the signals.
-const quick = "^(Test(Drain|Count|Fire|Fired|TryAdd|DoneHappens|Unregister|Once|Labels|StacksOnce|" +
-	"ReportIsOneMoment|ManyClosers|Errors|TypedNil|ChildTwo|ChildInterruptEndsDelay|ChildForced).*|Example.*)$"
+const quick = "^(Test(Drain|Count|Fire|Fired|TryAdd|DoneHappens|Unregister|Once|Labels|" +
+	"StacksOnce|ReportIsOneMoment|ManyClosers|Errors|TypedNil|ChildTwo|" +
+	"ChildInterruptEndsDelay|ChildForced).*|Example.*)$"
 
 // Reasons.
 const (
-	allHistories = "all histories of the schedule, with nothing concurrent in it, take many minutes here"
-	speaksHTTP2  = "has a client that speaks HTTP/2"
-	wineFiles    = "all of it passes, but then Wine 8 cannot remove the files of the certificate"
+	allHistories = "all histories of the schedule, with nothing concurrent in it, take many " +
+		"minutes here"
+	speaksHTTP2 = "has a client that speaks HTTP/2"
+	wineFiles   = "all of it passes, but then Wine 8 cannot remove the files of the certificate"
 )
 
 var wasmLeftOut = []leftOut{
@@ -112,7 +114,8 @@ var platforms = []*platform{
 		args:    []string{"-short"},
 		version: []string{"wazero", "version"},
 		short:   selection{},
-		long:    selection{core, quick + "|^TestNoNumbers$"}, // the whole took more than five minutes
+		// All of it took more than five minutes.
+		long:    selection{core, quick + "|^TestNoNumbers$"},
 		leftOut: wasmLeftOut,
 	},
 	{
@@ -146,13 +149,16 @@ var platforms = []*platform{
 		leftOut: []leftOut{{"TestExplore", "uses nothing that these settings change"}},
 	},
 	{
-		name:  "GODEBUG/asynctimerchan",
-		env:   []string{"GODEBUG=asynctimerchan=1"},
-		short: selection{core, "^TestChild(Two|InterruptEndsDelay|Generations|LastLines|Forced).*$"},
+		name: "GODEBUG/asynctimerchan",
+		env:  []string{"GODEBUG=asynctimerchan=1"},
+		short: selection{core,
+			"^TestChild(Two|InterruptEndsDelay|Generations|LastLines|Forced).*$"},
 		// testing/synctest panics with it: the tests left run in real time.
-		long: selection{core, "^(Test(Child|Drain|TryAdd|Fire|Unregister|Once|DoneHappens).*|Example.*)$"},
+		long: selection{core,
+			"^(Test(Child|Drain|TryAdd|Fire|Unregister|Once|DoneHappens).*|Example.*)$"},
 		leftOut: []leftOut{
-			{"TestChildBubbleAlone", "uses testing/synctest, which does not work with asynctimerchan"},
+			{"TestChildBubbleAlone",
+				"uses testing/synctest, which does not work with asynctimerchan"},
 		},
 	},
 	{
@@ -198,7 +204,8 @@ func emulated(name, arch, qemu string, short bool) *platform {
 		long: selection{[]string{"./quit", "./quit/quittest", "./internal/..."}, ""},
 		leftOut: []leftOut{
 			{"TestExplore", allHistories},
-			{"TestStacksOfWhatHangsRealTime", "60 shutdowns in real time, each of which is tried again with twice the time"},
+			{"TestStacksOfWhatHangsRealTime",
+				"60 shutdowns in real time, each of which is tried again with twice the time"},
 		},
 	}
 	if short {
@@ -210,7 +217,8 @@ func emulated(name, arch, qemu string, short bool) *platform {
 // prepareWine makes the folder that Wine uses as the disk of a computer.
 func prepareWine(ctx context.Context, u *use) error {
 	prefix := filepath.Join(u.temp, "wine")
-	u.env = append(u.env, "WINEPREFIX="+prefix, "WINEDLLOVERRIDES=mscoree,mshtml=") // these ask to be installed
+	// These ask to be installed.
+	u.env = append(u.env, "WINEPREFIX="+prefix, "WINEDLLOVERRIDES=mscoree,mshtml=")
 	if out, err := u.command(ctx, u, "wine", "wineboot", "--init").CombinedOutput(); err != nil {
 		return fmt.Errorf("wineboot: %w\n%s", err, out)
 	}
@@ -234,7 +242,8 @@ func prepareWasm(ctx context.Context, u *use) error {
 }
 
 func prepareWazero(ctx context.Context, u *use) error {
-	install := u.command(ctx, u, "go", "install", "github.com/tetratelabs/wazero/cmd/wazero@v1.12.0")
+	install := u.command(ctx, u, "go", "install",
+		"github.com/tetratelabs/wazero/cmd/wazero@v1.12.0")
 	install.Env = append(os.Environ(), "GOBIN="+u.temp)
 	if out, err := install.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", install, err, out)

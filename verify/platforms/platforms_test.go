@@ -24,7 +24,9 @@ import (
 func TestLeftOut(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, dir := range []string{"quit", "internal"} {
-		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(path string, _ fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(
+			path string, _ fs.DirEntry, err error,
+		) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err
 			}
@@ -136,7 +138,8 @@ func TestGoTest(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cmd := exec.Command("sh", "-c", `printf '%s\n' "$0"; exit "$1"`, test.events, test.status)
+			cmd := exec.Command("sh", "-c", `printf '%s\n' "$0"; exit "$1"`,
+				test.events, test.status)
 			got, err := new(session).goTest(cmd)
 			if got != test.want || (err != nil) != test.fails {
 				t.Errorf("goTest() = %+v, %v, want %+v, fails %t", got, err, test.want, test.fails)
@@ -169,7 +172,8 @@ func TestForwarder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exports := f.OptionalHeader.(*pe.OptionalHeader64).DataDirectory[pe.IMAGE_DIRECTORY_ENTRY_EXPORT]
+	directory := f.OptionalHeader.(*pe.OptionalHeader64).DataDirectory
+	exports := directory[pe.IMAGE_DIRECTORY_ENTRY_EXPORT]
 	number := func(address uint32) uint32 {
 		return binary.LittleEndian.Uint32(data[address-section.VirtualAddress:])
 	}

@@ -23,7 +23,9 @@ type outcome struct {
 
 // check returns all deviations of o from the plan p.
 func check(p *plan, o *outcome) (faults []string) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...))
+	}
 	calls := map[int]int{}
 	var order []int // of the calls
 	done := map[string]int{}
@@ -59,7 +61,8 @@ func check(p *plan, o *outcome) (faults []string) {
 	}
 
 	switch o.status {
-	case "exit status 130": // a second Ctrl-C: nothing is promised, except that nothing is done twice
+	// A second Ctrl-C: nothing is promised, except that nothing is done twice.
+	case "exit status 130":
 		if !p.mayBeForced() {
 			fault("the process ended with %s, and there was no second Ctrl-C", o.status)
 		}

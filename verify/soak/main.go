@@ -87,7 +87,8 @@ func main() {
 	}
 	close(next)
 	wg.Wait()
-	fmt.Printf("%d runs, %d of them with time for everything, %d forced, %d jobs accepted: %d failed\n",
+	fmt.Printf(
+		"%d runs, %d of them with time for everything, %d forced, %d jobs accepted: %d failed\n",
 		*runs, calm.Load(), forced.Load(), accepted.Load(), failed.Load())
 	if failed.Load() > 0 {
 		os.Exit(1)

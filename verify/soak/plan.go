@@ -40,20 +40,23 @@ type signalAt struct {
 }
 
 var signals = map[string][]syscall.Signal{
-	"term":     {syscall.SIGTERM},
-	"int":      {syscall.SIGINT},
-	"both":     {syscall.SIGTERM, syscall.SIGINT},
-	"repeated": {syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM},
-	"stopped":  {syscall.SIGTERM, syscall.SIGSTOP, syscall.SIGCONT},
-	"frozen":   {syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGCONT},
-	"forced":   {syscall.SIGINT, syscall.SIGINT},
+	"term": {syscall.SIGTERM},
+	"int":  {syscall.SIGINT},
+	"both": {syscall.SIGTERM, syscall.SIGINT},
+	"repeated": {syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM,
+		syscall.SIGTERM},
+	"stopped": {syscall.SIGTERM, syscall.SIGSTOP, syscall.SIGCONT},
+	"frozen":  {syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGCONT},
+	"forced":  {syscall.SIGINT, syscall.SIGINT},
 }
 
 // newPlan returns the plan of a seed.
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, seed))
 	one := func(of ...string) string { return of[r.IntN(len(of))] }
-	ms := func(most int) time.Duration { return time.Duration(r.IntN(most*1000)) * time.Microsecond }
+	ms := func(most int) time.Duration {
+		return time.Duration(r.IntN(most*1000)) * time.Microsecond
+	}
 	p := &plan{
 		timeout:    time.Second + ms(1000),
 		concurrent: r.IntN(5) == 0,
