@@ -1,5 +1,5 @@
 // Package browser tests pages in a real browser, a headless Chromium: the
-// status page of quithttp, and the page of the WebSocket example.
+// status page of quithttp, and that of the example of WebSockets.
 package browser
 
 import (
@@ -25,19 +25,17 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// row selects the drawing of the step with that name, in the state of that
-// class.
+// row is the drawing of the step of that name, in the state of that class.
 func row(name, class string) string {
-	return fmt.Sprintf(`[...document.querySelectorAll(".timeline g.%s")].some(g => `+
-		`g.querySelector(".name").textContent === %q)`, class, name)
+	return fmt.Sprintf(`[...document.querySelectorAll(".timeline g.%s")].some(g => g.querySelector(".name").textContent === %q)`, class, name)
 }
 
-// newEvent returns an event with more time than any browser takes.
+// newEvent returns one that has more time than any browser takes.
 func newEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Timeout: generous, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// shutdown is a shutdown whose steps wait until they are released.
+// shutdown is one whose steps are held until they are let go.
 type shutdown struct {
 	q       *quit.QuitEvent
 	url     string
@@ -48,23 +46,17 @@ type shutdown struct {
 // newShutdown has a plan of these steps, in this order, and one that will be
 // abandoned.
 func newShutdown(t *testing.T, names ...string) *shutdown {
-	s := &shutdown{q: newEvent(), running: make(map[string]chan struct{}),
-		let: make(map[string]chan error)}
+	s := &shutdown{q: newEvent(), running: make(map[string]chan struct{}), let: make(map[string]chan error)}
 	inner := newEvent()
 	for i := len(names) - 1; i >= 0; i-- {
 		running, let := make(chan struct{}), make(chan error)
 		s.running[names[i]], s.let[names[i]] = running, let
-		s.q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
-			close(running)
-			return <-let
-		}), quit.Name(names[i]))
+		s.q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { close(running); return <-let }), quit.Name(names[i]))
 	}
 	inner.RegisterStopFunc(func() {}, quit.Name("inner"))
 	s.q.RegisterQuitCloser(inner, quit.Name("group"), quit.AfterDrain())
 	stuck := make(chan int)
-	s.q.RegisterStopFunc(func() {
-		<-stuck
-	}, quit.Name("stuck"), quit.AfterDrain(), quit.Timeout(200*time.Millisecond))
+	s.q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"), quit.AfterDrain(), quit.Timeout(200*time.Millisecond))
 	srv := httptest.NewServer(http.StripPrefix("/debug/quit", quithttp.Status(s.q)))
 	s.url = srv.URL + "/debug/quit?x=1"
 	t.Cleanup(func() {
@@ -85,7 +77,7 @@ func TestLive(t *testing.T) {
 	for _, name := range []string{"first", "second", "drain", "stuck", "group", "inner"} {
 		p.wait(row(name, "planned"))
 	}
-	// A closer registered while the page is open is soon on it.
+	// What is registered while the page is open is on it soon.
 	s.q.RegisterStopFunc(func() {}, quit.Name("late"))
 	p.wait(row("late", "planned"))
 	p.do(chromedp.Click("summary", chromedp.ByQuery))
@@ -99,17 +91,11 @@ func TestLive(t *testing.T) {
 		t.Errorf("title = %q", title)
 	}
 
-	// Only the clock changes: bars grow by themselves, and a frame comes only
-	// with a new axis.
-	const (
-		bar = `parseFloat(document.querySelector(".running rect.bar").` +
-			`getAttribute("width"))`
-		axis = `document.querySelector(".timeline").dataset.span`
-	)
-	p.do(chromedp.Evaluate(`window.axes = [`+axis+`]; new MutationObserver(() => axes.push(`+axis+
-		`)).observe(document.getElementById("report"), {childList: true})`, nil))
-	before, seen := eval[float64](p, bar),
-		eval[string](p, `document.querySelector(".running .took").textContent`)
+	// Nothing changes but the clock: what grows, grows by itself, and a frame
+	// comes only with a new axis.
+	const bar, axis = `parseFloat(document.querySelector(".running rect.bar").getAttribute("width"))`, `document.querySelector(".timeline").dataset.span`
+	p.do(chromedp.Evaluate(`window.axes = [`+axis+`]; new MutationObserver(() => axes.push(`+axis+`)).observe(document.getElementById("report"), {childList: true})`, nil))
+	before, seen := eval[float64](p, bar), eval[string](p, `document.querySelector(".running .took").textContent`)
 	for grown := false; !grown; time.Sleep(50 * time.Millisecond) {
 		after := eval[float64](p, bar)
 		grown = after > before
@@ -118,8 +104,7 @@ func TestLive(t *testing.T) {
 	p.wait(fmt.Sprintf(`document.querySelector(".running .took").textContent !== %q`, seen))
 	p.wait("axes.length > 2")
 	if got := eval[[]string](p, "axes"); len(slices.Compact(slices.Clone(got))) != len(got) {
-		t.Errorf("while one step was running, frames came with the axes %q, want each to differ "+
-			"from the one before", got)
+		t.Errorf("while one step was running, frames came with the axes %q, want each to differ from the one before", got)
 	}
 
 	s.let["first"] <- nil
@@ -160,9 +145,8 @@ func count(list []string, s string) (n int) {
 	return n
 }
 
-// TestOwnServer has a page whose server is closed last. So the page sees
-// everything before that, is told that no more will come, and does not try
-// again.
+// The server of the page is the last that is closed, so the page sees all that
+// comes before it, is told that no more will come, and does not try again.
 func TestOwnServer(t *testing.T) {
 	q := newEvent()
 	srv := &http.Server{Handler: quithttp.Status(q)}
@@ -185,7 +169,7 @@ func TestOwnServer(t *testing.T) {
 	p.wait(row("worker", "ok"))
 	p.wait(row("admin", "running"))
 	p.wait(`document.getElementById("note").textContent.includes("shutting down")`)
-	time.Sleep(2500 * time.Millisecond) // it would try again, and the browser would complain
+	time.Sleep(2500 * time.Millisecond) // it would try again, and the browser complain
 }
 
 func TestWithoutScript(t *testing.T) {
@@ -212,8 +196,7 @@ func TestWithoutScript(t *testing.T) {
 	contains(read(), "Stopped with 1 failure", "ABANDONED", "abandoned after")
 }
 
-const markup = `</title></svg></pre><script>hacked=1</script><img src=x onerror=hacked=1>` +
-	`"'<a href=javascript:hacked=1>`
+const markup = `</title></svg></pre><script>hacked=1</script><img src=x onerror=hacked=1>"'<a href=javascript:hacked=1>`
 
 func TestMarkup(t *testing.T) {
 	s := newShutdown(t, markup)
@@ -225,22 +208,19 @@ func TestMarkup(t *testing.T) {
 	s.let[markup] <- &quit.PanicError{Value: markup, Stack: []byte(markup)}
 	p.wait(`document.getElementById("note").textContent.startsWith("The shutdown has ended")`)
 	for range 2 { // after the updates, and as a page
-		if eval[bool](p,
-			`window.hacked === 1 || document.querySelector("main script, img, a") !== null`) {
+		if eval[bool](p, `window.hacked === 1 || document.querySelector("main script, img, a") !== null`) {
 			t.Error("markup in a name has become a part of the page")
 		}
-		got := eval[string](p, `document.querySelector("g.failed title").textContent`)
-		if !strings.Contains(got, markup) {
+		if got := eval[string](p, `document.querySelector("g.failed title").textContent`); !strings.Contains(got, markup) {
 			t.Errorf("title of the step = %q, want all of its name", got)
 		}
 		p.do(chromedp.Navigate(s.url))
 	}
 }
 
-// steps is a shutdown with everything that the page can show.
+// steps is a shutdown that has all that the page can show.
 func steps(t *testing.T) *shutdown {
-	const long = "a consumer with a name that is longer than the space that there is for it"
-	s := newShutdown(t, "HTTP :8080", long,
+	s := newShutdown(t, "HTTP :8080", "a consumer with a name that is longer than the space that there is for it",
 		strings.Repeat("W", 10_000), "缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存", "mail")
 	for range 300 {
 		s.q.RegisterStopFunc(func() {}, quit.Name("connection"))
@@ -249,8 +229,8 @@ func steps(t *testing.T) *shutdown {
 	time.Sleep(150 * time.Millisecond)
 	s.let["HTTP :8080"] <- nil
 	time.Sleep(100 * time.Millisecond)
-	s.let[long] <- fmt.Errorf("commit offset: %w", errors.New(
-		strings.Repeat("broker 10.0.0.7:9092 is not reachable; ", 8)+"\nand a second line"))
+	s.let["a consumer with a name that is longer than the space that there is for it"] <- fmt.Errorf("commit offset: %w",
+		errors.New(strings.Repeat("broker 10.0.0.7:9092 is not reachable; ", 8)+"\nand a second line"))
 	s.let[strings.Repeat("W", 10_000)] <- nil
 	time.Sleep(50 * time.Millisecond)
 	return s
@@ -258,9 +238,7 @@ func steps(t *testing.T) *shutdown {
 
 func (s *shutdown) finish(p *tab) {
 	s.let["缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存缓存"] <- nil
-	s.let["mail"] <- &quit.PanicError{Value: "assignment to entry in nil map",
-		Stack: []byte("goroutine 1 [running]:\n" +
-			"main.(*mailer).Close(0xc000012345)\n\t/src/app/mail.go:17 +0x1d")}
+	s.let["mail"] <- &quit.PanicError{Value: "assignment to entry in nil map", Stack: []byte("goroutine 1 [running]:\nmain.(*mailer).Close(0xc000012345)\n\t/src/app/mail.go:17 +0x1d")}
 	p.wait(`document.getElementById("note").textContent.startsWith("The shutdown has ended")`)
 }
 
@@ -275,21 +253,14 @@ func TestNarrow(t *testing.T) {
 			if got := eval[int64](p, "document.documentElement.scrollWidth"); got > width {
 				t.Errorf("the page is %d px wide, want at most %d", got, width)
 			}
-			// No text is drawn over another: text that does not fit is cut off.
+			// No text is drawn over another: what does not fit is cut off.
 			overlap := eval[string](p, `(() => {
 				for (const g of document.querySelectorAll(".timeline g")) {
-					const label = g.querySelector(".label");
-					const cut = getComputedStyle(label).overflow === "hidden";
-					const timeline = document.querySelector(".timeline");
-					const edge = timeline.getBoundingClientRect().left + label.width.baseVal.value;
+					const label = g.querySelector(".label"), cut = getComputedStyle(label).overflow === "hidden";
+					const edge = document.querySelector(".timeline").getBoundingClientRect().left + label.width.baseVal.value;
 					const end = label.querySelector("text").getBoundingClientRect().right;
-					const left = cut ? Math.min(edge, end) : end;
-					const name = g.querySelector(".name"), word = g.querySelector(".word");
-					const right = word.getBoundingClientRect().left;
-					if (left > right) {
-						return name.textContent + " ends at " + left + ", " +
-							word.textContent + " begins at " + right;
-					}
+					const left = cut ? Math.min(edge, end) : end, right = g.querySelector(".word").getBoundingClientRect().left;
+					if (left > right) return g.querySelector(".name").textContent + " ends at " + left + ", " + g.querySelector(".word").textContent + " begins at " + right;
 				}
 				return "";
 			})()`)
@@ -303,8 +274,7 @@ func TestNarrow(t *testing.T) {
 	check()
 }
 
-// TestSchemes checks that text is readable in both schemes: its contrast meets
-// WCAG AA.
+// Text is read easily in both schemes: the contrast is that of WCAG AA.
 func TestSchemes(t *testing.T) {
 	s := steps(t)
 	p := newTab(t, s.url)
@@ -314,21 +284,13 @@ func TestSchemes(t *testing.T) {
 	for _, name := range []string{"light", "dark"} {
 		p.do(scheme(name))
 		pages[eval[string](p, "getComputedStyle(document.body).backgroundColor")] = true
-		texts := eval[[]struct{ Text, Color, Behind string }](p,
-			`[...document.querySelectorAll("body *")]
-			.filter(e => !e.closest("title, script, style"))
-			.filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
+		texts := eval[[]struct{ Text, Color, Behind string }](p, `[...document.querySelectorAll("body *")]
+			.filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) && !e.closest("title, script, style"))
 			.map(e => {
 				let b = e;
-				while (getComputedStyle(b).backgroundColor === "rgba(0, 0, 0, 0)") {
-					b = b.parentElement;
-				}
+				while (getComputedStyle(b).backgroundColor === "rgba(0, 0, 0, 0)") b = b.parentElement;
 				const s = getComputedStyle(e);
-				return {
-					Text: e.textContent.slice(0, 40),
-					Color: e.closest("svg") ? s.fill : s.color,
-					Behind: getComputedStyle(b).backgroundColor,
-				};
+				return {Text: e.textContent.slice(0, 40), Color: e.closest("svg") ? s.fill : s.color, Behind: getComputedStyle(b).backgroundColor};
 			})`)
 		if len(texts) < 30 {
 			t.Fatalf("%d texts, want more", len(texts))
@@ -339,8 +301,7 @@ func TestSchemes(t *testing.T) {
 			}
 		}
 		for _, class := range []string{"ok", "failed"} {
-			fill := eval[string](p, `getComputedStyle(document.querySelector("g.`+class+
-				` rect.bar")).fill`)
+			fill := eval[string](p, `getComputedStyle(document.querySelector("g.`+class+` rect.bar")).fill`)
 			if class == "failed" && !strings.Contains(fill, "#hatch") {
 				t.Errorf("%s: the bar of what failed is filled with %s, want a pattern", name, fill)
 			}
@@ -368,7 +329,7 @@ func luminance(t *testing.T, color string) float64 {
 
 func contrast(a, b float64) float64 { return (max(a, b) + 0.05) / (min(a, b) + 0.05) }
 
-// TestScreenshots writes screenshots to the directory $SCREENSHOTS.
+// TestScreenshots writes pictures to look at to the directory $SCREENSHOTS.
 func TestScreenshots(t *testing.T) {
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
