@@ -11,7 +11,8 @@ import (
 	"github.com/gracefulgo/graceful/bench/internal/rows"
 )
 
-var small = flag.Bool("small", false, "run the benchmarks with few and small sizes, to see that they work")
+var small = flag.Bool("small", false,
+	"run the benchmarks with few and small sizes, to see that they work")
 
 // way is the way in which a peer performs a measured operation. V is the type
 // of the operation's key.

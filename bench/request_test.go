@@ -37,7 +37,8 @@ func BenchmarkRequest(b *testing.B) {
 		})},
 		way[string]{peer: "quit.Track", run: request(func(ln net.Listener) func() {
 			q := &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)}
-			quithttp.Serve(q, &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(answer))}, ln)
+			quithttp.Serve(q,
+				&http.Server{Handler: quithttp.Track(q, http.HandlerFunc(answer))}, ln)
 			return q.GracefulStop
 		})},
 		way[string]{peer: "hand", run: request(func(ln net.Listener) func() {

@@ -67,7 +67,8 @@ func TestPictures(t *testing.T) {
 // TestDocs checks that the pictures in docs are those of the current figures.
 func TestDocs(t *testing.T) {
 	in, err := os.Open(filepath.Join("..", input))
-	if _, noPicture := os.Stat(filepath.Join("..", output, "scaling.svg")); err != nil && noPicture != nil {
+	if _, noPicture := os.Stat(filepath.Join("..", output, "scaling.svg")); err != nil &&
+		noPicture != nil {
 		t.Skip("nothing has been measured yet")
 	}
 	if err != nil {
@@ -75,7 +76,8 @@ func TestDocs(t *testing.T) {
 	}
 	defer in.Close()
 	for name, svg := range drawn(t, in) {
-		if got, err := os.ReadFile(filepath.Join("..", output, name)); err != nil || !bytes.Equal(got, svg) {
+		if got, err := os.ReadFile(filepath.Join("..", output, name)); err != nil ||
+			!bytes.Equal(got, svg) {
 			t.Errorf("docs/%s is not what was measured: run go run ./plot (%v)", name, err)
 		}
 	}

@@ -38,9 +38,11 @@ func TestMark(t *testing.T) {
 			if !strings.Contains(string(page), tt.want) {
 				t.Errorf("the page has no %q:\n%s", tt.want, page)
 			}
-			cheaper := strings.Contains(string(page), "- Starting a goroutine: peer 2.00–2.00 × (2 of 2)\n")
+			cheaper := strings.Contains(string(page),
+				"- Starting a goroutine: peer 2.00–2.00 × (2 of 2)\n")
 			if want := tt.peer == 0.5; cheaper != want {
-				t.Errorf("the peer is among those that cost less: %v, want %v:\n%s", cheaper, want, page)
+				t.Errorf("the peer is among those that cost less: %v, want %v:\n%s",
+					cheaper, want, page)
 			}
 		})
 	}
@@ -51,7 +53,8 @@ func TestRatio(t *testing.T) {
 	all := read(t, "BenchmarkGo/peer=a 1 1 ns/op\nBenchmarkGo/peer=b 1 1 ns/op\n"+
 		"BenchmarkGo/peer=a 1 2 ns/op\nBenchmarkGo/peer=b 1 8 ns/op\n"+
 		"BenchmarkGo/peer=a 1 9 ns/op\nBenchmarkGo/peer=b 1 3 ns/op\n")
-	a, b := rows.Row{Benchmark: "Go", Peer: "a", Unit: "ns/op"}, rows.Row{Benchmark: "Go", Peer: "b", Unit: "ns/op"}
+	a, b := rows.Row{Benchmark: "Go", Peer: "a", Unit: "ns/op"},
+		rows.Row{Benchmark: "Go", Peer: "b", Unit: "ns/op"}
 	if got, ok := all.Ratio(a, b); got != 1 || !ok {
 		t.Errorf("the ratio is %v, %v, want 1", got, ok)
 	}

@@ -28,11 +28,14 @@ import (
 
 var (
 	peerFlag     = flag.String("peer", "", "the `names` of peers, with commas; all by default")
-	scenarioFlag = flag.String("scenario", "", "the `names` of scenarios, with commas; all by default")
-	verbose      = flag.Bool("v", false, "show the journal and the output of each process")
-	list         = flag.Bool("list", false, "list peers and scenarios")
-	markdown     = flag.Bool("markdown", false, "write docs/comparison.md, and its shortened table into the README")
-	parallel     = flag.Int("j", 4*runtime.NumCPU(), "how many processes run at once; most of them wait")
+	scenarioFlag = flag.String("scenario", "",
+		"the `names` of scenarios, with commas; all by default")
+	verbose  = flag.Bool("v", false, "show the journal and the output of each process")
+	list     = flag.Bool("list", false, "list peers and scenarios")
+	markdown = flag.Bool("markdown", false,
+		"write docs/comparison.md, and its shortened table into the README")
+	parallel = flag.Int("j", 4*runtime.NumCPU(),
+		"how many processes run at once; most of them wait")
 )
 
 func main() {
@@ -70,7 +73,9 @@ func run() error {
 	for _, t := range scenario.Themes() {
 		all = append(all, t.Scenarios...)
 	}
-	some, err := pick(*scenarioFlag, all, func(s *scenario.Scenario) string { return s.Name }, "scenario")
+	some, err := pick(*scenarioFlag, all, func(s *scenario.Scenario) string {
+		return s.Name
+	}, "scenario")
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,9 @@ func TestQuit(t *testing.T) {
 func TestPeers(t *testing.T) {
 	for _, p := range tested() {
 		for _, name := range []string{"clean", "request"} {
-			t.Run(p.Name+"/"+name, func(t *testing.T) { measureCell(t, scenario.Find(name), p.Name, isKept) })
+			t.Run(p.Name+"/"+name, func(t *testing.T) {
+				measureCell(t, scenario.Find(name), p.Name, isKept)
+			})
 		}
 	}
 }
@@ -122,7 +124,8 @@ func TestScenarios(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, theme := range scenario.Themes() {
 		for _, s := range theme.Scenarios {
-			if seen[s.Name] || s.Title == "" || !strings.HasSuffix(strings.TrimSuffix(s.Promise, ")"), ".") || s.Build == nil || s.Judge == nil {
+			if seen[s.Name] || s.Title == "" || s.Build == nil || s.Judge == nil ||
+				!strings.HasSuffix(strings.TrimSuffix(s.Promise, ")"), ".") {
 				t.Errorf("scenario %q: a second one, or not complete", s.Name)
 			}
 			seen[s.Name] = true
@@ -155,7 +158,8 @@ func TestComparison(t *testing.T) {
 		t.Fatal(err)
 	}
 	if brief(string(readme)) != brief(string(file)) {
-		t.Error("the table in README.md is not the one in docs/comparison.md: go run ./scenarios -markdown")
+		t.Error("the table in README.md is not the one in docs/comparison.md: " +
+			"go run ./scenarios -markdown")
 	}
 	written := make(map[string]bool)
 	for line := range strings.Lines(string(file)) {
@@ -163,7 +167,8 @@ func TestComparison(t *testing.T) {
 	}
 	for line := range strings.Lines(document(programs, nil, time.Now(), time.Minute, "")) {
 		line = strings.TrimSuffix(line, "\n")
-		if !strings.HasPrefix(line, "- `") && !strings.HasPrefix(line, "| |") && !strings.HasPrefix(line, "## ") {
+		if !strings.HasPrefix(line, "- `") && !strings.HasPrefix(line, "| |") &&
+			!strings.HasPrefix(line, "## ") {
 			continue // it has figures
 		}
 		if !written[line] {

@@ -145,7 +145,8 @@ func (r *Rows) Check() error {
 			for _, value := range values {
 				for _, peer := range []string{o.Baseline, Quit} {
 					if _, ok := r.Median(Row{o.Benchmark, peer, value, m.Unit}); !ok {
-						return fmt.Errorf("%s has no figure in %s of %s where %s=%s", o.Benchmark, m.Unit, peer, o.Key, value)
+						return fmt.Errorf("%s has no figure in %s of %s where %s=%s",
+							o.Benchmark, m.Unit, peer, o.Key, value)
 					}
 				}
 			}

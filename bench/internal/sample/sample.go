@@ -46,7 +46,8 @@ func Output(others float64) string {
 			}
 		}
 		for i, name := range []string{"own", "moved", "contended"} {
-			fmt.Fprintf(&out, "BenchmarkCacheLine/case=%s-2 1 %g ns/op\n", name, quit/10*float64(i+1))
+			fmt.Fprintf(&out, "BenchmarkCacheLine/case=%s-2 1 %g ns/op\n",
+				name, quit/10*float64(i+1))
 		}
 	}
 	return out.String()

@@ -303,7 +303,9 @@ func (theMailer) stop(ctx context.Context) error {
 	return stuck(ctx)
 }
 
-func mailer() *Part { return &Part{Name: "the-mailer", Open: theMailer{}.open, Stop: theMailer{}.stop} }
+func mailer() *Part {
+	return &Part{Name: "the-mailer", Open: theMailer{}.open, Stop: theMailer{}.stop}
+}
 
 // worker returns a worker that says when it begins and ends.
 func worker(name string, run func(ctx context.Context) error) *Worker {

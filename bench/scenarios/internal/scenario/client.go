@@ -49,7 +49,8 @@ func (c *client) get(method, path string) (status int, body string, o outcome) {
 	}
 	c.conn.SetDeadline(time.Now().Add(10 * time.Second))
 	c.sent = time.Now()
-	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", method, path); err != nil {
+	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+		method, path); err != nil {
 		c.fail(err)
 		return 0, "", broken
 	}

@@ -167,7 +167,8 @@ func short(s string) string {
 func play(s *Scenario, program string) (*Result, error) {
 	probe := &App{Timeout: defaultTimeout}
 	s.Build(probe)
-	p := &Proc{changed: make(chan struct{}), result: &Result{Timeout: probe.Timeout, Marks: make(map[string]time.Time)}}
+	p := &Proc{changed: make(chan struct{}),
+		result: &Result{Timeout: probe.Timeout, Marks: make(map[string]time.Time)}}
 	p.cmd = exec.Command(program, s.Name)
 	var stdout, stderr bytes.Buffer
 	p.cmd.Stdout, p.cmd.Stderr = &stdout, &stderr
@@ -343,7 +344,8 @@ func (r *Result) dump(w io.Writer) {
 	}
 	for name, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
 		if text != "" {
-			fmt.Fprintf(w, "%s:\n\t%s\n", name, strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n\t"))
+			fmt.Fprintf(w, "%s:\n\t%s\n",
+				name, strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n\t"))
 		}
 	}
 	for _, b := range r.Breaks {
