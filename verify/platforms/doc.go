@@ -93,7 +93,7 @@ func (s selection) String() string {
 		return "`" + strings.Join(s.packages, " ") + "`"
 	case strings.HasPrefix(s.run, quick):
 		return "`" + strings.Join(s.packages, " ") +
-			"`, what depends on the processor and on the scheduler"
+			"`, the tests that depend on the processor and the scheduler"
 	}
 	return fmt.Sprintf("`%s -run '%s'`", strings.Join(s.packages, " "), s.run)
 }

@@ -57,7 +57,7 @@ const (
 var wasmLeftOut = []leftOut{
 	{"TestExplore", allHistories},
 	{"TestProgramsOfFirstPackage", "a worker polls without a pause, and nothing is preempted"},
-	{"ExampleSignalError", "wants the number of a signal"},
+	{"ExampleSignalError", "needs the number of a signal"},
 }
 
 var platforms = []*platform{
@@ -90,7 +90,7 @@ var platforms = []*platform{
 		long:    selection{public, ""},
 		leftOut: []leftOut{
 			{"TestExplore", allHistories},
-			{"TestDocsStuck", "wants the folders of Windows, and was built with those of Linux"},
+			{"TestDocsStuck", "expects the folders of Windows, but is built with those of Linux"},
 			{"TestServeTLS", wineFiles},
 			{"TestListenAndServeTLSErrors", wineFiles},
 			{"TestDefaultAddr", wineFiles},
