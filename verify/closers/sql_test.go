@@ -18,7 +18,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// fakeDB is a database whose connections do what a test needs.
+// fakeDB is a database with connections controlled by the test.
 type fakeDB struct {
 	started chan struct{} // gets a value when a statement begins
 	exec    chan struct{} // closed: statements end

@@ -668,7 +668,7 @@ func TestStopWhileRegistering(t *testing.T) {
 			p.answers.release()
 			s.Signal(syscall.SIGTERM)
 		},
-		// The program does not learn what etcd has done.
+		// The program does not learn that etcd has stored it.
 		"put": func(e *etcd, p *proxy, s *service) {
 			next := e.watch()
 			first := next()
@@ -774,7 +774,7 @@ func TestSignalWhileDialing(t *testing.T) {
 	}
 }
 
-// TestEtcdDownAtStop checks that the shutdown goes on without etcd.
+// TestEtcdDownAtStop checks that the shutdown ends in time if etcd is down.
 func TestEtcdDownAtStop(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(e *etcd, p *proxy, s *service){

@@ -100,10 +100,10 @@ func (c *chat) leave(m *member) {
 	c.end(m, websocket.StatusNormalClosure, "")
 }
 
-// say sends text to all members, even to its author, who learns that way that
-// it was said. If the author has to go, nobody gets the text: the author would
-// not know, and says it again after connecting again. Once the chat is closed
-// there are no members.
+// say sends text to all members. The author gets it too, and so knows that it
+// was said. If the author has to go, nobody gets the text: the author would not
+// know, and says it again after connecting again. Once the chat is closed there
+// are no members.
 func (c *chat) say(author *member, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

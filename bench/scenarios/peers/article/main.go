@@ -1,9 +1,9 @@
 //go:build unix
 
 // Command article plays the scenarios with the package of the article from
-// which package quit takes its names, 【Golang】程序如何优雅的退出？. The type event
-// behaves like that package. It was written for this comparison: none of the
-// package's code is here.
+// which package quit takes its names, 【Golang】程序如何优雅的退出？. The type
+// event behaves like that package. It was written for this comparison: none of
+// the package's code is here.
 package main
 
 import (

@@ -59,7 +59,7 @@ type Broker struct {
 	AckLost bool
 }
 
-// history records what happened to the orders of a test.
+// history records the fate of the orders of a test.
 type history struct {
 	t      testing.TB
 	b      *Broker
