@@ -65,8 +65,8 @@ func (s survivor) is(m *mutant) bool {
 	return s.file == m.file && s.within == m.within && s.operator == m.operator && s.text == m.text
 }
 
-// stale returns an error that names the known survivors that are not mutants any
-// more, since the source has changed.
+// stale returns an error that names the known survivors that are not mutants
+// any more, since the source has changed.
 func stale(known []survivor, mutants []*mutant) error {
 	var errs []error
 	for _, s := range known {

@@ -139,8 +139,8 @@ func funcName(d *ast.FuncDecl) string {
 	}
 }
 
-// withoutComments returns the source with blanks in place of comments, so that a
-// new comment does not make another mutant.
+// withoutComments returns the source with blanks in place of comments, so
+// that a new comment does not make another mutant.
 func (r *rewriter) withoutComments(f *ast.File) []byte {
 	src := slices.Clone(r.src)
 	for _, group := range f.Comments {
