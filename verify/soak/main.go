@@ -53,8 +53,8 @@ func main() {
 	}
 	fmt.Println("seed", *first)
 	if signal.Ignored(os.Interrupt) {
-		// A job in the background of a script ignores it, and so would the
-		// programs. Those whose parent handles it have the default.
+		// A background job of a script ignores SIGINT, and so would its
+		// children, unless it handles the signal.
 		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	}
 
@@ -167,7 +167,8 @@ func run(seed uint64, p *plan) (*outcome, error) {
 	case <-read:
 		cmd.Wait()
 		log.Wait()
-		return nil, fmt.Errorf("the program has not begun: %v\n%s", cmd.ProcessState, o.stderr.String())
+		return nil, fmt.Errorf("the program has not begun: %v\n%s",
+			cmd.ProcessState, o.stderr.String())
 	}
 
 	load := clients{mayRefuse: p.concurrent}
