@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Measures everything, and writes testdata/cost.txt: RUNS runs (10 by default) of
-# all benchmarks, one after the other, so that a busy time of the machine affects
-# a peer and its baseline alike. It begins no run that would end more than
-# SECONDS_AT_MOST seconds (1500 by default) after the start.
+# Measures everything, and writes testdata/cost.txt: RUNS runs (10 by default)
+# of all benchmarks, one after the other, so that a busy time of the machine
+# affects a peer and its baseline alike. It begins no run that would end more
+# than SECONDS_AT_MOST seconds (1500 by default) after the start.
 #
 # Short operations run for 100 ms each. Operations with n closers, goroutines or
 # events run once, or several times in one run if n is small. An exit runs three
-# times. A request runs ten times for 50 ms, since its time varies more than quit
-# adds to it.
+# times. A request runs ten times for 50 ms, since its time varies by more than
+# quit adds to it.
 set -euo pipefail
 cd "$(dirname "$0")"
 tmp=$(mktemp -d)

@@ -10,9 +10,9 @@
 //	go run ./kratos -http=:8000       # on all addresses, registers one
 //	go run ./kratos -with=hooks
 //
-// In both, the hooks before and after the start and the stop are called, and
-// requests, workers and hooks get the app from kratos.FromContext. The servers
-// are stopped at once. The requests in flight are answered, and the worker ends
+// In both, the hooks before and after start and stop are called, and requests,
+// workers and hooks get the app from kratos.FromContext. The servers are
+// stopped at once. The requests in flight are answered, and the worker ends
 // before the database that it uses is closed. If the deregistration fails,
 // everything is still stopped, and the failure is in the error. The watches of
 // the health service end, and an endless stream is cut off. A second Ctrl-C
