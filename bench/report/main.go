@@ -1,4 +1,4 @@
-// The program report writes docs/cost.md from what run.sh has measured:
+// The program report writes docs/cost.md from the figures of run.sh:
 //
 //	go run ./report
 package main
@@ -41,7 +41,7 @@ func main() {
 	}
 }
 
-// better is by how much a peer has to be cheaper than quit to be marked.
+// better is the factor by which a marked peer is at least cheaper than quit.
 const better = 1.1
 
 const head = `# What things cost
@@ -161,8 +161,8 @@ func (t *table) beats(peer, value string) float64 {
 	return ratio
 }
 
-// cheaper writes a line that has each peer that beats quit: by how much at
-// least and at most, and at how many values of the key.
+// cheaper writes a line with each peer that beats quit: by how much at least
+// and at most, and at how many values of the key.
 func (t *table) cheaper(page *bytes.Buffer) {
 	var peers []string
 	values := t.all.Values(t.operation.Benchmark, t.measure.Unit)

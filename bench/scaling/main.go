@@ -1,5 +1,5 @@
 // The program scaling writes docs/scaling.md: its text is text.md, which is
-// written by hand, with the figures of what run.sh has measured.
+// written by hand, with the figures of run.sh.
 //
 //	go run ./scaling
 package main
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// fill returns text with the figures in the place of lines such as "{{check}}".
+// fill returns text with figures in place of lines such as "{{check}}".
 func fill(text string, all *rows.Rows, m scaling.Measured) (string, error) {
 	for name, figures := range map[string]string{
 		"measured": measured(all, m), "check": check(m), "computed": computed(m), "sockets": sockets(m),
@@ -108,11 +108,11 @@ func computed(m scaling.Measured) string {
 	return b.String()
 }
 
-// perMicrosecond is how many pairs of Add and Done all cores do.
+// perMicrosecond is the number of pairs of Add and Done that all cores do.
 func perMicrosecond(cores int, ns float64) float64 { return float64(cores) * 1000 / ns }
 
-// sockets is computed for the larger machines, with a line that takes times as
-// long between two sockets as inside one, which half of the moves are.
+// sockets is computed for the larger machines. A line takes times as long
+// between two sockets as inside one, and half of the moves are between two.
 func sockets(m scaling.Measured) string {
 	var b bytes.Buffer
 	_, most := m.Add()

@@ -13,8 +13,7 @@ import (
 	"github.com/gracefulgo/graceful/bench/scenarios/internal/scenario"
 )
 
-// The shortened table: the most telling scenarios, and the peers that most
-// know.
+// The shortened table: the most telling scenarios, and the best-known peers.
 var (
 	briefScenarios = []string{"order", "request", "beside", "hang", "hang-named", "hang-middle",
 		"worker-panics", "int-again", "connect", "hijacked"}
@@ -166,8 +165,8 @@ func writeTable(b *strings.Builder, table Table, rows []*scenario.Scenario, colu
 	}
 }
 
-// betterThanQuit says which peers kept a promise that quit did not, or kept it
-// with a much better figure; "" if none did.
+// betterThanQuit names the peers that kept a promise that quit did not, or kept
+// it with a much better figure; "" if none did.
 func betterThanQuit(s *scenario.Scenario, row map[string]scenario.Cell) string {
 	ours := row["quit"]
 	var others []string

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the tables and the code of ../../
 
 const doc = "../../docs/migrating.md"
 
-// A block of the page follows a line that says what it is made of.
+// A block of the page follows a line that names its sources.
 var (
 	codeBlock  = regexp.MustCompile("(?s)<!-- code: ([^\n]*) -->\n```go\n.*?```\n")
 	tableBlock = regexp.MustCompile(`(?m)^<!-- table: (.*) -->\n(\|.*\n)*`)
@@ -28,8 +28,8 @@ var (
 	seconds    = regexp.MustCompile(`\b[0-9]+\.[0-9] s\b`)
 )
 
-// TestCode checks that the code of the page is that of the programs, which are
-// compiled, and that no other code is on it.
+// TestCode checks that the code on the page is that of the programs, which are
+// compiled, and that the page has no other code.
 func TestCode(t *testing.T) {
 	page := read(t)
 	blocks := codeBlock.FindAllSubmatch(page, -1)
@@ -174,8 +174,8 @@ func read(t *testing.T) []byte {
 	return page
 }
 
-// rewrite replaces the blocks of the page, or, without -update, wants them to
-// be what they would be replaced by. What matches but is not compared.
+// rewrite replaces the blocks of the page. Without -update it checks that they
+// are equal to their replacements, except for text that but matches.
 func rewrite(
 	t *testing.T, block *regexp.Regexp, with func(match [][]byte) string, but *regexp.Regexp,
 ) {

@@ -3,12 +3,12 @@ package rows
 // Quit is the peer that all others are compared with.
 const Quit = "quit"
 
-// Operation is what one benchmark measures, for each peer that has it.
+// Operation is measured by one benchmark, for each peer that has it.
 type Operation struct {
 	Benchmark string // its name, without "Benchmark"
 	Title     string
-	Text      string // what is measured, in Markdown
-	Baseline  string // the peer that the ratios are to
+	Text      string // the description, in Markdown
+	Baseline  string // the peer that the ratios refer to
 	Key       string // of the rows: "n", "procs" and so on; empty if there is one row
 	Measures  []Measure
 
@@ -19,24 +19,24 @@ type Operation struct {
 type Picture struct {
 	File            string // in docs
 	Title, Subtitle string
-	X               string // what the key is
+	X               string // the meaning of the key
 	Peers           []Label
 }
 
-// Label is how a peer is called in a picture.
+// Label is the name of a peer in a picture.
 type Label struct{ Peer, Label string }
 
 // Measure is one of the figures of a benchmark.
 type Measure struct {
 	Unit  string // as benchmarks write it
 	Title string // of its table, if there are several
-	Short string // the same for the list of what costs more
+	Short string // the same for the list of peers that cost less
 	PerN  bool   // it is shown divided by n
 }
 
 var perOp = []Measure{{Unit: "ns/op"}}
 
-// Operations are all of them, in the order of the report.
+// Operations are all operations, in the order of the report.
 var Operations = []Operation{
 	{
 		Benchmark: "HasFired", Title: "Has it fired?", Baseline: "hand", Key: "procs", Measures: perOp,

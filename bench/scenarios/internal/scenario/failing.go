@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// fragile is an error type whose methods do not bear a nil receiver, as is
-// that of many packages.
+// fragile is an error type whose methods panic with a nil receiver, like those
+// of many packages.
 type fragile struct{ why string }
 
 func (f *fragile) Error() string { return f.why }
@@ -192,7 +192,7 @@ var failing = []*Scenario{
 	},
 }
 
-// third has five parts, the third of which does stop.
+// third has five parts, the third of which runs stop.
 func third(stop func(context.Context) error) func(a *App) {
 	return func(a *App) {
 		a.Parts = letters(5)
@@ -200,7 +200,8 @@ func third(stop func(context.Context) error) func(a *App) {
 	}
 }
 
-// judgeFailure wants the parts closed and a status that tells of the failure.
+// judgeFailure checks that the parts are closed and that the status reports the
+// failure.
 func judgeFailure(names ...string) func(r *Result) Cell {
 	return func(r *Result) Cell {
 		n := r.missing("closed ", names...)
@@ -218,7 +219,7 @@ func judgeFailure(names ...string) func(r *Result) Cell {
 	}
 }
 
-// judgeSays wants the texts in the output.
+// judgeSays checks that the texts are in the output.
 func judgeSays(texts ...string) func(r *Result) Cell {
 	return func(r *Result) Cell {
 		n := 0

@@ -145,13 +145,13 @@ func stuckWorker(a *App) {
 	a.Workers = []*Worker{worker("the-worker", stuck)}
 }
 
-// hardTerm is SIGTERM, and the wait for the time to be over: a peer that hangs
+// hardTerm sends SIGTERM, and waits for the time to be over: a peer that hangs
 // has had its chance to call the others.
 func hardTerm(p *Proc) { p.Ready(); term(p) }
 
 func term(p *Proc) { p.Signal(syscall.SIGTERM) }
 
-// judgeTime looks at the time to the end alone.
+// judgeTime checks the time to the end alone.
 func judgeTime(r *Result) Cell {
 	if !r.inTime() {
 		return lostBecause(figure(r.Took))
@@ -159,7 +159,7 @@ func judgeTime(r *Result) Cell {
 	return kept(figure(r.Took))
 }
 
-// judgeOthers looks at whether the parts are called with time left.
+// judgeOthers checks whether the parts are called with time left.
 func judgeOthers(r *Result, names ...string) Cell {
 	calls := make(map[string]bool)
 	least := time.Duration(-1)

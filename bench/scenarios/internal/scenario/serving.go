@@ -193,8 +193,8 @@ func handle(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// usualServer has the time that programs have in a container. How many
-// connections break on a busy machine depends on that.
+// usualServer has the usual time of programs in a container. The number of
+// connections that break on a busy machine depends on that.
 func usualServer(a *App) {
 	a.Timeout = 25 * time.Second
 	quickServer(a)

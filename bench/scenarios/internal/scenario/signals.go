@@ -230,7 +230,7 @@ func judge700ms(r *Result) Cell {
 	return lost(n, r.status())
 }
 
-// judgeOpened looks at whether all that was opened is closed.
+// judgeOpened checks that every opened part is closed.
 func judgeOpened(r *Result) Cell {
 	n := r.missing("closed ", r.all("opened ")...)
 	if crash, is := r.crashed(); is {
@@ -256,8 +256,8 @@ func (p *Proc) twice(sig os.Signal, d time.Duration) {
 	p.Signal(sig)
 }
 
-// survives sends sig, looks whether that begins a stop or the end, and then
-// sends SIGTERM.
+// survives sends sig, checks whether that begins a shutdown or the end, and
+// then sends SIGTERM.
 func (p *Proc) survives(sig os.Signal) {
 	p.Ready()
 	p.Signal(sig)
@@ -267,8 +267,8 @@ func (p *Proc) survives(sig os.Signal) {
 	p.Signal(syscall.SIGTERM)
 }
 
-// ignoring has the process started with signals ignored, as nohup and the
-// background jobs of a shell are.
+// ignoring makes the process start with signals ignored, like a process under
+// nohup and the background jobs of a shell.
 func ignoring(signals string) func(p *Proc, cmd *exec.Cmd) {
 	return func(p *Proc, cmd *exec.Cmd) {
 		sh := `trap "" ` + signals + `; exec "$0" "$@"`
