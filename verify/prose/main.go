@@ -56,7 +56,10 @@ func main() {
 		fmt.Print(r.table())
 	}
 	if problems := r.problems(); len(problems) > 0 {
-		fmt.Printf("%d findings\n", len(problems))
+		if last := problems[len(problems)-1]; last.line == 0 {
+			fmt.Println(last)
+		}
+		fmt.Println("findings:", len(problems))
 		os.Exit(1)
 	}
 }
