@@ -16,7 +16,7 @@ import (
 var output = []*Scenario{
 	{
 		Name: "stdout-broken", Title: "stdout is a broken pipe, and closers print",
-		Promise: "As with program | tee, if Ctrl-C ends tee first. All three parts are closed.",
+		Promise: "This is program | tee, if Ctrl-C ends tee first. All three parts are closed.",
 		Build:   printing(func(name string) { fmt.Println("closing", name) }),
 		Crash:   true,
 		Command: brokenPipe(func(cmd *exec.Cmd, w *os.File) { cmd.Stdout = w }),
@@ -35,7 +35,8 @@ var output = []*Scenario{
 	{
 		Less: true,
 		Name: "stderr-full", Title: "stderr is a pipe that nobody reads, and it is full from the signal on",
-		Promise: "All three parts are called, and the process ends within its timeout of 3 s. (A package that logs nothing has nothing to wait for.)",
+		Promise: "All three parts are called, and the process ends within its timeout of 3 s. " +
+			"(A package that logs nothing has nothing to wait for.)",
 		Build:   func(a *App) { a.Parts = letters(3) },
 		Timed:   true,
 		Command: fullPipe,
