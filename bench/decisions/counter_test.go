@@ -18,8 +18,8 @@ type stripe struct {
 	_ [128 - 8]byte
 }
 
-// stripes counts like the counter of quit before the first wait. The ways to
-// pick a stripe are what is compared.
+// stripes counts like the counter of quit before the first wait, with several
+// ways to pick a stripe.
 type stripes struct {
 	all  []stripe
 	pool sync.Pool // of *stripe

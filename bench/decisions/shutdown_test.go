@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -115,7 +116,7 @@ func (s *baton) loop() {
 }
 
 func byBaton(closers []closer, share time.Duration) {
-	s := &baton{waiting: append([]closer(nil), closers...), share: share, ended: make(chan struct{})}
+	s := &baton{waiting: slices.Clone(closers), share: share, ended: make(chan struct{})}
 	go s.loop()
 	<-s.ended
 }

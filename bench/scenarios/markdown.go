@@ -29,11 +29,13 @@ const (
 
 // writeMarkdown writes docs/comparison.md, and its shortened table into the
 // README.
-func writeMarkdown(dir string, table Table, begin time.Time, took time.Duration, load string) error {
+func writeMarkdown(dir string, table Table, begin time.Time, took time.Duration,
+	load string) error {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(file), "..", "..")
 	text := document(dir, table, begin, took, load)
-	if err := os.WriteFile(filepath.Join(root, "docs", "comparison.md"), []byte(text), 0o666); err != nil {
+	page := filepath.Join(root, "docs", "comparison.md")
+	if err := os.WriteFile(page, []byte(text), 0o666); err != nil {
 		return err
 	}
 	readme := filepath.Join(root, "README.md")

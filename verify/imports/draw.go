@@ -15,7 +15,7 @@ const (
 	gap       = 22
 	rowHeight = 110
 	margin    = 24
-	side      = 250 // the column of packages for tests
+	side      = 190 // the column of packages for tests
 )
 
 const style = `<style>

@@ -67,7 +67,7 @@ func TestRead(t *testing.T) {
 		}
 	}
 	if len(g.imports) != len(want) {
-		t.Errorf("there are %q, want %d packages", g.imports, len(want))
+		t.Errorf("there are %d packages, want %d", len(g.imports), len(want))
 	}
 	if got := g.testing().sorted(); !slices.Equal(got, []string{"internal/help"}) {
 		t.Errorf("for tests: %q, want internal/help", got)

@@ -33,8 +33,11 @@ func nested(t *testing.T) (folders []string) {
 		if entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "testdata") {
 			return filepath.SkipDir
 		}
+		if entry.Name() != "go.mod" {
+			return nil
+		}
 		folder, err := filepath.Rel(root, filepath.Dir(path))
-		if entry.Name() == "go.mod" && folder != "." {
+		if folder != "." {
 			folders = append(folders, "/"+filepath.ToSlash(folder))
 		}
 		return err
