@@ -15,8 +15,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
-// BenchmarkCaller is what it takes to find the step whose closer calls: by the
-// number of its goroutine, by its labels, and by the context that it passes.
+// BenchmarkCaller finds the step whose closer calls: by the number of its
+// goroutine, by its labels, and by the context that it passes.
 func BenchmarkCaller(b *testing.B) {
 	type key struct{}
 	ctx := context.WithValue(context.Background(), key{}, 1)
