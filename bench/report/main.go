@@ -1,4 +1,4 @@
-// The program report writes docs/cost.md from the output of run.sh:
+// The program report writes docs/cost.md from the figures of run.sh:
 //
 //	go run ./report
 package main
@@ -47,7 +47,8 @@ const better = 1.1
 const head = `# What things cost
 
 Written by ` + "`go run ./report`" + ` in [bench](../bench), from the output of its ` + "`run.sh`" + ` on one machine. ` +
-	`A figure is the median of %s. In brackets is the ratio to the baseline, which is the row in bold: ` +
+	`A figure is the median of %s. ` +
+	`In brackets is the ratio to the baseline, which is the row in bold: ` +
 	`the median of the ratios within each run, since a shared machine is noisy. ` +
 	`Compare ratios, and not times with those of another day.
 
@@ -57,8 +58,9 @@ Written by ` + "`go run ./report`" + ` in [bench](../bench), from the output of 
 	`[scaling.md](scaling.md) is about machines with more cores.
 
 In each run, a short operation was repeated for 100 ms. ` +
-	`An operation with n closers, goroutines or events was repeated until there were 10,000 of them, ` +
-	`and done once if n is larger. An exit is the mean of three. ` +
+	`An operation with n closers, goroutines or events was repeated ` +
+	`until there were 10,000 of them, and done once if n is larger. ` +
+	`An exit is the mean of three. ` +
 	`A cell is empty if the peer would take minutes, or all memory of the machine, in all runs.
 
 `
@@ -93,8 +95,9 @@ func report(all *rows.Rows) ([]byte, error) {
 	if cheaper.Len() == 0 {
 		page.WriteString("No peer costs less by more than 10 %.\n")
 	} else {
-		page.WriteString("This list has the peers that cost less by more than 10 %, with the cost of quit " +
-			"as a multiple of theirs, and the number of sizes or cases in the table for which it is so:\n\n")
+		page.WriteString("This list has the peers that cost less by more than 10 %, " +
+			"with the cost of quit as a multiple of theirs, " +
+			"and the number of sizes or cases in the table for which it is so:\n\n")
 		cheaper.WriteTo(&page)
 	}
 	body.WriteTo(&page)
@@ -109,7 +112,9 @@ type table struct {
 }
 
 func (t *table) row(peer, value string) rows.Row {
-	return rows.Row{Benchmark: t.operation.Benchmark, Peer: peer, Value: value, Unit: t.measure.Unit}
+	return rows.Row{
+		Benchmark: t.operation.Benchmark, Peer: peer, Value: value, Unit: t.measure.Unit,
+	}
 }
 
 func (t *table) write(page *bytes.Buffer) {
@@ -142,7 +147,8 @@ func (t *table) write(page *bytes.Buffer) {
 				figure /= float64(n)
 			}
 			fmt.Fprintf(page, " %s", show(figure, t.measure.Unit))
-			if ratio, ok := t.all.Ratio(t.row(peer, v), t.row(t.operation.Baseline, v)); ok && peer != t.operation.Baseline {
+			ratio, ok := t.all.Ratio(t.row(peer, v), t.row(t.operation.Baseline, v))
+			if ok && peer != t.operation.Baseline {
 				fmt.Fprintf(page, " (%s)", short(ratio))
 			}
 			if t.beats(peer, v) > better {

@@ -1,5 +1,5 @@
-// The program scaling writes docs/scaling.md. Its text is text.md, which is
-// written by hand. The figures are from the output of run.sh.
+// The program scaling writes docs/scaling.md: its text is text.md, which is
+// written by hand, with the figures of run.sh.
 //
 //	go run ./scaling
 package main
@@ -52,7 +52,10 @@ func main() {
 // fill returns text with the figures in the place of lines such as "{{check}}".
 func fill(text string, all *rows.Rows, m scaling.Measured) (string, error) {
 	for name, figures := range map[string]string{
-		"measured": measured(all, m), "check": check(m), "computed": computed(m), "sockets": sockets(m),
+		"measured": measured(all, m),
+		"check":    check(m),
+		"computed": computed(m),
+		"sockets":  sockets(m),
 	} {
 		place := "\n{{" + name + "}}\n"
 		if strings.Count(text, place) != 1 {
@@ -65,7 +68,8 @@ func fill(text string, all *rows.Rows, m scaling.Measured) (string, error) {
 
 func measured(all *rows.Rows, m scaling.Measured) string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "| measured, the median of %d runs | |\n| --- | ---: |\n", all.Runs("CacheLine"))
+	fmt.Fprintf(&b, "| measured, the median of %d runs | |\n| --- | ---: |\n",
+		all.Runs("CacheLine"))
 	for _, row := range []struct {
 		name string
 		ns   float64
@@ -98,14 +102,16 @@ func check(m scaling.Measured) string {
 func computed(m scaling.Measured) string {
 	var b bytes.Buffer
 	b.WriteString("| cores | `sync.WaitGroup` | `quit` | `quit`, stripe elsewhere " +
-		"| all cores, `sync.WaitGroup` | all cores, `quit` | stripes | their size | to close them |\n" +
+		"| all cores, `sync.WaitGroup` | all cores, `quit` " +
+		"| stripes | their size | to close them |\n" +
 		"| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	least, most := m.Add()
 	for _, n := range scaling.Cores {
 		low, high := m.Shared(n, least), m.Shared(n, most)
 		quit, fresh := m.Striped(n, most), m.Fresh(n, most)
 		fmt.Fprintf(&b, "| %d | %.0f–%.0f ns | %.0f ns | %.0f ns | %.0f–%.0f | %.0f–%.0f "+
-			"| %d | %d KiB | %.1f µs |\n", n, low, high, quit, fresh, perMicrosecond(n, high), perMicrosecond(n, low),
+			"| %d | %d KiB | %.1f µs |\n", n,
+			low, high, quit, fresh, perMicrosecond(n, high), perMicrosecond(n, low),
 			perMicrosecond(n, fresh), perMicrosecond(n, quit),
 			scaling.Stripes(n), scaling.Bytes(n)/1024, m.Close(n)/1000)
 	}

@@ -39,7 +39,8 @@ var perOp = []Measure{{Unit: "ns/op"}}
 // Operations are all of them, in the order of the report.
 var Operations = []Operation{
 	{
-		Benchmark: "HasFired", Title: "Has it fired?", Baseline: "hand", Key: "procs", Measures: perOp,
+		Benchmark: "HasFired", Title: "Has it fired?",
+		Baseline: "hand", Key: "procs", Measures: perOp,
 		Text: "100 calls, before the fire, on each of GOMAXPROCS goroutines. " +
 			"`hand` is `ctx.Err()`, which users of errgroup, conc and suture call too. " +
 			"`hand.select` is a select on `ctx.Done()`.",
@@ -52,19 +53,24 @@ var Operations = []Operation{
 			File: "cost-counting.svg", Title: "Counting a goroutine in and out",
 			Subtitle: "An Add and a Done, time divided by all that were done, " +
 				"while GOMAXPROCS goroutines do nothing else",
-			X:     "GOMAXPROCS",
-			Peers: []Label{{"quit", "quit"}, {"hand", "sync.WaitGroup"}, {"quit.TryAdd", "quit, TryAddGoroutine"}},
+			X: "GOMAXPROCS",
+			Peers: []Label{
+				{"quit", "quit"}, {"hand", "sync.WaitGroup"},
+				{"quit.TryAdd", "quit, TryAddGoroutine"},
+			},
 		},
 	},
 	{
-		Benchmark: "Go", Title: "Starting a goroutine", Baseline: "errgroup", Key: "procs", Measures: perOp,
+		Benchmark: "Go", Title: "Starting a goroutine",
+		Baseline: "errgroup", Key: "procs", Measures: perOp,
 		Text: "GOMAXPROCS goroutines start others, with a func that returns nil. " +
 			"`quit.Name` gives the goroutine a name, in its pprof labels. " +
 			"`hand.labels` does that by `pprof.Do`. `hand` is `sync.WaitGroup.Go`. " +
 			"A service of suture may be restarted, and has a name too.",
 	},
 	{
-		Benchmark: "Register", Title: "Register and unregister", Baseline: "context", Key: "n", Measures: perOp,
+		Benchmark: "Register", Title: "Register and unregister",
+		Baseline: "context", Key: "n", Measures: perOp,
 		Text: "With n registered. `context` is `context.AfterFunc` and its stop func. " +
 			"`hand` is a map under a mutex. " +
 			"A service of suture is a goroutine, which is started and told to stop.",
@@ -79,7 +85,8 @@ var Operations = []Operation{
 		},
 	},
 	{
-		Benchmark: "Shutdown", Title: "The shutdown of n closers that do nothing", Baseline: "hand", Key: "n",
+		Benchmark: "Shutdown", Title: "The shutdown of n closers that do nothing",
+		Baseline: "hand", Key: "n",
 		Measures: []Measure{
 			{Unit: "ns/op", Title: "The shutdown, a closer", Short: "the shutdown", PerN: true},
 			{
@@ -87,19 +94,24 @@ var Operations = []Operation{
 				Title: "The registration before it, a closer", Short: "the registration",
 			},
 		},
-		Text: "`hand` is a loop over a slice. A closer that hangs or panics keeps the others from being called. " +
+		Text: "`hand` is a loop over a slice. A closer that hangs or panics keeps the " +
+			"others from being called. " +
 			"`hand.bounded` calls each closer in a goroutine with a time limit and a recover. " +
-			"fx and kratos call their hooks one by one on one goroutine. go-zero and do call all at once. " +
+			"fx and kratos call their hooks one by one on one goroutine. go-zero and " +
+			"do call all at once. " +
 			"A shutdown of quit has a fixed cost. " +
 			"Most of it is that of os/signal, which begins and ends to hold back SIGPIPE. " +
 			"Inside another event's shutdown that has been done before: see the wait below.",
 		Picture: &Picture{
 			File: "cost-shutdown.svg", Title: "A shutdown, for each of its closers",
-			Subtitle: "Closers that do nothing: the time of the whole shutdown, divided by their number",
-			X:        "closers",
+			Subtitle: "Closers that do nothing: the time of the whole shutdown, " +
+				"divided by their number",
+			X: "closers",
 			Peers: []Label{
-				{"quit", "quit"}, {"hand.bounded", "by hand, each with a limit"}, {"hand", "by hand, a loop"},
-				{"fx", "fx"}, {"go-zero", "go-zero"}, {"samber-do", "samber/do"}, {"kratos", "kratos"},
+				{"quit", "quit"}, {"hand.bounded", "by hand, each with a limit"},
+				{"hand", "by hand, a loop"},
+				{"fx", "fx"}, {"go-zero", "go-zero"},
+				{"samber-do", "samber/do"}, {"kratos", "kratos"},
 			},
 		},
 	},
@@ -115,25 +127,30 @@ var Operations = []Operation{
 				Title: "The fire alone, with n parked, a goroutine",
 			},
 		},
-		Text: "n goroutines wait for the fire and return. quit shuts down, with nothing to close. " +
+		Text: "n goroutines wait for the fire and return. quit shuts down, with " +
+			"nothing to close. " +
 			"`hand` is a context and `sync.WaitGroup.Go`. " +
 			"errgroup, conc, suture and go-zero differ from it in the wait alone. " +
 			"oklog/run has no fire. It calls the interrupt of each actor.",
 		Picture: &Picture{
 			File: "cost-drain.svg", Title: "From the fire to the end of the last goroutine",
-			Subtitle: "Goroutines that wait for the fire and return: the time until all have, divided by their number",
-			X:        "goroutines",
+			Subtitle: "Goroutines that wait for the fire and return: the time until " +
+				"all have, divided by their number",
+			X: "goroutines",
 			Peers: []Label{
-				{"quit", "quit"}, {"hand", "context, sync.WaitGroup"}, {"errgroup", "errgroup"}, {"tomb", "tomb"},
+				{"quit", "quit"}, {"hand", "context, sync.WaitGroup"}, {"errgroup", "errgroup"},
+				{"tomb", "tomb"},
 				{"oklog-run", "oklog/run"}, {"suture", "suture"},
 			},
 		},
 	},
 	{
-		Benchmark: "Wait", Title: "A wait inside n nested events", Baseline: "hand", Key: "n", Measures: perOp,
+		Benchmark: "Wait", Title: "A wait inside n nested events",
+		Baseline: "hand", Key: "n", Measures: perOp,
 		Text: "There are n events, each a closer of the one before. " +
 			"A closer of the innermost one makes another event and shuts it down. " +
-			"`hand` derives a context from the innermost of n, and waits for a goroutine that it cancels. " +
+			"`hand` derives a context from the innermost of n, and waits for a " +
+			"goroutine that it cancels. " +
 			"do makes a scope in the innermost of n, and shuts it down.",
 		Picture: &Picture{
 			File: "cost-wait.svg", Title: "Waiting inside nested events",
@@ -148,7 +165,8 @@ var Operations = []Operation{
 	{
 		Benchmark: "Nested", Title: "The shutdown of n nested events", Baseline: "hand", Key: "n",
 		Measures: []Measure{{Unit: "ns/op", PerN: true}},
-		Text: "The time for each event. Each event has one closer that does nothing, and the next event. " +
+		Text: "The time for each event. Each event has one closer that does nothing, " +
+			"and the next event. " +
 			"`hand` is a slice of `io.Closer`, which is an `io.Closer` itself. " +
 			"A scope of do has a service and the next scope. " +
 			"A supervisor of suture has a service and the next supervisor.",
@@ -164,11 +182,14 @@ var Operations = []Operation{
 		},
 	},
 	{
-		Benchmark: "Exit", Title: "From SIGTERM to the end of the process", Baseline: "hand", Key: "with", Measures: perOp,
+		Benchmark: "Exit", Title: "From SIGTERM to the end of the process",
+		Baseline: "hand", Key: "with", Measures: perOp,
 		Text: "The time until the parent process has the exit status, for the programs in " +
-			"[bench/programs](../bench/programs): with nothing to do, with a server without connections, " +
+			"[bench/programs](../bench/programs): with nothing to do, with a server " +
+			"without connections, " +
 			"and with a server and a client that keeps an idle connection. " +
-			"`quit.http` gives that client its `Linger` of 250 ms for a request that may be on its way. " +
+			"`quit.http` gives that client its `Linger` of 250 ms for a request that " +
+			"may be on its way. " +
 			"The others cut such a request off. go-zero always sleeps for a second first.",
 	},
 	{
@@ -186,7 +207,8 @@ var Operations = []Operation{
 			{Unit: "size-bytes", Title: "Its size", Short: "size"},
 			{Unit: "packages", Title: "Its packages", Short: "packages"},
 		},
-		Text: "A minimal server, built with `go build`: the programs in [bench/programs](../bench/programs).",
+		Text: "A minimal server, built with `go build`: the programs in " +
+			"[bench/programs](../bench/programs).",
 	},
 }
 
