@@ -163,7 +163,9 @@ func arrange(rows [][]*place) {
 				}
 				return sum / float64(len(near))
 			}
-			slices.SortStableFunc(row, func(a, b *place) int { return cmp.Compare(mean(a), mean(b)) })
+			slices.SortStableFunc(row, func(a, b *place) int {
+				return cmp.Compare(mean(a), mean(b))
+			})
 		}
 		if n := crossings(rows); n < fewest {
 			best, fewest = copyRows(rows), n
@@ -286,7 +288,8 @@ func drawBox(b *strings.Builder, name string, x, y float64) {
 // drawTesting draws the packages for tests, each with those that use it.
 func drawTesting(b *strings.Builder, g *graph, names []string, x float64) {
 	y := float64(margin)
-	fmt.Fprintf(b, `<text class="quiet" x="%.0f" y="%.0f">for tests, and used by</text>`+"\n", x, y+12)
+	fmt.Fprintf(b, `<text class="quiet" x="%.0f" y="%.0f">for tests, and used by</text>`+"\n",
+		x, y+12)
 	y += 26
 	for _, name := range names {
 		drawBox(b, name, x+boxWidth/2, y)

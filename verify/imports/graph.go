@@ -13,8 +13,8 @@ import (
 
 const module = "github.com/gracefulgo/graceful/"
 
-// A graph has the packages of the repository. The packages below bench, examples
-// and verify, in whatever module, are one node each.
+// A graph has the packages of the repository. All packages below bench are one
+// node, and so are those below examples and below verify.
 type graph struct {
 	imports map[string]set // by the code of a package, without its tests
 	users   map[string]set // of a package, tests included
@@ -94,8 +94,8 @@ func add(sets map[string]set, key, value string) {
 	sets[key][value] = true
 }
 
-// testing returns the internal packages that no program gets by importing one of
-// the others: those for tests.
+// testing returns the internal packages that quit and the packages below it do
+// not import, directly or through others: those for tests.
 func (g *graph) testing() set {
 	reached := make(set)
 	var visit func(name string)

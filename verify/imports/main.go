@@ -1,6 +1,6 @@
-// Command imports draws docs/packages.svg: the packages of this repository, with
-// a line from each to those that it imports. Run it in the root after a change
-// of the imports; a test compares the picture with the code.
+// Command imports draws docs/packages.svg: the packages of this repository,
+// with a line from each to those that it imports. Run it in the root after a
+// change of the imports. A test compares the picture with the code.
 //
 //	go run ./verify/imports
 package main

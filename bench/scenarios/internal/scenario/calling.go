@@ -52,7 +52,8 @@ var calling = []*Scenario{
 		Promise: "Each part is closed once. Lost: superfluous and missing calls.",
 		Needs:   needsStop,
 		Build: func(a *App) {
-			a.Parts = []*Part{part("a", after(50*time.Millisecond)), part("b", after(50*time.Millisecond))}
+			wait := after(50 * time.Millisecond)
+			a.Parts = []*Part{part("a", wait), part("b", wait)}
 			a.started = func() {
 				time.Sleep(settle)
 				var both sync.WaitGroup
@@ -78,7 +79,11 @@ var calling = []*Scenario{
 			"within a second.",
 		Needs: needsStop,
 		Build: func(a *App) {
-			a.Parts = []*Part{part("a", ok), part("b", func(ctx) error { a.Ops.Stop(); return nil }), part("c", ok)}
+			a.Parts = []*Part{
+				part("a", ok),
+				part("b", func(ctx) error { a.Ops.Stop(); return nil }),
+				part("c", ok),
+			}
 		},
 		Timed: true,
 		Judge: func(r *Result) Cell {

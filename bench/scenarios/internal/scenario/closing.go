@@ -79,8 +79,11 @@ var closing = []*Scenario{
 		Build: func(a *App) {
 			a.Timeout = 20 * time.Second
 			for i := range 2000 {
-				a.Parts = append(a.Parts, &Part{Name: fmt.Sprint(i), Open: func() error { return nil },
-					Stop: func(context.Context) error { Say("closed %d", i); return nil }})
+				a.Parts = append(a.Parts, &Part{
+					Name: fmt.Sprint(i),
+					Open: func() error { return nil },
+					Stop: func(context.Context) error { Say("closed %d", i); return nil },
+				})
 			}
 		},
 		Judge: func(r *Result) Cell {
@@ -132,9 +135,13 @@ var closing = []*Scenario{
 		Promise: "It is awaited.",
 		Build: func(a *App) {
 			a.Timeout = 5 * time.Second
-			a.Parts = []*Part{part("a", ok), part("slow", after(3500*time.Millisecond)), part("c", ok)}
+			a.Parts = []*Part{
+				part("a", ok), part("slow", after(3500*time.Millisecond)), part("c", ok),
+			}
 		},
-		Judge: func(r *Result) Cell { return lost(r.missing("closed ", "a", "slow", "c"), figure(r.Took)) },
+		Judge: func(r *Result) Cell {
+			return lost(r.missing("closed ", "a", "slow", "c"), figure(r.Took))
+		},
 	},
 	{
 		More: true,
@@ -155,9 +162,13 @@ var closing = []*Scenario{
 		Promise: "The part is closed after the last use. Lost: uses after it was closed.",
 		Build: func(a *App) {
 			var closed atomic.Bool
-			a.Parts = []*Part{shared(part("db", func(context.Context) error { closed.Store(true); return nil }))}
+			a.Parts = []*Part{shared(part("db", func(context.Context) error {
+				closed.Store(true)
+				return nil
+			}))}
 			for i := range 4 {
-				a.Workers = append(a.Workers, worker(fmt.Sprint("w", i), func(ctx context.Context) error {
+				name := fmt.Sprint("w", i)
+				a.Workers = append(a.Workers, worker(name, func(ctx context.Context) error {
 					<-ctx.Done()
 					for range 3 { // its work in hand
 						time.Sleep(100 * time.Millisecond)
@@ -190,7 +201,10 @@ var closing = []*Scenario{
 				time.Sleep(300 * time.Millisecond)
 				return ctx.Err()
 			})}
-			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) { time.Sleep(500 * time.Millisecond); Say("handled") }))}
+			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) {
+				time.Sleep(500 * time.Millisecond)
+				Say("handled")
+			}))}
 		},
 		Drive: func(p *Proc) {
 			p.Ready()
@@ -199,7 +213,8 @@ var closing = []*Scenario{
 			wait()
 		},
 		Judge: func(r *Result) Cell {
-			late := r.missing("closed ", "log", "cache") + r.missing("end ", "w") + r.missing("handled", "")
+			late := r.missing("closed ", "log", "cache") + r.missing("end ", "w") +
+				r.missing("handled", "")
 			seen := false
 			for _, l := range r.Lines {
 				switch l.Text {

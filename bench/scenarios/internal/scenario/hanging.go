@@ -177,7 +177,8 @@ func judgeOthers(r *Result, names ...string) Cell {
 		calls[name] = true
 		var ms int
 		if _, err := fmt.Sscan(left, &ms); err == nil {
-			if d := time.Duration(ms) * time.Millisecond; contains(names, name) && (least < 0 || d < least) {
+			d := time.Duration(ms) * time.Millisecond
+			if contains(names, name) && (least < 0 || d < least) {
 				least = d
 			}
 		}
@@ -200,7 +201,9 @@ func judgeOthers(r *Result, names ...string) Cell {
 func contains(names []string, name string) bool { return len(without(names, name)) < len(names) }
 
 func judgeNamed(r *Result) Cell {
-	for _, name := range []string{"the-mailer", "theMailer", "the-worker", "theWorker", "scenario.stuck("} {
+	for _, name := range []string{
+		"the-mailer", "theMailer", "the-worker", "theWorker", "scenario.stuck(",
+	} {
 		if r.says(name) {
 			return kept()
 		}

@@ -33,8 +33,9 @@ var output = []*Scenario{
 		Judge:   judgeOpened,
 	},
 	{
-		Less: true,
-		Name: "stderr-full", Title: "stderr is a pipe that nobody reads, and it is full from the signal on",
+		Less:  true,
+		Name:  "stderr-full",
+		Title: "stderr is a pipe that nobody reads, and it is full from the signal on",
 		Promise: "All three parts are called, and the process ends within its timeout of 3 s. " +
 			"(A package that logs nothing has nothing to wait for.)",
 		Build:   func(a *App) { a.Parts = letters(3) },
@@ -54,7 +55,10 @@ var output = []*Scenario{
 func printing(write func(name string)) func(a *App) {
 	return func(a *App) {
 		for _, p := range letters(3) {
-			a.Parts = append(a.Parts, part(p.Name, func(context.Context) error { write(p.Name); return nil }))
+			a.Parts = append(a.Parts, part(p.Name, func(context.Context) error {
+				write(p.Name)
+				return nil
+			}))
 		}
 	}
 }

@@ -17,7 +17,9 @@ var serving = []*Scenario{
 		Name: "request", Title: "four requests in flight, of 500 ms",
 		Promise: "Each is answered. Lost: requests that are not.",
 		Build: func(a *App) {
-			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) { time.Sleep(500 * time.Millisecond) }))}
+			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) {
+				time.Sleep(500 * time.Millisecond)
+			}))}
 		},
 		Drive: func(p *Proc) { p.askAndTerm(4) },
 		Judge: func(r *Result) Cell { return lost(4 - r.Answered) },
@@ -208,7 +210,9 @@ func usualServer(a *App) {
 }
 
 func quickServer(a *App) {
-	a.Servers = []*Server{web(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })}
+	a.Servers = []*Server{web(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "ok\n")
+	})}
 }
 
 func endlessStream(a *App) {

@@ -40,7 +40,9 @@ var working = []*Scenario{
 				}),
 			}
 		},
-		Judge: func(r *Result) Cell { return lost(r.missing("finished", "") + r.missing("told", "")) },
+		Judge: func(r *Result) Cell {
+			return lost(r.missing("finished", "") + r.missing("told", ""))
+		},
 	},
 	{
 		Name: "go", Title: "200 goroutines that start jobs at the moment of the signal",
@@ -108,8 +110,10 @@ var working = []*Scenario{
 		},
 		After: func(a *App) {
 			n, stacks := goroutines()
-			for end := time.Now().Add(500 * time.Millisecond); n > 0 && time.Now().Before(end); n, stacks = goroutines() {
+			end := time.Now().Add(500 * time.Millisecond)
+			for n > 0 && time.Now().Before(end) {
 				time.Sleep(10 * time.Millisecond)
+				n, stacks = goroutines()
 			}
 			Say("left %d", n)
 			if a.round == 4 {
