@@ -1,13 +1,13 @@
 package quit_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gracefulgo/graceful/internal/translation"
 )
 
 const (
@@ -54,9 +54,8 @@ func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") + " 
 // measured is the table of README.md that a command of the module bench writes.
 var measured = regexp.MustCompile("(?s)<!-- brief: begin -->\n(.*?)<!-- brief: end -->\n")
 
-// TestReadmeChinese wants README.zh-CN.md to have the code, the links, the
-// structure and the figures of README.md. With -update the measured table is
-// translated anew.
+// TestReadmeChinese wants README.zh-CN.md to be a translation of README.md. With
+// -update the measured table is translated anew.
 func TestReadmeChinese(t *testing.T) {
 	english, chinese := readFile(t, readmeEnglish), readFile(t, readmeChinese)
 	table := translate(measured.FindString(english))
@@ -70,73 +69,9 @@ func TestReadmeChinese(t *testing.T) {
 		t.Errorf("the measured table of %s is\n%s\nwant\n%s\ngo test ./quit -run %s -update writes it",
 			readmeChinese, got, table, t.Name())
 	}
-	// That table is checked already.
-	english = measured.ReplaceAllString(english, "")
-	chinese = measured.ReplaceAllString(chinese, "")
-	for _, part := range []struct {
-		name string
-		of   func(page string) []string
-	}{
-		{"code block", codeBlocks},
-		{"row of a table", tableRows},
-		{"section", sections},
-		{"link", links},
-	} {
-		got, want := part.of(chinese), part.of(english)
-		if len(want) == 0 {
-			t.Errorf("%s has no %s", readmeEnglish, part.name)
-		}
-		for i := range max(len(got), len(want)) {
-			if i >= len(got) || i >= len(want) || got[i] != want[i] {
-				t.Errorf("the %s number %d of %s differs from that of %s: %q, want %q", part.name, i+1,
-					readmeChinese, readmeEnglish, got[min(i, len(got)):min(i+1, len(got))],
-					want[min(i, len(want)):min(i+1, len(want))])
-				break
-			}
-		}
+	for _, d := range translation.Diff(english, chinese) {
+		t.Errorf("%s: %s", readmeChinese, d)
 	}
-}
-
-// codeBlocks returns the code blocks of a page, those for a shell without
-// comments.
-func codeBlocks(page string) (blocks []string) {
-	for _, b := range regexp.MustCompile("(?ms)^```.*?^```$").FindAllString(page, -1) {
-		if strings.HasPrefix(b, "```sh\n") {
-			b = regexp.MustCompile(` +#.*`).ReplaceAllString(b, "")
-		}
-		blocks = append(blocks, b)
-	}
-	return blocks
-}
-
-// tableRows returns the figures and the code of each row of the tables of a
-// page, cell by cell. A translation may have them in another order.
-func tableRows(page string) (rows []string) {
-	for _, row := range regexp.MustCompile(`(?m)^\|.*\|$`).FindAllString(page, -1) {
-		var cells [][]string
-		for cell := range strings.SplitSeq(row, "|") {
-			figures := regexp.MustCompile("`[^`]*`|[0-9][0-9.,/]*").FindAllString(cell, -1)
-			slices.Sort(figures)
-			cells = append(cells, figures)
-		}
-		rows = append(rows, fmt.Sprintf("%q", cells))
-	}
-	return rows
-}
-
-// sections returns the levels of the headings of a page.
-func sections(page string) []string {
-	page = regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(page, "")
-	return regexp.MustCompile(`(?m)^#+ `).FindAllString(page, -1)
-}
-
-// links returns the targets of the links of a page, in order. It takes a page
-// and its translation for the same.
-func links(page string) (targets []string) {
-	for _, m := range regexp.MustCompile(`\]\(([^)]*)\)`).FindAllStringSubmatch(page, -1) {
-		targets = append(targets, strings.Replace(m[1], ".zh-CN.md", ".md", 1))
-	}
-	return targets
 }
 
 // translate translates the table of README.md that is measured. A text that is
