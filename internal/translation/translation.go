@@ -83,5 +83,6 @@ func links(page string) (targets []string) {
 	for _, m := range link.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {
 		targets = append(targets, language.ReplaceAllString(m[1], ".md"))
 	}
+	slices.Sort(targets) // a translation may have them in another order
 	return targets
 }
