@@ -13,7 +13,7 @@ var (
 	fence    = regexp.MustCompile("(?ms)^```.*?^```$")
 	comment  = regexp.MustCompile(` +#.*`)
 	row      = regexp.MustCompile(`(?m)^\|.*\|$`)
-	figure   = regexp.MustCompile("`[^`]*`|[0-9][0-9.,/]*")
+	figure   = regexp.MustCompile("`[^`]*`|[0-9]+(?:[.,/][0-9]+)*")
 	heading  = regexp.MustCompile(`(?m)^#+ `)
 	link     = regexp.MustCompile(`\]\(([^)#]*)[^)]*\)`)
 	language = regexp.MustCompile(`\.[a-z]+-[A-Z]+\.md$`)
