@@ -5,6 +5,7 @@ package bench_test
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,11 +21,15 @@ import (
 //	cd bench && ./run.sh && go run ./report && go run ./plot && go run ./scaling
 func TestReadmeCommands(t *testing.T) {
 	checkout := process.Checkout(t)
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
 	run := func(line string) string {
 		t.Helper()
-		cmd := process.Other(t, "sh", "-c", line)
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
 		cmd.Dir = checkout
-		cmd.Env = append(cmd.Env, "GOWORK=off", "RUNS=0")
+		cmd.Env = append(os.Environ(), "GOWORK=off", "RUNS=0", "PROGRAMS="+dir)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", line, err, out)
