@@ -172,7 +172,6 @@ func tryModule(t *testing.T, checkout string, lines []string) {
 		"main.go": `package main
 
 import (
-	"maps"
 	"net/http"
 
 	"github.com/gracefulgo/graceful/quit"
