@@ -4,6 +4,8 @@
 # affects a peer and its baseline alike. It begins no run that would end more
 # than SECONDS_AT_MOST seconds (1500 by default) after the start.
 #
+# PROGRAMS is the folder of the programs, if they are built already.
+#
 # Short operations run for 100 ms each. Operations with n closers, goroutines or
 # events run once, or several times in one run if n is small. An exit runs three
 # times. A request runs ten times for 50 ms, since its time varies by more than
@@ -15,7 +17,8 @@ trap 'rm -r "$tmp"' EXIT
 
 go test -c -o "$tmp/bench.test" .
 bench() {
-	"$tmp/bench.test" -test.run '^$' -test.bench "$1" -test.benchtime "$2" -test.timeout 30m
+	"$tmp/bench.test" ${PROGRAMS:+"-programs=$PROGRAMS"} \
+		-test.run '^$' -test.bench "$1" -test.benchtime "$2" -test.timeout 30m
 }
 {
 	printf 'go: %s\ncores: %s\nkernel: %s\n' "$(go env GOVERSION)" "$(nproc)" "$(uname -sr)"
