@@ -14,7 +14,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// standing is stopped where args[0] says, and has closers of 200 ms left then.
+// standing is stopped at the moment that args[0] names, with closers of 200 ms
+// left.
 var standing = process.NewProgram("standing", func(args []string) {
 	q := quietEvent()
 	q.Timeout = 3 * time.Second
@@ -50,10 +51,10 @@ var standing = process.NewProgram("standing", func(args []string) {
 	case "work":
 		register(func() { here(); work() })
 	case "drain":
-		register(here) // the last one before the drain
+		register(here) // the last closer before the drain
 		q.AddGoroutine()
 	case "reserve":
-		for range 6 { // two of them use up the time, and four begin together
+		for range 6 { // two use up the time, and four begin together
 			register(func() {
 				if hung.Add(1) == 6 {
 					here()
@@ -69,14 +70,21 @@ var standing = process.NewProgram("standing", func(args []string) {
 			least = min(least, s.Deadline.Sub(s.Start))
 		}
 	}
-	process.Say("%d of %d called, %d dead, least %v", calls.Load(), closers, dead.Load(), least >= 120*time.Millisecond)
+	process.Say("%d of %d called, %d dead, least %v",
+		calls.Load(), closers, dead.Load(), least >= 120*time.Millisecond)
 })
 
 // TestChildStandsStill stops the process for longer than the whole Timeout. The
-// closers that are left then have 2/5 of the reserve at least, which is 120 ms.
+// closers that are left then have at least 2/5 of the reserve, which is 120 ms.
 func TestChildStandsStill(t *testing.T) {
 	t.Parallel()
-	for where, closers := range map[string]int{"delay": 6, "closer": 7, "work": 7, "drain": 7, "reserve": 9} {
+	for where, closers := range map[string]int{
+		"delay":   6,
+		"closer":  7,
+		"work":    7,
+		"drain":   7,
+		"reserve": 9,
+	} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			for range 3 {
@@ -85,13 +93,14 @@ func TestChildStandsStill(t *testing.T) {
 				p.Signal(syscall.SIGSTOP)
 				time.Sleep(3200 * time.Millisecond)
 				p.Signal(syscall.SIGCONT)
-				said, want := p.Next(), fmt.Sprintf("%d of %d called, 0 dead, least true", closers, closers)
+				said := p.Next()
+				want := fmt.Sprintf("%d of %d called, 0 dead, least true", closers, closers)
 				if said == want {
 					p.WantEnd("exit status 0")
 					return
 				}
-				// A slow machine may take 120 ms from the begin of a step to
-				// the call.
+				// On a slow machine, 120 ms may pass between the begin of a
+				// step and the call.
 				t.Logf("the program said %q, want %q, once more", said, want)
 			}
 			t.Error("no closer that is left may find its time used up")
