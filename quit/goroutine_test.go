@@ -332,46 +332,75 @@ func park(parked *sync.WaitGroup, c chan struct{}) {
 	<-c
 }
 
+// parking keeps one goroutine in park while its labels are read.
+type parking struct {
+	parked, left sync.WaitGroup
+	release      chan struct{}
+}
+
+func newParking() *parking {
+	p := &parking{release: make(chan struct{})}
+	p.parked.Add(1)
+	p.left.Add(1)
+	return p
+}
+
+// enter returns after leave is called.
+func (p *parking) enter() {
+	defer p.left.Done()
+	park(&p.parked, p.release)
+}
+
+// labels returns the labels of the goroutine that has called enter.
+func (p *parking) labels(t *testing.T) string {
+	t.Helper()
+	p.parked.Wait()
+	return labelsNow(t)
+}
+
+// leave has enter return, and waits until the goroutine has left park.
+func (p *parking) leave() {
+	close(p.release)
+	p.left.Wait()
+}
+
 var ownerLabel = regexp.MustCompile(`, "quit.id":"[0-9a-f]+"`)
 
 var closureNumber = regexp.MustCompile(`func\d+`)
 
 func TestLabels(t *testing.T) {
 	q := quietEvent()
-	release := make(chan struct{})
-	var parked sync.WaitGroup
-	check := func(what, want string) {
+	check := func(name string, p *parking, want string) {
 		t.Helper()
-		parked.Wait()
-		got := closureNumber.ReplaceAllString(labelsNow(t), "funcN")
+		got := closureNumber.ReplaceAllString(p.labels(t), "funcN")
 		got = ownerLabel.ReplaceAllString(got, "")
 		if got != want {
-			t.Errorf("labels of %s = %s, want %s", what, got, want)
+			t.Errorf("labels of %s = %s, want %s", name, got, want)
 		}
-		close(release)
-		for labelsNow(t) != "" {
-			runtime.Gosched() // until it has left park
-		}
-		release = make(chan struct{})
+		p.leave()
 	}
-	begin := func() (*sync.WaitGroup, chan struct{}) { parked.Add(1); return &parked, release }
 
-	wg, c := begin()
-	q.Go(func(context.Context) error { park(wg, c); return nil }, quit.Name("named"))
-	check("Go with a name", `{"quit":"named"}`)
-	wg, c = begin()
-	q.Go(func(context.Context) error { park(wg, c); return nil })
-	check("Go", `{"quit":"quit_test.TestLabels.funcN"}`)
-	wg, c = begin()
+	named := newParking()
+	q.Go(func(context.Context) error { named.enter(); return nil }, quit.Name("named"))
+	check("Go with a name", named, `{"quit":"named"}`)
+
+	unnamed := newParking()
+	q.Go(func(context.Context) error { unnamed.enter(); return nil })
+	check("Go", unnamed, `{"quit":"quit_test.TestLabels.funcN"}`)
+
+	started := newParking()
 	q.Go(func(ctx context.Context) error {
-		pprof.Do(ctx, pprof.Labels("other", "label"), func(context.Context) { go park(wg, c) })
+		pprof.Do(ctx, pprof.Labels("other", "label"), func(context.Context) {
+			go started.enter()
+		})
 		return nil
 	}, quit.Name("parent"))
-	check("what Go starts", `{"other":"label", "quit":"parent"}`)
-	wg, c = begin()
-	q.RegisterStopFunc(func() { park(wg, c) }, quit.Name("closer"))
+	check("a goroutine started by Go's", started, `{"other":"label", "quit":"parent"}`)
+
+	closing := newParking()
+	q.RegisterStopFunc(closing.enter, quit.Name("closer"))
 	go q.GracefulStop()
-	check("a closer", `{"quit":"closer"}`)
+	check("a closer", closing, `{"quit":"closer"}`)
 	q.GracefulStop()
 }
 
@@ -400,15 +429,10 @@ func TestGoKeepsLabels(t *testing.T) {
 	}
 	begun := make(chan started)
 	f := func(ctx context.Context) error { // one func for all cases
-		c, parked := make(chan struct{}), new(sync.WaitGroup)
-		parked.Add(1)
-		go park(parked, c) // has the labels of this goroutine
-		parked.Wait()
-		begun <- started{ctx: ctx, labels: labelsNow(t)}
-		close(c)
-		for labelsNow(t) != "" {
-			runtime.Gosched()
-		}
+		p := newParking()
+		go p.enter() // has the labels of this goroutine
+		begun <- started{ctx: ctx, labels: p.labels(t)}
+		p.leave()
 		begun <- started{}
 		<-release
 		return nil
