@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestReadmeSnippets finds each Go snippet of the README in a file that is compiled.
+// TestReadmeSnippets checks that each Go snippet of the README is in a file that
+// is compiled.
 func TestReadmeSnippets(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -39,5 +40,5 @@ func TestReadmeSnippets(t *testing.T) {
 	}
 }
 
-// squeeze makes all space one space, so that indentation does not count.
+// squeeze makes each run of space one space, so that indentation does not count.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") + " " }

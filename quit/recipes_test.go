@@ -2,9 +2,9 @@ package quit_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -15,38 +15,35 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// What the recipes of the README speak of, without what would need other modules.
-var (
-	mux *http.ServeMux
-	q   = quit.NewQuitEvent()
-)
+// This file has the recipes of the README, which TestReadmeSnippets compares.
+// The examples have no output, so they are compiled and do not run. Each is
+// shown as a whole program, with the declarations in this file that it uses.
 
+// q is the event of the process.
+var q = quit.GetQuitEvent()
+
+// A job is a unit of work.
 type job string
 
-type grpcServer struct{}
+// jobs is filled by a broker.
+var jobs = make(chan job)
 
-func (*grpcServer) Serve(net.Listener) error { return nil }
-func (*grpcServer) GracefulStop()            {}
-func (*grpcServer) Stop()                    {}
+// sqlDB is a database of jobs.
+type sqlDB struct{ *sql.DB }
 
-var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has been stopped")}
+func openDB() (*sqlDB, error) {
+	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL")) // with its driver imported
+	return &sqlDB{db}, err
+}
 
-type otherFramework struct{}
+func (db *sqlDB) save(ctx context.Context, j job) error {
+	_, err := db.ExecContext(ctx, "INSERT INTO jobs VALUES ($1)", string(j))
+	return err
+}
 
-func (otherFramework) OnStop(func()) {}
-func (otherFramework) Stop()         {}
-func (otherFramework) Run() error    { return nil }
-
-type sqlDB struct{}
-
-func (*sqlDB) Close() error                        { return nil }
-func (*sqlDB) save(context.Context, job) error     { return nil }
-func openDB() (*sqlDB, error)                      { return nil, nil }
-func convert(ctx context.Context, to string) error { return nil }
-
-var jobs chan job
-
+// A server of net/http alone. Package quithttp serves one in a single call.
 func Example_httpServer() {
+	mux := http.NewServeMux()
 	srv := &http.Server{
 		Addr:        ":8080",
 		Handler:     mux,
@@ -63,29 +60,40 @@ func Example_httpServer() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
+
+	if err := quit.WaitSignal(); err != nil {
+		log.Fatal(err)
+	}
 }
 
+// A server of package quithttp, and an admin server that is stopped last.
 func Example_quithttp() {
+	mux := http.NewServeMux()
 	srv := &http.Server{Addr: ":8080", Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	addr, err := quithttp.ListenAndServe(q, srv)
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Print("listening on ", addr)
+
 	admin := http.NewServeMux()
 	admin.Handle("/readyz", quithttp.Ready(q))
 	admin.Handle("/debug/quit", quithttp.Status(q))
 	adminServer := &http.Server{Addr: "localhost:6060", Handler: admin, ReadTimeout: 10 * time.Second}
 	_, err = quithttp.ListenAndServe(q, adminServer, quit.AfterDrain(), quit.Name("admin"))
 	if err != nil {
+		q.Fail(err)
+	}
+
+	if err := quit.WaitSignal(); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// poller works as long as there is no reason to end.
+// poller polls until the event fires.
 type poller struct{}
 
-func (p *poller) step() {}
+func (p *poller) step() { time.Sleep(time.Second) }
 
 func (p *poller) run() {
 	defer q.DoneGoroutine()
@@ -94,10 +102,10 @@ func (p *poller) run() {
 	}
 }
 
-// consumer takes jobs off a source.
+// consumer saves the jobs of a source.
 type consumer struct {
 	db     *sqlDB
-	source chan job
+	source <-chan job
 }
 
 func (c *consumer) run() {
@@ -112,26 +120,26 @@ func (c *consumer) run() {
 	}
 }
 
+// Two workers, one that polls and one that receives.
 func Example_worker() {
+	db, err := openDB()
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterCloser(db, quit.AfterDrain())
+
 	q.AddGoroutine() // before the go statement, not in the goroutine
 	go new(poller).run()
 
 	q.AddGoroutine()
-	go new(consumer).run()
-}
+	go (&consumer{db: db, source: jobs}).run()
 
-func Example_grpcServer() {
-	var s *grpcServer
-	ln, err := net.Listen("tcp", ":9090")
-	if err != nil {
+	if err := quit.WaitSignal(); err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)) // Stop, if a stream does not end in time
-	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
-		quit.Ignore(grpc.ErrServerStopped)) // it was stopped before it served
 }
 
-// mailer is a service with a goroutine of its own.
+// mailer sends letters in a goroutine of its own.
 type mailer struct {
 	letters chan string
 	sent    chan struct{}
@@ -145,8 +153,8 @@ func newMailer() *mailer {
 
 func (m *mailer) run() {
 	defer close(m.sent)
-	for range m.letters {
-		// send it
+	for letter := range m.letters {
+		log.Print("sending ", letter)
 	}
 }
 
@@ -157,58 +165,40 @@ func (m *mailer) Close() error {
 	return nil
 }
 
+// An io.Closer with a goroutine of its own.
 func Example_ioCloser() {
 	m := newMailer()
 	// AfterDrain, since goroutines send it letters; abandoned if that takes much longer than 5 s.
 	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
-}
 
-func Example_framework() {
-	var framework otherFramework
-	q.NotifySignal()                                             // beside the framework: os/signal delivers to both
-	framework.OnStop(func() { q.Fire() })                        // if it stops by itself, we stop too
-	context.AfterFunc(q.Context(), framework.Stop)               // if we stop, so does it
-	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
-	err := quit.WaitSignal()
-	if err != nil {
-		log.Fatal(err)
-	}
-}
-
-type queue struct{ c chan job }
-
-func newQueue(size int) *queue { return &queue{make(chan job, size)} }
-func (j *queue) close()        {}
-
-func Example_queue() {
-	db, err := openDB()
-	if err != nil {
-		log.Fatal(err)
-	}
-	srv := &http.Server{Addr: ":8080", Handler: mux}
-	serve := func() error {
-		jobs := newQueue(100)
-		for range 4 {
-			q.Go(func(context.Context) error {
-				for j := range jobs.c { // ends when the queue is closed and empty
-					if err := db.save(q.WorkContext(), j); err != nil {
-						q.Fail(fmt.Errorf("job %v: %w", j, err)) // and go on: the others are still done
-					}
-				}
+	q.Go(func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
 				return nil
-			}, quit.Name("worker"))
+			case <-time.After(time.Minute):
+				m.letters <- "still alive"
+			}
 		}
-		q.RegisterStopFunc(jobs.close, quit.Name("queue")) // registered before the server: called after it
-		_, err := quithttp.ListenAndServe(q, srv)          // its handlers call jobs.add, and answer 503 if that reports false
-		return err
-	}
-	if err := serve(); err != nil {
+	})
+
+	if err := quit.WaitSignal(); err != nil {
 		log.Fatal(err)
 	}
 }
 
+// start stands for the slow start of a program.
+func start(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(10 * time.Second):
+		return nil
+	}
+}
+
+// A program that takes its time to start. A signal ends the start, too.
 func Example_start() {
-	start := func(context.Context) error { return nil }
 	q.NotifySignal()
 	if err := start(q.Context()); err != nil && !q.HasFired() { // after a signal, its error is only the answer to that
 		q.Fail(err)
@@ -219,6 +209,7 @@ func Example_start() {
 	}
 }
 
+// A worker whose database is closed after the worker has ended.
 func Example_database() {
 	db, err := openDB()
 	if err != nil {
@@ -231,12 +222,33 @@ func Example_database() {
 			case <-ctx.Done():
 				return nil
 			case j := <-jobs:
-				db.save(q.WorkContext(), j)
+				if err := db.save(q.WorkContext(), j); err != nil {
+					return err
+				}
 			}
 		}
 	}, quit.Name("worker"))
+
+	if err := quit.WaitSignal(); err != nil {
+		log.Fatal(err)
+	}
 }
 
+// consume saves jobs until ctx is done. It finishes the job at hand.
+func consume(ctx context.Context, db *sqlDB) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case j := <-jobs:
+			if err := db.save(context.WithoutCancel(ctx), j); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Workers that are an event of their own, which is drained when its turn comes.
 func Example_childEvent() {
 	db, err := openDB()
 	if err != nil {
@@ -249,10 +261,28 @@ func Example_childEvent() {
 	workers.Go(func(ctx context.Context) error { return consume(ctx, db) })
 
 	q.RegisterQuitCloser(&http.Server{}) // first: it lets in what the workers work on
+
+	if err := quit.WaitSignal(); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func consume(ctx context.Context, db io.Closer) error { <-ctx.Done(); return nil }
+// convert writes its files to the directory to.
+func convert(ctx context.Context, to string) error {
+	for i := range 100 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := fmt.Sprintf("%s/%02d.txt", to, i)
+		if err := os.WriteFile(name, []byte("converted\n"), 0o666); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
+// A command-line tool that removes its temporary files and exits with status
+// 130 after Ctrl-C.
 func Example_commandLine() {
 	q := quit.GetQuitEvent()
 	dir, err := os.MkdirTemp("", "convert")
@@ -276,5 +306,78 @@ func Example_commandLine() {
 		log.Fatal(err)
 	case errors.As(q.Cause(), &sig):
 		os.Exit(sig.ExitCode()) // 130 after Ctrl-C
+	}
+}
+
+// The recipes below need other modules or larger programs. They are compiled
+// with stand-ins, and are no examples in the documentation.
+var _ = []func(){grpcRecipe, frameworkRecipe, queueRecipe}
+
+type grpcServer struct{}
+
+func (*grpcServer) Serve(net.Listener) error { return nil }
+func (*grpcServer) GracefulStop()            {}
+func (*grpcServer) Stop()                    {}
+
+var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has been stopped")}
+
+func grpcRecipe() {
+	var s *grpcServer
+	ln, err := net.Listen("tcp", ":9090")
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)) // Stop, if a stream does not end in time
+	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
+		quit.Ignore(grpc.ErrServerStopped)) // it was stopped before it served
+}
+
+type otherFramework struct{}
+
+func (otherFramework) OnStop(func()) {}
+func (otherFramework) Stop()         {}
+func (otherFramework) Run() error    { return nil }
+
+func frameworkRecipe() {
+	var framework otherFramework
+	q.NotifySignal()                                             // beside the framework: os/signal delivers to both
+	framework.OnStop(func() { q.Fire() })                        // if it stops by itself, we stop too
+	context.AfterFunc(q.Context(), framework.Stop)               // if we stop, so does it
+	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
+	err := quit.WaitSignal()
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+type queue struct{ c chan job }
+
+func newQueue(size int) *queue { return &queue{make(chan job, size)} }
+func (*queue) close()          {}
+
+func queueRecipe() {
+	db, err := openDB()
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := &http.Server{Addr: ":8080"}
+	serve := func() error {
+		jobs := newQueue(100)
+		for range 4 {
+			q.Go(func(context.Context) error {
+				for j := range jobs.c { // ends when the queue is closed and empty
+					if err := db.save(q.WorkContext(), j); err != nil {
+						q.Fail(fmt.Errorf("job %v: %w", j, err)) // and go on: the others are still done
+					}
+				}
+				return nil
+			}, quit.Name("worker"))
+		}
+		q.RegisterStopFunc(jobs.close, quit.Name("queue")) // registered before the server: called after it
+		_, err := quithttp.ListenAndServe(q, srv)          // its handlers call jobs.add, and answer 503 if that reports false
+		return err
+	}
+	if err := serve(); err != nil {
+		log.Fatal(err)
 	}
 }
