@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestReadmeSnippets checks that each Go snippet of the README is in a file that
-// is compiled.
+// TestReadmeSnippets checks that each Go snippet of the README is in a compiled
+// file.
 func TestReadmeSnippets(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -40,5 +40,6 @@ func TestReadmeSnippets(t *testing.T) {
 	}
 }
 
-// squeeze makes each run of space one space, so that indentation does not count.
+// squeeze replaces runs of space, so that line breaks and indentation do not
+// count.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") + " " }

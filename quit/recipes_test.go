@@ -69,7 +69,8 @@ func Example_httpServer() {
 // A server of package quithttp, and an admin server that is stopped last.
 func Example_quithttp() {
 	mux := http.NewServeMux()
-	srv := &http.Server{Addr: ":8080", Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{Addr: ":8080", Handler: mux,
+		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	addr, err := quithttp.ListenAndServe(q, srv)
 	if err != nil {
 		log.Fatal(err)
@@ -79,7 +80,8 @@ func Example_quithttp() {
 	admin := http.NewServeMux()
 	admin.Handle("/readyz", quithttp.Ready(q))
 	admin.Handle("/debug/quit", quithttp.Status(q))
-	adminServer := &http.Server{Addr: "localhost:6060", Handler: admin, ReadTimeout: 10 * time.Second}
+	adminServer := &http.Server{Addr: "localhost:6060", Handler: admin,
+		ReadTimeout: 10 * time.Second}
 	_, err = quithttp.ListenAndServe(q, adminServer, quit.AfterDrain(), quit.Name("admin"))
 	if err != nil {
 		q.Fail(err)
