@@ -4,6 +4,8 @@
 # meets a peer and its baseline. It begins no run that would end more than
 # SECONDS_AT_MOST (1500 by default) after the start.
 #
+# PROGRAMS is the folder of the programs, if they are built already.
+#
 # The short operations run for 100 ms each, those with n closers, goroutines or
 # events once (small n: several times in one), an exit three times. A request runs
 # ten times for 50 ms, since its time varies more than quit adds to it.
@@ -13,7 +15,7 @@ tmp=$(mktemp -d)
 trap 'rm -r "$tmp"' EXIT
 
 go test -c -o "$tmp/bench.test" .
-bench() { "$tmp/bench.test" -test.run '^$' -test.bench "$1" -test.benchtime "$2" -test.timeout 30m; }
+bench() { "$tmp/bench.test" ${PROGRAMS:+"-programs=$PROGRAMS"} -test.run '^$' -test.bench "$1" -test.benchtime "$2" -test.timeout 30m; }
 {
 	printf 'go: %s\ncores: %s\nkernel: %s\n' "$(go env GOVERSION)" "$(nproc)" "$(uname -sr)"
 	bench '^BenchmarkBinary$' 1x

@@ -49,11 +49,13 @@ func Example_httpServer() {
 		Handler:     mux,
 		ReadTimeout: 10 * time.Second,
 		IdleTimeout: 2 * time.Minute, // longer than a load balancer's
-		// Requests in flight live on after the fire, until their time has run out.
+		// The fire does not cancel requests in flight. The end of their time does.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 	}
-	q.RegisterQuitCloser(srv)                                         // Shutdown; and Close, if the time for that runs out
-	q.Go(func(context.Context) error { return srv.ListenAndServe() }, // a taken port ends the program
+	// Calls srv.Shutdown, and then srv.Close if the time runs out.
+	q.RegisterQuitCloser(srv)
+	// An error, such as a taken port, shuts the program down.
+	q.Go(func(context.Context) error { return srv.ListenAndServe() },
 		quit.Name("http"), quit.Ignore(http.ErrServerClosed))
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		if q.HasFired() { // the load balancer has q.Delay to notice
@@ -69,8 +71,12 @@ func Example_httpServer() {
 // A server of package quithttp, and an admin server that is stopped last.
 func Example_quithttp() {
 	mux := http.NewServeMux()
-	srv := &http.Server{Addr: ":8080", Handler: mux,
-		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	srv := &http.Server{
+		Addr:        ":8080",
+		Handler:     mux,
+		ReadTimeout: 10 * time.Second,
+		IdleTimeout: 2 * time.Minute,
+	}
 	addr, err := quithttp.ListenAndServe(q, srv)
 	if err != nil {
 		log.Fatal(err)
@@ -80,8 +86,11 @@ func Example_quithttp() {
 	admin := http.NewServeMux()
 	admin.Handle("/readyz", quithttp.Ready(q))
 	admin.Handle("/debug/quit", quithttp.Status(q))
-	adminServer := &http.Server{Addr: "localhost:6060", Handler: admin,
-		ReadTimeout: 10 * time.Second}
+	adminServer := &http.Server{
+		Addr:        "localhost:6060",
+		Handler:     admin,
+		ReadTimeout: 10 * time.Second,
+	}
 	_, err = quithttp.ListenAndServe(q, adminServer, quit.AfterDrain(), quit.Name("admin"))
 	if err != nil {
 		q.Fail(err)
@@ -116,8 +125,8 @@ func (c *consumer) run() {
 		select {
 		case <-q.Done():
 			return
-		case j := <-c.source: // which keeps what is not taken, as a broker or a ticker does
-			c.db.save(q.WorkContext(), j) // not cut off by the fire
+		case j := <-c.source: // a broker keeps the rest
+			c.db.save(q.WorkContext(), j) // the fire does not cancel it
 		}
 	}
 }
@@ -170,7 +179,7 @@ func (m *mailer) Close() error {
 // An io.Closer with a goroutine of its own.
 func Example_ioCloser() {
 	m := newMailer()
-	// AfterDrain, since goroutines send it letters; abandoned if that takes much longer than 5 s.
+	// AfterDrain, since goroutines send it letters. Close has 5 s.
 	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
 
 	q.Go(func(ctx context.Context) error {
@@ -202,7 +211,8 @@ func start(ctx context.Context) error {
 // A program that takes its time to start. A signal ends the start, too.
 func Example_start() {
 	q.NotifySignal()
-	if err := start(q.Context()); err != nil && !q.HasFired() { // after a signal, its error is only the answer to that
+	// After a signal, start fails because its context is cancelled.
+	if err := start(q.Context()); err != nil && !q.HasFired() {
 		q.Fail(err)
 	}
 	err := quit.WaitSignal()
@@ -217,7 +227,7 @@ func Example_database() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterCloser(db, quit.AfterDrain()) // once no counted goroutine is left
+	q.RegisterCloser(db, quit.AfterDrain()) // called after the drain
 	q.Go(func(ctx context.Context) error {
 		for {
 			select {
@@ -256,13 +266,13 @@ func Example_childEvent() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterCloser(db) // last
+	q.RegisterCloser(db) // called last
 
-	workers := quit.NewQuitEvent() // has its own Context, WorkContext, counter and closers
+	workers := quit.NewQuitEvent() // with its own contexts, counter and closers
 	q.RegisterQuitCloser(workers, quit.Name("workers"))
 	workers.Go(func(ctx context.Context) error { return consume(ctx, db) })
 
-	q.RegisterQuitCloser(&http.Server{}) // first: it lets in what the workers work on
+	q.RegisterQuitCloser(&http.Server{}) // called first: it takes in the workers' jobs
 
 	if err := quit.WaitSignal(); err != nil {
 		log.Fatal(err)
@@ -295,9 +305,9 @@ func Example_commandLine() {
 	q.RegisterStopFunc(func() { os.RemoveAll(dir) }, quit.AfterDrain())
 	q.Go(func(ctx context.Context) error {
 		if err := convert(ctx, dir); err != nil {
-			return err // fires too, with err as the cause
+			return err // fires q, with err as the cause
 		}
-		q.Fire() // done: there is nothing to wait for
+		q.Fire() // the work is done
 		return nil
 	})
 
@@ -329,9 +339,10 @@ func grpcRecipe() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)) // Stop, if a stream does not end in time
+	// Stop is called if a stream does not end in time.
+	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop))
 	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
-		quit.Ignore(grpc.ErrServerStopped)) // it was stopped before it served
+		quit.Ignore(grpc.ErrServerStopped)) // if it was stopped before it served
 }
 
 type otherFramework struct{}
@@ -342,9 +353,9 @@ func (otherFramework) Run() error    { return nil }
 
 func frameworkRecipe() {
 	var framework otherFramework
-	q.NotifySignal()                                             // beside the framework: os/signal delivers to both
-	framework.OnStop(func() { q.Fire() })                        // if it stops by itself, we stop too
-	context.AfterFunc(q.Context(), framework.Stop)               // if we stop, so does it
+	q.NotifySignal()                                             // the framework gets them too
+	framework.OnStop(func() { q.Fire() })                        // its stop fires q
+	context.AfterFunc(q.Context(), framework.Stop)               // the fire of q stops it
 	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
 	err := quit.WaitSignal()
 	if err != nil {
@@ -369,14 +380,17 @@ func queueRecipe() {
 			q.Go(func(context.Context) error {
 				for j := range jobs.c { // ends when the queue is closed and empty
 					if err := db.save(q.WorkContext(), j); err != nil {
-						q.Fail(fmt.Errorf("job %v: %w", j, err)) // and go on: the others are still done
+						// Reported by the shutdown. The other jobs are still done.
+						q.Fail(fmt.Errorf("job %v: %w", j, err))
 					}
 				}
 				return nil
 			}, quit.Name("worker"))
 		}
-		q.RegisterStopFunc(jobs.close, quit.Name("queue")) // registered before the server: called after it
-		_, err := quithttp.ListenAndServe(q, srv)          // its handlers call jobs.add, and answer 503 if that reports false
+		// Registered before the server, so called after the server has stopped.
+		q.RegisterStopFunc(jobs.close, quit.Name("queue"))
+		// The handlers call jobs.add, and answer 503 if it reports false.
+		_, err := quithttp.ListenAndServe(q, srv)
 		return err
 	}
 	if err := serve(); err != nil {
