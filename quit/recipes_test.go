@@ -313,7 +313,7 @@ func Example_commandLine() {
 
 // The recipes below need other modules or larger programs. They are compiled
 // with stand-ins, and are no examples in the documentation.
-var _ = []func(){grpcRecipe, frameworkRecipe, queueRecipe}
+var _ = []any{grpcRecipe, frameworkRecipe, queueRecipe}
 
 type grpcServer struct{}
 
@@ -323,12 +323,7 @@ func (*grpcServer) Stop()                    {}
 
 var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has been stopped")}
 
-func grpcRecipe() {
-	var s *grpcServer
-	ln, err := net.Listen("tcp", ":9090")
-	if err != nil {
-		log.Fatal(err)
-	}
+func grpcRecipe(s *grpcServer, ln net.Listener) {
 	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)) // Stop, if a stream does not end in time
 	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
 		quit.Ignore(grpc.ErrServerStopped)) // it was stopped before it served
@@ -340,16 +335,13 @@ func (otherFramework) OnStop(func()) {}
 func (otherFramework) Stop()         {}
 func (otherFramework) Run() error    { return nil }
 
-func frameworkRecipe() {
-	var framework otherFramework
+func frameworkRecipe(framework otherFramework) error {
 	q.NotifySignal()                                             // beside the framework: os/signal delivers to both
 	framework.OnStop(func() { q.Fire() })                        // if it stops by itself, we stop too
 	context.AfterFunc(q.Context(), framework.Stop)               // if we stop, so does it
 	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
 	err := quit.WaitSignal()
-	if err != nil {
-		log.Fatal(err)
-	}
+	return err
 }
 
 type queue struct{ c chan job }
@@ -357,29 +349,19 @@ type queue struct{ c chan job }
 func newQueue(size int) *queue { return &queue{make(chan job, size)} }
 func (*queue) close()          {}
 
-func queueRecipe() {
-	db, err := openDB()
-	if err != nil {
-		log.Fatal(err)
-	}
-	srv := &http.Server{Addr: ":8080"}
-	serve := func() error {
-		jobs := newQueue(100)
-		for range 4 {
-			q.Go(func(context.Context) error {
-				for j := range jobs.c { // ends when the queue is closed and empty
-					if err := db.save(q.WorkContext(), j); err != nil {
-						q.Fail(fmt.Errorf("job %v: %w", j, err)) // and go on: the others are still done
-					}
+func queueRecipe(db *sqlDB, srv *http.Server) error {
+	jobs := newQueue(100)
+	for range 4 {
+		q.Go(func(context.Context) error {
+			for j := range jobs.c { // ends when the queue is closed and empty
+				if err := db.save(q.WorkContext(), j); err != nil {
+					q.Fail(fmt.Errorf("job %v: %w", j, err)) // and go on: the others are still done
 				}
-				return nil
-			}, quit.Name("worker"))
-		}
-		q.RegisterStopFunc(jobs.close, quit.Name("queue")) // registered before the server: called after it
-		_, err := quithttp.ListenAndServe(q, srv)          // its handlers call jobs.add, and answer 503 if that reports false
-		return err
+			}
+			return nil
+		}, quit.Name("worker"))
 	}
-	if err := serve(); err != nil {
-		log.Fatal(err)
-	}
+	q.RegisterStopFunc(jobs.close, quit.Name("queue")) // registered before the server: called after it
+	_, err := quithttp.ListenAndServe(q, srv)          // its handlers call jobs.add, and answer 503 if that reports false
+	return err
 }
