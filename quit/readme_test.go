@@ -68,7 +68,8 @@ func TestReadmeChinese(t *testing.T) {
 		}
 	}
 	if got := measured.FindString(chinese); got != table || got == "" {
-		t.Errorf("the measured table of %s is\n%s\nwant\n%s\ngo test ./quit -run %s -update writes it",
+		t.Errorf("the measured table of %s is\n%s\nwant\n%s\n"+
+			"go test ./quit -run %s -update writes it",
 			readmeChinese, got, table, t.Name())
 	}
 	for _, d := range translation.Diff(english, chinese) {

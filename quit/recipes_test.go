@@ -323,7 +323,7 @@ func Example_commandLine() {
 
 // The recipes below need other modules or larger programs. They are compiled
 // with stand-ins, and are no examples in the documentation.
-var _ = []func(){grpcRecipe, frameworkRecipe, queueRecipe}
+var _ = []any{grpcRecipe, frameworkRecipe, queueRecipe}
 
 type grpcServer struct{}
 
@@ -333,12 +333,7 @@ func (*grpcServer) Stop()                    {}
 
 var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has been stopped")}
 
-func grpcRecipe() {
-	var s *grpcServer
-	ln, err := net.Listen("tcp", ":9090")
-	if err != nil {
-		log.Fatal(err)
-	}
+func grpcRecipe(s *grpcServer, ln net.Listener) {
 	// Stop is called if a stream does not end in time.
 	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop))
 	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
@@ -351,16 +346,13 @@ func (otherFramework) OnStop(func()) {}
 func (otherFramework) Stop()         {}
 func (otherFramework) Run() error    { return nil }
 
-func frameworkRecipe() {
-	var framework otherFramework
+func frameworkRecipe(framework otherFramework) error {
 	q.NotifySignal()                                             // the framework gets them too
 	framework.OnStop(func() { q.Fire() })                        // its stop fires q
 	context.AfterFunc(q.Context(), framework.Stop)               // the fire of q stops it
 	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
 	err := quit.WaitSignal()
-	if err != nil {
-		log.Fatal(err)
-	}
+	return err
 }
 
 type queue struct{ c chan job }
@@ -368,32 +360,22 @@ type queue struct{ c chan job }
 func newQueue(size int) *queue { return &queue{make(chan job, size)} }
 func (*queue) close()          {}
 
-func queueRecipe() {
-	db, err := openDB()
-	if err != nil {
-		log.Fatal(err)
-	}
-	srv := &http.Server{Addr: ":8080"}
-	serve := func() error {
-		jobs := newQueue(100)
-		for range 4 {
-			q.Go(func(context.Context) error {
-				for j := range jobs.c { // ends when the queue is closed and empty
-					if err := db.save(q.WorkContext(), j); err != nil {
-						// Reported by the shutdown. The other jobs are still done.
-						q.Fail(fmt.Errorf("job %v: %w", j, err))
-					}
+func queueRecipe(db *sqlDB, srv *http.Server) error {
+	jobs := newQueue(100)
+	for range 4 {
+		q.Go(func(context.Context) error {
+			for j := range jobs.c { // ends when the queue is closed and empty
+				if err := db.save(q.WorkContext(), j); err != nil {
+					// Reported by the shutdown. The other jobs are still done.
+					q.Fail(fmt.Errorf("job %v: %w", j, err))
 				}
-				return nil
-			}, quit.Name("worker"))
-		}
-		// Registered before the server, so called after the server has stopped.
-		q.RegisterStopFunc(jobs.close, quit.Name("queue"))
-		// The handlers call jobs.add, and answer 503 if it reports false.
-		_, err := quithttp.ListenAndServe(q, srv)
-		return err
+			}
+			return nil
+		}, quit.Name("worker"))
 	}
-	if err := serve(); err != nil {
-		log.Fatal(err)
-	}
+	// Registered before the server, so called after the server has stopped.
+	q.RegisterStopFunc(jobs.close, quit.Name("queue"))
+	// The handlers call jobs.add, and answer 503 if it reports false.
+	_, err := quithttp.ListenAndServe(q, srv)
+	return err
 }
