@@ -36,8 +36,9 @@ func TestReadmeCommands(t *testing.T) {
 		}
 		return string(out)
 	}
-	if got := run("cd bench && go run ./scenarios -peer quit -scenario order"); !strings.Contains(got, "kept") {
-		t.Errorf("the scenarios print\n%s\nwant a cell that is kept", got)
+	cell := run("cd bench && go run ./scenarios -peer quit -scenario order")
+	if !strings.Contains(cell, "kept") {
+		t.Errorf("the scenarios print\n%s\nwant a cell that is kept", cell)
 	}
 
 	costs := filepath.Join(checkout, "bench", "testdata", "cost.txt")

@@ -3,6 +3,7 @@
 package examples_test
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,11 +17,13 @@ import (
 )
 
 // commands are the commands of the top README that TestCommands does not run,
-// each with the file of the test or script that runs it.
-var commands = map[string]string{
-	"go test ./...": ".ci/run",
-	"cd bench && go run ./scenarios -markdown":                                     "bench/readme_test.go",
-	"cd bench && ./run.sh && go run ./report && go run ./plot && go run ./scaling": "bench/readme_test.go",
+// by the file of the test or script that runs them.
+var commands = map[string][]string{
+	".ci/run": {"go test ./..."},
+	"bench/readme_test.go": {
+		"cd bench && go run ./scenarios -markdown",
+		"cd bench && ./run.sh && go run ./report && go run ./plot && go run ./scaling",
+	},
 }
 
 // TestCommands runs the commands of the top README in a clean checkout. The
@@ -54,10 +57,20 @@ func TestCommands(t *testing.T) {
 	t.Run("binary", func(t *testing.T) { tryBinary(t, checkout, build[0]) })
 	t.Run("module", func(t *testing.T) { tryModule(t, checkout, require) })
 
-	for _, command := range slices.Concat(blocks...) {
-		file := commands[command]
+	for file, known := range commands {
 		text, err := os.ReadFile(filepath.Join(checkout, file))
-		if err != nil || !strings.Contains(string(text), command+"\n") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range known {
+			if !strings.Contains(string(text), command+"\n") {
+				t.Errorf("%s does not run %q", file, command)
+			}
+		}
+	}
+	known := slices.Concat(slices.Collect(maps.Values(commands))...)
+	for _, command := range slices.Concat(blocks...) {
+		if !slices.Contains(known, command) {
 			t.Errorf("no test runs %q", command)
 		}
 	}
@@ -120,7 +133,8 @@ func tryServer(t *testing.T, checkout, run string, curl []string) {
 		line = strings.Replace(line, "localhost:8080", addr, 1)
 		line = strings.Replace(line, "localhost:6060", admin, 1)
 		line = strings.Replace(line, "d=15s", "d=1s", 1)
-		return process.StartCommand(t, shell(t, checkout, strings.Replace(line, "curl", "exec curl -sv", 1)))
+		line = strings.Replace(line, "curl", "exec curl -sv", 1)
+		return process.StartCommand(t, shell(t, checkout, line))
 	}
 	for i, want := range []string{" 202 Accepted", "admin"} {
 		p := start(curl[i])

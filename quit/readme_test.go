@@ -24,8 +24,8 @@ func readFile(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestReadmeSnippets checks that each Go snippet of the README is in a compiled
-// file.
+// TestReadmeSnippets finds each Go snippet of the README in a file that is
+// compiled.
 func TestReadmeSnippets(t *testing.T) {
 	readme := readFile(t, readmeEnglish)
 	var code strings.Builder
@@ -49,15 +49,14 @@ func TestReadmeSnippets(t *testing.T) {
 	}
 }
 
-// squeeze replaces runs of space, so that line breaks and indentation do not
-// count.
+// squeeze makes all space one space, so that indentation does not count.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") + " " }
 
 // measured is the table of README.md that a command of the module bench writes.
 var measured = regexp.MustCompile("(?s)<!-- brief: begin -->\n(.*?)<!-- brief: end -->\n")
 
-// TestReadmeChinese checks that README.zh-CN.md has the structure and the code
-// of README.md. With -update it translates the measured table anew.
+// TestReadmeChinese wants README.zh-CN.md to be a translation of README.md.
+// With -update the measured table is translated anew.
 func TestReadmeChinese(t *testing.T) {
 	english, chinese := readFile(t, readmeEnglish), readFile(t, readmeChinese)
 	table := translate(measured.FindString(english))
@@ -69,8 +68,7 @@ func TestReadmeChinese(t *testing.T) {
 	}
 	if got := measured.FindString(chinese); got != table || got == "" {
 		t.Errorf("the measured table of %s is\n%s\nwant\n%s\n"+
-			"go test ./quit -run %s -update writes it",
-			readmeChinese, got, table, t.Name())
+			"go test ./quit -run %s -update writes it", readmeChinese, got, table, t.Name())
 	}
 	for _, d := range translation.Diff(english, chinese) {
 		t.Errorf("%s: %s", readmeChinese, d)
@@ -87,13 +85,7 @@ func translate(table string) string {
 			continue
 		}
 		cells := strings.Split(strings.TrimSuffix(line, " |\n"), " | ")
-		title := strings.TrimPrefix(cells[0], "| ")
-		if known, ok := titles[title]; ok {
-			title = "| " + known
-		} else {
-			title = cells[0]
-		}
-		b.WriteString(title)
+		b.WriteString(titles.Replace(cells[0]))
 		for _, cell := range cells[1:] {
 			parts := strings.Split(cell, ", ")
 			for i, part := range parts {
@@ -111,19 +103,29 @@ func translate(table string) string {
 	return b.String()
 }
 
-// titles has the scenarios, which are in the first cells.
-var titles = map[string]string{
-	"eight parts, the last one opened is closed first":             "八个部分，最后打开的最先关闭",
-	"four requests in flight, of 500 ms":                           "四个正在处理的请求，各需 500 ms",
-	"four parts that need 500 ms, and do not depend on each other": "四个互不依赖的部分，各需 500 ms",
-	"the only closer hangs: the end within the timeout":            "唯一的 closer 卡住：在时限内结束",
-	"… and the output names it":                                    "……而且输出里有它的名字",
-	"the third of five closers hangs: the other four":              "五个 closer 中的第三个卡住：其余四个都被调用",
-	"a worker panics": "一个 worker panic",
-	"a second Ctrl-C after 700 ms, while a closer hangs": "closer 卡住，700 ms 后第二次按 Ctrl-C",
-	"32 clients, a new connection for each request":      "32 个客户端，每个请求新建一个连接",
-	"a hijacked connection, as of a WebSocket":           "被劫持（hijack）的连接，例如 WebSocket",
-}
+// titles translates the scenarios, which are in the first cells.
+var titles = strings.NewReplacer(
+	"eight parts, the last one opened is closed first",
+	"八个部分，最后打开的最先关闭",
+	"four requests in flight, of 500 ms",
+	"四个正在处理的请求，各需 500 ms",
+	"four parts that need 500 ms, and do not depend on each other",
+	"四个互不依赖的部分，各需 500 ms",
+	"the only closer hangs: the end within the timeout",
+	"唯一的 closer 卡住：在时限内结束",
+	"… and the output names it",
+	"……而且输出里有它的名字",
+	"the third of five closers hangs: the other four",
+	"五个 closer 中的第三个卡住：其余四个都被调用",
+	"a worker panics",
+	"一个 worker panic",
+	"a second Ctrl-C after 700 ms, while a closer hangs",
+	"closer 卡住，700 ms 后第二次按 Ctrl-C",
+	"32 clients, a new connection for each request",
+	"32 个客户端，每个请求新建一个连接",
+	"a hijacked connection, as of a WebSocket",
+	"被劫持（hijack）的连接，例如 WebSocket",
+)
 
 // words has the parts of the other cells.
 var words = []struct {

@@ -49,7 +49,7 @@ func Example_httpServer() {
 		Handler:     mux,
 		ReadTimeout: 10 * time.Second,
 		IdleTimeout: 2 * time.Minute, // longer than a load balancer's
-		// The fire does not cancel requests in flight. The end of their time does.
+		// Requests in flight are cancelled when their time is over.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 	}
 	// Calls srv.Shutdown, and then srv.Close if the time runs out.
@@ -366,14 +366,14 @@ func queueRecipe(db *sqlDB, srv *http.Server) error {
 		q.Go(func(context.Context) error {
 			for j := range jobs.c { // ends when the queue is closed and empty
 				if err := db.save(q.WorkContext(), j); err != nil {
-					// Reported by the shutdown. The other jobs are still done.
+					// The error is reported, and the others are done.
 					q.Fail(fmt.Errorf("job %v: %w", j, err))
 				}
 			}
 			return nil
 		}, quit.Name("worker"))
 	}
-	// Registered before the server, so called after the server has stopped.
+	// Registered before the server, so called after it.
 	q.RegisterStopFunc(jobs.close, quit.Name("queue"))
 	// The handlers call jobs.add, and answer 503 if it reports false.
 	_, err := quithttp.ListenAndServe(q, srv)

@@ -37,7 +37,8 @@ func Diff(page, translated string) (differences []string) {
 		want, got := kind.of(page), kind.of(translated)
 		for i := range max(len(want), len(got)) {
 			if w, g := at(want, i), at(got, i); w != g {
-				differences = append(differences, fmt.Sprintf("%s %d is %s, want %s", kind.name, i+1, g, w))
+				differences = append(differences,
+					fmt.Sprintf("%s %d is %s, want %s", kind.name, i+1, g, w))
 				break
 			}
 		}

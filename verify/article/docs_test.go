@@ -26,7 +26,7 @@ const (
 	chinese = "../../docs/migrating.zh-CN.md"
 )
 
-// A block of the page follows a line that says what it is made of.
+// A block of the page follows a line that names its sources.
 var (
 	codeBlock  = regexp.MustCompile("(?s)<!-- code: ([^\n]*) -->\n```go\n.*?```\n")
 	tableBlock = regexp.MustCompile(`(?m)^<!-- table: (.*) -->\n(\|.*\n)*`)
@@ -34,8 +34,8 @@ var (
 	seconds    = regexp.MustCompile(`\b[0-9]+\.[0-9] s\b`)
 )
 
-// TestCode checks that the code of the page is that of the programs, which are
-// compiled, and that no other code is on it.
+// TestCode checks that the code on the page is that of the programs, which are
+// compiled, and that the page has no other code.
 func TestCode(t *testing.T) {
 	page := read(t, doc)
 	blocks := codeBlock.FindAllSubmatch(page, -1)
