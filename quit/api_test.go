@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// TestAPI compares what the packages export with testdata/api.txt, a line for
-// each. A change of a line there is a change that users notice.
+// TestAPI compares the exported names of the packages with testdata/api.txt. A
+// line of that file that changes is a change that users notice.
 func TestAPI(t *testing.T) {
 	var api strings.Builder
 	for _, folder := range []string{".", "quithttp", "quittest"} {
@@ -50,8 +50,8 @@ func TestAPI(t *testing.T) {
 	}
 }
 
-// exported returns a line for each name that the package in folder exports on
-// Linux, sorted.
+// exported returns a sorted line for each name that the package in folder
+// exports on Linux.
 func exported(t *testing.T, folder string) (lines []string) {
 	t.Helper()
 	context := build.Default
@@ -72,7 +72,8 @@ func exported(t *testing.T, folder string) (lines []string) {
 		lines = append(lines, pkg.Name+": "+fmt.Sprintf(format, args...))
 	}
 	for _, name := range pkg.GoFiles {
-		file, err := parser.ParseFile(files, filepath.Join(folder, name), nil, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(
+			files, filepath.Join(folder, name), nil, parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +81,8 @@ func exported(t *testing.T, folder string) (lines []string) {
 		for _, decl := range file.Decls {
 			switch d := decl.(type) {
 			case *ast.FuncDecl:
-				if d.Recv != nil && !ast.IsExported(strings.TrimPrefix(text(d.Recv.List[0].Type), "*")) {
+				if d.Recv != nil &&
+					!ast.IsExported(strings.TrimPrefix(text(d.Recv.List[0].Type), "*")) {
 					continue
 				}
 				d.Body = nil

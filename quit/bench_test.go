@@ -16,8 +16,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Each benchmark has its baseline beside it, as a sub-benchmark of the same
-// work: go test -run '^$' -bench . -count 10 ./quit
+// Each benchmark has a sub-benchmark that does the same work without the
+// package: go test -run '^$' -bench . -count 10 ./quit
 
 func BenchmarkHasFired(b *testing.B) {
 	b.Run("quit", func(b *testing.B) {
@@ -97,7 +97,7 @@ func BenchmarkAddDoneParallel(b *testing.B) {
 	})
 }
 
-// group is what errgroup.Group does in Go, without its module.
+// group does in Go the same as errgroup.Group, without its module.
 type group struct {
 	wg   sync.WaitGroup
 	once sync.Once
@@ -181,7 +181,8 @@ func BenchmarkRegister(b *testing.B) {
 	}
 }
 
-// BenchmarkResident measures what a registered closer and its unregister keep in memory.
+// BenchmarkResident measures the memory that a registered closer and its
+// unregister func keep.
 func BenchmarkResident(b *testing.B) {
 	const n = 100_000
 	for b.Loop() {
@@ -224,7 +225,7 @@ func BenchmarkFire(b *testing.B) {
 			}()
 		}
 		parked.Wait()
-		runtime.GC() // so that it does not run in what is measured
+		runtime.GC() // not while the time is measured
 		b.StartTimer()
 		fire()
 		b.StopTimer()
@@ -246,7 +247,7 @@ func BenchmarkFire(b *testing.B) {
 	})
 }
 
-// BenchmarkShutdown reports the time of a shutdown for each of its closers.
+// BenchmarkShutdown reports the time of a shutdown, divided by its closers.
 func BenchmarkShutdown(b *testing.B) {
 	for _, size := range []struct {
 		name string
@@ -265,7 +266,7 @@ func BenchmarkShutdown(b *testing.B) {
 					q.RegisterCloser(new(nopCloser))
 				}
 				if size.n >= 100_000 {
-					runtime.GC() // so that what was registered is not collected in what is measured
+					runtime.GC() // not while the time is measured
 				}
 				b.StartTimer()
 				if err := q.Shutdown(context.Background()); err != nil {
@@ -273,14 +274,17 @@ func BenchmarkShutdown(b *testing.B) {
 				}
 				b.StopTimer()
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(max(size.n, 1)), "ns/closer")
+			b.ReportMetric(
+				float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(max(size.n, 1)),
+				"ns/closer",
+			)
 		})
 	}
 }
 
 // BenchmarkHang measures the processor time of a shutdown with 3,000 closers
-// that hang beyond its time, beside as many that return when their context
-// ends, and as many that return at once.
+// that hang. The baselines are as many that return when their context ends, and
+// as many that return at once.
 func BenchmarkHang(b *testing.B) {
 	const n, timeout = 3000, time.Second
 	run := func(b *testing.B, closer func(ctx context.Context, hang chan struct{})) {
@@ -320,9 +324,9 @@ func BenchmarkHang(b *testing.B) {
 	})
 }
 
-// BenchmarkWait measures the wait of a closer inside n events, each a closer of
-// the one before: for an event of its own, and for the one that closes it,
-// which it does not wait for.
+// BenchmarkWait measures the wait of a closer in the innermost of n nested
+// events. It waits for its own event, which it holds up and so does not wait
+// for, or for a new one.
 func BenchmarkWait(b *testing.B) {
 	for _, n := range []int{10, 1000, 100_000} {
 		run := func(b *testing.B, wait func(innermost *quit.QuitEvent, ctx context.Context)) {
@@ -356,8 +360,8 @@ func BenchmarkWait(b *testing.B) {
 	}
 }
 
-// BenchmarkSignal measures from the signal to the return of WaitSignal, beside
-// a plain wait on a channel given to signal.Notify.
+// BenchmarkSignal measures the time from the signal to the end of the shutdown.
+// The baseline is a receive from a channel given to signal.Notify.
 func BenchmarkSignal(b *testing.B) {
 	self, err := os.FindProcess(os.Getpid())
 	if err != nil {

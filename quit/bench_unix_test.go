@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// cpuTime returns the time that all threads of the process have used.
+// cpuTime returns the processor time that the process has used.
 func cpuTime() (d time.Duration, ok bool) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

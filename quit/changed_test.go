@@ -14,27 +14,33 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestChanged goes through the life of an event with one in it, and looks at
-// what closes the channel of a report that was taken just before.
+// TestChanged goes through the life of an event and its child. It checks which
+// operations close the channel of a report that was taken just before.
 func TestChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child, inner := quietEvent(), quietEvent(), quietEvent()
 		failure := errors.New("failure")
 		var unregister, unregisterInner func() bool
-		step := make(chan struct{}) // has a closer go on
+		step := make(chan struct{}) // lets a closer return
 		wait := func() { <-step }
 		var began, ended bool
 		for _, test := range []struct {
 			name string
 			do   func()
-			not  bool // nothing changes
+			not  bool // nothing changes, so nothing is told
 		}{
 			{name: "registration", do: func() { unregister = q.RegisterStopFunc(func() {}) }},
 			{name: "unregister", do: func() { unregister() }},
 			{name: "unregister again", do: func() { unregister() }, not: true},
 			{name: "nil", do: func() { q.RegisterStopFunc(nil) }, not: true},
-			{name: "registration of an event", do: func() { q.RegisterQuitCloser(child, quit.Name("child")) }},
-			{name: "registration in it", do: func() { unregisterInner = child.RegisterStopFunc(func() {}) }},
+			{
+				name: "registration of an event",
+				do:   func() { q.RegisterQuitCloser(child, quit.Name("child")) },
+			},
+			{
+				name: "registration in it",
+				do:   func() { unregisterInner = child.RegisterStopFunc(func() {}) },
+			},
 			{name: "unregister in it", do: func() { unregisterInner() }},
 			{
 				name: "registration of an event in it",
@@ -46,17 +52,38 @@ func TestChanged(t *testing.T) {
 				do:   func() { q.AddGoroutine(); child.AddGoroutine(); inner.AddGoroutine() },
 				not:  true,
 			},
-			{name: "counting down", do: func() { child.DoneGoroutine(); inner.DoneGoroutine() }, not: true},
-			{name: "Go", do: func() { q.Go(func(context.Context) error { return nil }) }, not: true},
-			{name: "a report", do: func() { _ = q.Report().String(); q.Report().Changed() }, not: true},
+			{
+				name: "counting down",
+				do:   func() { child.DoneGoroutine(); inner.DoneGoroutine() },
+				not:  true,
+			},
+			{
+				name: "Go",
+				do:   func() { q.Go(func(context.Context) error { return nil }) },
+				not:  true,
+			},
+			{
+				name: "a report",
+				do:   func() { _ = q.Report().String(); q.Report().Changed() },
+				not:  true,
+			},
 			{name: "fire in it", do: func() { inner.Fire() }},
 			{name: "fire", do: func() { q.Fire() }},
 			{name: "fire again", do: func() { q.Fire() }, not: true},
 			{name: "failure", do: func() { q.Fail(failure) }},
-			{name: "begin of steps", do: func() { go q.GracefulStop(); synctest.Wait(); began = true }},
+			{
+				name: "begin of steps",
+				do:   func() { go q.GracefulStop(); synctest.Wait(); began = true },
+			},
 			{name: "nothing", do: func() { time.Sleep(time.Second) }, not: true},
-			{name: "end of a step in the innermost", do: func() { step <- struct{}{}; synctest.Wait() }},
-			{name: "registration in the drain", do: func() { q.RegisterStopFunc(wait); synctest.Wait() }},
+			{
+				name: "end of a step in the innermost",
+				do:   func() { step <- struct{}{}; synctest.Wait() },
+			},
+			{
+				name: "registration in the drain",
+				do:   func() { q.RegisterStopFunc(wait); synctest.Wait() },
+			},
 			{name: "end of the drain", do: func() { q.DoneGoroutine(); synctest.Wait() }},
 			{
 				name: "end of a step, and the end",
@@ -80,17 +107,20 @@ func TestChanged(t *testing.T) {
 			}
 			test.do()
 			if got := isClosed(watched); got == test.not || isClosed(also) != got {
-				t.Errorf("%s: closed = %v and %v, want %v", test.name, got, isClosed(also), !test.not)
+				t.Errorf("%s: closed = %v and %v, want %v",
+					test.name, got, isClosed(also), !test.not)
 			}
-			// And of a report that is asked only afterwards.
+			// The same holds if Changed is called only after the change.
 			if got := isClosed(before.Changed()); got == test.not {
-				t.Errorf("%s: closed = %v when it is asked after, want %v", test.name, got, !test.not)
+				t.Errorf("%s: closed = %v when it is asked after, want %v",
+					test.name, got, !test.not)
 			}
 		}
 	})
 }
 
-// TestChangedNever has reports of no event, and of one that is gone.
+// TestChangedNever checks reports that can never change: the zero one, and one
+// whose event is gone.
 func TestChangedNever(t *testing.T) {
 	if c := (quit.Report{}).Changed(); c == nil || isClosed(c) {
 		t.Error("the channel of the zero Report is closed, or nil")
@@ -108,7 +138,7 @@ func TestChangedNever(t *testing.T) {
 	}
 }
 
-// TestChangedInRing watches events that are registered with each other.
+// TestChangedInRing watches two events that are registered with each other.
 func TestChangedInRing(t *testing.T) {
 	a, b := quietEvent(), quietEvent()
 	a.RegisterQuitCloser(b)
@@ -128,8 +158,8 @@ func TestChangedInRing(t *testing.T) {
 	}
 }
 
-// TestWatchersDoNotPileUp has only one event of a tree change, again and again,
-// while all are watched.
+// TestWatchersDoNotPileUp watches all events of a tree of which only one
+// changes, again and again.
 func TestWatchersDoNotPileUp(t *testing.T) {
 	q, child, still := quietEvent(), quietEvent(), quietEvent()
 	q.RegisterQuitCloser(child)
@@ -140,7 +170,11 @@ func TestWatchersDoNotPileUp(t *testing.T) {
 			busy.RegisterStopFunc(func() {})()
 			<-changed
 		}
-		for name, event := range map[string]*quit.QuitEvent{"parent": q, "child": child, "the other child": still} {
+		for name, event := range map[string]*quit.QuitEvent{
+			"parent":          q,
+			"child":           child,
+			"the other child": still,
+		} {
 			if n := event.Watchers(); n > 2 {
 				t.Errorf("%d watchers of the %s", n, name)
 			}
@@ -148,8 +182,8 @@ func TestWatchersDoNotPileUp(t *testing.T) {
 	}
 }
 
-// TestChangedTellsAll has watchers follow events that change at random: each
-// comes to see the end, and what it saw last is what there is.
+// TestChangedTellsAll has watchers follow events that change at random. Each
+// watcher must see the end, and its last report must be complete.
 func TestChangedTellsAll(t *testing.T) {
 	seed := rand.Uint64()
 	for round := range uint64(100) {
@@ -165,7 +199,8 @@ func TestChangedTellsAll(t *testing.T) {
 					r := q.Report()
 					if !r.Ended.IsZero() {
 						if want := fmt.Sprint(q.Report().Steps); fmt.Sprint(r.Steps) != want {
-							t.Errorf("seed %d, round %d: the last report = %v, want %v", seed, round, r.Steps, want)
+							t.Errorf("seed %d, round %d: the last report = %v, want %v",
+								seed, round, r.Steps, want)
 						}
 						return
 					}
@@ -199,7 +234,7 @@ func TestChangedTellsAll(t *testing.T) {
 }
 
 // TestReportIsOneMoment takes reports while an event fires, shuts down and
-// ends: what one report tells is true at once.
+// ends. All that a report tells must have been true at one moment.
 func TestReportIsOneMoment(t *testing.T) {
 	rounds := 300
 	if testing.Short() || quit.UnderRace {
@@ -209,7 +244,10 @@ func TestReportIsOneMoment(t *testing.T) {
 		q, child := quietEvent(), quietEvent()
 		q.Concurrent = round%2 == 0
 		for range 3 {
-			q.RegisterCloser(closerFunc(func() error { runtime.Gosched(); return errors.New("failed") }))
+			q.RegisterCloser(closerFunc(func() error {
+				runtime.Gosched()
+				return errors.New("failed")
+			}))
 			child.RegisterStopFunc(runtime.Gosched, quit.AfterDrain())
 		}
 		q.RegisterQuitCloser(child)
@@ -225,7 +263,8 @@ func TestReportIsOneMoment(t *testing.T) {
 					for _, s := range r.Steps {
 						if !s.Start.IsZero() {
 							begun++
-							if s.Deadline.IsZero() || s.Deadline.Before(s.Start) || s.Start.Before(r.Started) {
+							if s.Deadline.IsZero() || s.Deadline.Before(s.Start) ||
+								s.Start.Before(r.Started) {
 								wrong("step %s: from %v, until %v", s.Name, s.Start, s.Deadline)
 							}
 						}
@@ -249,7 +288,8 @@ func TestReportIsOneMoment(t *testing.T) {
 					case r.Started.Before(r.Fired) && !r.Started.IsZero():
 						wrong("the shutdown has started before the fire")
 					case !r.Ended.IsZero() && (running > 0 || begun < len(r.Steps)):
-						wrong("the shutdown has ended with %d steps that run, of %d begun", running, begun)
+						wrong("the shutdown has ended with %d steps that run, of %d begun",
+							running, begun)
 					case !r.Ended.IsZero() && (r.Ended.Before(lastEnd) || r.Err() == nil):
 						wrong("the shutdown has ended before a step, or without its failures")
 					case r.Ended.IsZero() && r.Err() != nil:
@@ -273,8 +313,8 @@ func TestReportIsOneMoment(t *testing.T) {
 	}
 }
 
-// TestStepDeadline has steps with shares of all kinds: the report has the end
-// of each, which is when the context of the closer expires.
+// TestStepDeadline checks Step.Deadline for shares of all kinds. It is the
+// moment at which the closer's context expires.
 func TestStepDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child := quietEvent(), quietEvent()
@@ -297,14 +337,15 @@ func TestStepDeadline(t *testing.T) {
 		}
 		want := map[string]time.Duration{
 			"child": 7200 * time.Millisecond,
-			"inner": 5184 * time.Millisecond, // of 7.2s, of which 720ms are kept back
+			"inner": 5184 * time.Millisecond, // 4/5 of 7.2s less the reserve of 720ms
 			"short": 3 * time.Second,
 			"drain": 2*time.Second + 5600*time.Millisecond,
 			"after": 2*time.Second + 5600*time.Millisecond,
 		}
 		r := q.Report()
 		if r.Started != start || r.Deadline.Sub(start) != 10*time.Second {
-			t.Errorf("Started %v after the start, Deadline %v", r.Started.Sub(start), r.Deadline.Sub(start))
+			t.Errorf("Started %v after the start, Deadline %v",
+				r.Started.Sub(start), r.Deadline.Sub(start))
 		}
 		steps := append(r.Steps, r.Steps[0].Steps[0])
 		if len(steps) != len(want) {
@@ -312,10 +353,12 @@ func TestStepDeadline(t *testing.T) {
 		}
 		for _, s := range steps {
 			if got := s.Deadline.Sub(start); got != want[s.Name] {
-				t.Errorf("step %s: Deadline %v after the start, want %v", s.Name, got, want[s.Name])
+				t.Errorf("step %s: Deadline %v after the start, want %v",
+					s.Name, got, want[s.Name])
 			}
 			if end, ok := ends[s.Name]; ok && !end.Equal(s.Deadline) {
-				t.Errorf("step %s: Deadline %v, that of the context %v", s.Name, s.Deadline, end)
+				t.Errorf("step %s: Deadline %v, that of the context %v",
+					s.Name, s.Deadline, end)
 			}
 		}
 	})
@@ -332,8 +375,8 @@ func TestStepDeadline(t *testing.T) {
 	})
 }
 
-// TestChangedOfIdle asks again and again for a change of an event that is idle:
-// one watcher serves all.
+// TestChangedOfIdle calls Changed again and again on reports of an idle event.
+// One watcher serves all calls.
 func TestChangedOfIdle(t *testing.T) {
 	q, child := quietEvent(), quietEvent()
 	child.RegisterStopFunc(func() {})
@@ -356,8 +399,9 @@ func TestChangedOfIdle(t *testing.T) {
 	}
 }
 
-// TestChangedByLeaving takes out events that have changed a different number of
-// times: a report from before is out of date, whatever their numbers add up to.
+// TestChangedByLeaving unregisters children that have changed a different
+// number of times. An earlier report is out of date in each case, even if the
+// sums of the versions happen to be equal.
 func TestChangedByLeaving(t *testing.T) {
 	for changes := range 5 {
 		for _, watched := range []bool{false, true} {
@@ -376,7 +420,8 @@ func TestChangedByLeaving(t *testing.T) {
 			}
 			unregister()
 			if !isClosed(r.Changed()) {
-				t.Errorf("a child with %d changes was taken out: not closed when it is asked after", changes)
+				t.Errorf("a child with %d changes was taken out: "+
+					"not closed when it is asked after", changes)
 			}
 		}
 	}

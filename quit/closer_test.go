@@ -50,7 +50,7 @@ func TestTypedNil(t *testing.T) {
 	q := quietEvent()
 	q.RegisterCloser((*net.TCPListener)(nil))    // its Close returns an error
 	q.RegisterQuitCloser((*http.Server)(nil))    // its Shutdown panics
-	q.RegisterQuitCloser((*quit.QuitEvent)(nil)) // and so does this one
+	q.RegisterQuitCloser((*quit.QuitEvent)(nil)) // so does its
 	q.RegisterCloser(closerFunc(nil))
 	err := q.Shutdown(t.Context())
 	if err == nil {
@@ -59,7 +59,8 @@ func TestTypedNil(t *testing.T) {
 	got := lineNumber.ReplaceAllString(err.Error(), "_test.go:LINE")
 	for _, want := range []string{
 		"quit: *net.TCPListener (quit/closer_test.go:LINE): " + syscall.EINVAL.Error(),
-		"quit: *http.Server (quit/closer_test.go:LINE): panic: runtime error: invalid memory address",
+		"quit: *http.Server (quit/closer_test.go:LINE): " +
+			"panic: runtime error: invalid memory address",
 		"quit: *quit.QuitEvent (quit/closer_test.go:LINE): panic: ",
 		"quit: quit_test.closerFunc (quit/closer_test.go:LINE): panic: ",
 	} {
@@ -76,7 +77,8 @@ func TestRegisterCloserWithShutdown(t *testing.T) {
 		shutdown: func(context.Context) error { j.add("Shutdown"); return nil },
 		close:    func() error { j.add("Close"); return nil },
 	})
-	if !strings.Contains(logged(), "level=WARN") || !strings.Contains(logged(), "closer=*quit_test.bothWays") ||
+	if !strings.Contains(logged(), "level=WARN") ||
+		!strings.Contains(logged(), "closer=*quit_test.bothWays") ||
 		!strings.Contains(logged(), "site=quit/closer_test.go:") {
 		t.Errorf("no warning that Close is called where there is a Shutdown:\n%s", logged())
 	}
@@ -127,7 +129,9 @@ func TestDefaultNames(t *testing.T) {
 		{register: func(q *quit.QuitEvent) { q.RegisterStopFunc(s.Stop, quit.Timeout(-1)) }},
 		{
 			register: func(q *quit.QuitEvent) {
-				q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("x") }))
+				q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+					return errors.New("x")
+				}))
 			},
 			want: "quit_test.TestDefaultNames.func5.1",
 		},
@@ -144,25 +148,27 @@ func TestDefaultNames(t *testing.T) {
 		if test.want == "" {
 			continue
 		}
-		if err == nil || !strings.HasPrefix(err.Error(), "quit: "+test.want+" (quit/closer_test.go:") {
+		if err == nil ||
+			!strings.HasPrefix(err.Error(), "quit: "+test.want+" (quit/closer_test.go:") {
 			t.Errorf("Shutdown() = %v, want the name %q", err, test.want)
 		}
 	}
 }
 
 func TestShortSymbol(t *testing.T) {
+	const pool = "(*Pool[go.shape.struct {}]).Close.func1"
 	for symbol, want := range map[string]string{
 		"main.main.func1": "main.main.func1",
-		"google.golang.org/grpc.(*Server).GracefulStop-fm":        "grpc.(*Server).GracefulStop",
-		"github.com/redis/go-redis/v9.(*Client).Close-fm":         "go-redis/v9.(*Client).Close",
-		"example.com/v2.Close":                                    "example.com/v2.Close",
-		"v2.Close":                                                "v2.Close",
-		"example.com/v.Close":                                     "v.Close",
-		"example.com/12.Close":                                    "12.Close",
-		"gopkg.in/yaml%2ev3.Close":                                "yaml.v3.Close",
-		"example.com/a/b.Stop[example.com/c/d.T]":                 "b.Stop[example.com/c/d.T]",
-		"example.com/a/b.(*Pool[go.shape.struct {}]).Close.func1": "b.(*Pool[go.shape.struct {}]).Close.func1",
-		"": "",
+		"google.golang.org/grpc.(*Server).GracefulStop-fm": "grpc.(*Server).GracefulStop",
+		"github.com/redis/go-redis/v9.(*Client).Close-fm":  "go-redis/v9.(*Client).Close",
+		"example.com/v2.Close":                             "example.com/v2.Close",
+		"v2.Close":                                         "v2.Close",
+		"example.com/v.Close":                              "v.Close",
+		"example.com/12.Close":                             "12.Close",
+		"gopkg.in/yaml%2ev3.Close":                         "yaml.v3.Close",
+		"example.com/a/b.Stop[example.com/c/d.T]":          "b.Stop[example.com/c/d.T]",
+		"example.com/a/b." + pool:                          "b." + pool,
+		"":                                                 "",
 	} {
 		if got := quit.ShortSymbol(symbol); got != want {
 			t.Errorf("shortSymbol(%q) = %q, want %q", symbol, got, want)
@@ -172,7 +178,7 @@ func TestShortSymbol(t *testing.T) {
 
 func TestSite(t *testing.T) {
 	q, logged := loggedEvent()
-	register := q.RegisterCloser // a method value has a frame of its own, or not
+	register := q.RegisterCloser // a method value may have a frame of its own
 	register(nil)
 	quit.SetQuitEvent(func() *quit.QuitEvent {
 		old := quit.GetQuitEvent()
@@ -185,8 +191,8 @@ func TestSite(t *testing.T) {
 	}
 }
 
-// TestManyClosers has as many as the race detector bears; BenchmarkShutdown has
-// a million.
+// TestManyClosers registers as many closers as the race detector can take.
+// BenchmarkShutdown has a million.
 func TestManyClosers(t *testing.T) {
 	const many = 50_000
 	q := quietEvent()
@@ -228,7 +234,10 @@ func TestGraceful(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q := quietEvent()
 			var j journal
-			q.RegisterQuitCloser(quit.Graceful(func() { j.add("stop") }, func() { j.add("force") }))
+			q.RegisterQuitCloser(quit.Graceful(
+				func() { j.add("stop") },
+				func() { j.add("force") },
+			))
 			if err := q.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -244,9 +253,11 @@ func TestGraceful(t *testing.T) {
 			start := time.Now()
 			q.RegisterQuitCloser(quit.Graceful(
 				func() { <-forced; j.add("stopped") },
-				func() { j.add(fmt.Sprint("force after ", time.Since(start))); close(forced) }))
+				func() { j.add(fmt.Sprint("force after ", time.Since(start))); close(forced) },
+			))
 			err := q.Shutdown(context.Background())
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "forced to stop") {
+			if !errors.Is(err, context.DeadlineExceeded) ||
+				!strings.Contains(err.Error(), "forced to stop") {
 				t.Errorf("Shutdown() = %v", err)
 			}
 			j.want(t, "force after 19.2s", "stopped")
@@ -279,7 +290,7 @@ func TestGraceful(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			q := quietEvent()
 			stop := quit.Graceful(func() { time.Sleep(1050 * time.Millisecond) }, nil)
-			q.RegisterQuitCloser(stop, quit.Timeout(time.Second)) // it returns before it is abandoned
+			q.RegisterQuitCloser(stop, quit.Timeout(time.Second)) // returns before it is abandoned
 			if err := q.Shutdown(context.Background()); err != nil {
 				t.Errorf("Shutdown() = %v, want nil", err)
 			}
@@ -289,8 +300,12 @@ func TestGraceful(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { // which fails if a goroutine is left
 			q := quietEvent()
 			forced := make(chan struct{})
-			q.RegisterQuitCloser(quit.Graceful(func() { <-forced; runtime.Goexit() }, func() { close(forced) }))
-			if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
+			q.RegisterQuitCloser(quit.Graceful(
+				func() { <-forced; runtime.Goexit() },
+				func() { close(forced) },
+			))
+			err := q.Shutdown(context.Background())
+			if err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
 				t.Errorf("Shutdown() = %v, want it to tell of the Goexit", err)
 			}
 		})
@@ -313,8 +328,8 @@ func TestGraceful(t *testing.T) {
 	})
 }
 
-// TestCloserFailsLate has a Close that fails when its time is over, but before
-// it is abandoned: it is not called again.
+// TestCloserFailsLate has a Close that returns an error after its share, but
+// before it is abandoned. It is not called again.
 func TestCloserFailsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -327,7 +342,8 @@ func TestCloserFailsLate(t *testing.T) {
 		}), quit.Name("db"), quit.Timeout(time.Second))
 		err := q.Shutdown(context.Background())
 		if r := q.Report(); r.Steps[0].Err != failure || calls != 1 || !errors.Is(err, failure) {
-			t.Errorf("Shutdown() = %v, the step failed with %v, Close was called %d times, want %v and once",
+			t.Errorf("Shutdown() = %v, the step failed with %v, Close was called %d times, "+
+				"want %v and once",
 				err, r.Steps[0].Err, calls, failure)
 		}
 	})

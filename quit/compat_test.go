@@ -8,8 +8,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// What follows has the shape of programs written for the first package with
-// these names. They must go on to compile, with another import path, and to end.
+// The code below has the shape of programs written for the first package with
+// these names. With another import path, they must still compile and end.
 
 type firstWorker struct{ messages chan string }
 
@@ -65,7 +65,7 @@ func TestProgramsOfFirstPackage(t *testing.T) {
 	service := &firstService{make(chan struct{})}
 	quit.GetQuitEvent().RegisterCloser(service)
 	quit.GetQuitEvent().RegisterStopFunc(func() {})
-	var workers sync.WaitGroup // since they may begin late
+	var workers sync.WaitGroup // they may be counted too late for the shutdown
 	workers.Go(new(firstWorker).run)
 	workers.Go(new(firstWorker).runWithChan)
 

@@ -15,9 +15,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestDrainIsExact has counted goroutines come and go, each counting others, while
-// several waits and the drain itself run. A wait must not return while one of
-// those that were there before it still runs, and must return.
+// TestDrainIsExact has counted goroutines come and go, and count others, while
+// several waits and the drain run. A wait must return, and must not do so while
+// a goroutine that was counted before it still runs.
 func TestDrainIsExact(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -60,8 +60,8 @@ func TestDrainIsExact(t *testing.T) {
 	}
 }
 
-// TestCountAcrossStripes counts on some goroutines and discounts on others, so
-// that single stripes go below zero while the sum does not.
+// TestCountAcrossStripes counts in some goroutines and discounts in others, so
+// that single stripes fall below zero while the sum does not.
 func TestCountAcrossStripes(t *testing.T) {
 	q := quietEvent()
 	const pairs, each = 16, 1000
@@ -81,7 +81,7 @@ func TestCountAcrossStripes(t *testing.T) {
 			}
 		})
 	}
-	q.WaitGoroutines() // somewhere in the middle: the stripes close under way
+	q.WaitGoroutines() // closes the stripes while they are in use
 	wg.Wait()
 	q.AddGoroutine()
 	q.DoneGoroutine()
@@ -90,18 +90,22 @@ func TestCountAcrossStripes(t *testing.T) {
 	}
 }
 
-// TestFireBetweenLookAndAdd has the fire come between the look of
-// TryAddGoroutine and its add, when the drain may be over already. It is the
-// event's first add, which HoldCounter stops. On one processor the test goes on
-// when the add is stopped, or when its goroutine is preempted just before: then
-// nothing is counted in the end, and the test tries again.
+// TestFireBetweenLookAndAdd has the event fire after TryAddGoroutine has seen
+// that it has not fired, and before it counts. The drain may already be over
+// then. The add is the first one of the event, which HoldCounter blocks. There
+// is one processor, so the test goes on when the add blocks, or if its
+// goroutine is preempted just before. In the latter case nothing is counted in
+// the end, and the test tries again.
 func TestFireBetweenLookAndAdd(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const tries = 100
 	for name, let := range map[string]func(q *quit.QuitEvent) (in bool){
 		"TryAddGoroutine": (*quit.QuitEvent).TryAddGoroutine,
 		"Go": func(q *quit.QuitEvent) bool {
-			return q.Go(func(context.Context) error { t.Error("a goroutine was started"); return nil })
+			return q.Go(func(context.Context) error {
+				t.Error("a goroutine was started")
+				return nil
+			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +127,7 @@ func TestFireBetweenLookAndAdd(t *testing.T) {
 					t.Errorf("%d are counted, want none", n)
 				}
 				if q.HasCounted() {
-					return // the look came before the fire, and the add after it
+					return // it looked before the fire, and added after it
 				}
 				t.Log("the fire came before the look, once more")
 			}
@@ -132,8 +136,8 @@ func TestFireBetweenLookAndAdd(t *testing.T) {
 	}
 }
 
-// TestTryAddGoroutineNoWindow looks for a goroutine that was let in and not
-// awaited, or let in after the fire.
+// TestTryAddGoroutineNoWindow looks for a goroutine that was let in but not
+// awaited, and for one that was let in after the fire.
 func TestTryAddGoroutineNoWindow(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -160,7 +164,7 @@ func TestTryAddGoroutineNoWindow(t *testing.T) {
 			})
 		}
 		wg.Go(func() {
-			// The goroutine below is let in or not; if it is, the drain waits for it.
+			// If this goroutine is let in, the drain waits for it.
 			if q.TryAddGoroutine() {
 				live.Add(1)
 				go func() {
@@ -183,8 +187,8 @@ func TestTryAddGoroutineNoWindow(t *testing.T) {
 	}
 }
 
-// TestTryAddGoroutineTurnedAway has the drain end although a crowd keeps
-// knocking after the fire.
+// TestTryAddGoroutineTurnedAway has the drain end although goroutines call
+// TryAddGoroutine all the time.
 func TestTryAddGoroutineTurnedAway(t *testing.T) {
 	q := quietEvent()
 	q.Fire()
@@ -208,9 +212,9 @@ func TestTryAddGoroutineTurnedAway(t *testing.T) {
 	wg.Wait()
 }
 
-// TestTryAddGoroutineLooksFirst has the event have fired: then TryAddGoroutine
-// does not even count for a moment, or a crowd that is turned away would hold
-// up the drain.
+// TestTryAddGoroutineLooksFirst calls TryAddGoroutine after the fire. It must
+// not count even for a moment, or calls that are turned away would hold up the
+// drain.
 func TestTryAddGoroutineLooksFirst(t *testing.T) {
 	q := quietEvent()
 	q.Fire()
@@ -240,10 +244,11 @@ func TestAddGoroutineDuringDrain(t *testing.T) {
 	})
 }
 
-// TestWaitGoroutinesCountedAgain counts another one at the moment when the count
-// falls to zero: whoever is woken by the zero must look again. On one processor
-// nothing runs between the two calls, but where the goroutine is preempted just then;
-// a wait that does not look ends early in each round.
+// TestWaitGoroutinesCountedAgain counts another goroutine at the moment when
+// the count falls to zero. A wait that is woken by the zero must look again.
+// There is one processor, so nothing runs between the two calls unless the
+// goroutine is preempted there. A wait that does not look again ends early in
+// every round.
 func TestWaitGoroutinesCountedAgain(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const rounds = 100
@@ -277,7 +282,7 @@ func TestWaitGoroutinesBeforeFire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		q.WaitGoroutines() // nothing to wait for
-		for range 3 {      // and again and again
+		for range 3 {      // any number of times
 			q.AddGoroutine()
 			var wg sync.WaitGroup
 			for range 3 {
@@ -301,7 +306,8 @@ func TestCounterBelowZero(t *testing.T) {
 	}
 	q.WaitGoroutines()
 	err := q.Shutdown(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "2 times") || !strings.HasPrefix(err.Error(), "quit: DoneGoroutine ") {
+	if err == nil || !strings.Contains(err.Error(), "2 times") ||
+		!strings.HasPrefix(err.Error(), "quit: DoneGoroutine ") {
 		t.Errorf("Shutdown() = %v, want it to tell of 2 calls too many", err)
 	}
 }
@@ -318,9 +324,10 @@ func TestDoneHappensBefore(t *testing.T) {
 			}()
 		}
 		q.GracefulStop()
-		for i, w := range written { // a race, if Done is not synchronized before
+		for i, w := range written { // a race, unless DoneGoroutine synchronizes
 			if w != 1 {
-				t.Fatalf("goroutine %d: what it wrote before DoneGoroutine is not seen after the drain", i)
+				t.Fatalf("goroutine %d: what it wrote before DoneGoroutine "+
+					"is not seen after the drain", i)
 			}
 		}
 	}
@@ -336,7 +343,7 @@ func TestNoAllocs(t *testing.T) {
 		"HasFired":                       func() { q.HasFired() },
 		"Done":                           func() { q.Done() },
 	} {
-		// Goroutines of other tests, which end on their own, may allocate now.
+		// Goroutines that other tests have left to end may allocate now.
 		n := testing.AllocsPerRun(100, f)
 		for range 10 {
 			n = min(n, testing.AllocsPerRun(100, f))
@@ -354,9 +361,13 @@ func TestGoWaitsForStarted(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				// Not without end, or the crowd may keep the shutdown from its turn.
+				// Bounded, or these could keep the shutdown from its turn.
 				for range 300 {
-					if !q.Go(func(context.Context) error { runtime.Gosched(); ended.Add(1); return nil }) {
+					if !q.Go(func(context.Context) error {
+						runtime.Gosched()
+						ended.Add(1)
+						return nil
+					}) {
 						return
 					}
 					started.Add(1)
@@ -364,7 +375,7 @@ func TestGoWaitsForStarted(t *testing.T) {
 			})
 		}
 		for started.Load() == 0 {
-			runtime.Gosched() // so that the shutdown comes in the middle
+			runtime.Gosched() // until the shutdown comes in the middle
 		}
 		if err := q.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
@@ -372,24 +383,33 @@ func TestGoWaitsForStarted(t *testing.T) {
 		awaited := ended.Load()
 		wg.Wait()
 		if started.Load() != awaited {
-			t.Fatalf("Go reported true %d times, and %d of them had ended after the shutdown", started.Load(), awaited)
+			t.Fatalf("Go reported true %d times, and %d of them had ended after the shutdown",
+				started.Load(), awaited)
 		}
 	}
 }
 
 var _ quit.QuitCloser = (*quit.QuitEvent)(nil)
 
-// TestGiveUpCounts has a wait give up: it says how many are counted then, and
-// not how many there were when it began.
+// TestGiveUpCounts has a drain give up. It reports the goroutines that are
+// counted then, and not those that were counted when it began.
 func TestGiveUpCounts(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		then func(q *quit.QuitEvent) // during the drain, which began with three
+		then func(q *quit.QuitEvent) // during the drain, which begins with three
 		want string
 	}{
 		{name: "as many", then: func(*quit.QuitEvent) {}, want: "3 goroutines left"},
-		{name: "less", then: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.DoneGoroutine() }, want: "1 goroutine left"},
-		{name: "more", then: func(q *quit.QuitEvent) { q.AddGoroutine() }, want: "4 goroutines left"},
+		{
+			name: "less",
+			then: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.DoneGoroutine() },
+			want: "1 goroutine left",
+		},
+		{
+			name: "more",
+			then: func(q *quit.QuitEvent) { q.AddGoroutine() },
+			want: "4 goroutines left",
+		},
 		{name: "others", then: func(q *quit.QuitEvent) {
 			q.AddGoroutine()
 			for range 3 {
@@ -406,10 +426,13 @@ func TestGiveUpCounts(t *testing.T) {
 				}
 				go func() {
 					<-q.Done()
-					time.Sleep(18500 * ms) // in the last wait of the drain's share, from 18 s to 19.2 s
+					// The drain looks at the stacks at 18 s, and its share ends
+					// at 19.2 s.
+					time.Sleep(18500 * ms)
 					test.then(q)
 				}()
-				if err := q.Shutdown(t.Context()); !strings.Contains(fmt.Sprint(err), "drain: "+test.want) {
+				err := q.Shutdown(t.Context())
+				if !strings.Contains(fmt.Sprint(err), "drain: "+test.want) {
 					t.Errorf("Shutdown() = %v, want %q", err, test.want)
 				}
 			})
@@ -417,9 +440,9 @@ func TestGiveUpCounts(t *testing.T) {
 	}
 }
 
-// TestCountOnceClosed counts on many stripes before they are closed by a wait,
-// and after: a report reads neither the marks nor what strayed to a closed
-// stripe.
+// TestCountOnceClosed counts on many stripes before and after a wait closes
+// them. A report must not count the marks of closed stripes, nor the value of a
+// late operation on one.
 func TestCountOnceClosed(t *testing.T) {
 	q := quietEvent()
 	want := func(n int) {
@@ -447,7 +470,7 @@ func TestCountOnceClosed(t *testing.T) {
 	want(1)
 }
 
-// onManyStacks calls f in a hundred goroutines, and waits for them.
+// onManyStacks calls f in a hundred goroutines and waits for them.
 func onManyStacks(f func()) {
 	var wg sync.WaitGroup
 	for range 100 {
@@ -456,9 +479,9 @@ func onManyStacks(f func()) {
 	wg.Wait()
 }
 
-// TestTurnedAwayTouchesNothing has TryAddGoroutine and Go called after the
-// fire: they look before they count, so that a crowd that is turned away costs
-// the drain nothing.
+// TestTurnedAwayTouchesNothing calls TryAddGoroutine and Go after the fire.
+// They look before they count, so calls that are turned away cost the drain
+// nothing.
 func TestTurnedAwayTouchesNothing(t *testing.T) {
 	q := quietEvent()
 	q.Fire()
@@ -470,8 +493,8 @@ func TestTurnedAwayTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestNegativeIsNotShown has a counter below zero: the report shows none, and
-// the error of the shutdown tells it.
+// TestNegativeIsNotShown has a counter below zero. The report shows 0, and the
+// error of the shutdown tells of the mistake.
 func TestNegativeIsNotShown(t *testing.T) {
 	for _, waited := range []bool{false, true} {
 		q := quietEvent()
@@ -483,11 +506,13 @@ func TestNegativeIsNotShown(t *testing.T) {
 		if n := q.Report().Goroutines; n != 0 {
 			t.Errorf("Report().Goroutines = %d, want 0", n)
 		}
-		if text := q.Report().String(); strings.Contains(text, "-1") || strings.Contains(text, "-2") {
+		text := q.Report().String()
+		if strings.Contains(text, "-1") || strings.Contains(text, "-2") {
 			t.Errorf("the report shows a negative number:\n%s", text)
 		}
 		err := q.Shutdown(t.Context())
-		if want := "quit: DoneGoroutine was called 2 times more than AddGoroutine"; fmt.Sprint(err) != want {
+		want := "quit: DoneGoroutine was called 2 times more than AddGoroutine"
+		if fmt.Sprint(err) != want {
 			t.Errorf("Shutdown() = %v, want %q", err, want)
 		}
 		if r := q.Report(); r.Goroutines != 0 || strings.Contains(r.String(), "-2") {

@@ -14,8 +14,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestCrowdHangs has 3,000 closers that hang, in real time: all are called, the
-// shutdown returns, and the stacks of all of them are found by few looks.
+// TestCrowdHangs has 3,000 closers hang in real time. All are called, the
+// shutdown returns, and few looks find the stacks of all of them.
 func TestCrowdHangs(t *testing.T) {
 	const n = 3000
 	for _, timeout := range []time.Duration{sec, 3 * sec} {
@@ -33,7 +33,7 @@ func TestCrowdHangs(t *testing.T) {
 			}
 			before := stacks.Looks()
 			err := q.Shutdown(context.Background())
-			// If the machine is slow, the stacks may come after the end.
+			// On a slow machine, the stacks may come after the end.
 			r := q.Report()
 			for without := n; ; r = q.Report() {
 				changed := r.Changed()
@@ -52,13 +52,14 @@ func TestCrowdHangs(t *testing.T) {
 					t.Fatalf("%d steps have no stacks", without)
 				}
 			}
-			// One each for those that hung before the reserve, and one for all
-			// others.
+			// There is a look for each of the two closers that hang before the
+			// reserve is left, and one for all others.
 			if looks := stacks.Looks() - before; looks > 3 {
 				t.Errorf("the stacks were taken %d times, want 3 at most", looks)
 			}
 			for _, s := range r.Steps[:n] {
-				if !s.Abandoned || !strings.Contains(s.Stacks, "1 goroutine of "+s.Name+":\n") ||
+				if !s.Abandoned ||
+					!strings.Contains(s.Stacks, "1 goroutine of "+s.Name+":\n") ||
 					!strings.Contains(s.Stacks, "quit_test.hangInCrowd") {
 					t.Fatalf("the step is %+v, want it abandoned and with its stack", s)
 				}
@@ -78,9 +79,9 @@ func TestCrowdHangs(t *testing.T) {
 //go:noinline
 func hangInCrowd(hang chan struct{}) { <-hang }
 
-// TestCrowdInDrain has many counted goroutines, each with a name of its own,
-// that never end, and a look at their stacks that takes longer than there is
-// time: the AfterDrain closer does not wait for it.
+// TestCrowdInDrain has many counted goroutines that never end, each with a name
+// of its own. The look at their stacks takes longer than the time left for it.
+// The AfterDrain closer does not wait for it.
 func TestCrowdInDrain(t *testing.T) {
 	n := 20_000
 	if quit.UnderRace {
@@ -117,19 +118,22 @@ func TestCrowdInDrain(t *testing.T) {
 		if told.Load() != int64(n) {
 			t.Errorf("WorkContext ended at 7.2s for %d goroutines, want %d", told.Load(), n)
 		}
-		if want := fmt.Sprintf("drain: %d goroutines left after 7.2s", n); !strings.Contains(fmt.Sprint(err), want) {
+		want := fmt.Sprintf("drain: %d goroutines left after 7.2s", n)
+		if !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("Shutdown() = %v, want %q", err, want)
 		}
 		stuck := q.Report().Steps[0].Stacks
-		if more := fmt.Sprintf("… and %d more", n-50); !strings.Contains(stuck, more) {
+		more := fmt.Sprintf("… and %d more", n-50)
+		if !strings.Contains(stuck, more) {
 			t.Errorf("the drain's stacks have no %q:\n%.200s", more, stuck)
 		}
 		close(release)
 	})
 }
 
-// The three ways to hang only after the end of the context: the report has to
-// name the last func in each, and not the wait before.
+// hangsLate makes closers that hang only after the end of their context, in
+// each of the three ways. The report must name the func that hangs then, and
+// not the wait before it.
 var hangsLate = map[string]func(hang chan struct{}, hung func()) quit.QuitCloser{
 	"quit_test.hangInClose": func(hang chan struct{}, hung func()) quit.QuitCloser {
 		return &bothWays{
@@ -178,9 +182,9 @@ func TestStacksOfWhatHangs(t *testing.T) {
 	}
 }
 
-// TestStacksOfWhatHangsRealTime has 20 events at once. If the machine is so
-// slow that a closer begins to hang only when it has been abandoned, that one
-// does not count, and there is another try.
+// TestStacksOfWhatHangsRealTime has 20 events at once. On a slow machine, a
+// closer may be abandoned before it begins to hang. That one does not count,
+// and is tried again with more time.
 func TestStacksOfWhatHangsRealTime(t *testing.T) {
 	t.Parallel()
 	for name, closer := range hangsLate {
@@ -193,7 +197,8 @@ func TestStacksOfWhatHangsRealTime(t *testing.T) {
 						q := quietEvent()
 						q.Timeout = -1
 						hang, at := make(chan struct{}), make(chan time.Time, 1)
-						q.RegisterQuitCloser(closer(hang, func() { at <- time.Now() }), quit.Timeout(timeout))
+						q.RegisterQuitCloser(
+							closer(hang, func() { at <- time.Now() }), quit.Timeout(timeout))
 						q.GracefulStop()
 						s := q.Report().Steps[0]
 						hung := <-at
@@ -201,7 +206,7 @@ func TestStacksOfWhatHangsRealTime(t *testing.T) {
 						if strings.Contains(s.Stacks, name) {
 							return
 						}
-						if hung.Add(timeout / 16).Before(s.End) { // half of the time that it has for it
+						if hung.Add(timeout / 16).Before(s.End) { // it had half of the eighth
 							t.Fatalf("the stacks are %q, want them of %s", s.Stacks, name)
 						}
 						t.Logf("%v was not enough, once more", timeout)
@@ -213,8 +218,8 @@ func TestStacksOfWhatHangsRealTime(t *testing.T) {
 	}
 }
 
-// TestStacksOnce has a closer that is looked at often, and whose stacks are
-// taken once: when it is abandoned.
+// TestStacksOnce checks that the stacks of a closer are taken once, when it is
+// abandoned, and not with every warning before.
 func TestStacksOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -233,8 +238,8 @@ func TestStacksOnce(t *testing.T) {
 	})
 }
 
-// TestNoStacksWithoutNeed has a shutdown in which nothing hangs: no stacks are
-// taken.
+// TestNoStacksWithoutNeed checks that a shutdown in which nothing hangs takes
+// no stacks.
 func TestNoStacksWithoutNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -249,25 +254,31 @@ func TestNoStacksWithoutNeed(t *testing.T) {
 	})
 }
 
-// TestEndWaitsForStacks has stacks that take their time: the shutdown ends when
-// they are there, and at its deadline at the latest.
+// TestEndWaitsForStacks has a look at the stacks take its time. The shutdown
+// ends when they are there, and at its deadline at the latest.
 func TestEndWaitsForStacks(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		timeout time.Duration
-		own     time.Duration // of the closer that hangs
-		drain   bool          // it is a goroutine that hangs
-		look    time.Duration
-		want    time.Duration // for the shutdown
+		own     time.Duration // Timeout option of the closer that hangs
+		drain   bool          // a goroutine hangs, and no closer
+		look    time.Duration // that a look takes
+		want    time.Duration // that the shutdown takes
 		missing bool          // the stacks come too late
 	}{
 		{name: "closer", look: 2 * sec, want: 23600 * ms},
 		{name: "closer, too slow", look: time.Hour, want: 25*sec - 50*ms, missing: true},
 		{name: "no limit", timeout: -1, own: 80 * sec, look: 900 * ms, want: 90900 * ms},
-		{name: "no limit, too slow", timeout: -1, own: 80 * sec, look: time.Hour, want: 91 * sec, missing: true},
-		{name: "drain", drain: true, look: 4 * sec, want: 22 * sec}, // they are taken from 18 s on
+		{
+			name: "no limit, too slow", timeout: -1, own: 80 * sec,
+			look: time.Hour, want: 91 * sec, missing: true,
+		},
+		{name: "drain", drain: true, look: 4 * sec, want: 22 * sec}, // taken from 18 s on
 		{name: "drain, in time", drain: true, look: sec, want: 21600 * ms},
-		{name: "drain, too slow", drain: true, look: time.Hour, want: 25*sec - 50*ms, missing: true},
+		{
+			name: "drain, too slow", drain: true,
+			look: time.Hour, want: 25*sec - 50*ms, missing: true,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -285,7 +296,9 @@ func TestEndWaitsForStacks(t *testing.T) {
 				if took := time.Since(start); took != test.want {
 					t.Errorf("Shutdown took %v, want %v", took, test.want)
 				}
-				has := func() bool { return strings.Contains(q.Report().Steps[0].Stacks, "1 goroutine of hung:") }
+				has := func() bool {
+					return strings.Contains(q.Report().Steps[0].Stacks, "1 goroutine of hung:")
+				}
 				if has() == test.missing {
 					t.Errorf("the report has the stacks: %v, want %v", has(), !test.missing)
 				}
@@ -299,8 +312,8 @@ func TestEndWaitsForStacks(t *testing.T) {
 	}
 }
 
-// TestNextBeforeStacks has the next closer begin before the stacks of the one
-// that was abandoned are there.
+// TestNextBeforeStacks checks that the closer after an abandoned one begins
+// before the stacks are there.
 func TestNextBeforeStacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()

@@ -30,7 +30,8 @@ func TestErrors(t *testing.T) {
 		q.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
 		q.RegisterStopFunc(func() { panic(inPanic) }, quit.Name("panicky"))
 		q.RegisterStopFunc(runtime.Goexit, quit.Name("goexit"))
-		q.RegisterCloser(closerFunc(func() error { return errors.New("two\nlines") }), quit.Name("wordy"))
+		q.RegisterCloser(closerFunc(func() error { return errors.New("two\nlines") }),
+			quit.Name("wordy"))
 		q.RegisterStopFunc(func() {}, quit.Name("fine"))
 		q.AddGoroutine()
 		q.Fail(cause)
@@ -46,10 +47,11 @@ func TestErrors(t *testing.T) {
 			t.Errorf("errors.Is(err, %q) = true, but it is ignored", ignored)
 		}
 		var p *quit.PanicError
-		if !errors.As(err, &p) || p.Value != inPanic || !strings.Contains(string(p.Stack), "TestErrors") {
+		if !errors.As(err, &p) || p.Value != inPanic ||
+			!strings.Contains(string(p.Stack), "TestErrors") {
 			t.Errorf("errors.As(*PanicError) = %+v", p)
 		}
-		// In the order in which they happened.
+		// They are in the order in which they happened.
 		wantLines := []string{
 			"the cause",
 			"a second failure",
@@ -57,7 +59,8 @@ func TestErrors(t *testing.T) {
 			"quit: wordy (quit/errors_test.go:LINE): lines",
 			"quit: goexit (quit/errors_test.go:LINE): called runtime.Goexit instead of returning",
 			"quit: panicky (quit/errors_test.go:LINE): panic: in a panic",
-			"quit: hung (quit/errors_test.go:LINE): abandoned after 21.6s: context deadline exceeded",
+			"quit: hung (quit/errors_test.go:LINE): " +
+				"abandoned after 21.6s: context deadline exceeded",
 			"quit: quit_test.closerFunc (quit/errors_test.go:LINE): it failed",
 			"quit: drain: 1 goroutine left after 1.92s: context deadline exceeded",
 		}
@@ -94,8 +97,8 @@ type someSignal struct{}
 func (someSignal) Signal()        {}
 func (someSignal) String() string { return "some signal" }
 
-// TestIgnoreKeepsTheRest ignores one of several errors, and what is no error of
-// the closer.
+// TestIgnoreKeepsTheRest ignores one of several errors of a closer. The others
+// count, and so do failures that are not errors of the closer.
 func TestIgnoreKeepsTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -108,8 +111,10 @@ func TestIgnoreKeepsTheRest(t *testing.T) {
 		}, quit.Ignore(context.DeadlineExceeded))
 		hang := make(chan struct{})
 		defer close(hang)
-		q.RegisterStopFunc(func() { <-hang }, quit.Ignore(context.DeadlineExceeded), quit.Name("hung"), quit.Timeout(1))
-		q.RegisterStopFunc(func() { panic(context.Canceled) }, quit.Ignore(context.Canceled), quit.Name("panicky"))
+		q.RegisterStopFunc(func() { <-hang },
+			quit.Ignore(context.DeadlineExceeded), quit.Name("hung"), quit.Timeout(1))
+		q.RegisterStopFunc(func() { panic(context.Canceled) },
+			quit.Ignore(context.Canceled), quit.Name("panicky"))
 		err := q.Shutdown(context.Background())
 		for _, want := range []string{": other", ": closing", "hung (", "panicky ("} {
 			if !strings.Contains(fmt.Sprint(err), want) {
@@ -122,13 +127,13 @@ func TestIgnoreKeepsTheRest(t *testing.T) {
 	})
 }
 
-// brokenError has an Error and an Unwrap method that panic if it is nil.
+// brokenError is an error whose Error and Unwrap methods panic if it is nil.
 type brokenError struct{ text string }
 
 func (e *brokenError) Error() string { return e.text }
 func (e *brokenError) Unwrap() error { return errors.New(e.text) }
 
-// TestBrokenError has a closer return a typed nil, the classic.
+// TestBrokenError has a closer return a typed nil.
 func TestBrokenError(t *testing.T) {
 	q, _ := loggedEvent()
 	called := false
@@ -143,7 +148,7 @@ func TestBrokenError(t *testing.T) {
 	}
 }
 
-// TestIgnoreOfNestedJoin ignores one of the errors of an event within an event.
+// TestIgnoreOfNestedJoin ignores one of the errors of nested events.
 func TestIgnoreOfNestedJoin(t *testing.T) {
 	q, child, inner := quietEvent(), quietEvent(), quietEvent()
 	kept, ignored := errors.New("kept"), errors.New("ignored")
@@ -160,7 +165,8 @@ func TestIgnoreOfNestedJoin(t *testing.T) {
 	if n := strings.Count(fmt.Sprint(err), "kept"); n != 2 {
 		t.Errorf("Shutdown() = %v, want both that are kept", err)
 	}
-	if n := len(strings.Split(fmt.Sprint(err), "\n")); n != 3 { // what wraps a join cannot be taken apart
+	lines := strings.Split(fmt.Sprint(err), "\n")
+	if n := len(lines); n != 3 { // an error that wraps a join cannot be taken apart
 		t.Errorf("Shutdown() has %d lines, want 3: %v", n, err)
 	}
 }
@@ -174,7 +180,9 @@ func TestSignalAmongFailures(t *testing.T) {
 	}{
 		{
 			name: "wrapped",
-			fire: func(q *quit.QuitEvent) { q.Fail(fmt.Errorf("stopped: %w", &quit.SignalError{})) },
+			fire: func(q *quit.QuitEvent) {
+				q.Fail(fmt.Errorf("stopped: %w", &quit.SignalError{}))
+			},
 		},
 		{
 			name: "joined",
@@ -188,16 +196,18 @@ func TestSignalAmongFailures(t *testing.T) {
 		q := quietEvent()
 		test.fire(q)
 		<-q.Done()
-		if err := q.Shutdown(t.Context()); !errors.Is(err, test.want) || (test.want == nil) != (err == nil) {
+		err := q.Shutdown(t.Context())
+		if !errors.Is(err, test.want) || (test.want == nil) != (err == nil) {
 			t.Errorf("%s: Shutdown() = %v, want %v", test.name, err, test.want)
 		}
 	}
 }
 
-// TestNameInOneLine has a name that would break the line of its error.
+// TestNameInOneLine has a name that would break its error into two lines.
 func TestNameInOneLine(t *testing.T) {
 	q := quietEvent()
-	q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }), quit.Name("two\nlines\x1b[2J"))
+	q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }),
+		quit.Name("two\nlines\x1b[2J"))
 	if err := q.Shutdown(t.Context()); strings.ContainsAny(err.Error(), "\n\x1b") {
 		t.Errorf("Shutdown() = %q, want one line", err)
 	}
@@ -213,8 +223,8 @@ func TestReportErrIsTheSame(t *testing.T) {
 	}
 }
 
-// TestIgnore has errors that hold an ignored one and perhaps a real one come in
-// by a closer and by a goroutine.
+// TestIgnore has a closer, a goroutine and a child fail with errors that hold
+// an ignored one and perhaps others.
 func TestIgnore(t *testing.T) {
 	ignored, also, lost := errors.New("ignored"), errors.New("ignored too"), errors.New("lost")
 	is := func(target error) quit.Option {
@@ -229,12 +239,16 @@ func TestIgnore(t *testing.T) {
 		name string
 		err  error
 		opts []quit.Option
-		want string // the lines that count, without names
+		want string // the lines of the result, without names
 	}{
 		{name: "itself", err: ignored, opts: []quit.Option{quit.Ignore(ignored)}},
 		{name: "none", err: ignored, opts: []quit.Option{quit.Ignore()}, want: "ignored"},
 		{name: "nil", err: ignored, opts: []quit.Option{quit.Ignore(nil)}, want: "ignored"},
-		{name: "wrapped", err: fmt.Errorf("w: %w", ignored), opts: []quit.Option{quit.Ignore(ignored)}},
+		{
+			name: "wrapped",
+			err:  fmt.Errorf("w: %w", ignored),
+			opts: []quit.Option{quit.Ignore(ignored)},
+		},
 		{
 			name: "several options",
 			err:  errors.Join(ignored, also),
@@ -311,21 +325,64 @@ func TestIgnore(t *testing.T) {
 			want: "w: quit: panic: ignored",
 		},
 		{name: "func", err: fmt.Errorf("w: %w", ignored), opts: []quit.Option{is(ignored)}},
-		{name: "func of the whole", err: errors.Join(ignored, lost), opts: []quit.Option{is(ignored)}},
+		{
+			name: "func of the whole",
+			err:  errors.Join(ignored, lost),
+			opts: []quit.Option{is(ignored)},
+		},
 		{
 			name: "func of each",
 			err:  errors.Join(ignored, lost),
 			opts: []quit.Option{same(ignored)},
 			want: "lost",
 		},
-		{name: "two funcs", err: errors.Join(ignored, also), opts: []quit.Option{same(ignored), same(also)}},
-		{name: "func that says no", err: ignored, opts: []quit.Option{same(lost)}, want: "ignored"},
-		{name: "no func", err: ignored, opts: []quit.Option{quit.IgnoreFunc(nil)}, want: "ignored"},
-		{name: "func that panics", err: lost, opts: []quit.Option{panics}, want: "lost\npanic: in the func"},
-		{name: "func that panics and errors", err: ignored, opts: []quit.Option{panics, quit.Ignore(ignored)}, want: "ignored\npanic: in the func"},
-		{name: "func that ends its goroutine", err: lost, opts: []quit.Option{exits}, want: "lost"},
-		{name: "func that ends its goroutine and errors", err: ignored, opts: []quit.Option{exits, quit.Ignore(ignored)}, want: "ignored"},
-		{name: "func that ends its goroutine, joined", err: errors.Join(ignored, lost), opts: []quit.Option{exits}, want: "ignored\nlost"},
+		{
+			name: "two funcs",
+			err:  errors.Join(ignored, also),
+			opts: []quit.Option{same(ignored), same(also)},
+		},
+		{
+			name: "func that says no",
+			err:  ignored,
+			opts: []quit.Option{same(lost)},
+			want: "ignored",
+		},
+		{
+			name: "no func",
+			err:  ignored,
+			opts: []quit.Option{quit.IgnoreFunc(nil)},
+			want: "ignored",
+		},
+		{
+			name: "func that panics",
+			err:  lost,
+			opts: []quit.Option{panics},
+			want: "lost\npanic: in the func",
+		},
+		{
+			name: "func that panics and errors",
+			err:  ignored,
+			opts: []quit.Option{panics, quit.Ignore(ignored)},
+			want: "ignored\npanic: in the func",
+		},
+		{
+			name: "func that ends its goroutine",
+			err:  lost,
+			opts: []quit.Option{exits},
+			want: "lost",
+		},
+		{
+			name: "func that ends its goroutine and errors",
+			err:  ignored,
+			opts: []quit.Option{exits, quit.Ignore(ignored)},
+			want: "ignored",
+		},
+		{
+			name: "func that ends its goroutine, joined",
+			err:  errors.Join(ignored, lost),
+			opts: []quit.Option{exits},
+			want: "ignored\nlost",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			check := func(what, prefix string, q *quit.QuitEvent) {
@@ -357,19 +414,22 @@ func TestIgnore(t *testing.T) {
 				t.Errorf("goroutine: HasFired() = %v", q.HasFired())
 			}
 			check("goroutine", "quit: goroutine n: ", q)
-			// By an event within the event the names in between stay.
+			// The names of both steps stay in a failure of a nested event.
 			q, child := quietEvent(), quietEvent()
-			child.RegisterCloser(closerFunc(func() error { return test.err }), quit.Name("n"))
+			child.RegisterCloser(closerFunc(func() error { return test.err }),
+				quit.Name("n"))
 			q.RegisterQuitCloser(child, append(test.opts, quit.Name("child"))...)
 			if !strings.HasPrefix(test.name, "func that panics") { // that is not a panic of n
-				check("child", "quit: child (quit/errors_test.go:LINE): n (quit/errors_test.go:LINE): ", q)
+				check("child",
+					"quit: child (quit/errors_test.go:LINE): n (quit/errors_test.go:LINE): ",
+					q)
 			}
 		})
 	}
 }
 
-// TestIgnoreHidesNoTimeout ignores the error that tells of time that ran out:
-// for a closer, and for an event within the event.
+// TestIgnoreHidesNoTimeout ignores context.DeadlineExceeded of a closer and of
+// a child. A step that is abandoned is a failure nonetheless.
 func TestIgnoreHidesNoTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child := quietEvent(), quietEvent()
@@ -377,14 +437,18 @@ func TestIgnoreHidesNoTimeout(t *testing.T) {
 		defer close(hang)
 		all := []quit.Option{
 			quit.Ignore(context.DeadlineExceeded),
-			quit.IgnoreFunc(func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }),
+			quit.IgnoreFunc(func(err error) bool {
+				return errors.Is(err, context.DeadlineExceeded)
+			}),
 		}
 		child.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
 		child.RegisterStopFunc(func() { panic(context.DeadlineExceeded) }, quit.Name("panicky"))
-		child.RegisterCloser(closerFunc(func() error { return context.DeadlineExceeded }), quit.Name("late"))
+		child.RegisterCloser(closerFunc(func() error { return context.DeadlineExceeded }),
+			quit.Name("late"))
 		child.AddGoroutine() // never done
 		q.RegisterQuitCloser(child, append(all, quit.Name("child"))...)
-		q.RegisterStopFunc(func() { <-hang }, append(all, quit.Timeout(time.Second), quit.Name("hung"))...)
+		q.RegisterStopFunc(func() { <-hang },
+			append(all, quit.Timeout(time.Second), quit.Name("hung"))...)
 		err := q.Shutdown(context.Background())
 		const site, exceeded = " (quit/errors_test.go:LINE): ", ": context deadline exceeded"
 		want := "quit: hung" + site + "abandoned after 1.125s" + exceeded + "\n" +
@@ -397,8 +461,8 @@ func TestIgnoreHidesNoTimeout(t *testing.T) {
 	})
 }
 
-// TestPanicNil has panics with nil, which have a value of their own unless the
-// program asks for what they once were.
+// TestPanicNil has panics with nil. They have a value even if the program asks
+// for the old behavior with GODEBUG.
 func TestPanicNil(t *testing.T) {
 	for _, setting := range []string{"panicnil=0", "panicnil=1"} {
 		t.Run(setting, func(t *testing.T) {
@@ -420,7 +484,8 @@ func TestPanicNil(t *testing.T) {
 				}
 			}
 			var inner *runtime.PanicNilError
-			if p := new(quit.PanicError); !errors.As(err, &p) || !errors.As(err, &inner) || len(p.Stack) == 0 {
+			if p := new(quit.PanicError); !errors.As(err, &p) || !errors.As(err, &inner) ||
+				len(p.Stack) == 0 {
 				t.Errorf("Shutdown() = %v, want a *PanicError with its stack and value", err)
 			}
 		})
@@ -433,8 +498,8 @@ type countingError struct{ calls *atomic.Int64 }
 func (e countingError) Error() string { return "kept" }
 func (e countingError) Is(error) bool { e.calls.Add(1); return false }
 
-// TestIgnoreOfManyJoined has errors joined one by one, so that each list is in
-// the next one. To look for those that are ignored takes a few calls for each.
+// TestIgnoreOfManyJoined joins errors one by one, so that each list is nested
+// in the next one. Ignore must look at each error only a few times.
 func TestIgnoreOfManyJoined(t *testing.T) {
 	const n = 20_000
 	ignored := errors.New("ignored")
@@ -470,7 +535,8 @@ func TestIgnoreOfManyJoined(t *testing.T) {
 					t.Errorf("%d calls for %d errors, want %d at most", got, n, 4*n)
 				}
 				text := fmt.Sprint(err)
-				if kept := strings.Count(text, "kept"); strings.Contains(text, "ignored") || kept != n-n/1000 {
+				kept := strings.Count(text, "kept")
+				if strings.Contains(text, "ignored") || kept != n-n/1000 {
 					t.Errorf("Shutdown() has %d errors, want %d", kept, n-n/1000)
 				}
 			})
@@ -478,7 +544,8 @@ func TestIgnoreOfManyJoined(t *testing.T) {
 	}
 }
 
-// Err of a report is nil until the shutdown has ended, whatever has failed.
+// TestReportErrBeforeEnd checks that Err returns nil until the shutdown has
+// ended, even if something has failed.
 func TestReportErrBeforeEnd(t *testing.T) {
 	q := quietEvent()
 	failure := errors.New("failure")
@@ -496,13 +563,14 @@ func TestReportErrBeforeEnd(t *testing.T) {
 	}
 }
 
-// numbered is an error of a type of which there may be several.
+// numbered is an error type with several values.
 type numbered int
 
 func (e numbered) Error() string { return fmt.Sprint("error ", int(e)) }
 
-// errors.As finds the first of several failures of a type, as it does among the
-// errors of errors.Join, and Unwrap returns all of them.
+// TestFirstOfFailures checks that errors.As finds the first of several failures
+// of one type, as it does in the result of errors.Join. Unwrap returns all of
+// them.
 func TestFirstOfFailures(t *testing.T) {
 	q := quietEvent()
 	q.Fail(fmt.Errorf("two: %w, %w", numbered(1), numbered(2)))
@@ -525,13 +593,14 @@ func TestFirstOfFailures(t *testing.T) {
 	}
 }
 
-// hangingError is an error whose text takes for ever.
+// hangingError is an error whose Error method does not return until hang is
+// closed.
 type hangingError struct{ hang chan int }
 
 func (e hangingError) Error() string { <-e.hang; return "" }
 
-// TestErrorThatHangs has an only failure whose methods do not return: the
-// result is there nonetheless, and tells of it.
+// TestErrorThatHangs has a single failure whose Error method does not return.
+// Shutdown returns it nonetheless.
 func TestErrorThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failure := hangingError{make(chan int)}

@@ -43,7 +43,7 @@ func TestEventFiredBeforeDoneIsAsked(t *testing.T) {
 	}
 }
 
-// fireable is what Event and QuitEvent have in common.
+// fireable has the methods that Event and QuitEvent share.
 type fireable interface {
 	Fire() bool
 	HasFired() bool
@@ -59,7 +59,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// TestFireOnce has many goroutines fire one event.
+// TestFireOnce fires one event from many goroutines.
 func TestFireOnce(t *testing.T) {
 	for range 200 {
 		for _, e := range []fireable{new(quit.Event), quietEvent()} {
@@ -84,7 +84,8 @@ func TestFireOnce(t *testing.T) {
 }
 
 // TestFiredDoneRace looks for a goroutine that sees one sign of the fire
-// without another, as the first package of this shape showed in every seventh run.
+// without another. The first package of this shape failed that in every seventh
+// run.
 func TestFiredDoneRace(t *testing.T) {
 	failure := errors.New("failure")
 	rounds := 3000
@@ -102,7 +103,8 @@ func TestFiredDoneRace(t *testing.T) {
 			q.Fail(failure)
 			e.Fire()
 		})
-		// Each observer spins until one sign shows, and then wants all the others.
+		// Each observer spins until it sees one sign, and then checks all
+		// others.
 		observe := func(sign func() bool, others func()) {
 			wg.Go(func() {
 				<-start
@@ -151,7 +153,7 @@ func TestFiredDoneRace(t *testing.T) {
 }
 
 // TestFireHappensBefore fails under the race detector if the fire is not
-// synchronized before what follows the observation of it.
+// synchronized before the observation of it.
 func TestFireHappensBefore(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -187,9 +189,21 @@ func TestCause(t *testing.T) {
 		want error
 	}{
 		{name: "Fire", fire: (*quit.QuitEvent).Fire, want: context.Canceled},
-		{name: "Fail(nil)", fire: func(q *quit.QuitEvent) bool { return q.Fail(nil) }, want: context.Canceled},
-		{name: "Fail(err)", fire: func(q *quit.QuitEvent) bool { return q.Fail(failure) }, want: failure},
-		{name: "Fail(signal)", fire: func(q *quit.QuitEvent) bool { return q.Fail(sig) }, want: sig},
+		{
+			name: "Fail(nil)",
+			fire: func(q *quit.QuitEvent) bool { return q.Fail(nil) },
+			want: context.Canceled,
+		},
+		{
+			name: "Fail(err)",
+			fire: func(q *quit.QuitEvent) bool { return q.Fail(failure) },
+			want: failure,
+		},
+		{
+			name: "Fail(signal)",
+			fire: func(q *quit.QuitEvent) bool { return q.Fail(sig) },
+			want: sig,
+		},
 		{
 			name: "GracefulStop",
 			fire: func(q *quit.QuitEvent) bool { q.GracefulStop(); return true },

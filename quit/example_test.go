@@ -13,13 +13,11 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// database stands for something with a Close method.
+// database is an io.Closer.
 type database struct{}
 
-func (*database) Close() error { fmt.Println("database closed"); return nil }
-func (*database) save(s string) {
-	fmt.Println("saved", s)
-}
+func (*database) save(s string) { fmt.Println("saved", s) }
+func (*database) Close() error  { fmt.Println("database closed"); return nil }
 
 func ExampleQuitEvent() {
 	q := quit.NewQuitEvent()
@@ -48,7 +46,7 @@ func ExampleQuitEvent_RegisterCloser() {
 	q.Logger = slog.New(slog.DiscardHandler)
 
 	unregister := q.RegisterCloser(&database{}, quit.Name("scratch database"))
-	fmt.Println("taken out:", unregister()) // it was closed by hand, say
+	fmt.Println("taken out:", unregister()) // so that the caller can close it now
 	fmt.Println("again:", unregister())
 
 	q.RegisterCloser(&database{})
@@ -59,18 +57,23 @@ func ExampleQuitEvent_RegisterCloser() {
 	// database closed
 }
 
+// A closer that hangs is abandoned and named in the error. The others are
+// called nonetheless.
 func ExampleQuitEvent_Shutdown() {
 	q := quit.NewQuitEvent()
 	q.Logger = slog.New(slog.DiscardHandler)
 
-	q.RegisterStopFunc(func() { fmt.Println("and yet this is called") }, quit.Name("cache"))
-	q.RegisterStopFunc(func() { select {} }, quit.Name("consumer"), quit.Timeout(10*time.Millisecond))
+	q.RegisterStopFunc(func() { fmt.Println("cache closed") }, quit.Name("cache"))
+	q.RegisterStopFunc(func() { select {} },
+		quit.Name("consumer"), quit.Timeout(10*time.Millisecond))
 
 	err := q.Shutdown(context.Background())
-	fmt.Println(errors.Is(err, context.DeadlineExceeded), strings.Contains(err.Error(), "consumer"))
+	fmt.Println("names the consumer:", strings.Contains(err.Error(), "consumer"))
+	fmt.Println("out of time:", errors.Is(err, context.DeadlineExceeded))
 	// Output:
-	// and yet this is called
-	// true true
+	// cache closed
+	// names the consumer: true
+	// out of time: true
 }
 
 func ExampleQuitEvent_TryAddGoroutine() {
@@ -96,12 +99,13 @@ func ExampleQuitEvent_TryAddGoroutine() {
 	// turned away: two
 }
 
+// An error of the func fires the event and is the cause.
 func ExampleQuitEvent_Go() {
 	q := quit.NewQuitEvent()
 	q.Logger = slog.New(slog.DiscardHandler)
 
 	q.Go(func(ctx context.Context) error {
-		return errors.New("queue is gone") // fires: nothing works without it
+		return errors.New("queue is gone")
 	}, quit.Name("consumer"))
 
 	<-q.Done()
@@ -112,28 +116,41 @@ func ExampleQuitEvent_Go() {
 	// quit: goroutine consumer: queue is gone
 }
 
+// Context is cancelled when the event fires. WorkContext lives on for the work
+// in flight.
 func ExampleQuitEvent_WorkContext() {
 	q := quit.NewQuitEvent()
 	q.Logger = slog.New(slog.DiscardHandler)
 
 	q.Go(func(ctx context.Context) error {
-		<-ctx.Done()            // no new work from here on,
-		work := q.WorkContext() // but what is in flight may go on
-		fmt.Println("fired:", ctx.Err() != nil, "- work cancelled:", work.Err() != nil)
+		<-ctx.Done()
+		fmt.Println("Context:", ctx.Err())
+		fmt.Println("WorkContext:", q.WorkContext().Err())
 		return nil
 	})
 	q.GracefulStop()
-	// Output: fired: true - work cancelled: false
+	// Output:
+	// Context: context canceled
+	// WorkContext: <nil>
 }
 
-// For a gRPC server: q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)).
+// A server that can be stopped gracefully or by force. With a gRPC server, the
+// functions are its GracefulStop and its Stop.
 func ExampleGraceful() {
 	stopped := make(chan struct{})
 	closer := quit.Graceful(
-		func() { <-stopped; fmt.Println("stopped") },     // waits for a stream that never ends
-		func() { fmt.Println("forced"); close(stopped) }) // cuts it off
+		func() { // waits for a stream that never ends
+			<-stopped
+			fmt.Println("stopped")
+		},
+		func() { // ends the stream
+			fmt.Println("forced")
+			close(stopped)
+		},
+	)
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond) // its share of the shutdown
+	// The shutdown of an event gives each closer such a context.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	fmt.Println(closer.Shutdown(ctx))
 	// Output:
@@ -142,8 +159,8 @@ func ExampleGraceful() {
 	// forced to stop: context deadline exceeded
 }
 
-// A group of workers is an event of its own: they are drained before the parent
-// closes what they use.
+// A group of workers is an event of its own. It is drained before its parent
+// closes the database, which the workers use.
 func ExampleQuitEvent_RegisterQuitCloser_group() {
 	q := quit.NewQuitEvent()
 	q.Logger = slog.New(slog.DiscardHandler)
@@ -165,14 +182,14 @@ func ExampleQuitEvent_RegisterQuitCloser_group() {
 	// database closed
 }
 
-// A command-line tool exits with 130 after Ctrl-C, and cleans up before.
+// A command-line tool cleans up after Ctrl-C and exits with status 130.
 func ExampleSignalError() {
 	q := quit.NewQuitEvent()
 	q.Logger = slog.New(slog.DiscardHandler)
-	exit := func(code int) { fmt.Println("exit", code) } // os.Exit
+	exit := func(code int) { fmt.Println("exit", code) } // os.Exit in a program
 
 	q.RegisterStopFunc(func() { fmt.Println("temporary files removed") })
-	q.Fail(&quit.SignalError{Signal: os.Interrupt}) // what Ctrl-C does
+	q.Fail(&quit.SignalError{Signal: os.Interrupt}) // the same as Ctrl-C
 	err := q.WaitSignal()
 
 	var sig *quit.SignalError
@@ -187,6 +204,8 @@ func ExampleSignalError() {
 	// exit 130
 }
 
+// NotifySignal has a signal fire the event from now on. Without it, the signal
+// would end the process.
 func ExampleQuitEvent_NotifySignal() {
 	q := quit.NewQuitEvent()
 	stop := q.NotifySignal(os.Interrupt, syscall.SIGTERM)

@@ -13,19 +13,19 @@ import (
 )
 
 // The schedule is pure, so all its histories can be tried on the real code. A
-// world is one history, beside a plain model of what should happen. It is that
-// of one event with several closers, or that of two events, of which the inner
-// one is a closer of the outer one. TestExplore finds every state that a
-// sequence of operations can lead to, up to the bounds below, and checks the
-// invariants in each. States that are alike in everything that can matter later
-// are visited once.
+// world is one history of it, with a plain model of the expected state. It has
+// one event with several closers, or two events, the inner one being a closer
+// of the outer one. TestExplore finds every state that a sequence of operations
+// can lead to, up to the bounds below, and checks the invariants in each.
+// States that differ in nothing that can matter later are visited once.
 //
-// This test is in package quit, unlike the others, since its subject has no
-// exported name.
+// These tests are in package quit, unlike most others, since the schedule has
+// no exported name.
 
-var exploreClosers = flag.Int("explore", 0, "closers in the worlds of TestExplore beyond those that there are by default")
+var exploreClosers = flag.Int("explore", 0,
+	"closers in the worlds of TestExplore beyond those that there are by default")
 
-// place is where a closer of the model is.
+// place is the state of a closer in the model.
 type place byte
 
 const (
@@ -33,13 +33,13 @@ const (
 	waits_                 // on a stack
 	runs                   // its step runs
 	returned               // its step is over
-	abandoned              // its step is over, and its closer has not returned
-	ghost                  // its step was abandoned, and its closer has returned since
+	abandoned              // its step was abandoned, and it has not returned
+	ghost                  // its step was abandoned, and it has returned since
 	removed                // unregistered
 	late                   // registered after the end
 )
 
-// item is a closer, the delay or the drain, with what the model knows of it.
+// item is a closer, the delay or the drain, with its state in the model.
 type item struct {
 	e     *entry
 	step  *step
@@ -47,50 +47,55 @@ type item struct {
 	own   bool // the delay or the drain
 	at    place
 	owed  bool  // its stacks are being taken
-	inner *side // of the event that is the closer, or nil
+	inner *side // the event that the closer is, or nil
 }
 
 // side is one of the schedules of a world.
 type side struct {
 	s          *schedule
-	items      []*item // in the order of registration: own ones last
+	items      []*item // in the order of registration, the delay and the drain last
 	concurrent bool
 
 	opened    bool
 	phase     Phase // of the model
-	looks     int   // calls of next that are owed
-	endings   int   // times that next has told of the end
+	looks     int   // calls of next that are due
+	endings   int   // how often next has reported the end
 	concluded bool
-	failures  int // that count
+	failures  int // that must be in the result
 	owed      int // items whose stacks are being taken
-	nameless  int // items that were abandoned, and whose stacks nobody takes yet
+	nameless  int // abandoned items whose stacks nobody takes yet
 	err       error
 }
 
 type world struct {
-	sides   []*side // the outer one, and that of the event in it, if there is one
-	now     int     // index of the instant
+	sides   []*side // the outer event, and the inner one if there is one
+	now     int     // index into instants
 	limited time.Time
 	problem string
 }
 
-// start is when the worlds begin. Of 10 s, 1 s is the reserve.
+// start is the beginning of all worlds. A shutdown has 10 s, of which 1 s is
+// the reserve.
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// instants are the times that there are: at the start, in the reserve, and
-// after the deadline.
+// instants are the times of a world: one at the start, one in the reserve, and
+// one after the deadline.
 var instants = []time.Duration{0, 9500 * time.Millisecond, 20 * time.Second}
 
 func (w *world) time() time.Time { return start.Add(instants[w.now]) }
 
-// newWorld returns a world with the given number of closers, of which every
-// second one waits for the drain. If nested is set, there is an inner event
-// too, with one closer.
+// newWorld returns a world with the given number of closers. Every second one
+// is called after the drain. If nested is set, there is also an inner event
+// with one closer.
 func newWorld(closers int, nested, concurrent bool) *world {
 	w := new(world)
 	add := func(side int, phase Phase, own bool) *item {
 		sd := w.sides[side]
-		it := &item{phase: phase, own: own, e: &entry{q: nobody, site: 1, closer: closer{nop, kindFunc}}}
+		it := &item{
+			phase: phase,
+			own:   own,
+			e:     &entry{q: nobody, site: 1, closer: closer{nop, kindFunc}},
+		}
 		it.e.afterDrain = phase == PhaseAfterDrain
 		it.e.name = names_[side*10+len(sd.items)]
 		if own {
@@ -124,7 +129,7 @@ var (
 	names_ = strings.Split("a b c d e f g h i j A B C D E F G H I J", " ")
 )
 
-// operation is one that is possible in some state.
+// operation is a change that is possible in some state.
 type operation struct {
 	what what
 	side int // 0: the outer one
@@ -137,7 +142,7 @@ const (
 	register what = iota
 	unregister
 	returns
-	fails // a Goexit too is a failure of the step
+	fails // a Goexit is also a failure of the step
 	faults
 	abandons
 	returnsLate
@@ -147,17 +152,20 @@ const (
 	concludes
 	failsItself
 	shutsDown
-	shutsDownLater // by a call that comes with another deadline
+	shutsDownLater // by a call with another deadline
 	timePasses
 )
 
-var whats = []string{"register", "unregister", "return", "fail", "fault", "abandon", "return late", "fail late",
-	"name", "look", "conclude", "Fail", "shut down", "shut down with another deadline", "time passes"}
+var whats = []string{
+	"register", "unregister", "return", "fail", "fault", "abandon", "return late", "fail late",
+	"name", "look", "conclude", "Fail", "shut down", "shut down with another deadline",
+	"time passes",
+}
 
 func (o operation) String() string { return fmt.Sprintf("%s %d/%d", whats[o.what], o.side, o.item) }
 
-// operations returns those that are possible now. Progress is among them if
-// some goroutine of the package has something to do.
+// operations returns the operations that are possible now. progress reports
+// whether some goroutine of the package has something to do.
 func (w *world) operations(ops []operation) (all []operation, progress bool) {
 	for side, sd := range w.sides {
 		add := func(what what, item int) { ops = append(ops, operation{what, side, item}) }
@@ -187,7 +195,8 @@ func (w *world) operations(ops []operation) (all []operation, progress bool) {
 					add(unregister, i)
 				}
 			case abandoned:
-				if i == 0 || it.inner != nil && it.inner.concluded { // for the others it would be the same
+				// For the others it would be the same.
+				if i == 0 || it.inner != nil && it.inner.concluded {
 					add(returnsLate, i)
 					add(failsLate, i)
 				}
@@ -285,7 +294,7 @@ func (w *world) unregister(sd *side, it *item) {
 	}
 }
 
-// open is a call of Shutdown, of which only the first sets the deadline.
+// open is a call of Shutdown. Only the first one sets the deadline.
 func (w *world) open(sd *side, deadline time.Time) {
 	first := !sd.opened
 	sd.s.limit(context.Background(), nil, w.time(), deadline)
@@ -315,8 +324,8 @@ func (w *world) open(sd *side, deadline time.Time) {
 	}
 }
 
-// limitOnly is a call of Shutdown that has got as far as the fire. Another
-// call, which the fire has woken, then opens the shutdown.
+// limitOnly is a call of Shutdown that has got as far as the fire. Another call
+// is woken by the fire and opens the shutdown.
 func (w *world) limitOnly(deadline time.Time) {
 	sd := w.sides[0]
 	sd.s.limit(context.Background(), nil, w.time(), deadline)
@@ -324,7 +333,8 @@ func (w *world) limitOnly(deadline time.Time) {
 	w.open(sd, start.Add(time.Minute))
 }
 
-// next returns what the model would begin, and whether the phase may be over.
+// next returns the item that the model would begin, and whether the phase may
+// be over.
 func (sd *side) next(atOnce bool) (it *item, over bool) {
 	running := 0
 	for _, o := range sd.items {
@@ -392,7 +402,7 @@ func (w *world) look(sd *side) {
 	}
 }
 
-// checkShare checks the time that a step is given.
+// checkShare checks the time that a step has.
 func (w *world) checkShare(sd *side, it *item, hurries bool) {
 	s, st, now := sd.s, it.step, w.time()
 	free := s.deadline.Add(-s.reserve)
@@ -401,7 +411,8 @@ func (w *world) checkShare(sd *side, it *item, hurries bool) {
 	}
 	share := st.deadline.Sub(now)
 	if st.last.Sub(st.deadline) != share/8 {
-		w.wrong("a share of %v, and the step is abandoned %v later", share, st.last.Sub(st.deadline))
+		w.wrong("a share of %v, and the step is abandoned %v later",
+			share, st.last.Sub(st.deadline))
 	}
 	switch {
 	case !hurries && share != free.Sub(now)/5*4:
@@ -410,8 +421,10 @@ func (w *world) checkShare(sd *side, it *item, hurries bool) {
 		w.wrong("%v for the delay or the drain in the reserve, want none", share)
 	case hurries && !it.own && share < s.reserve/5*2:
 		w.wrong("a share of %v, want 2/5 of the reserve of %v at least", share, s.reserve)
-	case hurries && !it.own && s.phase < PhaseAfterDrain && it.step.last.After(s.hurry) && !w.time().After(s.hurry.Add(-s.reserve/2)):
-		w.wrong("a closer has until %v, want the end of the reserve at %v at most", st.last, s.hurry)
+	case hurries && !it.own && s.phase < PhaseAfterDrain && it.step.last.After(s.hurry) &&
+		!w.time().After(s.hurry.Add(-s.reserve/2)):
+		w.wrong("a closer has until %v, want the end of the reserve at %v at most",
+			st.last, s.hurry)
 	}
 }
 
@@ -432,8 +445,9 @@ func (w *world) finish(sd *side, it *item, abandon, fails bool) {
 		sd.nameless++
 	}
 	wantNamed := sd.nameless
-	if !sd.s.hurry.IsZero() && slices.ContainsFunc(sd.items, func(o *item) bool { return o.at == runs }) {
-		wantNamed = 0 // whoever ends the last of those does it
+	if !sd.s.hurry.IsZero() &&
+		slices.ContainsFunc(sd.items, func(o *item) bool { return o.at == runs }) {
+		wantNamed = 0 // the end of the last running step does it
 	}
 	sd.nameless -= wantNamed
 	if len(name) != wantNamed {
@@ -441,7 +455,7 @@ func (w *world) finish(sd *side, it *item, abandon, fails bool) {
 	}
 	if abandon {
 		it.at, it.owed = abandoned, true
-		if sd.owed++; it != sd.items[0] { // to keep the number of states small
+		if sd.owed++; it != sd.items[0] { // or there would be too many states
 			w.name(sd, it)
 		}
 	}
@@ -462,7 +476,7 @@ func (w *world) returnLate(sd *side, it *item, fails bool) {
 		w.wrong("an abandoned step was abandoned again: %v, %v", first, name)
 	}
 	it.at = ghost
-	sd.looks++ // its goroutine asks for the next step, as that of any other does
+	sd.looks++ // its goroutine asks for the next step, as any other does
 }
 
 func (w *world) fault(sd *side, it *item) {
@@ -492,11 +506,11 @@ func (w *world) conclude(sd *side) {
 	sd.concluded = true
 }
 
-// check checks what must hold in every state.
+// check checks the invariants that hold in every state.
 func (w *world) check(progress bool) {
 	for _, sd := range w.sides {
 		s, running, called := sd.s, 0, 0
-		var ready *item // may begin, and nobody looks
+		var ready *item // it may begin, and no call of next is due
 		if sd.opened && sd.endings == 0 && sd.looks == 0 {
 			ready, _ = sd.next(sd.concurrent || !s.hurry.IsZero())
 		}
@@ -532,7 +546,8 @@ func (w *world) check(progress bool) {
 		case sd.endings > 1:
 			w.wrong("the shutdown has ended %d times", sd.endings)
 		case sd.endings > 0 && sd.nameless > 0:
-			w.wrong("the shutdown has ended, and nobody takes the stacks of %d steps", sd.nameless)
+			w.wrong("the shutdown has ended, and nobody takes the stacks of %d steps",
+				sd.nameless)
 		case sd.endings > 0 && running > 0:
 			w.wrong("the shutdown has ended, and %d steps run", running)
 		case s.owed != sd.owed || (s.unnamed() != nil) != (sd.owed > 0):
@@ -546,8 +561,8 @@ func (w *world) check(progress bool) {
 	}
 }
 
-// key is all of the state that can matter later. A closer that has returned,
-// was unregistered or came too late is one that is over, in any case.
+// key returns all of the state that can matter later. A closer that has
+// returned, was unregistered or came too late is over in any case.
 func (w *world) key() string {
 	b := make([]byte, 0, 48)
 	flag := func(on bool) {
@@ -559,13 +574,15 @@ func (w *world) key() string {
 	}
 	b = append(b, byte(w.now), byte(w.limited.Sub(start)/time.Second))
 	for _, sd := range w.sides {
-		b = append(b, byte(sd.s.phase), byte(min(sd.looks, 2)), byte(sd.nameless), byte(sd.s.hurry.Sub(sd.s.began)/time.Second))
+		b = append(b, byte(sd.s.phase), byte(min(sd.looks, 2)), byte(sd.nameless),
+			byte(sd.s.hurry.Sub(sd.s.began)/time.Second))
 		flag(sd.endings > 0)
 		flag(sd.concluded)
 		flag(sd.s.hurry.IsZero())
 		for i, it := range sd.items {
 			at := it.at
-			if at == ghost || at == removed || at == late || at == abandoned && i > 0 && it.inner == nil {
+			if at == ghost || at == removed || at == late ||
+				at == abandoned && i > 0 && it.inner == nil {
 				at = returned
 			}
 			b = append(b, byte(at))
@@ -575,8 +592,7 @@ func (w *world) key() string {
 	return string(b)
 }
 
-// visible is what a report tells of a side, as far as it can change: the number
-// of each.
+// visible counts the things that a report tells of a side and that can change.
 func (sd *side) visible() (v [8]int) {
 	s := sd.s
 	v[0], v[1] = len(s.steps), len(s.failures)
@@ -603,14 +619,15 @@ func (sd *side) visible() (v [8]int) {
 }
 
 func TestExplore(t *testing.T) {
-	percent := debug.SetGCPercent(800) // what is made is garbage at once
+	percent := debug.SetGCPercent(800) // most memory is garbage at once
 	t.Cleanup(func() { debug.SetGCPercent(percent) })
 	for _, concurrent := range []bool{false, true} {
 		for _, nested := range []bool{false, true} {
 			t.Run(fmt.Sprintf("Nested=%v,Concurrent=%v", nested, concurrent), func(t *testing.T) {
 				t.Parallel()
 				if nested && UnderRace && *exploreClosers == 0 {
-					t.Skip("it takes ten times as long with the race detector, and is no test of races")
+					t.Skip("it takes ten times as long with the race detector, " +
+						"and is no test of races")
 				}
 				closers := 4
 				if nested {
@@ -622,9 +639,9 @@ func TestExplore(t *testing.T) {
 	}
 }
 
-// explore visits the states in the order of the length of their histories, so a
-// history that is wrong is the shortest. A state is made by its history, on new
-// schedules.
+// explore visits the states in the order of the length of their histories, so
+// the first wrong history is one of the shortest. Each state is built anew by
+// replaying its history on new schedules.
 func explore(t *testing.T, closers int, nested, concurrent bool) {
 	type node struct {
 		before int32 // index of the state that it was reached from
@@ -679,11 +696,12 @@ func explore(t *testing.T, closers int, nested, concurrent bool) {
 	if ends == 0 {
 		t.Error("no shutdown has ended")
 	}
-	t.Logf("%d closers: %d states, in %d of them the shutdown has ended; %d operations tried", closers, len(nodes), ends, tried)
+	t.Logf("%d closers: %d states, in %d of them the shutdown has ended; %d operations tried",
+		closers, len(nodes), ends, tried)
 }
 
-// TestRelimit replaces a deadline that was a mistake: only its own one, and not
-// once the shutdown has started, of which the steps have their shares.
+// TestRelimit replaces a deadline that was a mistake. A call may replace only
+// its own deadline, and only before the steps have their shares.
 func TestRelimit(t *testing.T) {
 	mine, others := context.WithoutCancel(t.Context()), context.Background()
 	for _, test := range []struct {

@@ -10,16 +10,16 @@ import (
 	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
-// What tests need of the inside.
+// ShortSymbol lets tests call shortSymbol.
 var (
 	ShortSymbol = shortSymbol
 )
 
-// An error that wraps others without end takes seconds in tests otherwise.
+// An error that wraps others without end would take seconds in tests otherwise.
 func init() { mostWrapped = 1 << 12 }
 
-// Taken returns r as a snapshot taken at that time, with err as what failed so
-// far.
+// Taken returns r as a snapshot taken at that time, in which the failures so
+// far are those in err.
 func (r Report) Taken(at time.Time, err error) Report {
 	r.taken, r.err = at, err
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -30,18 +30,18 @@ func (r Report) Taken(at time.Time, err error) Report {
 	return r
 }
 
-// Left returns the time from when r was taken to its deadline.
+// Left returns the time between the snapshot and the deadline.
 func (r Report) Left() time.Duration { return r.Deadline.Sub(r.taken) }
 
 // NamedError returns the error of a step.
 func NamedError(name, site string, err error) error { return &namedError{name, site, err} }
 
-// ReportWithStacks is what a forced end writes.
+// ReportWithStacks returns the text that a forced end writes to stderr.
 func ReportWithStacks(q *QuitEvent) string {
 	return q.report(make(map[*QuitEvent]bool), stacks.All()).String()
 }
 
-// waitHooks are the functions of OnWait in effect: of type *func(*QuitEvent).
+// waitHooks holds the functions set by OnWait, as *func(*QuitEvent).
 var waitHooks sync.Map
 
 func init() {
@@ -53,16 +53,16 @@ func init() {
 	}
 }
 
-// OnWait has f called by every WaitSignal until restore is called: once the
-// signals are handled, and before the wait for the fire. Any number of
-// functions may be in effect, and f is called from the goroutines of the
-// WaitSignal calls.
+// OnWait has f called by every WaitSignal until restore is called. That is
+// after the signals are handled and before the wait for the fire. Any number of
+// functions may be set. They are called from the goroutines of the WaitSignal
+// calls.
 func OnWait(f func(q *QuitEvent)) (restore func()) {
 	waitHooks.Store(&f, nil)
 	return func() { waitHooks.Delete(&f) }
 }
 
-// stacksHooks are the functions of OnStacks in effect: of type *func().
+// stacksHooks holds the functions set by OnStacks, as *func().
 var stacksHooks sync.Map
 
 func init() {
@@ -76,18 +76,18 @@ func init() {
 	}
 }
 
-// OnStacks has f called whenever the stacks of all goroutines are to be taken,
-// before they are, until restore is called. f is called from the goroutines
-// that want them.
+// OnStacks has f called before every look at the stacks of all goroutines,
+// until restore is called. f is called from the goroutine that looks.
 func OnStacks(f func()) (restore func()) {
 	stacksHooks.Store(&f, nil)
 	return func() { stacksHooks.Delete(&f) }
 }
 
-// SignalTable is a table of handlers of its own, for signals that a test makes.
+// SignalTable is a table of signal handlers that the system sends nothing. A
+// test sends it signals with Take.
 type SignalTable struct{ t signalTable }
 
-// Handle has q handle sigs, of which none is taken from the system.
+// Handle has q handle sigs.
 func (t *SignalTable) Handle(q *QuitEvent, sigs ...os.Signal) {
 	if len(q.listener.handlers) == 0 {
 		t.t.active = append(t.t.active, q)
@@ -95,11 +95,11 @@ func (t *SignalTable) Handle(q *QuitEvent, sigs ...os.Signal) {
 	q.listener.handlers = append(q.listener.handlers, &handler{q: q, sigs: sigs})
 }
 
-// Leave is the end of q's shutdown.
+// Leave is called at the end of q's shutdown.
 func (t *SignalTable) Leave(q *QuitEvent) { t.t.leave(q) }
 
-// Take takes a signal, fires those events for which it is the first one, and
-// reports whether it ends the process.
+// Take takes a signal and fires the events for which it is the first one. It
+// reports whether the signal ends the process.
 func (t *SignalTable) Take(s os.Signal, now time.Time) (ends bool) {
 	fires, _, ends := t.t.decide(s, now)
 	for _, q := range fires {
@@ -108,26 +108,25 @@ func (t *SignalTable) Take(s os.Signal, now time.Time) (ends bool) {
 	return ends
 }
 
-// HasCounted reports whether a goroutine has been counted, even if it is
-// discounted by now.
+// HasCounted reports whether a goroutine has ever been counted.
 func (q *QuitEvent) HasCounted() bool { return q.count.stripes.Load() != nil }
 
-// HoldCounter keeps the first of all adds, and all waits, from what they do
-// until release.
+// HoldCounter blocks the first of all adds, and all waits, until release is
+// called.
 func (q *QuitEvent) HoldCounter() (release func()) {
 	q.count.mu.Lock()
 	return q.count.mu.Unlock
 }
 
-// Watchers returns how many watchers wait for a change of q.
+// Watchers returns the number of watchers that wait for a change of q.
 func (q *QuitEvent) Watchers() int {
 	q.sched.mu.Lock()
 	defer q.sched.mu.Unlock()
 	return len(q.sched.watchers)
 }
 
-// TimersLeft returns how many of the timers that look at the steps are set.
-// After the end there are none.
+// TimersLeft stops the timers that watch the steps, and returns how many were
+// set. After the end of the shutdown there should be none.
 func (q *QuitEvent) TimersLeft() (n int) {
 	for _, s := range q.sched.steps {
 		if s.watch.Stop() {
@@ -137,16 +136,17 @@ func (q *QuitEvent) TimersLeft() (n int) {
 	return n
 }
 
-// HoldPipe keeps q from changing what happens to SIGPIPE until release.
+// HoldPipe blocks q from changing the handling of SIGPIPE until release is
+// called.
 func (q *QuitEvent) HoldPipe() (release func()) {
 	q.pipe.mu.Lock()
 	return q.pipe.mu.Unlock
 }
 
-// StopWithPending has qs handle s, which has come and was not taken yet, and
-// stops that for the last of them. stopped is closed when that is done, and
-// then end stops it for the others. On one processor the receiver finds both to
-// do.
+// StopWithPending has qs handle s, a signal that has arrived but was not taken
+// yet. Then it stops the handler of the last of them. The channel stopped is
+// closed when that is done. Then end stops the handlers of the others. On one
+// processor, the receiver finds both the signal and the stop when it runs.
 func StopWithPending(s os.Signal, qs ...*QuitEvent) (stopped <-chan struct{}, end func()) {
 	t, r := &signals, newReceiver(s)
 	t.mu.Lock()
@@ -169,7 +169,7 @@ func StopWithPending(s os.Signal, qs ...*QuitEvent) (stopped <-chan struct{}, en
 		close(done)
 	}()
 	runtime.Gosched()
-	go t.run(r) // ends with the last handler
+	go t.run(r) // ends when the last handler is stopped
 	return done, func() {
 		for _, q := range qs[:last] {
 			q.listener.handlers[0].stop()
@@ -177,7 +177,7 @@ func StopWithPending(s os.Signal, qs ...*QuitEvent) (stopped <-chan struct{}, en
 	}
 }
 
-// EndWithPending has the last handler of s released when s has come and was not
+// EndWithPending releases the last handler of s while s has arrived but was not
 // taken yet. It reports whether s was taken.
 func EndWithPending(s os.Signal) (taken bool) {
 	t, r := new(signalTable), newReceiver(s)
@@ -186,23 +186,27 @@ func EndWithPending(s os.Signal) (taken bool) {
 	return !t.last.IsZero()
 }
 
-// newReceiver returns a receiver of s that one handler lists and that has got
-// it.
+// newReceiver returns a receiver of s for one handler, with s pending.
 func newReceiver(s os.Signal) *receiver {
-	r := &receiver{handlers: 1, c: make(chan os.Signal, 16), flush: make(chan chan struct{}),
-		end: make(chan struct{}), ended: make(chan struct{})}
+	r := &receiver{
+		handlers: 1,
+		c:        make(chan os.Signal, 16),
+		flush:    make(chan chan struct{}),
+		end:      make(chan struct{}),
+		ended:    make(chan struct{}),
+	}
 	r.c <- s
 	return r
 }
 
-// Waits returns how many waits there are of q's closers and for the end of q.
+// Waits returns the number of waits of q's closers and for the end of q.
 func (q *QuitEvent) Waits() int {
 	waits.mu.Lock()
 	defer waits.mu.Unlock()
 	return q.node.blocked + len(q.node.waiters)
 }
 
-// Routines returns how many routines of Go are cached.
+// Routines returns the number of routines of Go that are cached.
 func (q *QuitEvent) Routines() int {
 	if known := q.routines.known.Load(); known != nil {
 		return len(*known)
@@ -210,7 +214,8 @@ func (q *QuitEvent) Routines() int {
 	return 0
 }
 
-// HoldRecord is a step of q that is about to log its end, until release.
+// HoldRecord acts as a step of q that is about to log its end, until release is
+// called.
 func (q *QuitEvent) HoldRecord() (release func()) {
 	q.records.ending.RLock()
 	return q.records.ending.RUnlock
@@ -219,11 +224,11 @@ func (q *QuitEvent) HoldRecord() (release func()) {
 // Exists reports whether os/signal can deliver s.
 func Exists(s os.Signal) bool { return exists(s) }
 
-// HoldFire has a fire that begins wait, before anybody can see it, until release
+// HoldFire begins a fire and blocks it before it can be observed, until release
 // is called.
 func (q *QuitEvent) HoldFire() (release func()) {
 	held, released := make(chan struct{}), make(chan struct{})
-	go q.event.once.Do(func() { // ends at release
+	go q.event.once.Do(func() { // returns after the release
 		close(held)
 		<-released
 		q.event.ctx, q.event.cancel = context.WithCancelCause(context.Background())

@@ -21,8 +21,8 @@ import (
 )
 
 // TestChildInterruptTwice has the first interrupt come twice, as a terminal and
-// a parent send it. A slow machine may put half a second between the two: then
-// a program that was ended does not prove that the second did it too early.
+// a parent send it. On a slow machine, half a second may pass between the two.
+// A program that ends then does not prove that the second one ended it early.
 func TestChildInterruptTwice(t *testing.T) {
 	t.Parallel()
 	untilInTime(t, func() (inTime bool) {
@@ -30,7 +30,7 @@ func TestChildInterruptTwice(t *testing.T) {
 		p.Expect("ready")
 		start := time.Now()
 		p.Signal(syscall.SIGINT)
-		p.Expect("closing") // so these are two, and do not arrive as one
+		p.Expect("closing") // so that the two do not arrive as one
 		p.Signal(syscall.SIGINT)
 		time.Sleep(apart)
 		p.Tell()
@@ -45,8 +45,8 @@ func TestChildInterruptTwice(t *testing.T) {
 			t.Fatalf("the program said %q, %q, want that it closed and returned", closed, returned)
 		}
 
-		// The half second is counted from the first one, not from the last one
-		// before. That WaitSignal has returned changes nothing.
+		// The half second is counted from the first one, and not from the last
+		// one before. The return of WaitSignal changes nothing.
 		for range 4 {
 			time.Sleep(windowOver / 2)
 			p.Process.Signal(syscall.SIGINT) // unless it has ended
@@ -56,9 +56,9 @@ func TestChildInterruptTwice(t *testing.T) {
 	})
 }
 
-// hung hangs where args[0] says.
+// hung hangs in the place that args[0] names.
 var hung = process.NewProgram("hung", func(args []string) {
-	// Nothing is logged, for the log would wait for a stderr that nobody reads.
+	// It logs nothing. The log would wait for a stderr that nobody reads.
 	q := &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
 	go bystander()
 	switch args[0] {
@@ -96,7 +96,7 @@ func hangInGoroutine() {
 func bystander() { hang() }
 
 // stepHandler is a log handler that calls begins when the step of that name
-// begins, and writes nothing.
+// begins. It writes nothing.
 type stepHandler struct {
 	step   string
 	begins func()
@@ -118,8 +118,8 @@ func (h stepHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// sayHere says name with the place of the call, as dir/file.go:line, and
-// returns the name.
+// sayHere says name and the place of the call, as dir/file.go:line. It returns
+// name.
 func sayHere(name string) string {
 	_, file, line, _ := runtime.Caller(1)
 	process.Say("%s (%s/%s:%d)", name, filepath.Base(filepath.Dir(file)), filepath.Base(file), line)
@@ -133,17 +133,23 @@ func TestChildInterruptEndsIt(t *testing.T) {
 		first  os.Signal
 		hangs  string
 		stderr string
-		want   []string // on stderr, beside the site of the closer
+		want   []string // on stderr, as well as the site of the closer
 	}{
-		{first: syscall.SIGINT, hangs: closer, stderr: "read",
-			want: []string{"quit_test.hangInCloser"}},
-		{first: syscall.SIGTERM, hangs: closer, stderr: "read",
-			want: []string{"quit_test.hangInCloser"}},
+		{
+			first: syscall.SIGINT, hangs: closer, stderr: "read",
+			want: []string{"quit_test.hangInCloser"},
+		},
+		{
+			first: syscall.SIGTERM, hangs: closer, stderr: "read",
+			want: []string{"quit_test.hangInCloser"},
+		},
 		{first: syscall.SIGINT, hangs: closer, stderr: "full"},
 		{first: syscall.SIGINT, hangs: closer, stderr: "broken"},
 		{first: syscall.SIGINT, hangs: main, stderr: "broken"},
-		{first: syscall.SIGTERM, hangs: goroutine, stderr: "read",
-			want: []string{"drain", "1 goroutine of hung goroutine", "quit_test.hangInGoroutine"}},
+		{
+			first: syscall.SIGTERM, hangs: goroutine, stderr: "read",
+			want: []string{"drain", "1 goroutine of hung goroutine", "quit_test.hangInGoroutine"},
+		},
 	} {
 		name := fmt.Sprintf("%v, hangs %s, stderr is %s", test.first, test.hangs, test.stderr)
 		t.Run(name, func(t *testing.T) {
@@ -192,8 +198,8 @@ var twoLists = process.NewProgram("two handlers", func([]string) {
 	quit.WaitSignal(os.Interrupt)
 })
 
-// TestChildFirstSignalOfEvent counts the half second from the first signal of
-// the event, whichever handler had it.
+// TestChildFirstSignalOfEvent checks that the half second is counted from the
+// first signal of the event, regardless of the handler that took it.
 func TestChildFirstSignalOfEvent(t *testing.T) {
 	t.Parallel()
 	p := twoLists.Start(t)
@@ -206,8 +212,8 @@ func TestChildFirstSignalOfEvent(t *testing.T) {
 }
 
 // TestInterruptOfTwoHandlers has an event with two handlers, as after
-// NotifySignal and WaitSignal, of which each may list other signals. A signal
-// is one signal, regardless of how many handlers list it.
+// NotifySignal and WaitSignal. They may list different signals. A signal counts
+// once, regardless of the number of handlers that list it.
 func TestInterruptOfTwoHandlers(t *testing.T) {
 	type signal struct {
 		sig  os.Signal
@@ -228,48 +234,72 @@ func TestInterruptOfTwoHandlers(t *testing.T) {
 			signals: []signal{{sig: os.Interrupt, at: 0}},
 		},
 		{
-			name:    "two interrupts",
-			lists:   [][]os.Signal{both, both},
-			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: 9 * s, ends: true}},
+			name:  "two interrupts",
+			lists: [][]os.Signal{both, both},
+			signals: []signal{
+				{sig: os.Interrupt, at: 0},
+				{sig: os.Interrupt, at: 9 * s, ends: true},
+			},
 		},
 		{
 			name:  "two at once",
 			lists: [][]os.Signal{both, both},
-			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: s / 3},
-				{sig: os.Interrupt, at: s, ends: true}},
+			signals: []signal{
+				{sig: os.Interrupt, at: 0},
+				{sig: os.Interrupt, at: s / 3},
+				{sig: os.Interrupt, at: s, ends: true},
+			},
 		},
 		{
-			name:    "just before the half second is over",
-			lists:   [][]os.Signal{both, both},
-			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: s/2 - 1}},
+			name:  "just before the half second is over",
+			lists: [][]os.Signal{both, both},
+			signals: []signal{
+				{sig: os.Interrupt, at: 0},
+				{sig: os.Interrupt, at: s/2 - 1},
+			},
 		},
 		{
-			name:    "when the half second is over",
-			lists:   [][]os.Signal{both, both},
-			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: s / 2, ends: true}},
+			name:  "when the half second is over",
+			lists: [][]os.Signal{both, both},
+			signals: []signal{
+				{sig: os.Interrupt, at: 0},
+				{sig: os.Interrupt, at: s / 2, ends: true},
+			},
 		},
 		{
 			name:  "after SIGTERM",
 			lists: [][]os.Signal{both, both},
-			signals: []signal{{sig: syscall.SIGTERM, at: 0}, {sig: syscall.SIGTERM, at: s},
-				{sig: os.Interrupt, at: s, ends: true}},
+			signals: []signal{
+				{sig: syscall.SIGTERM, at: 0},
+				{sig: syscall.SIGTERM, at: s},
+				{sig: os.Interrupt, at: s, ends: true},
+			},
 		},
 		{
-			name:    "SIGTERM, only one has it",
-			lists:   [][]os.Signal{{syscall.SIGTERM}, {os.Interrupt}},
-			signals: []signal{{sig: syscall.SIGTERM, at: 0}, {sig: os.Interrupt, at: s, ends: true}},
+			name:  "SIGTERM, only one has it",
+			lists: [][]os.Signal{{syscall.SIGTERM}, {os.Interrupt}},
+			signals: []signal{
+				{sig: syscall.SIGTERM, at: 0},
+				{sig: os.Interrupt, at: s, ends: true},
+			},
 		},
 		{
 			name:  "SIGTERM after",
 			lists: [][]os.Signal{both, both},
-			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: syscall.SIGTERM, at: s},
-				{sig: syscall.SIGTERM, at: 2 * s}},
+			signals: []signal{
+				{sig: os.Interrupt, at: 0},
+				{sig: syscall.SIGTERM, at: s},
+				{sig: syscall.SIGTERM, at: 2 * s},
+			},
 		},
 		{
-			name:    "a handler that came late",
-			lists:   [][]os.Signal{both, both},
-			late:    true,
-			signals: []signal{{sig: os.Interrupt, at: 0}, {sig: os.Interrupt, at: 3 * s, ends: true}},
+			name:  "a handler that came late",
+			lists: [][]os.Signal{both, both},
+			late:  true,
+			signals: []signal{
+				{sig: os.Interrupt, at: 0},
+				{sig: os.Interrupt, at: 3 * s, ends: true},
+			},
 		},
 	} {
 		var table quit.SignalTable
@@ -296,7 +326,7 @@ func TestInterruptOfTwoHandlers(t *testing.T) {
 	}
 }
 
-// oneHangs has two events that handle signals, of which one has nothing to
+// oneHangs has two events that handle signals. One of them has nothing to
 // close.
 var oneHangs = process.NewProgram("two events, one hangs", func([]string) {
 	hangs, ends := &quit.QuitEvent{Timeout: -1}, quit.NewQuitEvent()
@@ -307,11 +337,11 @@ var oneHangs = process.NewProgram("two events, one hangs", func([]string) {
 	hang()
 })
 
-// TestChildForcedEndOfOther ends the process by the handler of either event:
-// the closer that hangs is in the report in any case.
+// TestChildForcedEndOfOther has the handler of either event end the process.
+// The closer that hangs is in the report in both cases.
 func TestChildForcedEndOfOther(t *testing.T) {
 	t.Parallel()
-	for range 4 { // which of the two handlers comes first is chance
+	for range 4 { // either handler may be the first
 		untilInTime(t, func() bool {
 			p := oneHangs.Start(t)
 			p.Expect("ready")
@@ -327,9 +357,9 @@ func TestChildForcedEndOfOther(t *testing.T) {
 	}
 }
 
-// endAtOnce sends the interrupt that ends p at once. It reports false if that
-// took so long that p may have ended without the stacks, for which it waits no
-// longer than a second.
+// endAtOnce sends the interrupt that ends p. It reports false if that took so
+// long that p may have ended without the stacks, for which it waits a second at
+// most.
 func endAtOnce(t *testing.T, p *process.Process) (inTime bool) {
 	t.Helper()
 	start := time.Now()
@@ -338,8 +368,8 @@ func endAtOnce(t *testing.T, p *process.Process) (inTime bool) {
 	return time.Since(start) < time.Second
 }
 
-// untilInTime calls try until it reports that the machine was not too slow for
-// it, or the test has failed.
+// untilInTime calls try until it reports that the machine was fast enough, or
+// the test has failed.
 func untilInTime(t *testing.T, try func() (inTime bool)) {
 	t.Helper()
 	for range 50 {
@@ -351,7 +381,7 @@ func untilInTime(t *testing.T, try func() (inTime bool)) {
 	t.Error("the machine was too slow, 50 times of 50")
 }
 
-// noStacks hangs in a closer, and has stacks that never come.
+// noStacks hangs in a closer, and the look at its stacks never returns.
 var noStacks = process.NewProgram("no stacks", func([]string) {
 	quit.OnStacks(hang)
 	q := &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
@@ -360,8 +390,8 @@ var noStacks = process.NewProgram("no stacks", func([]string) {
 	q.WaitSignal()
 })
 
-// TestChildForcedEndWithoutStacks has the process end in any case, and tell
-// what runs.
+// TestChildForcedEndWithoutStacks checks that the process ends without the
+// stacks, and names the steps that run.
 func TestChildForcedEndWithoutStacks(t *testing.T) {
 	t.Parallel()
 	untilInTime(t, func() (inTime bool) {
@@ -373,7 +403,7 @@ func TestChildForcedEndWithoutStacks(t *testing.T) {
 		start := time.Now()
 		p.Signal(os.Interrupt)
 		p.WantEnd("exit status 130")
-		// A second for the stacks, and as much to write what there is.
+		// It has a second for the stacks, and another one to write.
 		if inTime = time.Since(start) < 1900*time.Millisecond; inTime {
 			wantStderr(t, p, "quit: received signal: interrupt, ending at once", "▸ hung closer")
 		}
@@ -384,23 +414,24 @@ func TestChildForcedEndWithoutStacks(t *testing.T) {
 	})
 }
 
-// starting is stopped while main still starts: its first closer is registered,
-// and the next takes its time to be made.
+// starting is stopped while main still starts. Its first closer is registered,
+// and the second one is made after the signal.
 var starting = process.NewProgram("starting", func([]string) {
 	q := &quit.QuitEvent{Timeout: -1}
 	q.NotifySignal()
 	q.RegisterStopFunc(func() {}, quit.Name("first closer"))
 	process.Say("starting")
 	<-q.Done()
-	process.Say("fired, Go %t", q.Go(func(context.Context) error { return nil }, quit.Name("late goroutine")))
+	started := q.Go(func(context.Context) error { return nil }, quit.Name("late goroutine"))
+	process.Say("fired, Go %t", started)
 	process.Listen()
 	q.RegisterStopFunc(func() { process.Say("closed") }, quit.Name("second closer"))
 	process.Say("returned %v", q.WaitSignal())
 })
 
-// TestChildSignalDuringStart has a signal that comes before main waits for one:
-// main goes on, and closes all that it has made by then; an interrupt more ends
-// the process, and the report is the plan.
+// TestChildSignalDuringStart sends a signal before main waits for one. Main
+// goes on, and closes all that it has made by then. A second interrupt ends the
+// process, and the report is the plan.
 func TestChildSignalDuringStart(t *testing.T) {
 	t.Parallel()
 	start := func(t *testing.T) *process.Process {
@@ -432,8 +463,8 @@ func TestChildSignalDuringStart(t *testing.T) {
 	})
 }
 
-// TestChildForcedEndTwice has interrupts go on coming while the process ends:
-// it ends once, and stderr tells it once.
+// TestChildForcedEndTwice sends more interrupts while the process ends. It ends
+// once, and says so on stderr once.
 func TestChildForcedEndTwice(t *testing.T) {
 	t.Parallel()
 	p := noStacks.Start(t) // so that the end takes a second
@@ -452,7 +483,7 @@ func TestChildForcedEndTwice(t *testing.T) {
 }
 
 // lastEvent hangs in main's last lines, in the shutdown of an event that
-// handles no signals. The one that did has ended.
+// handles no signals. The event that handled them has ended.
 var lastEvent = process.NewProgram("last event", func([]string) {
 	q, last := quietEvent(), &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
 	sayReady(1)
@@ -461,8 +492,8 @@ var lastEvent = process.NewProgram("last event", func([]string) {
 	last.GracefulStop()
 })
 
-// TestChildForcedEndOfUnheard wants the report of an event of which no handler
-// of signals knows.
+// TestChildForcedEndOfUnheard checks that the report has an event that handles
+// no signals.
 func TestChildForcedEndOfUnheard(t *testing.T) {
 	t.Parallel()
 	untilInTime(t, func() bool {

@@ -57,7 +57,7 @@ func TestGoError(t *testing.T) {
 	wait := func(err error) func(context.Context) error {
 		return func(ctx context.Context) error { <-ctx.Done(); return err }
 	}
-	ofEvent := func(errs ...error) error { // names the closers, so it says what was lost
+	ofEvent := func(errs ...error) error { // a result that names the closers
 		q := quietEvent()
 		for _, err := range errs {
 			q.RegisterCloser(closerFunc(func() error { return err }))
@@ -67,7 +67,7 @@ func TestGoError(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		first func(q *quit.QuitEvent) // fires
-		then  error                   // of a goroutine, after the fire
+		then  error                   // returned by a goroutine after the fire
 		cause error
 		want  []error
 		not   []error
@@ -76,14 +76,24 @@ func TestGoError(t *testing.T) {
 		{
 			name:  "fires",
 			first: func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return failure }) },
-			cause: failure, want: []error{failure},
+			cause: failure,
+			want:  []error{failure},
 		},
 		{
-			name:  "its own cancellation fires",
-			first: func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return context.Canceled }) },
-			cause: context.Canceled, want: []error{context.Canceled},
+			name: "its own cancellation fires",
+			first: func(q *quit.QuitEvent) {
+				q.Go(func(context.Context) error { return context.Canceled })
+			},
+			cause: context.Canceled,
+			want:  []error{context.Canceled},
 		},
-		{name: "after the fire", first: fire, then: failure, cause: context.Canceled, want: []error{failure}},
+		{
+			name:  "after the fire",
+			first: fire,
+			then:  failure,
+			cause: context.Canceled,
+			want:  []error{failure},
+		},
 		{
 			name:  "canceled",
 			first: fail,
@@ -101,7 +111,13 @@ func TestGoError(t *testing.T) {
 			not:   []error{wrapped},
 			lines: 1,
 		},
-		{name: "wraps the cause", first: fail, then: wrapped, cause: failure, want: []error{failure, wrapped}},
+		{
+			name:  "wraps the cause",
+			first: fail,
+			then:  wrapped,
+			cause: failure,
+			want:  []error{failure, wrapped},
+		},
 		{
 			name:  "wraps the cancellation",
 			first: fire,
@@ -119,8 +135,14 @@ func TestGoError(t *testing.T) {
 		{name: "the signal", first: signal, then: sig, cause: sig},
 		{name: "another signal", first: signal, then: &quit.SignalError{}, cause: sig},
 		{name: "two", first: fail, then: other, cause: failure, want: []error{failure, other}},
-		{name: "joined", first: fail, then: errors.Join(context.Canceled, other, ignored), cause: failure,
-			want: []error{failure, other}, not: []error{ignored, context.Canceled}},
+		{
+			name:  "joined",
+			first: fail,
+			then:  errors.Join(context.Canceled, other, ignored),
+			cause: failure,
+			want:  []error{failure, other},
+			not:   []error{ignored, context.Canceled},
+		},
 		{
 			name:  "a list of one",
 			first: fail,
@@ -173,13 +195,15 @@ func TestGoError(t *testing.T) {
 						t.Errorf("Shutdown() = %v, want it not to be %v", err, not)
 					}
 				}
-				if n := strings.Count(fmt.Sprint(err), "\n") + 1; test.lines > 0 && n != test.lines {
+				n := strings.Count(fmt.Sprint(err), "\n") + 1
+				if test.lines > 0 && n != test.lines {
 					t.Errorf("Shutdown() = %v, want %d lines", err, test.lines)
 				}
 				if len(test.want) == 0 && err != nil {
 					t.Errorf("Shutdown() = %v, want nil", err)
 				}
-				if errors.Is(err, other) && !strings.Contains(err.Error(), "quit: goroutine then: other") {
+				if errors.Is(err, other) &&
+					!strings.Contains(err.Error(), "quit: goroutine then: other") {
 					t.Errorf("Shutdown() = %v, want the goroutine's name", err)
 				}
 			})
@@ -201,22 +225,26 @@ func TestGoPanic(t *testing.T) {
 		q.Go(func(context.Context) error { panic("boom") }, quit.Name("worker"))
 		<-q.Done()
 		var p *quit.PanicError
-		if p, _ = q.Cause().(*quit.PanicError); p == nil || p.Value != "boom" || !strings.Contains(string(p.Stack), "TestGoPanic") {
+		if p, _ = q.Cause().(*quit.PanicError); p == nil || p.Value != "boom" ||
+			!strings.Contains(string(p.Stack), "TestGoPanic") {
 			t.Errorf("Cause() = %#v, want a *PanicError with the stack", q.Cause())
 		}
 		q.WaitGoroutines() // it is counted down in spite of the panic
 		synctest.Wait()
-		if log := logged(); !strings.Contains(log, `level=ERROR msg="quit: goroutine failed" goroutine=worker err="quit: panic: boom"`) ||
+		const record = `level=ERROR msg="quit: goroutine failed" goroutine=worker ` +
+			`err="quit: panic: boom"`
+		if log := logged(); !strings.Contains(log, record) ||
 			!strings.Contains(log, "TestGoPanic") {
 			t.Errorf("the panic is not logged with name and stack:\n%s", log)
 		}
-		if err := q.Shutdown(t.Context()); !errors.As(err, &p) || err.Error() != "quit: goroutine worker: panic: boom" {
+		err := q.Shutdown(t.Context())
+		if !errors.As(err, &p) || err.Error() != "quit: goroutine worker: panic: boom" {
 			t.Errorf("Shutdown() = %v", err)
 		}
 	})
 }
 
-// slowError is an error that is looked at for as long as release is open.
+// slowError is an error whose Unwrap does not return until release is closed.
 type slowError struct{ release chan struct{} }
 
 func (e *slowError) Error() string { return "slow" }
@@ -226,9 +254,9 @@ func (e *slowError) Unwrap() error {
 	return nil
 }
 
-// TestGoErrorBeforeEnd has a func return an error that takes long to be looked
-// at: its goroutine counts until the error is recorded, so the drain does not
-// end before.
+// TestGoErrorBeforeEnd has a func return an error that cannot be examined at
+// once. Its goroutine is counted until the error is recorded, so the drain does
+// not end before.
 func TestGoErrorBeforeEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, want := quietEvent(), &slowError{make(chan struct{})}
@@ -248,10 +276,12 @@ func TestGoErrorBeforeEnd(t *testing.T) {
 	})
 }
 
-// TestGoPanicCounts has a panic with an error that would not count if it were returned.
+// TestGoPanicCounts panics with an error that would not count if the func
+// returned it.
 func TestGoPanicCounts(t *testing.T) {
 	q := quietEvent()
-	q.Go(func(ctx context.Context) error { <-ctx.Done(); panic(ctx.Err()) }, quit.Ignore(context.Canceled))
+	q.Go(func(ctx context.Context) error { <-ctx.Done(); panic(ctx.Err()) },
+		quit.Ignore(context.Canceled))
 	var p *quit.PanicError
 	if err := q.Shutdown(t.Context()); !errors.As(err, &p) {
 		t.Errorf("Shutdown() = %v, want a *PanicError", err)
@@ -269,7 +299,8 @@ func TestGoGoexit(t *testing.T) {
 
 func TestPanicErrorUnwrap(t *testing.T) {
 	inner := errors.New("inner")
-	if err := (&quit.PanicError{Value: inner}); !errors.Is(err, inner) || err.Error() != "quit: panic: inner" {
+	err := &quit.PanicError{Value: inner}
+	if !errors.Is(err, inner) || err.Error() != "quit: panic: inner" {
 		t.Errorf("PanicError of an error: %v, Unwrap %v", err, err.Unwrap())
 	}
 	if err := (&quit.PanicError{Value: 1}).Unwrap(); err != nil {
@@ -277,7 +308,7 @@ func TestPanicErrorUnwrap(t *testing.T) {
 	}
 }
 
-// labelsNow returns the labels of the goroutines that are in the func park.
+// labelsNow returns the labels of the goroutines that run park.
 func labelsNow(t *testing.T) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -301,64 +332,93 @@ func park(parked *sync.WaitGroup, c chan struct{}) {
 	<-c
 }
 
+// parking keeps one goroutine in park while its labels are read.
+type parking struct {
+	parked, left sync.WaitGroup
+	release      chan struct{}
+}
+
+func newParking() *parking {
+	p := &parking{release: make(chan struct{})}
+	p.parked.Add(1)
+	p.left.Add(1)
+	return p
+}
+
+// enter returns after leave is called.
+func (p *parking) enter() {
+	defer p.left.Done()
+	park(&p.parked, p.release)
+}
+
+// labels returns the labels of the goroutine that has called enter.
+func (p *parking) labels(t *testing.T) string {
+	t.Helper()
+	p.parked.Wait()
+	return labelsNow(t)
+}
+
+// leave has enter return, and waits until the goroutine has left park.
+func (p *parking) leave() {
+	close(p.release)
+	p.left.Wait()
+}
+
 var ownerLabel = regexp.MustCompile(`, "quit.id":"[0-9a-f]+"`)
 
 var closureNumber = regexp.MustCompile(`func\d+`)
 
 func TestLabels(t *testing.T) {
 	q := quietEvent()
-	release := make(chan struct{})
-	var parked sync.WaitGroup
-	check := func(what, want string) {
+	check := func(name string, p *parking, want string) {
 		t.Helper()
-		parked.Wait()
-		got := closureNumber.ReplaceAllString(labelsNow(t), "funcN")
+		got := closureNumber.ReplaceAllString(p.labels(t), "funcN")
 		got = ownerLabel.ReplaceAllString(got, "")
 		if got != want {
-			t.Errorf("labels of %s = %s, want %s", what, got, want)
+			t.Errorf("labels of %s = %s, want %s", name, got, want)
 		}
-		close(release)
-		for labelsNow(t) != "" {
-			runtime.Gosched() // until it has left park
-		}
-		release = make(chan struct{})
+		p.leave()
 	}
-	begin := func() (*sync.WaitGroup, chan struct{}) { parked.Add(1); return &parked, release }
 
-	wg, c := begin()
-	q.Go(func(context.Context) error { park(wg, c); return nil }, quit.Name("named"))
-	check("Go with a name", `{"quit":"named"}`)
-	wg, c = begin()
-	q.Go(func(context.Context) error { park(wg, c); return nil })
-	check("Go", `{"quit":"quit_test.TestLabels.funcN"}`)
-	wg, c = begin()
+	named := newParking()
+	q.Go(func(context.Context) error { named.enter(); return nil }, quit.Name("named"))
+	check("Go with a name", named, `{"quit":"named"}`)
+
+	unnamed := newParking()
+	q.Go(func(context.Context) error { unnamed.enter(); return nil })
+	check("Go", unnamed, `{"quit":"quit_test.TestLabels.funcN"}`)
+
+	started := newParking()
 	q.Go(func(ctx context.Context) error {
-		pprof.Do(ctx, pprof.Labels("other", "label"), func(context.Context) { go park(wg, c) })
+		pprof.Do(ctx, pprof.Labels("other", "label"), func(context.Context) {
+			go started.enter()
+		})
 		return nil
 	}, quit.Name("parent"))
-	check("what Go starts", `{"other":"label", "quit":"parent"}`)
-	wg, c = begin()
-	q.RegisterStopFunc(func() { park(wg, c) }, quit.Name("closer"))
+	check("a goroutine started by Go's", started, `{"other":"label", "quit":"parent"}`)
+
+	closing := newParking()
+	q.RegisterStopFunc(closing.enter, quit.Name("closer"))
 	go q.GracefulStop()
-	check("a closer", `{"quit":"closer"}`)
+	check("a closer", closing, `{"quit":"closer"}`)
 	q.GracefulStop()
 }
 
-// labels returns the pprof labels of a context, which is how a goroutine can
-// know its own.
+// labels returns the pprof labels of a context, from which a goroutine can
+// learn its own.
 func labels(ctx context.Context) map[string]string {
 	all := make(map[string]string)
 	pprof.ForLabels(ctx, func(key, value string) bool { all[key] = value; return true })
 	return all
 }
 
-// TestGoKeepsLabels has goroutines with labels of their own start others. Those
-// have the same labels, on the goroutine and in the context, and ours besides;
-// no goroutine has those of another that runs the same func.
+// TestGoKeepsLabels has goroutines with labels of their own start others. The
+// new goroutines and their contexts have the same labels, and those of the
+// package. No goroutine has labels of another one that runs the same func.
 func TestGoKeepsLabels(t *testing.T) {
 	q, other := quietEvent(), quietEvent()
 	release := make(chan struct{})
-	defer func() { // all end before the events are gone
+	defer func() { // the goroutines end before the events are freed
 		close(release)
 		q.GracefulStop()
 		other.GracefulStop()
@@ -368,16 +428,11 @@ func TestGoKeepsLabels(t *testing.T) {
 		labels string // of the goroutine
 	}
 	begun := make(chan started)
-	f := func(ctx context.Context) error { // the same func for all
-		c, parked := make(chan struct{}), new(sync.WaitGroup)
-		parked.Add(1)
-		go park(parked, c) // has the labels of this goroutine
-		parked.Wait()
-		begun <- started{ctx: ctx, labels: labelsNow(t)}
-		close(c)
-		for labelsNow(t) != "" {
-			runtime.Gosched()
-		}
+	f := func(ctx context.Context) error { // one func for all cases
+		p := newParking()
+		go p.enter() // has the labels of this goroutine
+		begun <- started{ctx: ctx, labels: p.labels(t)}
+		p.leave()
 		begun <- started{}
 		<-release
 		return nil
@@ -411,19 +466,32 @@ func TestGoKeepsLabels(t *testing.T) {
 			want:   map[string]string{"quit": symbol, "request": "2", "user": "x"},
 		},
 		{name: "none again", q: q, want: map[string]string{"quit": symbol}},
-		{name: "named", q: q, opts: []quit.Option{quit.Name("n")}, want: map[string]string{"quit": "n"}},
 		{
-			name: "named, one", q: q, labels: []string{"request", "3"}, opts: []quit.Option{quit.Name("n")},
-			want: map[string]string{"quit": "n", "request": "3"},
+			name: "named",
+			q:    q,
+			opts: []quit.Option{quit.Name("n")},
+			want: map[string]string{"quit": "n"},
 		},
 		{
-			name: "named otherwise, one", q: q, labels: []string{"request", "3"}, opts: []quit.Option{quit.Name("m")},
-			want: map[string]string{"quit": "m", "request": "3"},
+			name:   "named, one",
+			q:      q,
+			labels: []string{"request", "3"},
+			opts:   []quit.Option{quit.Name("n")},
+			want:   map[string]string{"quit": "n", "request": "3"},
 		},
 		{
-			name: "options", q: q, labels: []string{"request", "4"},
-			opts: []quit.Option{quit.Ignore(context.Canceled), quit.Name("n")},
-			want: map[string]string{"quit": "n", "request": "4"},
+			name:   "named otherwise, one",
+			q:      q,
+			labels: []string{"request", "3"},
+			opts:   []quit.Option{quit.Name("m")},
+			want:   map[string]string{"quit": "m", "request": "3"},
+		},
+		{
+			name:   "options",
+			q:      q,
+			labels: []string{"request", "4"},
+			opts:   []quit.Option{quit.Ignore(context.Canceled), quit.Name("n")},
+			want:   map[string]string{"quit": "n", "request": "4"},
 		},
 		{
 			name: "options alone",
@@ -445,7 +513,7 @@ func TestGoKeepsLabels(t *testing.T) {
 		},
 		{name: "another event, none", q: other, want: map[string]string{"quit": symbol}},
 	} {
-		for _, round := range []string{"first", "second"} { // which may come from the cache
+		for _, round := range []string{"first", "second"} { // the second may use the cache
 			t.Run(test.name+"/"+round, func(t *testing.T) {
 				pprof.Do(context.Background(), pprof.Labels(test.labels...), func(context.Context) {
 					if !test.q.Go(f, test.opts...) {
@@ -455,7 +523,8 @@ func TestGoKeepsLabels(t *testing.T) {
 				s := <-begun
 				<-begun
 				got := labels(s.ctx)
-				if id := got["quit.id"]; id == "" || ids[test.q] != "" && ids[test.q] != id {
+				id := got["quit.id"]
+				if id == "" || ids[test.q] != "" && ids[test.q] != id {
 					t.Errorf("the label quit.id = %q, want that of the event, %q", id, ids[test.q])
 				}
 				ids[test.q] = got["quit.id"]
@@ -479,8 +548,8 @@ func TestGoKeepsLabels(t *testing.T) {
 	}
 }
 
-// TestGoInGo has goroutines of an event start others of the same event and of
-// another one. Whose they are is told of both.
+// TestGoInGo has goroutines of an event start others, of the same event and of
+// another one. A goroutine has the label of each event that it belongs to.
 func TestGoInGo(t *testing.T) {
 	q, other := quietEvent(), quietEvent()
 	got := make(chan map[string]string)
@@ -489,12 +558,17 @@ func TestGoInGo(t *testing.T) {
 		q.Go(func(ctx context.Context) error {
 			outer := labels(ctx)
 			q.Go(own, quit.Name("inner"))
-			if inner := <-got; inner["quit.id"] != outer["quit.id"] || inner["quit"] != "inner" {
-				t.Errorf("labels of a goroutine of the same event = %q, of its parent %q", inner, outer)
+			inner := <-got
+			if inner["quit.id"] != outer["quit.id"] || inner["quit"] != "inner" {
+				t.Errorf("labels of a goroutine of the same event = %q, of its parent %q",
+					inner, outer)
 			}
 			other.Go(own, quit.Name("other"))
-			if inner := <-got; !strings.HasPrefix(inner["quit.id"], outer["quit.id"]+" ") || inner["quit"] != "other" {
-				t.Errorf("labels of a goroutine of another event = %q, of its parent %q", inner, outer)
+			inner = <-got
+			if !strings.HasPrefix(inner["quit.id"], outer["quit.id"]+" ") ||
+				inner["quit"] != "other" {
+				t.Errorf("labels of a goroutine of another event = %q, of its parent %q",
+					inner, outer)
 			}
 			return nil
 		}, quit.Name("outer"))
@@ -503,8 +577,8 @@ func TestGoInGo(t *testing.T) {
 	}
 }
 
-// TestGoCacheKeepsIgnores starts the same func with and without options that
-// decide which errors count.
+// TestGoCacheKeepsIgnores starts one func with and without options that decide
+// which errors count.
 func TestGoCacheKeepsIgnores(t *testing.T) {
 	ignored := errors.New("ignored")
 	f := func(context.Context) error { return ignored }
@@ -528,7 +602,7 @@ func TestGoCacheKeepsIgnores(t *testing.T) {
 			t.Error("Go() = true after the fire")
 		}
 	}
-	// And the other way round: a func that is known already.
+	// The cache may also know the func without the options first.
 	q := quietEvent()
 	count := 0
 	g := func(context.Context) error {
@@ -549,15 +623,17 @@ func TestGoCacheKeepsIgnores(t *testing.T) {
 }
 
 // TestGoCacheKeepsRequestsOut has a goroutine label each item of its work, and
-// start the same func for each. These labels are never seen again, so what goes
-// with them is not kept; what has no labels of its own still is.
+// start the same func for each. Those labels are not seen again, so nothing is
+// cached for them. Goroutines without labels of their own are still cached.
 func TestGoCacheKeepsRequestsOut(t *testing.T) {
 	for _, labelled := range []bool{false, true} {
 		q := quietEvent()
 		item := func(context.Context) error { return nil }
 		each := func(ctx context.Context) {
 			for i := range 200 {
-				pprof.Do(ctx, pprof.Labels("item", fmt.Sprint(i)), func(context.Context) { q.Go(item) })
+				pprof.Do(ctx, pprof.Labels("item", fmt.Sprint(i)), func(context.Context) {
+					q.Go(item)
+				})
 			}
 		}
 		kept := 0
@@ -582,8 +658,8 @@ func TestGoCacheKeepsRequestsOut(t *testing.T) {
 	}
 }
 
-// drainStacks returns the stacks of what holds up the drain of q now, which
-// must be about to begin.
+// drainStacks returns a report with the stacks of the goroutines that hold up
+// the drain of q, once it has begun.
 func drainStacks(t *testing.T, q *quit.QuitEvent) string {
 	t.Helper()
 	limit := time.After(time.Minute)
@@ -600,9 +676,9 @@ func drainStacks(t *testing.T, q *quit.QuitEvent) string {
 	}
 }
 
-// TestStacksOfWorkerAlone has a worker fire the event and hold up the drain,
-// while the log handler is blocked. Only the worker is shown: the log's
-// goroutine, which its fire has started, holds up no drain.
+// TestStacksOfWorkerAlone has a worker fire the event and hold up the drain
+// while the log handler is blocked. The report shows the worker alone. The
+// goroutine of the log was started by the worker's call, but holds up no drain.
 func TestStacksOfWorkerAlone(t *testing.T) {
 	hang, handling := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -611,7 +687,11 @@ func TestStacksOfWorkerAlone(t *testing.T) {
 		<-hang
 	})
 	q.Timeout = -1
-	q.Go(func(context.Context) error { q.Fail(errors.New("lost")); <-hang; return nil }, quit.Name("worker"))
+	q.Go(func(context.Context) error {
+		q.Fail(errors.New("lost"))
+		<-hang
+		return nil
+	}, quit.Name("worker"))
 	<-handling
 	go q.GracefulStop()
 	got := drainStacks(t, q)
@@ -622,12 +702,12 @@ func TestStacksOfWorkerAlone(t *testing.T) {
 	q.GracefulStop()
 }
 
-// TestDrainEndsAtTheLast has a goroutine end when the stacks of those that hold
-// up the drain are being taken, and yet in time.
+// TestDrainEndsAtTheLast has a goroutine end late, but in time. The drain takes
+// the stacks of the goroutines that are left shortly before.
 func TestDrainEndsAtTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
-		q.Timeout = 10 * time.Second // of which the drain has 4/5 of 9 s
+		q.Timeout = 10 * time.Second // the drain has 4/5 of 9 s
 		q.AddGoroutine()
 		go func() {
 			defer q.DoneGoroutine()
@@ -642,9 +722,9 @@ func TestDrainEndsAtTheLast(t *testing.T) {
 	})
 }
 
-// TestFailureOfOtherEvent has a goroutine that shuts another event down once it
-// is told to end, and returns its result. A closer there has failed with the
-// error that a goroutine may return: it still is a failure of that closer.
+// TestFailureOfOtherEvent has a goroutine shut down another event after the
+// fire, and return its result. A closer there fails with context.Canceled. From
+// a goroutine that error would not count, but here it is a closer's failure.
 func TestFailureOfOtherEvent(t *testing.T) {
 	q, other := quietEvent(), quietEvent()
 	other.RegisterCloser(closerFunc(func() error { return context.Canceled }), quit.Name("db"))
@@ -653,7 +733,8 @@ func TestFailureOfOtherEvent(t *testing.T) {
 		return other.Shutdown(context.Background())
 	})
 	q.Fire()
-	if err := q.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "db (") || !errors.Is(err, context.Canceled) {
+	if err := q.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "db (") ||
+		!errors.Is(err, context.Canceled) {
 		t.Errorf("Shutdown() = %v, want the failure of the closer of the other event", err)
 	}
 }

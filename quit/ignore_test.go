@@ -10,19 +10,24 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// tree is an error that wraps others, with what a fuzzer needs to know of it.
+// tree is an error that wraps others, with the facts that the test needs.
 type tree struct {
 	err    error
 	leaf   bool
 	list   bool    // made by errors.Join
-	inner  []*tree // that it wraps
+	inner  []*tree // the errors that it wraps
 	broken bool    // its methods panic, or it cannot be compared
 }
 
-// The errors of which trees are made. The first two are ignored.
-var leaves = []error{errors.New("ignored"), errors.New("ignored too"), errors.New("lost"), errors.New("lost too")}
+// leaves are the errors of which trees are made. The first two are ignored.
+var leaves = []error{
+	errors.New("ignored"),
+	errors.New("ignored too"),
+	errors.New("lost"),
+	errors.New("lost too"),
+}
 
-// Errors whose methods are of no use.
+// These types are errors whose methods fail.
 type (
 	nilTree       struct{ text string }
 	listTree      []string
@@ -51,7 +56,8 @@ func newTree(r *rand.Rand, depth int) *tree {
 	case 0, 1, 2:
 		return &tree{err: leaves[r.IntN(len(leaves))], leaf: true}
 	case 3:
-		return &tree{err: []error{(*nilTree)(nil), listTree{"x"}, &endlessTree{}}[r.IntN(3)], leaf: true, broken: true}
+		broken := []error{(*nilTree)(nil), listTree{"x"}, &endlessTree{}}
+		return &tree{err: broken[r.IntN(3)], leaf: true, broken: true}
 	case 4, 5:
 		in := newTree(r, depth-1)
 		return &tree{err: fmt.Errorf("wrapped: %w", safeError{in.err}), inner: []*tree{in}}
@@ -69,20 +75,20 @@ func newTree(r *rand.Rand, depth int) *tree {
 			t.err = errors.Join(errs...)
 		} else {
 			t.err = multiTree(errs)
-			t.broken = true // it is a slice
+			t.broken = true // a slice cannot be compared
 		}
 		return &t
 	}
 }
 
-// safeError lets fmt.Errorf have the text of an error that has none.
+// safeError gives fmt.Errorf a text for an error that has none.
 type safeError struct{ error }
 
 func (e safeError) Error() string { return "inner" }
 func (e safeError) Unwrap() error { return e.error }
 
-// ignored is what the documentation of Ignore says, in plain words: an error is
-// ignored if it is one of the errors, or if all that it wraps are.
+// ignored reports whether t is ignored, in the words of the documentation of
+// Ignore: if it is one of the errors, or if all errors that it wraps are.
 func (t *tree) ignored() bool {
 	if t.leaf {
 		return !t.broken && (t.err == leaves[0] || t.err == leaves[1])
@@ -95,7 +101,7 @@ func (t *tree) ignored() bool {
 	return true
 }
 
-// lost adds the leaves that count, to find each in the result.
+// lost calls add for the leaves that must be in the result.
 func (t *tree) lost(add func(error)) {
 	switch {
 	case t.ignored():
@@ -117,10 +123,10 @@ func (t *tree) all(add func(error)) {
 	}
 }
 
-// FuzzIgnore gives random trees of errors to Ignore, returned by a closer and
-// by a goroutine, with errors in them whose methods panic, which wrap
-// themselves or cannot be compared. What counts is to be in the result, and
-// nothing else.
+// FuzzIgnore has a closer and a goroutine return random trees of errors, some
+// of which are ignored. Some of the errors have methods that panic, wrap
+// themselves or cannot be compared. The result must have the errors that count
+// and no others.
 func FuzzIgnore(f *testing.F) {
 	for seed := range uint64(300) {
 		f.Add(seed)
@@ -143,14 +149,16 @@ func FuzzIgnore(f *testing.F) {
 			}
 			err := q.Shutdown(context.Background())
 			if (err == nil) != tree.ignored() {
-				t.Fatalf("seed %d, %s: Shutdown() = %v, ignored is %v", seed, by, err, tree.ignored())
+				t.Fatalf("seed %d, %s: Shutdown() = %v, ignored is %v",
+					seed, by, err, tree.ignored())
 			}
 			_ = q.Report().String()
 			want := map[error]bool{}
 			tree.lost(func(err error) { want[err] = true })
 			for _, leaf := range leaves {
 				if got := err != nil && errors.Is(err, leaf); got != want[leaf] {
-					t.Errorf("seed %d, %s: the result holds %q is %v, want %v: %v", seed, by, leaf, got, want[leaf], err)
+					t.Errorf("seed %d, %s: the result holds %q is %v, want %v: %v",
+						seed, by, leaf, got, want[leaf], err)
 				}
 			}
 		}

@@ -53,13 +53,13 @@ func TestLog(t *testing.T) {
 	})
 }
 
-// TestLogDefault has the default logger be replaced while its handler is slow:
-// each record goes to the one that was the default when it was made.
+// TestLogDefault replaces the default logger while its handler is slow. Each
+// record goes to the logger that was the default when the record was made.
 func TestLogDefault(t *testing.T) {
 	logger, out, flags := slog.Default(), log.Writer(), log.Flags()
 	defer func() {
 		slog.SetDefault(logger)
-		log.SetOutput(out) // which SetDefault has changed
+		log.SetOutput(out) // SetDefault has changed it
 		log.SetFlags(flags)
 	}()
 	slow := make(chan struct{})
@@ -73,16 +73,20 @@ func TestLogDefault(t *testing.T) {
 	slog.SetDefault(slog.New(slog.NewTextHandler(&after, nil)))
 	close(slow)
 	q.GracefulStop()
-	for name, got := range map[string][2]string{"failed": {before.String(), after.String()},
-		"fired": {before.String(), after.String()}, "stopped": {after.String(), before.String()}} {
-		if want := "quit: " + name; !strings.Contains(got[0], want) || strings.Contains(got[1], want) {
+	for name, got := range map[string][2]string{
+		"failed":  {before.String(), after.String()},
+		"fired":   {before.String(), after.String()},
+		"stopped": {after.String(), before.String()},
+	} {
+		want := "quit: " + name
+		if !strings.Contains(got[0], want) || strings.Contains(got[1], want) {
 			t.Errorf("before the change the log has\n%s\nand after it\n%s", &before, &after)
 		}
 	}
 }
 
-// TestLogDelay has a long Delay, which is meant to take its time: nobody is
-// warned.
+// TestLogDelay has a long Delay. A delay is meant to take its time, so there is
+// no warning.
 func TestLogDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -95,9 +99,8 @@ func TestLogDelay(t *testing.T) {
 	})
 }
 
-// TestLogOfInnermost has an event within an event within another, with a
-// handler that is slow. No step waits for it, but the end of the outermost
-// shutdown does.
+// TestLogOfInnermost gives the innermost of three nested events a slow log
+// handler. No step waits for it, but the end of the outermost shutdown does.
 func TestLogOfInnermost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child := quietEvent(), quietEvent()
@@ -113,7 +116,8 @@ func TestLogOfInnermost(t *testing.T) {
 		start := time.Now()
 		q.GracefulStop()
 		if !stopped || !time.Now().Equal(last) {
-			t.Errorf("the shutdown ended after %v, the last record was taken after %v", time.Since(start), last.Sub(start))
+			t.Errorf("the shutdown ended after %v, the last record was taken after %v",
+				time.Since(start), last.Sub(start))
 		}
 		if took := q.Report().Ended.Sub(start); took != 0 {
 			t.Errorf("the steps took %v, want none", took)
@@ -121,8 +125,8 @@ func TestLogOfInnermost(t *testing.T) {
 	})
 }
 
-// callingHandler is a log handler that calls the event it is the handler of,
-// but not in the calls that it causes itself.
+// callingHandler is a log handler that calls the event whose log it handles. It
+// stops after 20 records, since its calls cause more records.
 type callingHandler struct {
 	slog.Handler
 	calls *atomic.Int32
@@ -158,12 +162,16 @@ func TestLogHandlerMayCall(t *testing.T) {
 	})
 }
 
-// TestLogHandlerMayShutDown has a log handler call the shutdown at every
-// message: it must not wait for a step that waits for it.
+// TestLogHandlerMayShutDown has a log handler shut the event down at every
+// record. It must not wait for a step that waits for it.
 func TestLogHandlerMayShutDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quit.NewQuitEvent()
-		h := callingHandler{Handler: slog.DiscardHandler, calls: new(atomic.Int32), call: q.GracefulStop}
+		h := callingHandler{
+			Handler: slog.DiscardHandler,
+			calls:   new(atomic.Int32),
+			call:    q.GracefulStop,
+		}
 		q.Logger = slog.New(h)
 		hang := make(chan struct{})
 		defer close(hang)
@@ -174,7 +182,8 @@ func TestLogHandlerMayShutDown(t *testing.T) {
 		start := time.Now()
 		q.GracefulStop()
 		if took := time.Since(start); took != 21600*time.Millisecond || !called {
-			t.Errorf("the shutdown took %v, want 21.6s; the last closer was called: %v", took, called)
+			t.Errorf("the shutdown took %v, want 21.6s; the last closer was called: %v",
+				took, called)
 		}
 	})
 }
@@ -211,8 +220,8 @@ func attr(r slog.Record, key string) (text string) {
 	return text
 }
 
-// TestLogHandlerMisbehaves has handlers that do not return as they should. The
-// shutdown is the one without a log.
+// TestLogHandlerMisbehaves has handlers that panic or end their goroutine. The
+// shutdown is the same as without a log.
 func TestLogHandlerMisbehaves(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -234,15 +243,21 @@ func TestLogHandlerMisbehaves(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var seen, called journal
-				q := &quit.QuitEvent{Logger: slog.New(&funcHandler{enabled: test.enabled, handle: func(r slog.Record) {
+				handle := func(r slog.Record) {
 					seen.add(strings.TrimSpace(r.Message + " " + attr(r, "step")))
 					test.handle()
-				}})}
-				q.RegisterStopFunc(func() { called.add("after"); panic("boom") }, quit.AfterDrain(), quit.Name("after"))
-				q.RegisterStopFunc(func() { time.Sleep(time.Second); called.add("slow") }, quit.Name("slow"))
+				}
+				q := &quit.QuitEvent{
+					Logger: slog.New(&funcHandler{enabled: test.enabled, handle: handle}),
+				}
+				q.RegisterStopFunc(func() { called.add("after"); panic("boom") },
+					quit.AfterDrain(), quit.Name("after"))
+				q.RegisterStopFunc(func() { time.Sleep(time.Second); called.add("slow") },
+					quit.Name("slow"))
 				fails := func() error { called.add("fails"); return errors.New("failed") }
 				q.RegisterCloser(closerFunc(fails), quit.Name("fails"))
-				q.Go(func(context.Context) error { return errors.New("lost") }, quit.Name("worker"))
+				q.Go(func(context.Context) error { return errors.New("lost") },
+					quit.Name("worker"))
 				q.WaitGoroutines()
 				start := time.Now()
 				err := q.Shutdown(context.Background())
@@ -269,7 +284,7 @@ func TestLogHandlerMisbehaves(t *testing.T) {
 }
 
 // TestLogHandlerBlocks has a handler that never returns. Each closer has the
-// time that it would have without a log; only the end comes later.
+// same time as without a log. Only the end comes later.
 func TestLogHandlerBlocks(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	for _, test := range []struct {
@@ -277,7 +292,11 @@ func TestLogHandlerBlocks(t *testing.T) {
 		took      time.Duration
 		deadlines []time.Duration // of the closers; 0: none
 	}{
-		{timeout: 10 * s, took: 9950 * ms, deadlines: []time.Duration{7200 * ms, 7400 * ms, 7600 * ms, 7800 * ms}},
+		{
+			timeout:   10 * s,
+			took:      9950 * ms,
+			deadlines: []time.Duration{7200 * ms, 7400 * ms, 7600 * ms, 7800 * ms},
+		},
 		{timeout: -1, took: 4 * s, deadlines: make([]time.Duration, 4)}, // a second after its end
 	} {
 		t.Run(test.timeout.String(), func(t *testing.T) {
@@ -289,7 +308,8 @@ func TestLogHandlerBlocks(t *testing.T) {
 				var got []time.Duration
 				look := func(ctx context.Context) error {
 					if want := time.Duration(len(got)) * s; time.Since(start) != want {
-						t.Errorf("closer %d was called after %v, want %v", len(got), time.Since(start), want)
+						t.Errorf("closer %d was called after %v, want %v",
+							len(got), time.Since(start), want)
 					}
 					end, ok := ctx.Deadline()
 					if !ok {
@@ -305,7 +325,7 @@ func TestLogHandlerBlocks(t *testing.T) {
 				for range 3 {
 					q.RegisterQuitCloser(quit.ShutdownFunc(look))
 				}
-				q.Fail(errors.New("before")) // which does not wait for the handler either
+				q.Fail(errors.New("before")) // does not wait for the handler either
 				err := q.Shutdown(context.Background())
 				if took := time.Since(start); took != test.took {
 					t.Errorf("the shutdown took %v, want %v", took, test.took)
@@ -323,41 +343,47 @@ func TestLogHandlerBlocks(t *testing.T) {
 }
 
 // TestLogHandlerIsSlow has a handler that takes 300 ms for each record. No step
-// is later for that, the records are in order and have the times of what they
-// tell of, and Shutdown returns when the handler has them all.
+// is delayed by it. The records are in order and have the times at which they
+// were made. Shutdown returns when the handler has them all.
 func TestLogHandlerIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const perRecord, perCloser = 300 * time.Millisecond, 10 * time.Millisecond
 		start := time.Now()
 		var seen journal
 		q := eventWith(func(r slog.Record) {
-			seen.add(fmt.Sprintf("%v %s %s%s", r.Time.Sub(start), r.Message, attr(r, "step"), attr(r, "share")))
+			seen.add(fmt.Sprintf("%v %s %s%s",
+				r.Time.Sub(start), r.Message, attr(r, "step"), attr(r, "share")))
 			time.Sleep(perRecord)
 		})
 		q.Timeout = 100 * time.Second
 		want := []string{"0s quit: fired "}
 		for i := range 10 {
 			name := fmt.Sprint("step", i)
-			q.RegisterStopFunc(func() { time.Sleep(perCloser) }, quit.Name(fmt.Sprint("step", 9-i)))
+			q.RegisterStopFunc(func() { time.Sleep(perCloser) },
+				quit.Name(fmt.Sprint("step", 9-i)))
 			begins := time.Duration(i) * perCloser
 			share := (99*time.Second - begins) / 5 * 4
 			want = append(want, fmt.Sprintf("%v quit: step begins %s%v", begins, name, share),
 				fmt.Sprintf("%v quit: step ended %s", begins+perCloser, name))
 		}
 		want = append(want,
-			"100ms quit: step begins drain1m19.12s", "100ms quit: step ended drain", "100ms quit: stopped ")
+			"100ms quit: step begins drain1m19.12s",
+			"100ms quit: step ended drain",
+			"100ms quit: stopped ",
+		)
 		if err := q.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
 		seen.want(t, want...)
 		if took := time.Since(start); took != time.Duration(len(want))*perRecord {
-			t.Errorf("Shutdown took %v, want %v for each of %d records", took, perRecord, len(want))
+			t.Errorf("Shutdown took %v, want %v for each of %d records",
+				took, perRecord, len(want))
 		}
 	})
 }
 
-// TestLogHandlerFails has a handler that reports a failure for each one that it
-// is told of, before and after the end.
+// TestLogHandlerFails has a handler that calls Fail for each failure that is
+// logged, before and after the end.
 func TestLogHandlerFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q *quit.QuitEvent
@@ -370,12 +396,14 @@ func TestLogHandlerFails(t *testing.T) {
 			}
 		})
 		q.RegisterStopFunc(func() { time.Sleep(time.Second) })
-		q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }), quit.Name("closer"))
+		q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }),
+			quit.Name("closer"))
 		q.RegisterStopFunc(func() { time.Sleep(time.Second) })
 		q.Go(func(context.Context) error { return errors.New("lost") }, quit.Name("worker"))
 		<-q.Done()
 		err := q.Shutdown(context.Background())
-		want := "quit: goroutine worker: lost\nlog 1\nquit: closer (quit/log_test.go:LINE): failed\nlog 2"
+		want := "quit: goroutine worker: lost\nlog 1\n" +
+			"quit: closer (quit/log_test.go:LINE): failed\nlog 2"
 		if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
 			t.Errorf("Shutdown() = %q, want %q", got, want)
 		}
@@ -384,7 +412,8 @@ func TestLogHandlerFails(t *testing.T) {
 		q.RegisterStopFunc(func() { panic("late") })
 		synctest.Wait()
 		if n := records - before; n != 3 || fails != 4 { // late, begins, panic
-			t.Errorf("after the end: %d records, want 3; %d failures of the handler, want 4", n, fails)
+			t.Errorf("after the end: %d records, want 3; %d failures of the handler, want 4",
+				n, fails)
 		}
 		if again := q.Shutdown(context.Background()); again != err {
 			t.Errorf("Shutdown() = %v after the end, want the same as before", again)
@@ -392,8 +421,9 @@ func TestLogHandlerFails(t *testing.T) {
 	})
 }
 
-// TestLogHandlerShutsDown has the handler of an event and of one within it shut
-// down either at each record: all ends, in its order, and without a wait.
+// TestLogHandlerShutsDown has the handlers of an event and its child shut down
+// either of them at each record. All closers are called in order, and nothing
+// waits.
 func TestLogHandlerShutsDown(t *testing.T) {
 	type call = func(q *quit.QuitEvent)
 	for name, stop := range map[string]call{
@@ -446,8 +476,8 @@ func TestLogHandlerShutsDown(t *testing.T) {
 	}
 }
 
-// TestLogFlood has more records than are kept for a handler that blocks: it is
-// told last how many it did not get.
+// TestLogFlood has more records than are kept for a handler that blocks. The
+// last record is the number of those that were lost.
 func TestLogFlood(t *testing.T) {
 	for _, debug := range []bool{false, true} {
 		t.Run(fmt.Sprintf("debug=%v", debug), func(t *testing.T) {
@@ -461,7 +491,7 @@ func TestLogFlood(t *testing.T) {
 					for range flood / 2 {
 						q.RegisterStopFunc(func() {})
 					}
-					q.GracefulStop() // up to its deadline
+					q.GracefulStop() // takes until its deadline
 					records += flood + 2 + 1
 				} else {
 					for range flood {
@@ -473,7 +503,8 @@ func TestLogFlood(t *testing.T) {
 				synctest.Wait()
 				last := seen[len(seen)-1]
 				lost, _ := strconv.Atoi(attr(last, "records"))
-				if last.Message != "quit: log records lost" || last.Level != slog.LevelWarn || len(seen)-1+lost != records {
+				if last.Message != "quit: log records lost" || last.Level != slog.LevelWarn ||
+					len(seen)-1+lost != records {
 					t.Errorf("the last of %d records: %v %q, %d lost; want %d in all",
 						len(seen), last.Level, last.Message, lost, records)
 				}
@@ -490,7 +521,7 @@ func TestLogFlood(t *testing.T) {
 	}
 }
 
-// TestLogNamesEvents has records of events within events.
+// TestLogNamesEvents checks the names of nested events in their records.
 func TestLogNamesEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen journal
@@ -511,22 +542,26 @@ func TestLogNamesEvents(t *testing.T) {
 		inner.RegisterCloser(nil)
 		q.GracefulStop()
 		synctest.Wait()
-		// Each event hands over its own, in their order.
+		// Each event hands over its own records in order.
 		var of journal
 		for _, event := range []string{"workers: pool", "workers", ""} {
 			for _, line := range seen.all() {
-				if message, ok := strings.CutSuffix(line, " "+event); ok && (event != "" || !strings.Contains(line, "workers")) && !strings.HasSuffix(message, ":") {
+				message, ok := strings.CutSuffix(line, " "+event)
+				if ok && (event != "" || !strings.Contains(line, "workers")) &&
+					!strings.HasSuffix(message, ":") {
 					of.add(line)
 				}
 			}
 		}
-		of.want(t, "goroutine failed workers: pool", "fired workers: pool", "nil ignored workers: pool",
-			"step failed workers: pool", "stopped workers: pool",
-			"fired workers", "step failed workers", "stopped workers", "fired ", "step failed ", "stopped ")
+		of.want(t,
+			"goroutine failed workers: pool", "fired workers: pool",
+			"nil ignored workers: pool", "step failed workers: pool", "stopped workers: pool",
+			"fired workers", "step failed workers", "stopped workers",
+			"fired ", "step failed ", "stopped ")
 	})
 }
 
-// TestLogNamesDeepEvents has more events within events than are named.
+// TestLogNamesDeepEvents nests more events than a record names.
 func TestLogNamesDeepEvents(t *testing.T) {
 	q := quietEvent()
 	want := ""
@@ -545,15 +580,16 @@ func TestLogNamesDeepEvents(t *testing.T) {
 			want = "…: " + want + ": " + name
 		}
 		quoted := fmt.Sprintf("event=%q\n", want)
-		if log := logged(); !strings.Contains(log, quoted) && !strings.Contains(log, "event="+want+"\n") {
+		log := logged()
+		if !strings.Contains(log, quoted) && !strings.Contains(log, "event="+want+"\n") {
 			t.Errorf("%d events deep: the log does not have %q:\n%s", level+1, want, log)
 		}
 		q = inner
 	}
 }
 
-// TestLogFailureAtOnce has a goroutine and a step fail while the shutdown goes
-// on.
+// TestLogFailureAtOnce has a step and a goroutine fail while the shutdown goes
+// on. Both failures are logged at once.
 func TestLogFailureAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -561,7 +597,8 @@ func TestLogFailureAtOnce(t *testing.T) {
 		q := eventWith(func(r slog.Record) {
 			if r.Level == slog.LevelError {
 				of := attr(r, "goroutine") + attr(r, "step")
-				seen.add(fmt.Sprint(time.Since(start), " ", r.Message, " ", of, " ", attr(r, "err")))
+				seen.add(fmt.Sprint(
+					time.Since(start), " ", r.Message, " ", of, " ", attr(r, "err")))
 			}
 		})
 		q.Go(func(ctx context.Context) error {
@@ -571,12 +608,17 @@ func TestLogFailureAtOnce(t *testing.T) {
 		}, quit.Name("worker"))
 		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
 		q.RegisterQuitCloser(&bothWays{
-			shutdown: func(ctx context.Context) error { <-ctx.Done(); return errors.New("not in time") },
-			close:    func() error { time.Sleep(100 * time.Millisecond); return nil },
+			shutdown: func(ctx context.Context) error {
+				<-ctx.Done()
+				return errors.New("not in time")
+			},
+			close: func() error { time.Sleep(100 * time.Millisecond); return nil },
 		}, quit.Name("server"), quit.Timeout(time.Second))
 		go q.GracefulStop()
 		time.Sleep(3 * time.Second)
-		seen.want(t, "1s quit: step failed server not in time", "2s quit: goroutine failed worker lost")
+		seen.want(t,
+			"1s quit: step failed server not in time",
+			"2s quit: goroutine failed worker lost")
 		q.GracefulStop()
 	})
 }
@@ -593,7 +635,8 @@ func TestLogGoAfterFire(t *testing.T) {
 	for line := range strings.Lines(logged()) {
 		const message = `level=WARN msg="quit: goroutine not started, the event has fired" `
 		if _, warning, ok := strings.Cut(line, message); ok {
-			lines = append(lines, lineNumber.ReplaceAllString(strings.TrimSpace(warning), "_test.go:LINE"))
+			warning = strings.TrimSpace(warning)
+			lines = append(lines, lineNumber.ReplaceAllString(warning, "_test.go:LINE"))
 		}
 	}
 	want := []string{
@@ -605,8 +648,8 @@ func TestLogGoAfterFire(t *testing.T) {
 	}
 }
 
-// TestDoneContext gives Shutdown contexts that are done, or that its own fire
-// cancels.
+// TestDoneContext gives Shutdown contexts that are done, and contexts that the
+// fire cancels.
 func TestDoneContext(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -685,9 +728,11 @@ func TestDoneContext(t *testing.T) {
 					defer cancel()
 					err := q.Shutdown(context.WithValue(ctx, key{}, "kept"))
 					if took := time.Since(start); err != test.want || took != 0 {
-						t.Errorf("Shutdown(ctx) = %v after %v, want %v at once", err, took, test.want)
+						t.Errorf("Shutdown(ctx) = %v after %v, want %v at once",
+							err, took, test.want)
 					}
-					warning := `level=WARN msg="quit: Shutdown was called with a context that is done"` +
+					warning := `level=WARN msg="quit: Shutdown was called with ` +
+						`a context that is done"` +
 						fmt.Sprintf(` err="%v" site=quit/log_test.go:`, test.want)
 					if log := logged(); strings.Count(log, warning) != 1 {
 						t.Errorf("the log does not have %q once:\n%s", warning, log)
@@ -701,7 +746,8 @@ func TestDoneContext(t *testing.T) {
 					}
 					end, ok := closer.Deadline()
 					if ok != (timeout >= 0) || ok && end.Sub(start) != want {
-						t.Errorf("the closer's deadline: %v, after %v, want %v", ok, end.Sub(start), want)
+						t.Errorf("the closer's deadline: %v, after %v, want %v",
+							ok, end.Sub(start), want)
 					}
 					if value != "kept" {
 						t.Errorf("the closer's context has the value %v", value)
@@ -712,8 +758,8 @@ func TestDoneContext(t *testing.T) {
 	}
 }
 
-// TestLogHandlersFailEachOther has the log handlers of two events, one in the
-// other, report a failure to both for each that they are told of. It ends.
+// TestLogHandlersFailEachOther has the log handlers of an event and its child
+// call Fail on both for each failure that is logged. That must come to an end.
 func TestLogHandlersFailEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 1000
@@ -724,7 +770,7 @@ func TestLogHandlersFailEachOther(t *testing.T) {
 				if r.Level < slog.LevelError {
 					return
 				}
-				if n := told.Add(1); n < most { // else a mistake would never end
+				if n := told.Add(1); n < most { // or a bug would never end
 					q.Fail(fmt.Errorf("log %d", n))
 					child.Fail(fmt.Errorf("log %d", n))
 				}
@@ -747,9 +793,9 @@ func TestLogHandlersFailEachOther(t *testing.T) {
 	})
 }
 
-// TestLogAfterEnd has failures after the end, of which only the log tells. It
-// has them when the call returns, unless the handler needs longer than a second
-// or it is the handler that calls.
+// TestLogAfterEnd has failures after the end, which only the log tells of. The
+// handler has the record when the call returns, unless it takes more than a
+// second or the call is its own.
 func TestLogAfterEnd(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -759,15 +805,18 @@ func TestLogAfterEnd(t *testing.T) {
 			q.RegisterCloser(closerFunc(func() error { return errors.New("late") }))
 		}},
 		{name: "QuitCloser", fail: func(q *quit.QuitEvent) {
-			q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("late") }))
+			fails := func(context.Context) error { return errors.New("late") }
+			q.RegisterQuitCloser(quit.ShutdownFunc(fails))
 		}},
-		{name: "stop func", fail: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() { panic("late") }) }},
+		{name: "stop func", fail: func(q *quit.QuitEvent) {
+			q.RegisterStopFunc(func() { panic("late") })
+		}},
 		{name: "Fail", fail: func(q *quit.QuitEvent) { q.Fail(errors.New("late")) }},
 	} {
 		for _, handler := range []struct {
 			name  string
-			takes time.Duration // for the record of the failure; negative: it never returns
-			want  time.Duration // that the call takes
+			takes time.Duration // for the record of the failure; negative: forever
+			want  time.Duration // for the call
 		}{
 			{name: "quick"},
 			{name: "slow", takes: 900 * time.Millisecond, want: 900 * time.Millisecond},
@@ -794,7 +843,8 @@ func TestLogAfterEnd(t *testing.T) {
 					if took := time.Since(start); took != handler.want {
 						t.Errorf("the call took %v, want %v", took, handler.want)
 					}
-					if got := strings.Join(seen.all(), ", "); strings.Contains(got, "late") != (handler.takes >= 0) {
+					got := strings.Join(seen.all(), ", ")
+					if strings.Contains(got, "late") != (handler.takes >= 0) {
 						t.Errorf("the handler has had %q when the call returned", got)
 					}
 				})
@@ -825,18 +875,19 @@ func TestLogAfterEnd(t *testing.T) {
 	}
 }
 
-// TestLogLevelIsRaised has the level of the log raised to Debug between the
-// fire and the shutdown: all steps are logged.
+// TestLogLevelIsRaised raises the level of the log to Debug between the fire
+// and the shutdown. All steps are logged.
 func TestLogLevelIsRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var level slog.LevelVar
 		var b strings.Builder
-		q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: &level}))}
+		handler := slog.NewTextHandler(&b, &slog.HandlerOptions{Level: &level})
+		q := &quit.QuitEvent{Logger: slog.New(handler)}
 		for range 3 {
 			q.RegisterStopFunc(func() { time.Sleep(time.Second) })
 		}
 		q.Fire()
-		synctest.Wait() // the log has learnt of the level
+		synctest.Wait() // for the log to ask for the level
 		level.Set(slog.LevelDebug)
 		q.GracefulStop()
 		log := b.String()
@@ -848,8 +899,8 @@ func TestLogLevelIsRaised(t *testing.T) {
 	})
 }
 
-// TestEndWaitsForRecords has a step that has ended, and whose record is not in
-// the log yet: the shutdown does not conclude before it is.
+// TestEndWaitsForRecords has a step that has ended and whose record is not in
+// the log yet. The shutdown does not conclude before it is.
 func TestEndWaitsForRecords(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -861,7 +912,7 @@ func TestEndWaitsForRecords(t *testing.T) {
 			<-r.Changed()
 		}
 		for range 100 {
-			runtime.Gosched() // so that it could conclude
+			runtime.Gosched() // long enough to conclude
 		}
 		if !q.Report().Ended.IsZero() || isClosed(ended) {
 			t.Error("the shutdown has ended before the record of a step was in the log")
@@ -874,13 +925,13 @@ func TestEndWaitsForRecords(t *testing.T) {
 	}
 }
 
-// TestFiredComesFirst wants the record of the fire to be made before others can
-// see the fire, and log what follows from it.
+// TestFiredComesFirst checks that the record of the fire is made before anyone
+// can observe the fire, and log a consequence of it.
 func TestFiredComesFirst(t *testing.T) {
 	records := make(chan slog.Record, 10)
 	q := &quit.QuitEvent{Logger: slog.New(firstHandler{records})}
 	release := q.HoldFire()
-	go q.Fire() // ends after the release
+	go q.Fire() // returns after the release
 	if r := <-records; r.Message != "quit: fired" {
 		t.Errorf("the first record is %q", r.Message)
 	}
@@ -888,7 +939,7 @@ func TestFiredComesFirst(t *testing.T) {
 	q.Shutdown(t.Context())
 }
 
-// firstHandler sends the records, as long as there is room.
+// firstHandler sends the records on a channel, while there is room.
 type firstHandler struct{ records chan<- slog.Record }
 
 func (firstHandler) Enabled(context.Context, slog.Level) bool { return true }
@@ -902,8 +953,8 @@ func (h firstHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// TestLogBound has a handler that blocks, and just as many records as are kept,
-// and then one more.
+// TestLogBound has a handler that blocks, and either as many records as are
+// kept, or one more.
 func TestLogBound(t *testing.T) {
 	const kept = 4096
 	for _, more := range []int{0, 1} {
@@ -912,14 +963,16 @@ func TestLogBound(t *testing.T) {
 			var seen []slog.Record
 			q := eventWith(func(r slog.Record) { <-hang; seen = append(seen, r) })
 			q.Fire()
-			synctest.Wait() // for the handler to have that record
+			synctest.Wait() // for the handler to take that record
 			for range kept + more {
 				q.Fail(errors.New("failed"))
 			}
 			close(hang)
 			synctest.Wait()
 			last := seen[len(seen)-1]
-			if len(seen) != 1+kept+more || more > 0 != (last.Message == "quit: log records lost") || more > 0 && attr(last, "records") != "1" {
+			if len(seen) != 1+kept+more ||
+				more > 0 != (last.Message == "quit: log records lost") ||
+				more > 0 && attr(last, "records") != "1" {
 				t.Errorf("%d more than are kept: %d records, the last of them %q, records=%s",
 					more, len(seen), last.Message, attr(last, "records"))
 			}
@@ -928,12 +981,14 @@ func TestLogBound(t *testing.T) {
 	}
 }
 
-// TestLogNamesOfSharedEvent has an event that is registered with two others: it
-// has no name until one of them shuts it down, and then the one with that.
+// TestLogNamesOfSharedEvent registers an event with two others. It has no name
+// until one of them shuts it down, and then the name that it has there.
 func TestLogNamesOfSharedEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen journal
-		child := eventWith(func(r slog.Record) { seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "event")) })
+		child := eventWith(func(r slog.Record) {
+			seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "event"))
+		})
 		one, two := quietEvent(), quietEvent()
 		one.RegisterQuitCloser(child, quit.Name("one"))
 		two.RegisterQuitCloser(child, quit.Name("two"))
@@ -942,7 +997,8 @@ func TestLogNamesOfSharedEvent(t *testing.T) {
 		child.RegisterCloser(nil)
 		synctest.Wait()
 		lines := seen.all()
-		if len(lines) < 3 || lines[0] != "nil ignored " || lines[len(lines)-1] != "nil ignored two" || !slices.Contains(lines, "stopped two") {
+		if len(lines) < 3 || lines[0] != "nil ignored " ||
+			lines[len(lines)-1] != "nil ignored two" || !slices.Contains(lines, "stopped two") {
 			t.Errorf("the log of the child = %q, want the name two from its stop on", lines)
 		}
 		one.GracefulStop()
@@ -957,7 +1013,7 @@ func TestLogNamesOfSharedEvent(t *testing.T) {
 	})
 }
 
-// TestLogWithoutLimit has steps that may take as long as they need.
+// TestLogWithoutLimit checks the log of steps without a limit.
 func TestLogWithoutLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen journal
@@ -976,41 +1032,48 @@ func TestLogWithoutLimit(t *testing.T) {
 	})
 }
 
-// TestLogLevels has a handler that wants errors alone, and gets no others.
+// TestLogLevels has a handler that is enabled for errors alone. It must get no
+// other records.
 func TestLogLevels(t *testing.T) {
 	var seen journal
-	q := &quit.QuitEvent{Logger: slog.New(errorsOnly{&funcHandler{handle: func(r slog.Record) { seen.add(r.Message) }}})}
+	handler := &funcHandler{handle: func(r slog.Record) { seen.add(r.Message) }}
+	q := &quit.QuitEvent{Logger: slog.New(errorsOnly{handler})}
 	q.RegisterStopFunc(func() { panic("boom") })
 	q.RegisterStopFunc(nil)
 	q.GracefulStop()
 	seen.want(t, "quit: step failed")
 }
 
-// errorsOnly is a handler that wants errors alone.
+// errorsOnly is a handler that is enabled for errors alone.
 type errorsOnly struct{ *funcHandler }
 
 func (errorsOnly) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
 
-// TestLogRounds has times in the log with a microsecond as the smallest unit,
-// and a step's limit in its error with a millisecond.
+// TestLogRounds checks that times are rounded to microseconds in the log, and
+// to milliseconds in an error.
 func TestLogRounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen journal
 		q := eventWith(func(r slog.Record) {
 			if took := attr(r, "took"); took != "" {
-				seen.add(strings.TrimPrefix(r.Message, "quit: ") + " " + attr(r, "step") + " " + took)
+				seen.add(strings.TrimPrefix(r.Message, "quit: ") +
+					" " + attr(r, "step") + " " + took)
 			}
 		})
 		hang := make(chan struct{})
 		defer close(hang)
-		q.RegisterStopFunc(func() { time.Sleep(time.Second + 1300*time.Nanosecond) }, quit.Name("web"))
+		q.RegisterStopFunc(func() { time.Sleep(time.Second + 1300*time.Nanosecond) },
+			quit.Name("web"))
 		q.GracefulStop()
 		seen.want(t, "step ended web 1.000001s", "step ended drain 0s", "stopped  1.000001s")
 
 		q = quietEvent()
-		q.RegisterStopFunc(func() { <-hang }, quit.Name("stuck"), quit.Timeout(1_001_300*time.Microsecond))
-		if err := q.Shutdown(context.Background()); !strings.Contains(fmt.Sprint(err), "): abandoned after 1.126s: ") {
-			t.Errorf("Shutdown() = %v, want it to say 1.126s", err) // 9/8 of the limit are 1.1264625 s
+		q.RegisterStopFunc(func() { <-hang },
+			quit.Name("stuck"), quit.Timeout(1_001_300*time.Microsecond))
+		err := q.Shutdown(context.Background())
+		if !strings.Contains(fmt.Sprint(err), "): abandoned after 1.126s: ") {
+			// 9/8 of the limit are 1.1264625 s.
+			t.Errorf("Shutdown() = %v, want it to say 1.126s", err)
 		}
 	})
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// model is what a QuitEvent should do, in plain sequential code: two stacks, of
-// which the shutdown pops until both are empty.
+// model is a QuitEvent in plain sequential code: two stacks, from which the
+// shutdown pops until both are empty.
 type model struct {
 	closers, after []int // ids, in the order of registration
 }
@@ -43,7 +43,7 @@ func (m *model) unregister(id int) bool {
 	return false
 }
 
-// shutdown calls all closers; call says what one does in turn.
+// shutdown calls all closers. The func call stands for the call of a closer.
 func (m *model) shutdown(call func(id int)) {
 	for len(m.closers)+len(m.after) > 0 {
 		stack := &m.closers
@@ -56,14 +56,14 @@ func (m *model) shutdown(call func(id int)) {
 	}
 }
 
-// behaviour is what the closer of one id does when it is called.
+// behaviour is the plan of the closer with some id.
 type behaviour struct {
-	act        byte  // how it ends
-	registers  []int // closers that it registers first, with their phase
-	after      []bool
-	unregister int // an id that it takes out, or -1
+	act        byte   // how it ends
+	registers  []int  // closers that it registers first
+	after      []bool // whether those have AfterDrain
+	unregister int    // an id that it unregisters, or -1
 
-	inner      []int // it is an event, with these closers
+	inner      []int // if not nil, it is an event with these closers
 	innerAfter []bool
 }
 
@@ -75,16 +75,16 @@ const (
 	hangs
 	reenters
 	failsIgnored
-	failsPartly // a list of errors, of which one is ignored
+	failsPartly // returns a list of errors, one of which is ignored
 	failsEvent  // calls Fail, and returns
 	signals     // calls Fail with a signal, which is no failure
 	actions
 )
 
-// FuzzAgainstModel runs a random program of registrations, before and during
-// the shutdown, of closers of every behaviour, of events in events and of log
-// handlers of every kind, and compares the calls and their order with the
-// model. The seed is the input: a failure prints it.
+// FuzzAgainstModel runs a random program and compares the calls and their order
+// with the model. The program registers closers of every behaviour, before and
+// during the shutdown, nests events and has a log handler of some kind. The
+// input is the seed, and a failure prints it.
 func FuzzAgainstModel(f *testing.F) {
 	for seed := range uint64(100) {
 		f.Add(seed)
@@ -128,7 +128,7 @@ func againstModel(t *testing.T, seed uint64) {
 	}
 	goroutines := random.IntN(4)
 
-	// What should happen.
+	// The model runs the program.
 	var m model
 	var phases []bool
 	for _, id := range first {
@@ -137,10 +137,10 @@ func againstModel(t *testing.T, seed uint64) {
 		m.register(id, after)
 	}
 	var wantTaken, gotTaken []string
-	models := []*model{&m} // of all events
+	models := []*model{&m} // that of the event and of those in it
 	var wantCalled []int
 	failures := 0
-	inners := map[int]*model{} // of the events in it
+	inners := map[int]*model{} // of the nested events
 	var prepare func(m *model, id int)
 	prepare = func(_ *model, id int) {
 		b := program[id]
@@ -175,7 +175,8 @@ func againstModel(t *testing.T, seed uint64) {
 				for _, of := range models {
 					taken = taken || of.unregister(b.unregister)
 				}
-				wantTaken = append(wantTaken, fmt.Sprint(id, " takes out ", b.unregister, ": ", taken))
+				wantTaken = append(wantTaken,
+					fmt.Sprint(id, " takes out ", b.unregister, ": ", taken))
 			}
 			switch b.act {
 			case returns, reenters, failsIgnored, signals:
@@ -186,9 +187,14 @@ func againstModel(t *testing.T, seed uint64) {
 	}
 	run(&m)
 
-	// What happens.
+	// The package runs the program.
 	hang := make(chan struct{})
-	handlers := []slog.Handler{slog.DiscardHandler, slog.NewTextHandler(io.Discard, nil), modelHandler{panics: true}, modelHandler{hang: hang}}
+	handlers := []slog.Handler{
+		slog.DiscardHandler,
+		slog.NewTextHandler(io.Discard, nil),
+		modelHandler{panics: true},
+		modelHandler{hang: hang},
+	}
 	logger := slog.New(handlers[random.IntN(len(handlers))])
 	q := &quit.QuitEvent{Logger: logger}
 	errIgnored := errors.New("ignored")
@@ -218,7 +224,8 @@ func againstModel(t *testing.T, seed uint64) {
 			}
 			if b.unregister >= 0 {
 				u := unregister[b.unregister]
-				gotTaken = append(gotTaken, fmt.Sprint(id, " takes out ", b.unregister, ": ", u != nil && u()))
+				took := u != nil && u()
+				gotTaken = append(gotTaken, fmt.Sprint(id, " takes out ", b.unregister, ": ", took))
 			}
 			mu.Unlock()
 			switch b.act {
@@ -243,8 +250,8 @@ func againstModel(t *testing.T, seed uint64) {
 			}
 			return nil
 		}
-		// One that hangs has little time of its own: with several that use up
-		// their share, only the reserve would be left, and the order would not
+		// A closer that hangs has little time of its own. If several used up
+		// their shares, only the reserve would be left, and the order would not
 		// be total.
 		opts := []quit.Option{quit.Timeout(time.Millisecond), quit.Ignore(errIgnored)}
 		if after {
@@ -262,7 +269,7 @@ func againstModel(t *testing.T, seed uint64) {
 		go func() {
 			<-q.Done()
 			time.Sleep(time.Millisecond)
-			ended[i] = true // a race, if the drain did not wait
+			ended[i] = true // a race, unless the drain waits
 			q.DoneGoroutine()
 		}()
 	}
@@ -288,7 +295,8 @@ func againstModel(t *testing.T, seed uint64) {
 	}
 }
 
-// modelHandler panics, or blocks until hang is closed.
+// modelHandler panics if panics is set, and otherwise blocks until hang is
+// closed.
 type modelHandler struct {
 	panics bool
 	hang   chan struct{}

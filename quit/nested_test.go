@@ -21,7 +21,10 @@ func TestComposition(t *testing.T) {
 		parent, child := quietEvent(), quietEvent()
 		var j journal
 		failure := errors.New("of the pool")
-		child.RegisterCloser(closerFunc(func() error { j.add("child's closer"); return failure }), quit.Name("pool"))
+		child.RegisterCloser(closerFunc(func() error {
+			j.add("child's closer")
+			return failure
+		}), quit.Name("pool"))
 		child.RegisterStopFunc(func() { j.add("child's after drain") }, quit.AfterDrain())
 		child.AddGoroutine()
 		go func() {
@@ -44,7 +47,8 @@ func TestComposition(t *testing.T) {
 		err := parent.Shutdown(context.Background())
 		j.want(t, "parent's server", "child's closer", "child's goroutine", "child's after drain",
 			"parent's database")
-		want := "quit: workers (quit/nested_test.go:LINE): pool (quit/nested_test.go:LINE): of the pool"
+		want := "quit: workers (quit/nested_test.go:LINE): " +
+			"pool (quit/nested_test.go:LINE): of the pool"
 		got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
 		if got != want || !errors.Is(err, failure) {
 			t.Errorf("Shutdown() = %q, want %q", got, want)
@@ -55,8 +59,8 @@ func TestComposition(t *testing.T) {
 	})
 }
 
-// TestCompositionTime has the child end within its parent's share, although
-// what it closes hangs.
+// TestCompositionTime has a closer of a child hang. The child ends within its
+// share of the parent's time nonetheless.
 func TestCompositionTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, child := quietEvent(), quietEvent()
@@ -79,7 +83,7 @@ func TestCompositionTime(t *testing.T) {
 	})
 }
 
-// TestSharedChild has two events close one: both wait for it.
+// TestSharedChild has two events close the same child. Both wait for it.
 func TestSharedChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, child := quietEvent(), quietEvent(), quietEvent()
@@ -100,14 +104,17 @@ func TestSharedChild(t *testing.T) {
 	})
 }
 
-// TestFailureGoesUp has an event fail by itself, and then looks at those that
-// it is registered with: they fire with the same cause at once, and the failure
-// is in their results once.
+// TestFailureGoesUp has an event fail by itself. The events above it fire with
+// the same cause at once, and have the failure in their results once.
 func TestFailureGoesUp(t *testing.T) {
 	for name, fails := range map[string]func(q *quit.QuitEvent, err error){
-		"Fail":  func(q *quit.QuitEvent, err error) { q.Fail(err) },
-		"Go":    func(q *quit.QuitEvent, err error) { q.Go(func(context.Context) error { return err }) },
-		"panic": func(q *quit.QuitEvent, err error) { q.Go(func(context.Context) error { panic(err) }) },
+		"Fail": func(q *quit.QuitEvent, err error) { q.Fail(err) },
+		"Go": func(q *quit.QuitEvent, err error) {
+			q.Go(func(context.Context) error { return err })
+		},
+		"panic": func(q *quit.QuitEvent, err error) {
+			q.Go(func(context.Context) error { panic(err) })
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -119,7 +126,8 @@ func TestFailureGoesUp(t *testing.T) {
 				fails(leaf, failure)
 				synctest.Wait()
 				for i, up := range []*quit.QuitEvent{leaf, child, q, other} {
-					if !up.HasFired() || up.Cause() != leaf.Cause() || !errors.Is(up.Cause(), failure) {
+					if !up.HasFired() || up.Cause() != leaf.Cause() ||
+						!errors.Is(up.Cause(), failure) {
 						t.Errorf("event %d above: HasFired() = %v, Cause() = %v, want %v",
 							i, up.HasFired(), up.Cause(), leaf.Cause())
 					}
@@ -127,8 +135,10 @@ func TestFailureGoesUp(t *testing.T) {
 				for outer, up := range map[string]*quit.QuitEvent{"child": q, "shared": other} {
 					err := up.Shutdown(context.Background())
 					text := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
-					prefix := "quit: " + outer + " (quit/nested_test.go:LINE): leaf (quit/nested_test.go:LINE): "
-					if !strings.HasPrefix(text, prefix) || strings.Count(text, "lost") != 1 || strings.Contains(text, "\n") {
+					prefix := "quit: " + outer + " (quit/nested_test.go:LINE): " +
+						"leaf (quit/nested_test.go:LINE): "
+					if !strings.HasPrefix(text, prefix) || strings.Count(text, "lost") != 1 ||
+						strings.Contains(text, "\n") {
 						t.Errorf("Shutdown() = %q, want %q and the failure once", text, prefix)
 					}
 					if !errors.Is(err, failure) {
@@ -140,8 +150,8 @@ func TestFailureGoesUp(t *testing.T) {
 	}
 }
 
-// TestFailureStaysDown has an event that is registered with another end without
-// a failure of its own, or be on its own.
+// TestFailureStaysDown has a child end without a failure of its own, or fail
+// when it is no longer registered. Its parent does not fire.
 func TestFailureStaysDown(t *testing.T) {
 	failure := errors.New("failure")
 	for _, test := range []struct {
@@ -154,12 +164,16 @@ func TestFailureStaysDown(t *testing.T) {
 			child.Fail(&quit.SignalError{Signal: someSignal{}})
 		}},
 		{name: "signal of Go", end: func(child *quit.QuitEvent, _ func() bool) {
-			child.Go(func(context.Context) error { return fmt.Errorf("stopped: %w", &quit.SignalError{}) })
+			child.Go(func(context.Context) error {
+				return fmt.Errorf("stopped: %w", &quit.SignalError{})
+			})
 		}},
 		{name: "ignored", end: func(child *quit.QuitEvent, _ func() bool) {
 			child.Go(func(context.Context) error { return failure }, quit.Ignore(failure))
 		}},
-		{name: "shut down", end: func(child *quit.QuitEvent, _ func() bool) { child.GracefulStop() }},
+		{name: "shut down", end: func(child *quit.QuitEvent, _ func() bool) {
+			child.GracefulStop()
+		}},
 		{name: "shut down with a failure", end: func(child *quit.QuitEvent, _ func() bool) {
 			child.RegisterCloser(closerFunc(func() error { return failure }))
 			child.GracefulStop()
@@ -207,8 +221,8 @@ func TestFailureBeforeRegistration(t *testing.T) {
 	}
 }
 
-// TestFailureInRing has an event in a ring fail, one that is registered twice,
-// and one that is registered with itself.
+// TestFailureInRing has an event fail that is in a ring with two others. One of
+// those is registered twice, and with itself.
 func TestFailureInRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := quietEvent(), quietEvent(), quietEvent()
@@ -232,7 +246,7 @@ func TestFailureInRing(t *testing.T) {
 		if err := b.Shutdown(context.Background()); err != failure {
 			t.Errorf("Shutdown() = %v, want %v", err, failure)
 		}
-		// By c, b is reached through a alone, which could not be waited for.
+		// From c, b is reached only through a, for which c could not wait.
 		if err := c.Shutdown(context.Background()); err != nil {
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
@@ -243,9 +257,9 @@ func TestFailureInRing(t *testing.T) {
 }
 
 // TestFailureOfMany has goroutines of many children fail at once, while
-// children are registered and taken out. One failure fires the parent, and is
-// in its result even if the child is taken out after that; so are those of all
-// that are there at the end.
+// children are registered and unregistered. One failure fires the parent. It is
+// in the parent's result even if that child is unregistered after that, and so
+// are the failures of all children that stay.
 func TestFailureOfMany(t *testing.T) {
 	q := quietEvent()
 	const n = 50
@@ -278,8 +292,8 @@ func TestFailureOfMany(t *testing.T) {
 	}
 }
 
-// TestFailureWhileParentEnds has a child fail while its parent shuts it down:
-// the failure is in the result, or came after the child's end.
+// TestFailureWhileParentEnds has a child fail while its parent shuts it down.
+// Either the results of both have the failure, or neither has it.
 func TestFailureWhileParentEnds(t *testing.T) {
 	for range 100 {
 		q, child := quietEvent(), quietEvent()
@@ -289,20 +303,22 @@ func TestFailureWhileParentEnds(t *testing.T) {
 		wg.Go(func() { child.Fail(failure) })
 		wg.Go(q.GracefulStop)
 		wg.Wait()
-		if err := q.Shutdown(t.Context()); errors.Is(err, failure) != errors.Is(child.Shutdown(t.Context()), failure) {
-			t.Errorf("Shutdown() = %v, and that of the child %v", err, child.Shutdown(t.Context()))
+		err, inner := q.Shutdown(t.Context()), child.Shutdown(t.Context())
+		if errors.Is(err, failure) != errors.Is(inner, failure) {
+			t.Errorf("Shutdown() = %v, and that of the child %v", err, inner)
 		}
 	}
 }
 
-// TestChildHangs has six closers of a child hang. All six failures are in the
-// result of the parent: its own limit does not hide them.
+// TestChildHangs has six closers of a child hang. The result of the parent has
+// all six failures. The parent's own limit for the child does not hide them.
 func TestChildHangs(t *testing.T) {
 	const closers = 6
 	check := func(t *testing.T, q *quit.QuitEvent, err error) {
 		t.Helper()
 		text := fmt.Sprint(err)
-		if n := strings.Count(text, "\n") + 1; n != closers || strings.Count(text, ": abandoned after ") != closers {
+		if n := strings.Count(text, "\n") + 1; n != closers ||
+			strings.Count(text, ": abandoned after ") != closers {
 			t.Errorf("Shutdown() = %v, want %d abandoned closers", err, closers)
 		}
 		if n := strings.Count(text, "quit: "); n != closers {
@@ -325,7 +341,11 @@ func TestChildHangs(t *testing.T) {
 		}
 		return child
 	}
-	for _, timeout := range []time.Duration{10 * time.Millisecond, 10 * time.Second, 1000 * time.Hour} {
+	for _, timeout := range []time.Duration{
+		10 * time.Millisecond,
+		10 * time.Second,
+		1000 * time.Hour,
+	} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hang := make(chan struct{})
@@ -345,21 +365,21 @@ func TestChildHangs(t *testing.T) {
 		hang := make(chan struct{})
 		defer close(hang)
 		q, child := quietEvent(), hangs(hang)
-		child.Timeout = 50 * time.Millisecond // its own limit, so that a slow machine breaks nothing
+		child.Timeout = 50 * time.Millisecond // a limit that a slow machine does not break
 		q.RegisterQuitCloser(child)
 		check(t, q, q.Shutdown(context.Background()))
 	})
 }
 
-// TestChildIsSlow has a child that was shut down before, by another, with more
-// time than its parent has. It ends after the end of its step's share and
-// before it is abandoned: its failure counts, and not that of the share.
+// TestChildIsSlow shuts a child down before its parent does, and with more time
+// than the parent has. It ends after the share of its step and before the step
+// is abandoned. Its failure is in the result, and none of the step.
 func TestChildIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
 		defer close(hang)
 		q, child := quietEvent(), quietEvent()
-		q.Timeout, child.Timeout = 10*time.Second, 9*time.Second // its closer has 7.2s or 6.48s, and an eighth more
+		q.Timeout, child.Timeout = 10*time.Second, 9*time.Second // shares of 7.2s and 6.48s
 		child.RegisterStopFunc(func() { <-hang }, quit.Name("hung"))
 		q.RegisterQuitCloser(child, quit.Name("child"))
 		go child.GracefulStop()
@@ -373,8 +393,8 @@ func TestChildIsSlow(t *testing.T) {
 	})
 }
 
-// TestChildOfAnotherShutdown has an event abandoned that another call shuts down,
-// with a longer time than its parent gives.
+// TestChildOfAnotherShutdown checks that an event is abandoned that another call
+// shuts down, with a longer time than its parent gives.
 func TestChildOfAnotherShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, child := quietEvent(), quietEvent()
@@ -394,7 +414,7 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 	})
 }
 
-// TestDeepChain has events within events, and a failure in the innermost.
+// TestDeepChain nests events, and has the innermost one fail.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000
 	top, leaf := chain(depth, func(q *quit.QuitEvent) { q.Timeout = -1 })
@@ -402,7 +422,8 @@ func TestDeepChain(t *testing.T) {
 	leaf.RegisterCloser(closerFunc(func() error { return failure }), quit.Name("leaf"))
 	err := top.Shutdown(t.Context())
 	text := fmt.Sprint(err)
-	if !errors.Is(err, failure) || strings.Contains(text, "\n") || !strings.HasSuffix(text, ": lost") {
+	if !errors.Is(err, failure) || strings.Contains(text, "\n") ||
+		!strings.HasSuffix(text, ": lost") {
 		end := text[max(0, len(text)-100):]
 		t.Errorf("Shutdown() has %d lines and ends with %q", strings.Count(text, "\n")+1, end)
 	}
@@ -414,8 +435,8 @@ func TestDeepChain(t *testing.T) {
 	}
 }
 
-// chain returns the ends of a chain of so many events, each registered with the
-// one before.
+// chain returns the ends of a chain of events, each registered with the one
+// before.
 func chain(depth int, each func(*quit.QuitEvent)) (top, leaf *quit.QuitEvent) {
 	top = quietEvent()
 	each(top)
@@ -429,9 +450,9 @@ func chain(depth int, each func(*quit.QuitEvent)) (top, leaf *quit.QuitEvent) {
 	return top, leaf
 }
 
-// TestVeryDeepChain shuts down a long chain. Without a limit all end in order;
-// with one, those that are deep down have little of it, and yet each closer is
-// called.
+// TestVeryDeepChain shuts down a long chain. Without a limit, all events end in
+// order. With one, the innermost events have little time left, but each closer
+// is called.
 func TestVeryDeepChain(t *testing.T) {
 	for _, test := range []struct {
 		timeout time.Duration
@@ -458,16 +479,17 @@ func TestVeryDeepChain(t *testing.T) {
 			})
 			err := top.Shutdown(context.Background())
 			if test.timeout < 0 && (err != nil || !isClosed(all)) {
-				t.Errorf("Shutdown() = %.200v after %d closers, want nil after %d", err, called.Load(), depth)
+				t.Errorf("Shutdown() = %.200v after %d closers, want nil after %d",
+					err, called.Load(), depth)
 			}
-			<-all // those of events that were abandoned may be called later
+			<-all // closers of abandoned events may be called later
 		})
 	}
 }
 
 // TestBlockedLogOfChildren has a log handler that blocks, and children with
-// nothing to do between the closers of the parent. They take none of its time:
-// only the end of the parent waits for the log.
+// nothing to do between the closers of the parent. They take none of its time.
+// Only the end of the parent waits for the log.
 func TestBlockedLogOfChildren(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const perCloser = 20 * time.Millisecond
@@ -488,12 +510,13 @@ func TestBlockedLogOfChildren(t *testing.T) {
 			}), quit.Name(name))
 			q.RegisterQuitCloser(event(), quit.Name(fmt.Sprint("child ", 2-i)))
 			at := time.Duration(i) * perCloser
-			want = append(want, fmt.Sprintf("closer %d at %v until %v", i, at, at+(4500*time.Millisecond-at)/5*4))
+			want = append(want, fmt.Sprintf("closer %d at %v until %v",
+				i, at, at+(4500*time.Millisecond-at)/5*4))
 		}
 		if err := q.Shutdown(context.Background()); err != nil {
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		// A twentieth of the reserve of 500ms is left for the caller.
+		// A twentieth of the reserve of 500 ms is left for the caller.
 		if took := time.Since(start); took != 4975*time.Millisecond {
 			t.Errorf("the shutdown took %v, want 4.975s", took)
 		}
@@ -504,16 +527,17 @@ func TestBlockedLogOfChildren(t *testing.T) {
 				name, took = fmt.Sprint("closer ", i/2), perCloser
 			}
 			if got := s.End.Sub(s.Start); s.Name != name || got != took || s.Err != nil {
-				t.Errorf("step %d is %s, took %v and has failed with %v; want %s, %v and nil", i, s.Name, got, s.Err, name, took)
+				t.Errorf("step %d is %s, took %v and has failed with %v; want %s, %v and nil",
+					i, s.Name, got, s.Err, name, took)
 			}
 		}
 		close(hang)
 	})
 }
 
-// TestFailureThatCameUp has an event fail, so that the one that it is
-// registered with fires with the same cause. That one has the cause in its
-// result once, even if the step of the event cannot tell of it.
+// TestFailureThatCameUp has a child fail, so that its parent fires with the
+// same cause. The parent's result has the cause once, even if it is not in the
+// step of the child.
 func TestFailureThatCameUp(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -527,7 +551,7 @@ func TestFailureThatCameUp(t *testing.T) {
 			lines: 1,
 		},
 		{
-			name: "abandoned", // it has more time than its parent
+			name: "abandoned", // since it has more time than its parent
 			then: func(child *quit.QuitEvent, _ func() bool) {
 				go child.GracefulStop()
 				synctest.Wait()
@@ -554,9 +578,11 @@ func TestFailureThatCameUp(t *testing.T) {
 						t.Errorf("Cause() = %v, want %v", up.Cause(), failure)
 					}
 					err := up.Shutdown(context.Background())
-					if text := fmt.Sprint(err); !errors.Is(err, failure) || strings.Count(text, "lost") != 1 ||
+					text := fmt.Sprint(err)
+					if !errors.Is(err, failure) || strings.Count(text, "lost") != 1 ||
 						len(strings.Split(text, "\n")) != test.lines {
-						t.Errorf("Shutdown() = %v, want %d lines with the cause once", err, test.lines)
+						t.Errorf("Shutdown() = %v, want %d lines with the cause once",
+							err, test.lines)
 					}
 				}
 			})
@@ -564,23 +590,42 @@ func TestFailureThatCameUp(t *testing.T) {
 	}
 }
 
-// TestIgnoredFailureStaysDown ignores a failure of an event within the event:
-// it does not fire the one that ignores it, or those above, but any other does.
+// TestIgnoredFailureStaysDown has a parent ignore an error of its child. That
+// error fires neither the parent nor the events above it. Other errors do.
 func TestIgnoredFailureStaysDown(t *testing.T) {
 	ignored, lost := errors.New("ignored"), errors.New("lost")
 	for _, test := range []struct {
 		name string
 		err  error
 		opt  quit.Option
-		up   bool // it goes up
+		up   bool // whether it goes up
 	}{
 		{name: "itself", err: ignored, opt: quit.Ignore(ignored)},
 		{name: "wrapped", err: fmt.Errorf("w: %w", ignored), opt: quit.Ignore(ignored)},
-		{name: "by a func", err: ignored, opt: quit.IgnoreFunc(func(err error) bool { return err == ignored })},
+		{
+			name: "by a func",
+			err:  ignored,
+			opt:  quit.IgnoreFunc(func(err error) bool { return err == ignored }),
+		},
 		{name: "another", err: lost, opt: quit.Ignore(ignored), up: true},
-		{name: "another too", err: errors.Join(ignored, lost), opt: quit.Ignore(ignored), up: true},
-		{name: "Goexit in a func", err: lost, opt: quit.IgnoreFunc(func(error) bool { runtime.Goexit(); return true }), up: true},
-		{name: "a panic", err: &quit.PanicError{Value: ignored}, opt: quit.Ignore(ignored), up: true},
+		{
+			name: "another too",
+			err:  errors.Join(ignored, lost),
+			opt:  quit.Ignore(ignored),
+			up:   true,
+		},
+		{
+			name: "Goexit in a func",
+			err:  lost,
+			opt:  quit.IgnoreFunc(func(error) bool { runtime.Goexit(); return true }),
+			up:   true,
+		},
+		{
+			name: "a panic",
+			err:  &quit.PanicError{Value: ignored},
+			opt:  quit.Ignore(ignored),
+			up:   true,
+		},
 	} {
 		for when, fail := range map[string]func(q, child *quit.QuitEvent){
 			"after the registration": func(q, child *quit.QuitEvent) {
@@ -602,12 +647,13 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 				top, q, child := quietEvent(), quietEvent(), quietEvent()
 				top.RegisterQuitCloser(q)
 				fail(q, child)
-				synctest.Wait() // for the goroutine that asks what is ignored
+				synctest.Wait() // for the goroutine that calls the Ignore options
 				if !child.HasFired() || q.HasFired() != test.up || top.HasFired() != test.up {
 					t.Errorf("HasFired() = %v, above %v and %v, want true, %v and %v",
 						child.HasFired(), q.HasFired(), top.HasFired(), test.up, test.up)
 				}
-				if err := top.Shutdown(t.Context()); (err != nil) != test.up || errors.Is(test.err, lost) != errors.Is(err, lost) {
+				err := top.Shutdown(t.Context())
+				if (err != nil) != test.up || errors.Is(test.err, lost) != errors.Is(err, lost) {
 					t.Errorf("Shutdown() = %v, want a failure: %v", err, test.up)
 				}
 			}
@@ -616,8 +662,8 @@ func TestIgnoredFailureStaysDown(t *testing.T) {
 	}
 }
 
-// TestParentsRace has an event registered and unregistered from many goroutines
-// while its failure goes up.
+// TestParentsRace registers and unregisters an event in many goroutines while
+// its failure goes up.
 func TestParentsRace(t *testing.T) {
 	for range 20 {
 		child := quietEvent()

@@ -2,5 +2,5 @@
 
 package quit
 
-// UnderRace says that the race detector is on. It allows 8128 goroutines.
+// UnderRace reports whether the race detector is on. It allows 8128 goroutines.
 const UnderRace = false

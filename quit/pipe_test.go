@@ -19,8 +19,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// writing writes to stdout or stderr, as args[0] says, at the time that args[1]
-// names.
+// writing writes to stdout or stderr, whichever args[0] names, at the moment
+// that args[1] names.
 var writing = process.NewProgram("writing", func(args []string) {
 	file, when := os.Stdout, args[1]
 	if args[0] == "stderr" {
@@ -127,17 +127,56 @@ func TestChildBrokenPipe(t *testing.T) {
 	}{
 		{when: "before", want: "signal: broken pipe"},
 		{when: "at the fire", said: []string{"written", "returned <nil>"}, want: "exit status 0"},
-		{when: "during", said: []string{"written", "written", "written", "returned <nil>"},
-			want: "exit status 0"},
-		{when: "during one by hand", said: []string{"written", "returned <nil>"}, want: "exit status 0"},
-		{when: "after one by hand", said: []string{"returned <nil>"}, want: "signal: broken pipe"},
-		{when: "during one that handles signals itself", said: []string{"written"}, want: "exit status 0"},
-		{when: "during, stopped before", said: []string{"written"}, want: "exit status 0"},
-		{when: "during, after stop", said: []string{"written", "ended"}, want: "signal: broken pipe"},
-		{when: "between the fire and the shutdown, after stop", said: []string{"written"}, want: "exit status 0"},
-		{when: "while a handler is left", said: []string{"written", "written", "stopped"}, want: "signal: broken pipe"},
-		{when: "while another event is shut down", said: []string{"written", "ended"}, want: "signal: broken pipe"},
-		{when: "after the next event has handled signals", said: []string{"written", "next"}, want: "signal: broken pipe"},
+		{
+			when: "during",
+			said: []string{"written", "written", "written", "returned <nil>"},
+			want: "exit status 0",
+		},
+		{
+			when: "during one by hand",
+			said: []string{"written", "returned <nil>"},
+			want: "exit status 0",
+		},
+		{
+			when: "after one by hand",
+			said: []string{"returned <nil>"},
+			want: "signal: broken pipe",
+		},
+		{
+			when: "during one that handles signals itself",
+			said: []string{"written"},
+			want: "exit status 0",
+		},
+		{
+			when: "during, stopped before",
+			said: []string{"written"},
+			want: "exit status 0",
+		},
+		{
+			when: "during, after stop",
+			said: []string{"written", "ended"},
+			want: "signal: broken pipe",
+		},
+		{
+			when: "between the fire and the shutdown, after stop",
+			said: []string{"written"},
+			want: "exit status 0",
+		},
+		{
+			when: "while a handler is left",
+			said: []string{"written", "written", "stopped"},
+			want: "signal: broken pipe",
+		},
+		{
+			when: "while another event is shut down",
+			said: []string{"written", "ended"},
+			want: "signal: broken pipe",
+		},
+		{
+			when: "after the next event has handled signals",
+			said: []string{"written", "next"},
+			want: "signal: broken pipe",
+		},
 	} {
 		for _, file := range []string{"stdout", "stderr"} {
 			t.Run(test.when+"/"+file, func(t *testing.T) {
@@ -156,9 +195,9 @@ func TestChildBrokenPipe(t *testing.T) {
 	}
 }
 
-// TestPipeBeforeFire keeps an event from taking hold of SIGPIPE: as long as it
-// cannot, it does not fire, so nobody writes after the fire and before the
-// hold. On one processor the goroutine that fires has its turn again and again.
+// TestPipeBeforeFire blocks an event from holding SIGPIPE. Until it can, it
+// does not fire, so no write comes after the fire and before the hold. There is
+// one processor, and the goroutine that fires has its turn again and again.
 func TestPipeBeforeFire(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	q := quietEvent()
@@ -178,8 +217,8 @@ func TestPipeBeforeFire(t *testing.T) {
 	q.GracefulStop()
 }
 
-// TestChildBubbleAlone has a bubble in a process in which nobody has used
-// os/signal before. Its goroutine would begin in the bubble and never end
+// TestChildBubbleAlone runs a bubble in a process that has not used os/signal
+// before. The goroutine of os/signal would begin in the bubble, and never end
 // there.
 func TestChildBubbleAlone(t *testing.T) {
 	t.Parallel()
@@ -203,7 +242,8 @@ func TestBubble(t *testing.T) {
 		failure := errors.New("failure")
 		failed.Fail(failure)
 		failed.GracefulStop()
-		if err := failed.WaitSignal(); err != failure { // it has ended: no signal is handled
+		// It has ended, so it handles no signals.
+		if err := failed.WaitSignal(); err != failure {
 			t.Errorf("WaitSignal() = %v, want %v", err, failure)
 		}
 	})

@@ -21,14 +21,15 @@ func quietEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)}
 }
 
-// yield is called by loops without a pause, since nothing is preempted on wasm.
+// yield is called by loops that never block, since wasm has no preemption.
 func yield() {
 	if runtime.GOARCH == "wasm" {
 		runtime.Gosched()
 	}
 }
 
-// loggedEvent returns a new event and what it has logged so far, of all levels.
+// loggedEvent returns a new event, and a func that returns its log so far, of
+// all levels.
 func loggedEvent() (q *quit.QuitEvent, logged func() string) {
 	var mu sync.Mutex
 	var b bytes.Buffer
@@ -48,7 +49,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// journal is a list of what happened, in order.
+// journal is a list of things that happened, in order.
 type journal struct {
 	mu    sync.Mutex
 	lines []string
@@ -78,7 +79,7 @@ type closerFunc func() error
 
 func (f closerFunc) Close() error { return f() }
 
-// bothWays can be shut down and closed.
+// bothWays is both a QuitCloser and an io.Closer.
 type bothWays struct {
 	shutdown func(ctx context.Context) error
 	close    func() error
@@ -130,9 +131,11 @@ func TestWorkContext(t *testing.T) {
 				t.Error(err)
 			}
 			if atClose != nil || atDrained != nil {
-				t.Errorf("WorkContext().Err() = %v, %v in the closers, want nil", atClose, atDrained)
+				t.Errorf("WorkContext().Err() = %v, %v in the closers, want nil",
+					atClose, atDrained)
 			}
-			if ctx.Err() != context.Canceled || !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			if ctx.Err() != context.Canceled ||
+				!errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 				t.Errorf("after the end: Err() = %v, cause %v", ctx.Err(), context.Cause(ctx))
 			}
 		})
@@ -149,17 +152,19 @@ func TestWorkContext(t *testing.T) {
 				defer q.DoneGoroutine()
 				<-q.WorkContext().Done()
 				cancelled = time.Since(start)
-				time.Sleep(100 * time.Millisecond) // it rolls back, with the database still there
+				time.Sleep(100 * time.Millisecond) // it rolls back before the database is closed
 			}()
 			err := q.Shutdown(t.Context())
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "quit: drain: 1 goroutine left after 7.2s") {
+			if !errors.Is(err, context.DeadlineExceeded) ||
+				!strings.Contains(err.Error(), "quit: drain: 1 goroutine left after 7.2s") {
 				t.Errorf("Shutdown() = %v", err)
 			}
 			if cancelled != 7200*time.Millisecond {
 				t.Errorf("WorkContext was cancelled after %v, want 7.2s", cancelled)
 			}
 			if dbClosed != 7300*time.Millisecond {
-				t.Errorf("the AfterDrain closer was called after %v, want 7.3s: once the goroutine had ended", dbClosed)
+				t.Errorf("the AfterDrain closer was called after %v, "+
+					"want 7.3s: once the goroutine had ended", dbClosed)
 			}
 		})
 	})
@@ -172,7 +177,8 @@ func TestWorkContext(t *testing.T) {
 			}
 			start := time.Now()
 			err := q.Shutdown(t.Context())
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "3 goroutines left") {
+			if !errors.Is(err, context.DeadlineExceeded) ||
+				!strings.Contains(err.Error(), "3 goroutines left") {
 				t.Errorf("Shutdown() = %v", err)
 			}
 			if took := time.Since(start); took > 9*time.Second {

@@ -23,7 +23,10 @@ func TestOrder(t *testing.T) {
 	q.RegisterStopFunc(say("1 stop"))
 	q.RegisterCloser(closerFunc(func() error { j.add("2 closer"); return nil }))
 	q.RegisterStopFunc(say("a1"), quit.AfterDrain())
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { j.add("3 quit"); return nil }))
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+		j.add("3 quit")
+		return nil
+	}))
 	q.RegisterStopFunc(say("4 stop"))
 	q.RegisterCloser(closerFunc(func() error { j.add("a2"); return nil }), quit.AfterDrain())
 	q.AddGoroutine()
@@ -41,7 +44,7 @@ func TestOrder(t *testing.T) {
 	j.want(t, "4 stop", "3 quit", "2 closer", "1 stop", "goroutine", "a2", "a1")
 }
 
-// TestNextAfterReturn has each closer check that none other runs.
+// TestNextAfterReturn checks in each closer that no other one runs.
 func TestNextAfterReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -87,8 +90,8 @@ func TestUnregister(t *testing.T) {
 	}
 }
 
-// TestUnregisterRace has unregister and the shutdown compete for each closer:
-// exactly one of them gets it.
+// TestUnregisterRace has unregister and the shutdown compete for each closer.
+// Exactly one of them gets it.
 func TestUnregisterRace(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -115,8 +118,8 @@ func TestUnregisterRace(t *testing.T) {
 	}
 }
 
-// TestOnceEach has every kind of misbehaviour around each closer, many
-// callers, and closers registered all the while.
+// TestOnceEach shuts down from many goroutines, with closers that misbehave in
+// all ways and register others.
 func TestOnceEach(t *testing.T) {
 	for _, concurrent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Concurrent=%v", concurrent), func(t *testing.T) {
@@ -171,7 +174,7 @@ func TestOnceEach(t *testing.T) {
 						}
 						results[i] = q.Shutdown(context.Background())
 						if i%10 == 1 {
-							register(1) // after the end: called at once
+							register(1) // called at once, after the end
 						}
 					})
 				}
@@ -181,11 +184,12 @@ func TestOnceEach(t *testing.T) {
 						t.Fatalf("caller %d got %v, caller 0 got %v", i, err, results[0])
 					}
 				}
-				// One that was abandoned may only now come to count itself, or
-				// to register another: wait for them, and then look for a call
-				// too many.
+				// A closer that was abandoned may not have counted itself yet,
+				// or may still register another one. Wait for all calls, and
+				// then look for one too many.
 				const all = 20*3 + 10*2
-				for end := time.Now().Add(time.Minute); called.Load() < all && time.Now().Before(end); {
+				end := time.Now().Add(time.Minute)
+				for called.Load() < all && time.Now().Before(end) {
 					runtime.Gosched()
 				}
 				if got := called.Load(); got != all {
@@ -248,7 +252,7 @@ func TestRegisterAfterEnd(t *testing.T) {
 		q, logged := loggedEvent()
 		q.Timeout = 10 * time.Second
 		q.GracefulStop()
-		time.Sleep(time.Minute) // the event's own deadline has passed
+		time.Sleep(time.Minute) // past the event's own deadline
 		var share time.Duration
 		unregister := q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			end, _ := ctx.Deadline()
@@ -273,7 +277,8 @@ func TestRegisterAfterEnd(t *testing.T) {
 		}
 		q.Fail(errors.New("later failure"))
 		synctest.Wait()
-		if !strings.Contains(logged(), `msg="quit: failure after the shutdown" err="later failure"`) {
+		const record = `msg="quit: failure after the shutdown" err="later failure"`
+		if !strings.Contains(logged(), record) {
 			t.Errorf("a failure after the end is not logged:\n%s", logged())
 		}
 
@@ -287,15 +292,15 @@ func TestRegisterAfterEnd(t *testing.T) {
 	})
 }
 
-// kept is a closer of any kind, whose memory is looked for.
+// kept is a closer of every kind that the test expects to be freed.
 type kept struct{ _ [64]byte }
 
 func (*kept) Close() error                   { return nil }
 func (*kept) Shutdown(context.Context) error { return nil }
 func (k *kept) stop()                        {}
 
-// TestClosersAreFreed keeps an event and the unregister funcs. A closer that
-// was called or taken out is not kept by them; one that waits is kept by its
+// TestClosersAreFreed keeps an event and the unregister funcs. They do not keep
+// a closer that was called or unregistered. A closer that waits is kept by its
 // event, and by nothing else.
 func TestClosersAreFreed(t *testing.T) {
 	type register = func(q *quit.QuitEvent, k *kept, opts ...quit.Option) (unregister func() bool)
@@ -310,7 +315,8 @@ func TestClosersAreFreed(t *testing.T) {
 			return q.RegisterStopFunc(k.stop, opts...)
 		},
 	}
-	ends := map[string]func(q *quit.QuitEvent, unregister func() bool) (keep any){
+	type ending = func(q *quit.QuitEvent, unregister func() bool) (keep any)
+	ends := map[string]ending{
 		"called": func(q *quit.QuitEvent, unregister func() bool) any {
 			q.GracefulStop()
 			if unregister() {
@@ -333,15 +339,19 @@ func TestClosersAreFreed(t *testing.T) {
 	}
 	for kind, register := range kinds {
 		for end, does := range ends {
-			for name, opts := range map[string][]quit.Option{"closers": nil, "after drain": {quit.AfterDrain()}} {
+			for name, opts := range map[string][]quit.Option{
+				"closers":     nil,
+				"after drain": {quit.AfterDrain()},
+			} {
 				t.Run(kind+"/"+end+"/"+name, func(t *testing.T) {
 					freed := make(chan struct{})
 					q := quietEvent()
-					q.RegisterStopFunc(func() {}) // a neighbour, on either side
+					q.RegisterStopFunc(func() {}) // a neighbour on either side
 					unregister := func() func() bool {
 						k := new(kept)
 						runtime.AddCleanup(k, func(c chan struct{}) { close(c) }, freed)
-						own := quit.IgnoreFunc(func(err error) bool { return k == nil }) // which uses k, too
+						// The option uses k, too.
+						own := quit.IgnoreFunc(func(err error) bool { return k == nil })
 						return register(q, k, append(opts, own)...)
 					}()
 					q.RegisterStopFunc(func() {})
@@ -378,8 +388,8 @@ func TestClosersAreFreed(t *testing.T) {
 	})
 }
 
-// TestEventsAreFreed keeps a child, and the func that takes it out, but not the
-// event that it was registered with.
+// TestEventsAreFreed keeps a child and its unregister func. They do not keep
+// the event that it was registered with.
 func TestEventsAreFreed(t *testing.T) {
 	child := quietEvent()
 	freed := make(chan struct{})
@@ -404,8 +414,8 @@ func waitFor(t *testing.T, freed <-chan struct{}) {
 	}
 }
 
-// TestLateWithoutLimit has a closer registered after the end of an event that
-// has no limit: nor has the closer.
+// TestLateWithoutLimit registers a closer after the end of an event without a
+// limit. The closer has none either.
 func TestLateWithoutLimit(t *testing.T) {
 	q := quietEvent()
 	q.Timeout = -1

@@ -14,7 +14,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// hangers are closers that never return, with what each of them saw.
+// hangers are closers that never return, and their observations.
 type hangers struct {
 	hang  chan struct{} // closed at the end of the test
 	start time.Time
@@ -26,11 +26,16 @@ type hangers struct {
 }
 
 func newHangers() *hangers {
-	return &hangers{hang: make(chan struct{}), start: time.Now(),
-		calls: make(map[string]int), lived: make(map[string]time.Duration)}
+	return &hangers{
+		hang:  make(chan struct{}),
+		start: time.Now(),
+		calls: make(map[string]int),
+		lived: make(map[string]time.Duration),
+	}
 }
 
-// register registers one with q, which calls also first, if that is not nil.
+// register registers one with q. If also is not nil, the closer calls it before
+// it hangs.
 func (h *hangers) register(q *quit.QuitEvent, name string, also func(), opts ...quit.Option) {
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		called := time.Now()
@@ -52,8 +57,8 @@ func (h *hangers) register(q *quit.QuitEvent, name string, also func(), opts ...
 	}), append(opts, quit.Name(name))...)
 }
 
-// check wants each of n closers to have been called once, with a context that
-// lived for least.
+// check checks that each of n closers was called once, with a context that
+// lived for at least least.
 func (h *hangers) check(t *testing.T, n int, least time.Duration) {
 	t.Helper()
 	h.mu.Lock()
@@ -63,7 +68,8 @@ func (h *hangers) check(t *testing.T, n int, least time.Duration) {
 	}
 	for name, calls := range h.calls {
 		if lived := h.lived[name]; calls != 1 || lived < least {
-			t.Errorf("%s was called %d times, and its ctx lived for %v, want once and %v", name, calls, lived, least)
+			t.Errorf("%s was called %d times, and its ctx lived for %v, want once and %v",
+				name, calls, lived, least)
 		}
 	}
 	if len(h.dead) > 0 {
@@ -71,21 +77,27 @@ func (h *hangers) check(t *testing.T, n int, least time.Duration) {
 	}
 }
 
-// wave is a number of steps, one after the other in a report, with the same
-// times since the start.
+// wave is a number of successive steps of a report with the same times since
+// the start.
 type wave struct {
 	n             int
 	phase         quit.Phase
-	start, share  time.Duration // share: the end of it
+	start, share  time.Duration // share is the end of the share
 	end           time.Duration
-	returned      bool // otherwise abandoned
+	returned      bool // rather than abandoned
 	first, latest string
 }
 
 func waves(r quit.Report, start time.Time) (all []wave) {
 	for _, s := range r.Steps {
-		w := wave{n: 1, phase: s.Phase, start: s.Start.Sub(start), share: s.Deadline.Sub(start), end: s.End.Sub(start),
-			returned: !s.Abandoned}
+		w := wave{
+			n:        1,
+			phase:    s.Phase,
+			start:    s.Start.Sub(start),
+			share:    s.Deadline.Sub(start),
+			end:      s.End.Sub(start),
+			returned: !s.Abandoned,
+		}
 		if len(all) > 0 {
 			last := &all[len(all)-1]
 			w.n, w.first, w.latest = last.n, last.first, last.latest
@@ -110,7 +122,8 @@ func (w wave) String() string {
 	if w.n > 1 {
 		names += " to " + w.latest
 	}
-	return fmt.Sprintf("%d in %v at %v until %v, %s at %v: %s", w.n, w.phase, w.start, w.share, how, w.end, names)
+	return fmt.Sprintf("%d in %v at %v until %v, %s at %v: %s",
+		w.n, w.phase, w.start, w.share, how, w.end, names)
 }
 
 func wantWaves(t *testing.T, r quit.Report, start time.Time, want ...string) {
@@ -124,10 +137,10 @@ func wantWaves(t *testing.T, r quit.Report, start time.Time, want ...string) {
 	}
 }
 
-// TestReserveTimes has all the times of shutdowns in which every closer hangs.
-// Of 25 s, one second is the reserve. The first two steps take 9/10 each of
-// what is left of the other 24 s. Then half a second or more is no longer left,
-// and all others have what there is: 1.24 s.
+// TestReserveTimes has all times of shutdowns in which every closer hangs. With
+// 25 s, the reserve is one second. The first two steps take 9/10 each of the
+// rest of the other 24 s. After them less than half a second of that is left,
+// so all others begin together and have all the time that is left, 1.24 s.
 func TestReserveTimes(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -137,7 +150,7 @@ func TestReserveTimes(t *testing.T) {
 		delay      time.Duration
 		closers    int
 		after      int  // closers with AfterDrain
-		goroutine  bool // one that never ends
+		goroutine  bool // whether one is counted that never ends
 		want       []string
 	}{
 		{
@@ -300,8 +313,10 @@ func TestReserveTimes(t *testing.T) {
 				q.Shutdown(ctx)
 				r := q.Report()
 				wantWaves(t, r, start, test.want...)
-				if took, last := time.Since(start), r.Steps[len(r.Steps)-1].End.Sub(start); took != last {
-					t.Errorf("Shutdown took %v, want the %v until the end of the last step", took, last)
+				took, last := time.Since(start), r.Steps[len(r.Steps)-1].End.Sub(start)
+				if took != last {
+					t.Errorf("Shutdown took %v, want the %v until the end of the last step",
+						took, last)
 				}
 			})
 		})
@@ -309,8 +324,8 @@ func TestReserveTimes(t *testing.T) {
 }
 
 // TestReserve has closers that hang, in every number that matters and with
-// every limit: each is called once, with enough of a live context, and the
-// shutdown ends before its deadline.
+// every limit. Each is called once, and has 2/5 of the reserve with a live
+// context. The shutdown ends before its deadline.
 func TestReserve(t *testing.T) {
 	for _, limit := range []struct{ timeout, ctx, deadline, reserve time.Duration }{
 		{timeout: 25 * sec, deadline: 25 * sec, reserve: sec},
@@ -321,7 +336,7 @@ func TestReserve(t *testing.T) {
 	} {
 		for _, n := range []int{1, 2, 3, 4, 20, 1000} {
 			if n == 1000 && limit.timeout != sec {
-				continue // TestReserveTimes has more of such
+				continue // TestReserveTimes has such cases
 			}
 			for _, where := range []string{"closers", "after drain", "both"} {
 				for _, concurrent := range []bool{false, true} {
@@ -339,15 +354,18 @@ func TestReserve(t *testing.T) {
 							if goroutine {
 								q.AddGoroutine()
 							}
-							ctx, cancel := context.WithTimeout(context.Background(), max(limit.ctx, time.Hour))
+							most := max(limit.ctx, time.Hour)
+							ctx, cancel := context.WithTimeout(context.Background(), most)
 							if limit.ctx > 0 {
-								ctx, cancel = context.WithTimeout(context.Background(), limit.ctx)
+								ctx, cancel = context.WithTimeout(
+									context.Background(), limit.ctx)
 							}
 							defer cancel()
 							start := time.Now()
 							q.Shutdown(ctx)
 							if took := time.Since(start); took >= limit.deadline {
-								t.Errorf("Shutdown took %v, want less than %v", took, limit.deadline)
+								t.Errorf("Shutdown took %v, want less than %v",
+									took, limit.deadline)
 							}
 							h.check(t, n, limit.reserve/5*2)
 							close(h.hang)
@@ -363,16 +381,19 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// TestReserveOrder has the order be total until only the reserve is left: no
-// closer begins before the one before it was given up. In the reserve the two
-// that are left begin together, and which is called first is chance.
+// TestReserveOrder checks that the order is total until only the reserve is
+// left. Until then no closer begins before the previous one is abandoned. The
+// two closers that are left then begin together, and either may be called
+// first.
 func TestReserveOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, h := quietEvent(), newHangers()
 		defer close(h.hang)
 		var j journal
 		for i := range 4 {
-			h.register(q, fmt.Sprint(i), func() { j.add(fmt.Sprint(i, " at ", time.Since(h.start))) })
+			h.register(q, fmt.Sprint(i), func() {
+				j.add(fmt.Sprint(i, " at ", time.Since(h.start)))
+			})
 		}
 		q.GracefulStop()
 		want := []string{"0 at 23.76s", "1 at 23.76s", "2 at 21.6s", "3 at 0s"}
@@ -382,8 +403,8 @@ func TestReserveOrder(t *testing.T) {
 	})
 }
 
-// TestReserveOfQuickClosers has many closers that return, each in its time, eat
-// up the time: the rest still have the reserve, and nothing hangs.
+// TestReserveOfQuickClosers has many closers that return in time, and together
+// use up the time. The rest still have the reserve.
 func TestReserveOfQuickClosers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -402,8 +423,8 @@ func TestReserveOfQuickClosers(t *testing.T) {
 		if err := q.Shutdown(context.Background()); err != nil || late > 0 {
 			t.Errorf("Shutdown() = %v, %d closers were late, want none", err, late)
 		}
-		// After 236 of them, 400 ms are left before the reserve: the rest begin
-		// at once.
+		// After 236 of them, 400 ms are left before the reserve, and the rest
+		// begin at once.
 		wantLast := "64 in closers at 23.6s until 24.72s, returned at 23.7s: "
 		all := waves(q.Report(), start)
 		if got := all[len(all)-2].String(); !strings.HasPrefix(got, wantLast) {
@@ -412,9 +433,9 @@ func TestReserveOfQuickClosers(t *testing.T) {
 	})
 }
 
-// TestReserveAddedTo has closers registered while only the reserve is left: in
-// each phase, by closers that run then and by others. Each has 2/5 of the
-// reserve at least, even where the shutdown takes longer for it.
+// TestReserveAddedTo registers closers while only the reserve is left. It does
+// so in each phase, in closers that run and outside. Each closer has at least
+// 2/5 of the reserve, even if the shutdown takes longer for that.
 func TestReserveAddedTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, h := quietEvent(), newHangers()
@@ -448,13 +469,12 @@ func TestReserveAddedTo(t *testing.T) {
 	})
 }
 
-// TestReserveOfChild has an event within an event, with more closers that hang
-// than there is time for: it ends within its parent's share, so the parent does
-// not abandon it.
+// TestReserveOfChild has a child with more closers that hang than it has time
+// for. It ends within its share, so its parent does not abandon it.
 func TestReserveOfChild(t *testing.T) {
 	for _, test := range []struct {
 		name        string
-		before      int // closers of the parent that hang before it is the child's turn
+		before      int // closers of the parent that hang before the child's turn
 		want, inner []string
 	}{
 		{
@@ -484,7 +504,8 @@ func TestReserveOfChild(t *testing.T) {
 			inner: []string{
 				"1 in closers at 23.76s until 24.47424s, abandoned at 24.56352s: c99",
 				"1 in closers at 24.56352s until 24.634944s, abandoned at 24.643872s: c98",
-				"98 in closers at 24.643872s until 24.7303744s, abandoned at 24.7411872s: c97 to c0",
+				"98 in closers at 24.643872s until 24.7303744s, " +
+					"abandoned at 24.7411872s: c97 to c0",
 				"1 in drain at 24.7411872s until 24.7411872s, returned at 24.7411872s: drain",
 			},
 		},
@@ -504,14 +525,15 @@ func TestReserveOfChild(t *testing.T) {
 				q.Shutdown(context.Background())
 				wantWaves(t, q.Report(), h.start, test.want...)
 				wantWaves(t, child.Report(), h.start, test.inner...)
-				h.check(t, test.before+1+100, child.Report().Deadline.Sub(child.Report().Started)/10/5*2)
+				r := child.Report()
+				h.check(t, test.before+1+100, r.Deadline.Sub(r.Started)/10/5*2)
 			})
 		})
 	}
 }
 
-// TestReserveWork has the drain be given up at once in the reserve, and work in
-// flight be told so.
+// TestReserveWork checks that only the reserve being left ends the drain at
+// once, and WorkContext with it.
 func TestReserveWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, h := quietEvent(), newHangers()
@@ -530,7 +552,8 @@ func TestReserveWork(t *testing.T) {
 		if want := 24876 * ms; told != want {
 			t.Errorf("WorkContext ended after %v, want %v", told, want)
 		}
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "drain: 1 goroutine left after 0s") {
+		if !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), "drain: 1 goroutine left after 0s") {
 			t.Errorf("Shutdown() = %v, want that a goroutine was left after 0s", err)
 		}
 	})

@@ -15,7 +15,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// standing is stopped where args[0] says, and has closers of 200 ms left then.
+// standing is stopped at the moment that args[0] names, with closers of 200 ms
+// left.
 var standing = process.NewProgram("standing", func(args []string) {
 	q := quietEvent()
 	q.Timeout = 3 * time.Second
@@ -62,10 +63,10 @@ var standing = process.NewProgram("standing", func(args []string) {
 		}
 		register(func() { here(); hang() })
 	case "drain":
-		register(here) // the last one before the drain
+		register(here) // the last closer before the drain
 		q.AddGoroutine()
 	case "reserve":
-		for range 6 { // two of them use up the time, and four begin together
+		for range 6 { // two use up the time, and four begin together
 			register(func() {
 				if hung.Add(1) == 6 {
 					here()
@@ -105,10 +106,19 @@ func (h warningCounter) Handle(context.Context, slog.Record) error {
 }
 
 // TestChildStandsStill stops the process for longer than the whole Timeout. The
-// closers that are left then have 2/5 of the reserve at least, which is 120 ms.
+// closers that are left then have at least 2/5 of the reserve, which is a
+// tenth of the Timeout. An event that is a closer has a Timeout and a reserve of
+// its own, and is given the time for them.
 func TestChildStandsStill(t *testing.T) {
 	t.Parallel()
-	for where, closers := range map[string]int{"delay": 6, "closer": 7, "work": 7, "event": 11, "drain": 7, "reserve": 9} {
+	for where, closers := range map[string]int{
+		"delay":   6,
+		"closer":  7,
+		"work":    7,
+		"event":   11,
+		"drain":   7,
+		"reserve": 9,
+	} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			for range 3 {
@@ -117,13 +127,15 @@ func TestChildStandsStill(t *testing.T) {
 				p.Signal(syscall.SIGSTOP)
 				time.Sleep(3200 * time.Millisecond)
 				p.Signal(syscall.SIGCONT)
-				said, want := p.Next(), fmt.Sprintf("%d of %d called, 0 dead, enough true, beside true, 0 warnings", closers, closers)
+				said := p.Next()
+				want := fmt.Sprintf("%d of %d called, 0 dead, enough true, beside true, 0 warnings",
+					closers, closers)
 				if said == want {
 					p.WantEnd("exit status 0")
 					return
 				}
-				// A slow machine may take 120 ms from the begin of a step to
-				// the call.
+				// On a slow machine, 120 ms may pass between the begin of a
+				// step and the call.
 				t.Logf("the program said %q, want %q, once more", said, want)
 			}
 			t.Error("no closer that is left may find its time used up")

@@ -14,7 +14,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// panicsInIs and the types after it are errors with one method that panics, or
+// panicsInIs and the types after it are errors with one method that panics or
 // never ends.
 type panicsInIs struct{ error }
 
@@ -28,7 +28,7 @@ type panicsInUnwrap struct{ error }
 
 func (*panicsInUnwrap) Unwrap() error { panic("in Unwrap") }
 
-// wrapsItself wraps errors without end, and so do the next two.
+// wrapsItself wraps errors without end, and so do the next two types.
 type wrapsItself struct{ error }
 
 func (e *wrapsItself) Unwrap() error { return e }
@@ -49,8 +49,8 @@ type wrapsNil struct{ error }
 
 func (e *wrapsNil) Unwrap() []error { return []error{nil, nil} }
 
-// sliceError, structError and hiddenError cannot be compared. Of the last one
-// only the value says so, and not the type.
+// sliceError, structError and hiddenError cannot be compared. In the last one
+// that depends on the value, and not on the type.
 type sliceError []error
 
 func (e sliceError) Error() string   { return errors.Join(e...).Error() }
@@ -64,65 +64,87 @@ type hiddenError struct{ detail any }
 
 func (e hiddenError) Error() string { return fmt.Sprint(e.detail) }
 
-// holds reports whether err is or wraps an E.
+// holds reports whether err is an E or wraps one.
 func holds[E error](err error) bool {
 	var e E
 	return errors.As(err, &e)
 }
 
-// realError stands beside a broken one.
+// realError is the error beside a broken one.
 type realError struct{ text string }
 
 func (e *realError) Error() string { return e.text }
 
-// ways are the ways by which an error gets into the result of a shutdown. Each
-// has err come before the fire, or late, after it, as far as it can.
+// ways are the ways in which an error gets into the result of a shutdown. Each
+// has err come before the fire, or after it if late is set and that is
+// possible.
 var ways = []struct {
 	name  string
 	fails func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option)
 }{
-	{name: "Fail", fails: func(q *quit.QuitEvent, late bool, err error, _ ...quit.Option) {
-		if late {
-			q.Fire()
-		}
-		q.Fail(err)
-	}},
+	{
+		name: "Fail",
+		fails: func(q *quit.QuitEvent, late bool, err error, _ ...quit.Option) {
+			if late {
+				q.Fire()
+			}
+			q.Fail(err)
+		},
+	},
 	{name: "Go", fails: goFails},
-	{name: "panic in Go", fails: func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
-		goDoes(q, late, func() error { panic(err) }, opts...)
-	}},
-	{name: "closer", fails: func(q *quit.QuitEvent, _ bool, err error, opts ...quit.Option) {
-		q.RegisterCloser(closerFunc(func() error { return err }), opts...)
-	}},
-	{name: "panic in a closer", fails: func(q *quit.QuitEvent, _ bool, err error, opts ...quit.Option) {
-		q.RegisterStopFunc(func() { panic(err) }, opts...)
-	}},
-	{name: "Fail of a child", fails: func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
-		child := quietEvent()
-		q.RegisterQuitCloser(child, opts...)
-		if late {
-			q.Fire()
-		}
-		child.Fail(err)
-	}},
-	{name: "Go of a child", fails: func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
-		child := quietEvent()
-		q.RegisterQuitCloser(child, opts...)
-		goFails(child, late, err)
-	}},
-	{name: "closer of a child", fails: func(q *quit.QuitEvent, _ bool, err error, opts ...quit.Option) {
-		child := quietEvent()
-		q.RegisterQuitCloser(child, opts...)
-		child.RegisterCloser(closerFunc(func() error { return err }))
-		child.RegisterCloser(closerFunc(func() error { return errors.New("another") }))
-	}},
+	{
+		name: "panic in Go",
+		fails: func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
+			goDoes(q, late, func() error { panic(err) }, opts...)
+		},
+	},
+	{
+		name: "closer",
+		fails: func(q *quit.QuitEvent, _ bool, err error, opts ...quit.Option) {
+			q.RegisterCloser(closerFunc(func() error { return err }), opts...)
+		},
+	},
+	{
+		name: "panic in a closer",
+		fails: func(q *quit.QuitEvent, _ bool, err error, opts ...quit.Option) {
+			q.RegisterStopFunc(func() { panic(err) }, opts...)
+		},
+	},
+	{
+		name: "Fail of a child",
+		fails: func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
+			child := quietEvent()
+			q.RegisterQuitCloser(child, opts...)
+			if late {
+				q.Fire()
+			}
+			child.Fail(err)
+		},
+	},
+	{
+		name: "Go of a child",
+		fails: func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
+			child := quietEvent()
+			q.RegisterQuitCloser(child, opts...)
+			goFails(child, late, err)
+		},
+	},
+	{
+		name: "closer of a child",
+		fails: func(q *quit.QuitEvent, _ bool, err error, opts ...quit.Option) {
+			child := quietEvent()
+			q.RegisterQuitCloser(child, opts...)
+			child.RegisterCloser(closerFunc(func() error { return err }))
+			child.RegisterCloser(closerFunc(func() error { return errors.New("another") }))
+		},
+	},
 }
 
 func goFails(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
 	goDoes(q, late, func() error { return err }, opts...)
 }
 
-// goDoes has a goroutine of q do something: at once, or after the fire.
+// goDoes has a goroutine of q call do, at once or after the fire.
 func goDoes(q *quit.QuitEvent, late bool, do func() error, opts ...quit.Option) {
 	q.Go(func(ctx context.Context) error {
 		if late {
@@ -135,9 +157,9 @@ func goDoes(q *quit.QuitEvent, late bool, do func() error, opts ...quit.Option) 
 	}
 }
 
-// TestBrokenErrors has errors that no method can be called on come in by all
-// ways: the process lives, each closer is called, and Shutdown returns an error
-// on which errors.Is and errors.As find what there is to be found.
+// TestBrokenErrors has errors with methods that cannot be called come in by all
+// ways. The process lives and each closer is called. Shutdown returns an error
+// in which errors.Is and errors.As find the errors that they should.
 func TestBrokenErrors(t *testing.T) {
 	text := errors.New("broken")
 	for _, broken := range []struct {
@@ -150,15 +172,45 @@ func TestBrokenErrors(t *testing.T) {
 		{name: "panics in Error", err: (*brokenError)(nil), holds: holds[*brokenError]},
 		{name: "panics in Is", err: &panicsInIs{text}, holds: holds[*panicsInIs]},
 		{name: "panics in As", err: &panicsInAs{text}, holds: holds[*panicsInAs]},
-		{name: "panics in Unwrap", err: &panicsInUnwrap{text}, holds: holds[*panicsInUnwrap]},
-		{name: "wraps itself", err: &wrapsItself{text}, holds: holds[*wrapsItself], endless: true},
+		{
+			name:  "panics in Unwrap",
+			err:   &panicsInUnwrap{text},
+			holds: holds[*panicsInUnwrap],
+		},
+		{
+			name:    "wraps itself",
+			err:     &wrapsItself{text},
+			holds:   holds[*wrapsItself],
+			endless: true,
+		},
 		{name: "wraps ever new", err: &wrapsNew{}, holds: holds[*wrapsNew], endless: true},
-		{name: "wraps itself twice", err: &wrapsMany{text}, holds: holds[*wrapsMany], endless: true},
+		{
+			name:    "wraps itself twice",
+			err:     &wrapsMany{text},
+			holds:   holds[*wrapsMany],
+			endless: true,
+		},
 		{name: "wraps nil", err: &wrapsNil{text}, holds: holds[*wrapsNil]},
-		{name: "slice", err: sliceError{text, context.Canceled}, holds: holds[sliceError]},
-		{name: "struct with a slice", err: structError{lines: []string{"broken"}}, holds: holds[structError]},
-		{name: "hidden slice", err: hiddenError{detail: []int{1}}, holds: holds[hiddenError]},
-		{name: "hidden func", err: hiddenError{detail: func() {}}, holds: holds[hiddenError]},
+		{
+			name:  "slice",
+			err:   sliceError{text, context.Canceled},
+			holds: holds[sliceError],
+		},
+		{
+			name:  "struct with a slice",
+			err:   structError{lines: []string{"broken"}},
+			holds: holds[structError],
+		},
+		{
+			name:  "hidden slice",
+			err:   hiddenError{detail: []int{1}},
+			holds: holds[hiddenError],
+		},
+		{
+			name:  "hidden func",
+			err:   hiddenError{detail: func() {}},
+			holds: holds[hiddenError],
+		},
 	} {
 		for _, way := range ways {
 			t.Run(broken.name+"/"+way.name, func(t *testing.T) {
@@ -170,15 +222,15 @@ func TestBrokenErrors(t *testing.T) {
 					for _, late := range []bool{false, true} {
 						for _, beside := range []string{"alone", "beside", "joined"} {
 							q, _ := loggedEvent()
-							testBroken(t, q, broken.err, broken.holds, beside, func(err error) {
-								way.fails(q, late, err, opts...)
-							})
+							fails := func(err error) { way.fails(q, late, err, opts...) }
+							testBroken(t, q, broken.err, broken.holds, beside, fails)
 							if t.Failed() {
-								t.Fatalf("%d options; late: %v; the real error: %s", len(opts), late, beside)
+								t.Fatalf("%d options; late: %v; the real error: %s",
+									len(opts), late, beside)
 							}
 						}
 					}
-					if broken.endless { // each look at it takes its time
+					if broken.endless { // each look at it takes long
 						break
 					}
 				}
@@ -188,7 +240,12 @@ func TestBrokenErrors(t *testing.T) {
 }
 
 func testBroken(
-	t *testing.T, q *quit.QuitEvent, err error, holdsIt func(error) bool, beside string, fails func(error),
+	t *testing.T,
+	q *quit.QuitEvent,
+	err error,
+	holdsIt func(error) bool,
+	beside string,
+	fails func(error),
 ) {
 	t.Helper()
 	var called atomic.Int32
@@ -215,7 +272,8 @@ func testBroken(
 	}
 	wantLost := beside != "alone"
 	if is, as := errors.Is(got, lost), holds[*realError](got); is != wantLost || as != wantLost {
-		t.Errorf("the error beside it is found: %v by errors.Is, %v by errors.As; want %v", is, as, wantLost)
+		t.Errorf("the error beside it is found: %v by errors.Is, %v by errors.As; want %v",
+			is, as, wantLost)
 	}
 	if errors.Is(got, errors.New("none")) || holds[*json.SyntaxError](got) {
 		t.Errorf("an error is found that is not there")
@@ -223,7 +281,7 @@ func testBroken(
 	if !errors.Is(got, got) {
 		t.Errorf("errors.Is(err, err) = false")
 	}
-	errors.Is(got, err) // an error that cannot be compared need not be found
+	errors.Is(got, err) // must not panic; an error that cannot be compared is not found
 	if text := got.Error(); beside == "beside" && !strings.Contains(text, "lost") {
 		t.Errorf("Error() = %q does not have the error beside", text)
 	}
@@ -255,7 +313,7 @@ func TestBrokenContext(t *testing.T) {
 		}
 		derived, cancel := context.WithTimeout(own, time.Hour)
 		defer cancel()
-		return q.Shutdown(brokenContext{derived}) // known by its goroutine alone
+		return q.Shutdown(brokenContext{derived}) // known only by its goroutine
 	}))
 	child := quietEvent()
 	child.RegisterStopFunc(func() { called++ })

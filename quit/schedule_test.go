@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestScheduleTells has each change of the state told to those who watch, and
-// what is no change not. It is in package quit since there is no moment between
-// the end of a step and the begin of the next at which others could look.
+// TestScheduleTells checks that each change of the state is told to the
+// watchers, and nothing else is. It is in package quit since others cannot look
+// between the end of a step and the begin of the next one.
 func TestScheduleTells(t *testing.T) {
 	var (
 		q       = NewQuitEvent()
@@ -56,7 +56,9 @@ func TestScheduleTells(t *testing.T) {
 		}, false},
 		{"the result", func() { s.conclude(now, nil, nil) }, true},
 		{"a failure after the end", func() { s.fail(errors.New("late")) }, false},
-		{"a fault after the end", func() { s.fault(begun, errors.New("late"), "late stacks") }, false},
+		{"a fault after the end", func() {
+			s.fault(begun, errors.New("late"), "late stacks")
+		}, false},
 		{"add after the end", func() { s.add(entries[3], false) }, false},
 	} {
 		w := &watch{changed: make(chan struct{})}
@@ -72,16 +74,18 @@ func TestScheduleTells(t *testing.T) {
 		changed := s.version != before
 		s.mu.Unlock()
 		if told != test.tells || changed != test.tells {
-			t.Errorf("%s: told %v, another version %v, want %v", test.name, told, changed, test.tells)
+			t.Errorf("%s: told %v, another version %v, want %v",
+				test.name, told, changed, test.tells)
 		}
 	}
 	if begun.err != nil || begun.stacks != "stacks" {
-		t.Errorf("the last step has failed with %v and stacks %q after the end", begun.err, begun.stacks)
+		t.Errorf("the last step has failed with %v and stacks %q after the end",
+			begun.err, begun.stacks)
 	}
 }
 
-// TestScheduleLastMoments has the times that are left when the shutdown ends:
-// for the log, and for the call whose context limits it.
+// TestScheduleLastMoments checks the times that are left when the shutdown
+// ends, for the log and for the call whose context limits it.
 func TestScheduleLastMoments(t *testing.T) {
 	const sec, ms = time.Second, time.Millisecond
 	start := time.Now()
@@ -92,9 +96,11 @@ func TestScheduleLastMoments(t *testing.T) {
 	}{
 		{limit: 0, now: sec, until: 0, grace: 0},
 		{limit: 20 * sec, now: sec, until: 20*sec - 50*ms, grace: sec},
-		{limit: 20 * sec, now: 20*sec - 60*ms, until: 20*sec - 10*ms, grace: sec}, // at least as much as is kept back
+		// At least as much as is kept back is left for the log.
+		{limit: 20 * sec, now: 20*sec - 60*ms, until: 20*sec - 10*ms, grace: sec},
 		{limit: 20 * sec, now: 30 * sec, until: 30*sec + 50*ms, grace: sec},
-		{limit: 20 * sec, hurry: 31 * sec, now: 30 * sec, until: 31*sec - 50*ms, grace: sec}, // the process stood still
+		// The process stood still.
+		{limit: 20 * sec, hurry: 31 * sec, now: 30 * sec, until: 31*sec - 50*ms, grace: sec},
 		{limit: 50 * ms, now: ms, until: 50*ms - 250*time.Microsecond, grace: 10 * ms},
 	} {
 		var s schedule

@@ -27,7 +27,7 @@ func TestExpiredContext(t *testing.T) {
 		returned := make(chan struct{})
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			j.add(fmt.Sprint("closer ", ctx.Err()))
-			<-returned // else the end may come before the call looks at its ctx
+			<-returned // or the end might come before the call looks at its ctx
 			return nil
 		}))
 		if err := q.Shutdown(ctx); err != context.DeadlineExceeded {
@@ -43,10 +43,10 @@ func TestExpiredContext(t *testing.T) {
 
 func TestDelay(t *testing.T) {
 	for _, test := range []struct{ delay, before, want time.Duration }{
-		{delay: 3 * time.Second, want: 3 * time.Second},
-		{delay: 3 * time.Second, before: time.Second, want: 3 * time.Second},     // it counts from the fire
-		{delay: 3 * time.Second, before: 5 * time.Second, want: 5 * time.Second}, // and may be over by the shutdown
-		{delay: time.Hour, want: 7200 * time.Millisecond},                        // it is a step, with a share
+		{delay: 3 * sec, want: 3 * sec},
+		{delay: 3 * sec, before: sec, want: 3 * sec},     // counted from the fire
+		{delay: 3 * sec, before: 5 * sec, want: 5 * sec}, // over before the shutdown
+		{delay: time.Hour, want: 7200 * ms},              // a step with a share
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			q := quietEvent()
@@ -61,7 +61,8 @@ func TestDelay(t *testing.T) {
 				t.Error(err)
 			}
 			if called != test.want {
-				t.Errorf("Delay %v, shutdown %v after the fire: the closer was called after %v, want %v",
+				t.Errorf("Delay %v, shutdown %v after the fire: "+
+					"the closer was called after %v, want %v",
 					test.delay, test.before, called, test.want)
 			}
 		})
@@ -77,7 +78,8 @@ func TestConcurrent(t *testing.T) {
 		var j journal
 		for range 5 {
 			q.RegisterStopFunc(func() { time.Sleep(time.Second); j.add("closer") })
-			q.RegisterStopFunc(func() { time.Sleep(time.Second); j.add("after drain") }, quit.AfterDrain())
+			q.RegisterStopFunc(func() { time.Sleep(time.Second); j.add("after drain") },
+				quit.AfterDrain())
 		}
 		q.RegisterStopFunc(func() {
 			q.RegisterStopFunc(func() { time.Sleep(time.Second); j.add("closer") })
@@ -95,7 +97,8 @@ func TestConcurrent(t *testing.T) {
 		want := slices.Concat(slices.Repeat([]string{"closer"}, 6), []string{"goroutine"},
 			slices.Repeat([]string{"after drain"}, 5))
 		j.want(t, want...)
-		// Delay, closers, the rest of the drain, AfterDrain: a second each.
+		// The delay, the closers, the rest of the drain and the AfterDrain
+		// closers take a second each.
 		if took := time.Since(start); took != 4*time.Second {
 			t.Errorf("the shutdown took %v, want 4s", took)
 		}
@@ -167,7 +170,7 @@ func TestNothingToDo(t *testing.T) {
 		if took := time.Since(start); took != 0 {
 			t.Errorf("a hundred shutdowns with nothing to do took %v, want none", took)
 		}
-	}) // which also fails if a goroutine is left
+	}) // it also fails if a goroutine is left
 }
 
 func TestNilContext(t *testing.T) {
@@ -177,13 +180,13 @@ func TestNilContext(t *testing.T) {
 	}
 }
 
-// zeroDeadline has a deadline that is the zero time.
+// zeroDeadline is a context whose deadline is the zero time.
 type zeroDeadline struct{ context.Context }
 
 func (zeroDeadline) Deadline() (time.Time, bool) { return time.Time{}, true }
 
-// TestPassedDeadline has a deadline that has passed in a context that is not
-// done: it is none.
+// TestPassedDeadline has a context whose deadline has passed but that is not
+// done. The deadline is ignored.
 func TestPassedDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -199,13 +202,13 @@ func TestPassedDeadline(t *testing.T) {
 }
 
 // TestWhoFiresSetsDeadline has an event that shuts itself down when it fires,
-// as a child does that may fail by itself: who fires it by a Shutdown sets its
-// deadline.
+// as a child does that may fail by itself. A call of Shutdown that fires it
+// sets its deadline.
 func TestWhoFiresSetsDeadline(t *testing.T) {
 	type key struct{}
 	for range 10 {
 		q := quietEvent()
-		for range 1000 { // so many that some run before the fire has returned
+		for range 1000 { // enough for some to run before the fire has returned
 			context.AfterFunc(q.Context(), q.GracefulStop)
 		}
 		var value any
@@ -213,21 +216,23 @@ func TestWhoFiresSetsDeadline(t *testing.T) {
 			value = ctx.Value(key{})
 			return nil
 		}))
-		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "the parent's"), time.Minute)
+		values := context.WithValue(t.Context(), key{}, "the parent's")
+		ctx, cancel := context.WithTimeout(values, time.Minute)
 		if err := q.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		want, _ := ctx.Deadline()
 		cancel()
 		if got := q.Report().Deadline; !got.Equal(want) || value != "the parent's" {
-			t.Errorf("the deadline is %v off, the value of the context is %v", got.Sub(want), value)
+			t.Errorf("the deadline is %v off, the value of the context is %v",
+				got.Sub(want), value)
 		}
 	}
 }
 
 // TestCountBelowZero has DoneGoroutine called more often than AddGoroutine:
-// before the shutdown, in it, and after the drain. It is reported, and never
-// shown.
+// before the shutdown, in it, and after the drain. The result of the shutdown
+// reports it. A report never shows a negative number.
 func TestCountBelowZero(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -240,16 +245,21 @@ func TestCountBelowZero(t *testing.T) {
 			register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.DoneGoroutine() },
 			want:     "2 times",
 		},
-		{name: "made up for", register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.AddGoroutine() }},
+		{
+			name:     "made up for",
+			register: func(q *quit.QuitEvent) { q.DoneGoroutine(); q.AddGoroutine() },
+		},
 		{
 			name:     "by a closer",
 			register: func(q *quit.QuitEvent) { q.RegisterStopFunc(q.DoneGoroutine) },
 			want:     "1 time",
 		},
 		{
-			name:     "after the drain",
-			register: func(q *quit.QuitEvent) { q.RegisterStopFunc(q.DoneGoroutine, quit.AfterDrain()) },
-			want:     "1 time",
+			name: "after the drain",
+			register: func(q *quit.QuitEvent) {
+				q.RegisterStopFunc(q.DoneGoroutine, quit.AfterDrain())
+			},
+			want: "1 time",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -259,10 +269,13 @@ func TestCountBelowZero(t *testing.T) {
 					t.Helper()
 					report := q.Report()
 					text, err := json.Marshal(report)
-					if report.Goroutines < 0 || err != nil || !strings.Contains(string(text), `"goroutines":0`) {
-						t.Errorf("Report().Goroutines = %d, in JSON: %s, %v", report.Goroutines, text, err)
+					if report.Goroutines < 0 || err != nil ||
+						!strings.Contains(string(text), `"goroutines":0`) {
+						t.Errorf("Report().Goroutines = %d, in JSON: %s, %v",
+							report.Goroutines, text, err)
 					}
-					if drawn := report.String(); strings.Contains(drawn, "-1") || strings.Contains(drawn, "-2") {
+					drawn := report.String()
+					if strings.Contains(drawn, "-1") || strings.Contains(drawn, "-2") {
 						t.Errorf("the report has a negative number:\n%s", drawn)
 					}
 				}
@@ -279,7 +292,8 @@ func TestCountBelowZero(t *testing.T) {
 				if got := fmt.Sprint(err); got != want && (err != nil || want != "") {
 					t.Errorf("Shutdown() = %q, want %q", got, want)
 				}
-				if strings.Contains(logged(), `level=ERROR msg="quit: failed" err="`+want) != (want != "") {
+				const record = `level=ERROR msg="quit: failed" err="`
+				if strings.Contains(logged(), record+want) != (want != "") {
 					t.Errorf("the log does not tell:\n%s", logged())
 				}
 			})
@@ -288,12 +302,12 @@ func TestCountBelowZero(t *testing.T) {
 }
 
 // TestDoneContextSetsNoDeadline has an event that shuts itself down when it
-// fires, and a context that was cancelled long before its deadline: that
-// deadline is none.
+// fires, and a context that was cancelled long before its deadline. That
+// deadline is ignored.
 func TestDoneContextSetsNoDeadline(t *testing.T) {
 	for range 10 {
 		q := quietEvent()
-		for range 1000 { // so many that some run before the fire has returned
+		for range 1000 { // enough for some to run before the fire has returned
 			context.AfterFunc(q.Context(), q.GracefulStop)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -302,16 +316,23 @@ func TestDoneContextSetsNoDeadline(t *testing.T) {
 			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.Canceled)
 		}
 		if r := q.Report(); r.Deadline.Sub(r.Started) > quit.DefaultTimeout {
-			t.Errorf("the shutdown has %v, want %v at most", r.Deadline.Sub(r.Started), quit.DefaultTimeout)
+			t.Errorf("the shutdown has %v, want %v at most",
+				r.Deadline.Sub(r.Started), quit.DefaultTimeout)
 		}
 	}
 }
 
 // TestResultInTime has the deadline of the context given to Shutdown limit a
-// shutdown in which nearly all hangs. The call waits for the result.
+// shutdown in which nearly all closers hang. The call waits for the result.
 func TestResultInTime(t *testing.T) {
 	failure := errors.New("failure")
-	for _, limit := range []time.Duration{time.Millisecond, 100 * time.Millisecond, time.Second, 10 * time.Second, time.Hour} {
+	for _, limit := range []time.Duration{
+		time.Millisecond,
+		100 * time.Millisecond,
+		time.Second,
+		10 * time.Second,
+		time.Hour,
+	} {
 		for _, logBlocks := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v/log blocks=%v", limit, logBlocks), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -330,7 +351,8 @@ func TestResultInTime(t *testing.T) {
 					defer cancel()
 					start := time.Now()
 					err := q.Shutdown(ctx)
-					if n := len(strings.Split(fmt.Sprint(err), "\n")); n != 7 || !errors.Is(err, failure) || err == ctx.Err() {
+					n := len(strings.Split(fmt.Sprint(err), "\n"))
+					if n != 7 || !errors.Is(err, failure) || err == ctx.Err() {
 						t.Errorf("Shutdown(ctx) has %d lines, want 7: %v", n, err)
 					}
 					most := limit + max(min(limit/10, time.Second), 10*time.Millisecond)
@@ -346,8 +368,8 @@ func TestResultInTime(t *testing.T) {
 	}
 }
 
-// oddContext has values that are those of a func, but for the key by which the
-// package finds its own steps.
+// oddContext is a context whose Value method calls a func, except for the key
+// by which the package finds its own steps.
 type oddContext struct {
 	context.Context
 	value func() any
@@ -360,15 +382,15 @@ func (c oddContext) Value(key any) any {
 	return c.value()
 }
 
-// TestContextValueMisbehaves gives Shutdown a context whose values are not to
-// be had. A closer that cannot be called for that has failed; the shutdown ends
-// in time nonetheless.
+// TestContextValueMisbehaves gives Shutdown a context whose Value method does
+// not return values. A closer that cannot be called because of that has failed.
+// The shutdown ends in time nonetheless.
 func TestContextValueMisbehaves(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		value  func(first bool, hang chan struct{}) any // first: of all calls
-		failed int                                      // of the four closers
-		want   string                                   // of their failures
+		value  func(first bool, hang chan struct{}) any // first is set for the first call
+		failed int                                      // number of the four closers
+		want   string                                   // their failure
 	}{
 		{
 			name: "blocks once", failed: 1, want: "abandoned after ",
@@ -388,7 +410,7 @@ func TestContextValueMisbehaves(t *testing.T) {
 			value: func(bool, chan struct{}) any { runtime.Goexit(); return nil },
 		},
 		{
-			name:  "panics", // which is as if there were no value
+			name:  "panics", // the same as no value
 			value: func(bool, chan struct{}) any { panic("in Value") },
 		},
 	} {
@@ -399,14 +421,15 @@ func TestContextValueMisbehaves(t *testing.T) {
 					defer close(hang)
 					q := quietEvent()
 					q.Timeout = 10 * time.Second
-					q.Delay = time.Second // which, like the drain, needs no values
+					q.Delay = time.Second // needs no values, like the drain
 					q.Concurrent = concurrent
 					for range 3 {
 						q.RegisterStopFunc(func() {})
 					}
 					q.RegisterStopFunc(func() {}, quit.AfterDrain())
 					var calls atomic.Int32
-					ctx := oddContext{context.Background(), func() any { return test.value(calls.Add(1) == 1, hang) }}
+					value := func() any { return test.value(calls.Add(1) == 1, hang) }
+					ctx := oddContext{context.Background(), value}
 					done := make(chan error, 1)
 					go func() { done <- q.Shutdown(ctx) }()
 					var err error
@@ -424,12 +447,14 @@ func TestContextValueMisbehaves(t *testing.T) {
 						if s.Site == "" && s.Err != nil {
 							t.Errorf("the step %s has failed with %v", s.Name, s.Err)
 						}
-						if s.Site != "" && s.Err != nil && strings.Contains(s.Err.Error(), test.want) {
+						if s.Site != "" && s.Err != nil &&
+							strings.Contains(s.Err.Error(), test.want) {
 							failed++
 						}
 					}
 					if failed != test.failed || len(r.Steps) != 6 || (err == nil) != (failed == 0) {
-						t.Errorf("%d closers have failed with %q, want %d: %v\n%v", failed, test.want, test.failed, err, r)
+						t.Errorf("%d closers have failed with %q, want %d: %v\n%v",
+							failed, test.want, test.failed, err, r)
 					}
 				})
 			})
@@ -437,12 +462,12 @@ func TestContextValueMisbehaves(t *testing.T) {
 	}
 }
 
-// panickingError has an Error method that panics.
+// panickingError is an error whose Error method panics.
 type panickingError struct{}
 
 func (panickingError) Error() string { panic("in Error") }
 
-// oddErr is a context that is done, with that error.
+// oddErr is a context that is done with the error err.
 type oddErr struct {
 	context.Context
 	err error
@@ -451,8 +476,8 @@ type oddErr struct {
 func (c oddErr) Err() error { return c.err }
 
 // TestContextErrorPanics gives Shutdown a context that is done with an error
-// that has no text: the call returns it and warns, like that of any such
-// context.
+// whose Error method panics. The call returns that error and warns, as it does
+// for any context that is done.
 func TestContextErrorPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -467,16 +492,18 @@ func TestContextErrorPanics(t *testing.T) {
 		if err := q.Shutdown(context.Background()); err != nil {
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		if log := logged(); !strings.Contains(log, `level=WARN msg="quit: Shutdown was called with a context that is done" err=`) {
+		const warning = `level=WARN ` +
+			`msg="quit: Shutdown was called with a context that is done" err=`
+		if log := logged(); !strings.Contains(log, warning) {
 			t.Errorf("the log has no warning:\n%s", log)
 		}
 	})
 }
 
 // TestResultAfterDeadline has closers that hang register others when their time
-// is up, so that the shutdown ends a little after the deadline of the context
-// given to it. The call that has set the limit waits that long; another one
-// whose context is done returns at once.
+// is up. So the shutdown ends shortly after the deadline of the context given
+// to it. The call that has set the limit waits that long. Another call whose
+// context is done returns at once.
 func TestResultAfterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
@@ -503,22 +530,26 @@ func TestResultAfterDeadline(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			<-q.Done()
-			if err, took := q.Shutdown(ctx), time.Since(start); err != ctx.Err() || took != limit {
-				t.Errorf("another call with the same deadline: %v after %v, want %v after %v", err, took, ctx.Err(), limit)
+			err, took := q.Shutdown(ctx), time.Since(start)
+			if err != ctx.Err() || took != limit {
+				t.Errorf("another call with the same deadline: %v after %v, want %v after %v",
+					err, took, ctx.Err(), limit)
 			}
 		})
 		err := q.Shutdown(context.WithValue(ctx, key{}, "the first"))
 		if took := time.Since(start); took <= limit || took > limit+time.Second {
 			t.Errorf("the shutdown took %v, want a little more than %v", took, limit)
 		}
-		if n := strings.Count(fmt.Sprint(err), ": abandoned after "); n != closers || !errors.Is(err, failure) {
+		n := strings.Count(fmt.Sprint(err), ": abandoned after ")
+		if n != closers || !errors.Is(err, failure) {
 			t.Errorf("Shutdown(ctx) = %v, want %d abandoned closers and %v", err, closers, failure)
 		}
 		wg.Wait()
 	})
 }
 
-// A context that is done is no mistake after the end: the result is there.
+// TestDoneContextAfterEnd calls Shutdown after the end with a context that is
+// done. That is no mistake, since the result is there.
 func TestDoneContextAfterEnd(t *testing.T) {
 	q, logged := loggedEvent()
 	failure := errors.New("failure")

@@ -9,10 +9,11 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// sentBeforeStop has signals that come just before stop, again and again.
+// sentBeforeStop sends itself signals just before it calls stop, again and
+// again.
 var sentBeforeStop = process.NewProgram("sent before stop", func([]string) {
-	// To the thread itself a signal has come when the call returns. To the
-	// process it may come later.
+	// A signal sent to the calling thread has arrived when the call returns.
+	// One sent to the process may arrive later.
 	runtime.LockOSThread()
 	lost := 0
 	const n = 1000
@@ -30,8 +31,8 @@ var sentBeforeStop = process.NewProgram("sent before stop", func([]string) {
 	process.Say("%d of %d lost", lost, n)
 })
 
-// TestChildSignalBeforeStop wants a signal that came before stop to have fired
-// the event when stop returns.
+// TestChildSignalBeforeStop checks that a signal that came before stop has
+// fired the event when stop returns.
 func TestChildSignalBeforeStop(t *testing.T) {
 	t.Parallel()
 	p := sentBeforeStop.Start(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestNoNumbers handles signals on a system whose signals have no numbers, or
-// that has none.
+// TestNoNumbers handles signals on a system that has none, or whose signals
+// have no numbers.
 func TestNoNumbers(t *testing.T) {
 	q := quietEvent()
 	stop := q.NotifySignal()

@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	// apart is the time between signals: closer together, two of one number can
+	// apart is the time between signals. Closer together, two of one number can
 	// arrive as one. It is also the time in which a signal that should change
-	// nothing could change something: a test on a slow machine may miss a bug,
+	// nothing could change something. On a slow machine a test may miss a bug,
 	// but never reports one that is not there.
 	apart = 100 * time.Millisecond
 
-	// windowOver is more than the half second after the first signal in which
-	// an interrupt is taken for the first one's double.
+	// windowOver is more than half a second after the first signal, the time in
+	// which an interrupt counts as the same one.
 	windowOver = 700 * time.Millisecond
 )
 
@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 }
 
 // sayReady has the program say "ready" as soon as the next n calls of
-// WaitSignal have their signals.
+// WaitSignal handle their signals.
 func sayReady(n int32) {
 	var waiting atomic.Int32
 	quit.OnWait(func(*quit.QuitEvent) {
@@ -66,10 +66,10 @@ func sayReady(n int32) {
 	})
 }
 
-// hang waits forever.
+// hang blocks forever.
 func hang() { <-make(chan int) }
 
-// wantStderr wants each of these on the stderr of p, which has ended.
+// wantStderr checks that the stderr of p has each text. The process has ended.
 func wantStderr(t *testing.T, p *process.Process, want ...string) {
 	t.Helper()
 	for _, want := range want {
@@ -111,8 +111,8 @@ func (unnumberedSignal) String() string { return "note" }
 func (unnumberedSignal) Signal()        {}
 
 // noSignals handles signals that the system does not have, in a process that
-// has handled none before: os/signal would wait for ever when they are stopped.
-// os.Interrupt, which is handled with them, is stopped too.
+// has handled none before. os/signal would wait forever when they are stopped.
+// os.Interrupt is handled with them, and must be stopped too.
 var noSignals = process.NewProgram("no signals", func([]string) {
 	q := quit.NewQuitEvent()
 	q.NotifySignal(unnumberedSignal{}, syscall.Signal(-1), syscall.Signal(1000))()
@@ -130,22 +130,23 @@ func TestChildNoSignals(t *testing.T) {
 	p.WantEnd("signal: interrupt")
 }
 
-// importing does nothing with the package, but has it in the binary.
+// importing does nothing with the package.
 var importing = process.NewProgram("importing", func([]string) {
 	process.Say("%d goroutine", runtime.NumGoroutine())
 	hang()
 })
 
-// TestSignalBeforeStop has a signal come and not be taken yet when its handler
-// is stopped, and when it is released for that of another event: it counts.
-// Which of the two is seen first is chance.
+// TestSignalBeforeStop has a signal that has arrived and is not taken yet when
+// its handler is stopped, and when the last handler is released. It counts.
+// Either of the two may be seen first.
 func TestSignalBeforeStop(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 100 {
 		q := quietEvent()
 		stopped, _ := quit.StopWithPending(syscall.SIGUSR1, q)
 		<-stopped
-		if want := (&quit.SignalError{Signal: syscall.SIGUSR1}).Error(); fmt.Sprint(q.Cause()) != want {
+		want := (&quit.SignalError{Signal: syscall.SIGUSR1}).Error()
+		if fmt.Sprint(q.Cause()) != want {
 			t.Fatalf("the cause is %v, want %v: it came before stop", q.Cause(), want)
 		}
 		q.GracefulStop()
@@ -155,8 +156,8 @@ func TestSignalBeforeStop(t *testing.T) {
 	}
 }
 
-// TestStopWaitsForSignal has a signal that came before take its time, for
-// another event keeps it up: stop waits until it has fired the event.
+// TestStopWaitsForSignal has a signal that came before stop take its time, held
+// up by another event. Stop does not return until it has fired the event.
 func TestStopWaitsForSignal(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 50 {
@@ -179,9 +180,8 @@ func TestStopWaitsForSignal(t *testing.T) {
 	}
 }
 
-// TestEndAfterLeave keeps an event from leaving what the process does with
-// signals when its shutdown ends: as long as it has not, no caller is told of
-// the end.
+// TestEndAfterLeave blocks an event from leaving the table of signals at the
+// end of its shutdown. Until it has left, no caller is told of the end.
 func TestEndAfterLeave(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	q := quietEvent()
@@ -201,9 +201,9 @@ func TestEndAfterLeave(t *testing.T) {
 	<-ended
 }
 
-// TestChangeOfEvents has one event after the other handle signals. What the
-// process does with signals keeps one that has ended until the next one comes,
-// and one that has stopped to handle them not at all.
+// TestChangeOfEvents has events handle signals one after the other. The table
+// of signals keeps an event that has ended until the next one comes. It does
+// not keep an event that no longer handles signals.
 func TestChangeOfEvents(t *testing.T) {
 	var last func()
 	for range 3 {
@@ -240,8 +240,8 @@ func TestChildImportDoesNothing(t *testing.T) {
 	}
 }
 
-// waiting waits for the signals args[1:]. It ends with the ExitCode of the
-// cause if args[0] says so, and with 0 otherwise: main's choice.
+// waiting waits for the signals args[1:]. It exits with the ExitCode of the
+// cause if args[0] is "ExitCode", and with 0 otherwise. The choice is main's.
 var waiting = process.NewProgram("waiting", func(args []string) {
 	q := quit.GetQuitEvent()
 	q.RegisterStopFunc(func() { process.Say("closed") })
@@ -262,7 +262,7 @@ var waiting = process.NewProgram("waiting", func(args []string) {
 func TestChildWaitSignal(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		listed string // for WaitSignal; "": none
+		listed string // for WaitSignal; "" for none
 		send   string
 		cause  string
 		choice string // of main: see waiting
@@ -272,12 +272,18 @@ func TestChildWaitSignal(t *testing.T) {
 		{send: "SIGTERM", cause: "terminated", choice: "ExitCode", want: "exit status 143"},
 		{send: "SIGINT", cause: "interrupt", choice: "0", want: "exit status 0"},
 		{send: "SIGINT", cause: "interrupt", choice: "ExitCode", want: "exit status 130"},
-		{listed: "SIGTERM SIGHUP", send: "SIGHUP", cause: "hangup",
-			choice: "ExitCode", want: "exit status 129"},
-		{listed: "SIGUSR1", send: "SIGUSR1", cause: "user defined signal 1",
-			choice: "0", want: "exit status 0"},
-		{listed: "SIGQUIT", send: "SIGQUIT", cause: "quit",
-			choice: "ExitCode", want: "exit status 131"},
+		{
+			listed: "SIGTERM SIGHUP", send: "SIGHUP", cause: "hangup",
+			choice: "ExitCode", want: "exit status 129",
+		},
+		{
+			listed: "SIGUSR1", send: "SIGUSR1", cause: "user defined signal 1",
+			choice: "0", want: "exit status 0",
+		},
+		{
+			listed: "SIGQUIT", send: "SIGQUIT", cause: "quit",
+			choice: "ExitCode", want: "exit status 131",
+		},
 	} {
 		name := fmt.Sprintf("listed=%s/%s/%s", test.listed, test.send, test.choice)
 		t.Run(name, func(t *testing.T) {
@@ -292,24 +298,40 @@ func TestChildWaitSignal(t *testing.T) {
 	}
 }
 
-// TestChildNotTaken sends a program that waits for other signals one that
-// should have its usual effect.
+// TestChildNotTaken sends a signal to a program that waits for other ones. It
+// has its usual effect.
 func TestChildNotTaken(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		listed  string
-		ignored bool // SIGHUP and SIGINT are, from the start of the process
+		ignored bool // whether SIGHUP and SIGINT are ignored from the start
 		send    string
 		want    string
 		stderr  []string
 	}{
-		{name: "SIGQUIT dumps the goroutines", send: "SIGQUIT", want: "exit status 2",
-			stderr: []string{"SIGQUIT: quit", "goroutine 1 ", ".WaitSignal("}},
-		{name: "SIGHUP is not among the default ones", send: "SIGHUP", want: "signal: hangup"},
-		{name: "listed are others", listed: "SIGUSR1", send: "SIGTERM", want: "signal: terminated"},
-		{name: "all that are listed are ignored", listed: "SIGHUP SIGINT", ignored: true,
-			send: "SIGTERM", want: "signal: terminated"},
+		{
+			name: "SIGQUIT dumps the goroutines", send: "SIGQUIT", want: "exit status 2",
+			stderr: []string{"SIGQUIT: quit", "goroutine 1 ", ".WaitSignal("},
+		},
+		{
+			name: "SIGHUP is not among the default ones",
+			send: "SIGHUP",
+			want: "signal: hangup",
+		},
+		{
+			name:   "listed are others",
+			listed: "SIGUSR1",
+			send:   "SIGTERM",
+			want:   "signal: terminated",
+		},
+		{
+			name:    "all that are listed are ignored",
+			listed:  "SIGHUP SIGINT",
+			ignored: true,
+			send:    "SIGTERM",
+			want:    "signal: terminated",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -326,7 +348,7 @@ func TestChildNotTaken(t *testing.T) {
 	}
 }
 
-// pending has a signal before it calls WaitSignal.
+// pending has received a signal before it calls WaitSignal.
 var pending = process.NewProgram("pending", func(args []string) {
 	q := quit.GetQuitEvent()
 	q.RegisterStopFunc(func() { process.Say("closed") })
@@ -353,9 +375,8 @@ func TestChildSignalBeforeWaitSignal(t *testing.T) {
 	}
 }
 
-// slow waits for the signals args. It has a closer that returns when the test
-// tells it to, and a main that goes on after WaitSignal until the test tells it
-// to return, too.
+// slow waits for the signals args. Its closer returns when the test tells it
+// to. Its main goes on after WaitSignal, until the test tells it to return.
 var slow = process.NewProgram("slow", func(args []string) {
 	q := quit.GetQuitEvent()
 	q.Timeout = -1
@@ -378,7 +399,7 @@ func TestChildSIGTERMAgain(t *testing.T) {
 	p.Expect("ready")
 	p.Signal(syscall.SIGTERM)
 	p.Expect("closing")
-	for range 6 { // the last ones come when an interrupt would end the program
+	for range 6 { // the last ones come when an interrupt would end the process
 		time.Sleep(apart)
 		p.Signal(syscall.SIGTERM)
 	}
@@ -420,7 +441,7 @@ func TestChildIgnoredFromTheStart(t *testing.T) {
 	}
 }
 
-// failing fires by a failure when the test tells it to.
+// failing fires with a failure when the test tells it to.
 var failing = process.NewProgram("failing", func([]string) {
 	q := quit.GetQuitEvent()
 	q.Timeout = -1
@@ -441,12 +462,13 @@ func TestChildFailure(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name          string
-		during, after bool // of the shutdown: SIGTERM is sent
+		during, after bool // whether SIGTERM is sent during the shutdown, or after it
 		want          string
 	}{
 		{name: "no signal", want: "exit status 1"},
 		{name: "a signal during the shutdown", during: true, want: "exit status 1"},
-		// No signal fired, so WaitSignal has restored what was before.
+		// No signal fired the event, so WaitSignal has restored the handling
+		// from before.
 		{name: "a signal after it", after: true, want: "signal: terminated"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -500,13 +522,13 @@ func TestChildStop(t *testing.T) {
 	p.WantEnd("signal: terminated")
 }
 
-// leaving looks for goroutines of the package when all is over. In the process
-// of the tests, others that run at the same time have some.
+// leaving looks for goroutines of the package after all events have ended. In
+// the process of the tests, other tests that run have some.
 var leaving = process.NewProgram("leaving", func([]string) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for range 200 { // SIGUSR1, since a Go program that does not handle it ignores it
+			for range 200 { // of SIGUSR1, which a Go program ignores unless it handles it
 				q := quit.NewQuitEvent()
 				stop := q.NotifySignal(syscall.SIGUSR1)
 				syscall.Kill(os.Getpid(), syscall.SIGUSR1)
@@ -541,8 +563,8 @@ func TestChildNoGoroutineLeft(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// twoCallers has two goroutines wait for one event, and asks once more after
-// its end.
+// twoCallers waits for one event in two goroutines, and once more after its
+// end.
 var twoCallers = process.NewProgram("two callers", func([]string) {
 	q := quit.GetQuitEvent()
 	q.RegisterCloser(closerFunc(func() error {
@@ -571,7 +593,7 @@ func TestChildTwoCallers(t *testing.T) {
 }
 
 // twoEvents has two events that handle the same signal, and one that handles
-// another.
+// another signal.
 var twoEvents = process.NewProgram("two events", func([]string) {
 	a, b, other := quit.NewQuitEvent(), quit.NewQuitEvent(), quit.NewQuitEvent()
 	a.NotifySignal()
@@ -592,8 +614,8 @@ func TestChildTwoEvents(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// reentering has a closer that calls WaitSignal, which must leave in effect
-// what main's WaitSignal has begun.
+// reentering calls WaitSignal in a closer. That must not undo the effects of
+// main's WaitSignal.
 var reentering = process.NewProgram("reentering", func([]string) {
 	q := quit.GetQuitEvent()
 	q.Timeout = -1
@@ -642,7 +664,7 @@ func TestChildGenerations(t *testing.T) {
 	p := generations.Start(t)
 	for i, s := range []string{"hangup", "hangup", "interrupt"} {
 		p.Expect("ready")
-		time.Sleep(windowOver) // an interrupt now would be the second of the event before
+		time.Sleep(windowOver) // or an interrupt would be the second one of the last event
 		p.Signal(map[string]os.Signal{"hangup": syscall.SIGHUP, "interrupt": os.Interrupt}[s])
 		p.Expect(fmt.Sprint("closed ", i), "<nil>, quit: received signal: "+s)
 	}
@@ -650,8 +672,8 @@ func TestChildGenerations(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// manyGenerations has 50 events handle a signal, and main wait for them or not,
-// as args[0] says, and looks for what is left of the goroutines.
+// manyGenerations has 50 events handle a signal, with WaitSignal or without, as
+// args[0] says. It counts the goroutines that are left.
 var manyGenerations = process.NewProgram("many generations", func(args []string) {
 	counts := make(map[int]int)
 	var events []weak.Pointer[quit.QuitEvent]
@@ -660,19 +682,24 @@ var manyGenerations = process.NewProgram("many generations", func(args []string)
 		q := quietEvent()
 		events = append(events, weak.Make(q))
 		if args[0] == "WaitSignal" {
-			restore := quit.OnWait(func(*quit.QuitEvent) { syscall.Kill(os.Getpid(), syscall.SIGHUP) })
+			restore := quit.OnWait(func(*quit.QuitEvent) {
+				syscall.Kill(os.Getpid(), syscall.SIGHUP)
+			})
 			q.WaitSignal(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 			restore()
 		} else {
-			stop = q.NotifySignal(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM) // but for the last, never called
+			// Only the last of these is ever called.
+			stop = q.NotifySignal(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 			syscall.Kill(os.Getpid(), syscall.SIGHUP)
 			<-q.Done()
 			q.GracefulStop()
 		}
-		// Those that are about to end may take a moment.
-		for end := time.Now().Add(time.Minute); i > 0 && runtime.NumGoroutine() > counts[0]; {
+		// Goroutines that are about to end may take a moment.
+		end := time.Now().Add(time.Minute)
+		for i > 0 && runtime.NumGoroutine() > counts[0] {
 			if time.Now().After(end) {
-				process.Say("%d goroutines after %d events, %d after one", runtime.NumGoroutine(), i+1, counts[0])
+				process.Say("%d goroutines after %d events, %d after one",
+					runtime.NumGoroutine(), i+1, counts[0])
 				return
 			}
 			time.Sleep(time.Millisecond)
@@ -691,7 +718,7 @@ var manyGenerations = process.NewProgram("many generations", func(args []string)
 			kept++
 		}
 	}
-	process.Say("events are kept: %t", kept > 1) // the last one handles signals
+	process.Say("events are kept: %t", kept > 1) // the last one still handles signals
 	stop()
 	quit.NewQuitEvent().NotifySignal()()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -709,15 +736,16 @@ func TestChildGenerationsLeaveNothing(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			p := manyGenerations.Start(t, how)
-			p.Expect("no more goroutines than after the first", "events are kept: false", "none left")
+			p.Expect("no more goroutines than after the first",
+				"events are kept: false", "none left")
 			p.WantEnd("exit status 0")
 		})
 	}
 }
 
-// twoAtOnce has two events that handle interrupts: an older and a younger one.
-// SIGHUP is the first signal of the one that args[0] names, and its shutdown
-// then hangs. The other one waits.
+// twoAtOnce has two events that handle interrupts, an older and a younger one.
+// SIGHUP is the first signal of the event that args[0] names. Its shutdown then
+// hangs, and the other event waits.
 var twoAtOnce = process.NewProgram("two at once", func(args []string) {
 	older, younger := &quit.QuitEvent{Timeout: -1}, &quit.QuitEvent{Timeout: -1}
 	for name, q := range map[string]*quit.QuitEvent{"older": older, "younger": younger} {
@@ -729,7 +757,7 @@ var twoAtOnce = process.NewProgram("two at once", func(args []string) {
 			sigs = append(sigs, syscall.SIGHUP)
 		}
 		if q == younger {
-			older.NotifySignal(os.Interrupt) // to be the older one in any case
+			older.NotifySignal(os.Interrupt) // so that it is the older one in any case
 		}
 		q.NotifySignal(sigs...)
 		go q.WaitSignal(sigs...)
@@ -748,7 +776,8 @@ func TestChildOldestDecides(t *testing.T) {
 		p.Expect("older hangs")
 		time.Sleep(windowOver)
 		p.Signal(os.Interrupt)
-		if said := p.Next(); said != "" && said != "younger hangs" { // it is fired too, and may get so far
+		// The younger one is fired too, and may get as far as its closer.
+		if said := p.Next(); said != "" && said != "younger hangs" {
 			t.Errorf("the program said %q", said)
 		}
 		p.WantEnd("exit status 130")
@@ -769,7 +798,7 @@ func TestChildOldestDecides(t *testing.T) {
 }
 
 // endedHandles has an event that has ended handle signals again, before another
-// one does.
+// event does.
 var endedHandles = process.NewProgram("an ended event handles signals", func([]string) {
 	ended, q := quietEvent(), &quit.QuitEvent{Timeout: -1}
 	ended.GracefulStop()
@@ -790,8 +819,8 @@ func TestChildEndedDecidesNothing(t *testing.T) {
 	p.WantEnd("exit status 130")
 }
 
-// lastLines is in main's last lines after its event has ended by a signal, and
-// is garbage if args[0] says so.
+// lastLines is in main's last lines after a signal has ended its event. The
+// event is garbage if args[0] says so.
 var lastLines = process.NewProgram("last lines", func(args []string) {
 	func() {
 		q := quit.NewQuitEvent()
@@ -857,16 +886,17 @@ func TestChildInterruptEndsDelay(t *testing.T) {
 				p.Signal(first)
 				p.Expect("fired")
 				time.Sleep(windowOver)
-				p.Signal(syscall.SIGTERM) // changes nothing
+				p.Signal(syscall.SIGTERM) // has no effect
 				time.Sleep(apart)
 				start := time.Now()
 				p.Signal(os.Interrupt)
 				p.Expect("closing")
-				p.Signal(os.Interrupt) // the one before, arriving twice
+				p.Signal(os.Interrupt) // the same one, arriving twice
 				select {
 				case <-p.Exited():
 					if time.Since(start) < 500*time.Millisecond {
-						t.Error("an interrupt at once after the one that ended the delay ended the process")
+						t.Error("an interrupt at once after the one that ended the delay " +
+							"ended the process")
 					}
 					return false
 				case <-time.After(apart):
@@ -881,7 +911,7 @@ func TestChildInterruptEndsDelay(t *testing.T) {
 	}
 }
 
-// ignoring was started to ignore signals, and lists them.
+// ignoring was started with signals ignored, and lists them.
 var ignoring = process.NewProgram("ignoring", func([]string) {
 	q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	stop := q.NotifySignal(os.Interrupt, syscall.SIGHUP, syscall.SIGTERM)
@@ -905,15 +935,16 @@ func TestChildIgnoredIsLogged(t *testing.T) {
 	}
 }
 
-// restoring handles SIGUSR1, which the program ignores or not as args[0] says,
-// and stops to do so.
+// restoring handles SIGUSR1, which is ignored or not as args[0] says, and stops
+// to do so.
 var restoring = process.NewProgram("restoring", func(args []string) {
 	ignored := args[0] == "ignored"
 	if ignored {
 		signal.Ignore(syscall.SIGUSR1, syscall.SIGPIPE)
 	}
 	q := quit.NewQuitEvent()
-	one, two := q.NotifySignal(syscall.SIGUSR1), q.NotifySignal(syscall.SIGUSR1, syscall.SIGTERM)
+	one := q.NotifySignal(syscall.SIGUSR1)
+	two := q.NotifySignal(syscall.SIGUSR1, syscall.SIGTERM)
 	syscall.Kill(os.Getpid(), syscall.SIGUSR1)
 	<-q.Done()
 	one()
@@ -921,7 +952,7 @@ var restoring = process.NewProgram("restoring", func(args []string) {
 	q.GracefulStop()
 	two()
 	process.Say("stopped: %t, %t", signal.Ignored(syscall.SIGUSR1), signal.Ignored(syscall.SIGPIPE))
-	for range 10 { // and again
+	for range 10 {
 		quit.NewQuitEvent().NotifySignal(syscall.SIGUSR1)()
 	}
 	process.Say("stopped: %t, %t", signal.Ignored(syscall.SIGUSR1), signal.Ignored(syscall.SIGPIPE))
@@ -943,11 +974,11 @@ func TestChildStopRestores(t *testing.T) {
 	p.WantEnd("exit status 0")
 	p = start("not ignored")
 	p.Expect("one stopped: false", "stopped: false, false", "stopped: false, false")
-	p.WantEnd("signal: broken pipe") // a Go program ignores a SIGUSR1 that it does not handle
+	p.WantEnd("signal: broken pipe") // a Go program ignores a SIGUSR1 it does not handle
 }
 
-// TestDecide has signals come for several events, of which some have ended: a
-// line of ops is one of
+// TestDecide sends signals to several events, some of which have ended. Each op
+// is a line of one of these forms:
 //
 //	handle EVENT SIGNAL…
 //	leave EVENT
@@ -976,15 +1007,18 @@ func TestDecide(t *testing.T) {
 			"handle a int hup", "handle b int", "hup 0s fires a", "int 1s fires b ends",
 		}},
 		{name: "the younger one shuts down", ops: []string{
-			"handle a int", "handle b int hup", "hup 0s fires b", "int 1s fires a", "int 1200ms", "int 1500ms ends",
+			"handle a int", "handle b int hup", "hup 0s fires b",
+			"int 1s fires a", "int 1200ms", "int 1500ms ends",
 		}},
 		{name: "a generation after another", ops: []string{
 			"handle a int hup", "hup 0s fires a", "leave a",
 			"handle b int hup", "hup 1s fires b", "leave b",
-			"handle c int hup", "int 2s fires c", "int 2400ms", "leave c", "int 2499ms", "int 2500ms ends",
+			"handle c int hup", "int 2s fires c", "int 2400ms",
+			"leave c", "int 2499ms", "int 2500ms ends",
 		}},
 		{name: "the older one has ended", ops: []string{
-			"handle a int hup", "handle b int", "hup 0s fires a", "leave a", "int 1s fires b", "int 1500ms ends",
+			"handle a int hup", "handle b int", "hup 0s fires a",
+			"leave a", "int 1s fires b", "int 1500ms ends",
 		}},
 		{name: "one that handles nothing has ended last", ops: []string{
 			"handle a int", "int 0s fires a", "leave a", "leave b", "int 1s ends",
@@ -996,16 +1030,26 @@ func TestDecide(t *testing.T) {
 			"handle a int term", "term 0s fires a", "leave a", "term 1s", "term 2s", "int 2s ends",
 		}},
 		{name: "the younger one has ended, the older one waits", ops: []string{
-			"handle a int", "handle b int hup", "hup 0s fires b", "leave b", "int 1s fires a", "int 1400ms", "int 1500ms ends",
+			"handle a int", "handle b int hup", "hup 0s fires b",
+			"leave b", "int 1s fires a", "int 1400ms", "int 1500ms ends",
 		}},
 		{name: "one that listens to something else decides nothing", ops: []string{
-			"handle a hup", "hup 0s fires a", "handle b int", "int 1s fires b", "int 1100ms", "int 1500ms ends",
+			"handle a hup", "hup 0s fires a",
+			"handle b int", "int 1s fires b", "int 1100ms", "int 1500ms ends",
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var table quit.SignalTable
-			events := map[string]*quit.QuitEvent{"a": quietEvent(), "b": quietEvent(), "c": quietEvent()}
-			sigs := map[string]os.Signal{"int": os.Interrupt, "term": syscall.SIGTERM, "hup": syscall.SIGHUP}
+			events := map[string]*quit.QuitEvent{
+				"a": quietEvent(),
+				"b": quietEvent(),
+				"c": quietEvent(),
+			}
+			sigs := map[string]os.Signal{
+				"int":  os.Interrupt,
+				"term": syscall.SIGTERM,
+				"hup":  syscall.SIGHUP,
+			}
 			start := time.Now()
 			for _, op := range test.ops {
 				f := strings.Fields(op)
@@ -1050,8 +1094,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// resetting has a signal that an event handles reset by the program. Another
-// event then handles it.
+// resetting resets a signal that an event handles. Another event then handles
+// it.
 var resetting = process.NewProgram("resetting", func([]string) {
 	a, b := quit.NewQuitEvent(), quit.NewQuitEvent()
 	a.NotifySignal()
@@ -1072,7 +1116,7 @@ func TestChildReset(t *testing.T) {
 }
 
 // notifying has a worker that handles a signal and then holds up the drain. It
-// shows what does.
+// says which goroutines hold up the drain.
 var notifying = process.NewProgram("notifying", func([]string) {
 	q := quit.NewQuitEvent()
 	q.Timeout = -1
@@ -1082,13 +1126,14 @@ var notifying = process.NewProgram("notifying", func([]string) {
 		hang()
 		return nil
 	}, quit.Name("worker"))
-	<-q.Done() // the goroutine that takes signals is there
+	<-q.Done() // the goroutine that takes signals has started
 	go q.GracefulStop()
-	for steps := q.Report().Steps; len(steps) == 0 || steps[0].Start.IsZero(); steps = q.Report().Steps {
-		runtime.Gosched()
+	for r := q.Report(); len(r.Steps) == 0 || r.Steps[0].Start.IsZero(); r = q.Report() {
+		<-r.Changed()
 	}
 	all := quit.ReportWithStacks(q)
-	process.Say("%d goroutine, of signals %t", strings.Count(all, "1 goroutine of worker:"), strings.Contains(all, "signalTable"))
+	process.Say("%d goroutine, of signals %t",
+		strings.Count(all, "1 goroutine of worker:"), strings.Contains(all, "signalTable"))
 })
 
 func TestChildStacksOfWorkerAlone(t *testing.T) {
@@ -1100,11 +1145,16 @@ func TestChildStacksOfWorkerAlone(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// TestExists has the first and the last number of a signal, and those beside.
+// TestExists has the first and the last number of a signal, and their
+// neighbours.
 func TestExists(t *testing.T) {
 	for s, want := range map[os.Signal]bool{
-		syscall.Signal(-1): false, syscall.Signal(0): true, syscall.Signal(64): true, syscall.Signal(65): false,
-		os.Interrupt: true, unnumberedSignal{}: false,
+		syscall.Signal(-1): false,
+		syscall.Signal(0):  true,
+		syscall.Signal(64): true,
+		syscall.Signal(65): false,
+		os.Interrupt:       true,
+		unnumberedSignal{}: false,
 	} {
 		if got := quit.Exists(s); got != want {
 			t.Errorf("%v (%T) exists: %v, want %v", s, s, got, want)

@@ -14,7 +14,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// asConsole makes the test binary a program that has a console for itself.
+// asConsole, when set, makes the test binary a program in a console of its own.
 const asConsole = "QUIT_TEST_AS_CONSOLE"
 
 func TestMain(m *testing.M) {
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	inConsole()
 }
 
-// inConsole waits for a signal and does what lines on stdin say.
+// inConsole waits for a signal and obeys the lines on stdin.
 func inConsole() {
 	q := quit.GetQuitEvent()
 	q.Timeout = -1
@@ -47,7 +47,7 @@ func inConsole() {
 	fmt.Printf("returned %v, a signal %t: %v\n", err, errors.As(q.Cause(), &sig), q.Cause())
 }
 
-// ctrlC has all processes of the console receive what Ctrl-C causes.
+// ctrlC sends all processes of the console the event of Ctrl-C.
 func ctrlC() {
 	generate := syscall.NewLazyDLL("kernel32.dll").NewProc("GenerateConsoleCtrlEvent")
 	if ok, _, err := generate.Call(syscall.CTRL_C_EVENT, 0); ok == 0 {
@@ -55,8 +55,8 @@ func ctrlC() {
 	}
 }
 
-// TestCtrlC has Ctrl-C pressed in the console of a program. The first one stops
-// the program, and the second one ends it at once.
+// TestCtrlC sends Ctrl-C to the console of a program. The first one shuts the
+// program down. The second one ends it at once.
 func TestCtrlC(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -74,14 +74,15 @@ func TestCtrlC(t *testing.T) {
 				p.tell("go on")
 				p.expect("returned <nil>, a signal true: quit: received signal: interrupt")
 			} else {
-				time.Sleep(600 * time.Millisecond) // sooner, it would count as the same one
+				time.Sleep(600 * time.Millisecond) // earlier, it would count as the first one
 				p.tell("Ctrl-C")
 			}
-			p.Wait() // its error is in the status
+			p.Wait() // its error is the exit status
 			if got := p.ProcessState.ExitCode(); got != test.want {
 				t.Errorf("exit status %d, want %d", got, test.want)
 			}
-			atOnce := strings.Contains(p.stderr.String(), "received signal: interrupt, ending at once")
+			const message = "received signal: interrupt, ending at once"
+			atOnce := strings.Contains(p.stderr.String(), message)
 			if atOnce != (test.want == 130) {
 				t.Errorf("stderr says that the process ends at once: %t, want %t\n%s",
 					atOnce, test.want == 130, &p.stderr)
@@ -90,7 +91,7 @@ func TestCtrlC(t *testing.T) {
 	}
 }
 
-// console is a program with a console for itself.
+// console is a program in a console of its own.
 type console struct {
 	*exec.Cmd
 	t      *testing.T
@@ -107,7 +108,7 @@ func startInConsole(t *testing.T) *console {
 	}
 	p := &console{Cmd: exec.Command(self), t: t}
 	p.Env = append(os.Environ(), asConsole+"=1")
-	const noWindow = 0x08000000 // CREATE_NO_WINDOW: a console that is not seen
+	const noWindow = 0x08000000 // CREATE_NO_WINDOW: a console without a window
 	p.SysProcAttr = &syscall.SysProcAttr{CreationFlags: noWindow}
 	p.Stderr = &p.stderr
 	stdout, err := p.StdoutPipe()
@@ -127,7 +128,7 @@ func startInConsole(t *testing.T) *console {
 	return p
 }
 
-// expect wants the next line on stdout to be that one.
+// expect fails the test unless want is the next line on stdout.
 func (p *console) expect(want string) {
 	p.t.Helper()
 	if got, _ := p.stdout.ReadString('\n'); got != want+"\n" {

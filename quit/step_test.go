@@ -17,17 +17,21 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// share is what a closer saw of its time.
+// share is the time of a closer, as the closer saw it.
 type share struct {
-	start, end time.Duration // since the start of the shutdown; end of its context
+	start, end time.Duration // since the start of the shutdown; end is that of its context
 	live       bool
 	forever    bool
 }
 
-// TestShares has closers that hang, and looks at what the next ones are left
-// with.
+// TestShares has closers that hang, and checks the time that each of them is
+// given.
 func TestShares(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
+	tenSeconds := []share{
+		{start: 0, end: 7200 * ms, live: true},
+		{start: 8100 * ms, end: 8820 * ms, live: true},
+	}
 	for _, test := range []struct {
 		name    string
 		timeout time.Duration
@@ -36,47 +40,82 @@ func TestShares(t *testing.T) {
 		want    []share // of closers that hang, one after the other
 		took    time.Duration
 	}{
-		// A reserve of a tenth, or 1s, is kept back. A step has 4/5 of the
-		// rest, and an eighth of that until it is abandoned.
+		// A reserve of a tenth, and 1 s at most, is kept back. A step has 4/5
+		// of the rest, and an eighth of that more until it is abandoned.
 		{
-			name: "default", took: 23760 * ms,
-			want: []share{{start: 0, end: 19200 * ms, live: true}, {start: 21600 * ms, end: 23520 * ms, live: true}},
+			name: "default",
+			want: []share{
+				{start: 0, end: 19200 * ms, live: true},
+				{start: 21600 * ms, end: 23520 * ms, live: true},
+			},
+			took: 23760 * ms,
+		},
+		{name: "Timeout", timeout: 10 * s, want: tenSeconds, took: 8910 * ms},
+		{
+			name: "ctx alone",
+			ctx:  100 * s,
+			want: []share{
+				{start: 0, end: 79200 * ms, live: true},
+				{start: 89100 * ms, end: 97020 * ms, live: true},
+			},
+			took: 98010 * ms,
 		},
 		{
-			name: "Timeout", timeout: 10 * s, took: 8910 * ms,
-			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+			name:    "ctx earlier",
+			timeout: 100 * s,
+			ctx:     10 * s,
+			want:    tenSeconds,
+			took:    8910 * ms,
 		},
 		{
-			name: "ctx alone", ctx: 100 * s, took: 98010 * ms,
-			want: []share{{start: 0, end: 79200 * ms, live: true}, {start: 89100 * ms, end: 97020 * ms, live: true}},
+			name:    "ctx later",
+			timeout: 10 * s,
+			ctx:     100 * s,
+			want:    tenSeconds,
+			took:    8910 * ms,
 		},
 		{
-			name: "ctx earlier", timeout: 100 * s, ctx: 10 * s, took: 8910 * ms,
-			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+			name:    "no limit but ctx",
+			timeout: -1,
+			ctx:     10 * s,
+			want:    tenSeconds,
+			took:    8910 * ms,
 		},
 		{
-			name: "ctx later", timeout: 10 * s, ctx: 100 * s, took: 8910 * ms,
-			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+			name:    "a reserve of a tenth",
+			timeout: s,
+			want: []share{
+				{start: 0, end: 720 * ms, live: true},
+				{start: 810 * ms, end: 882 * ms, live: true},
+			},
+			took: 891 * ms,
 		},
 		{
-			name: "no limit but ctx", timeout: -1, ctx: 10 * s, took: 8910 * ms,
-			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+			name:    "own Timeout",
+			timeout: 10 * s,
+			opts:    []quit.Option{quit.Timeout(8 * ms)},
+			want: []share{
+				{start: 0, end: 8 * ms, live: true},
+				{start: 9 * ms, end: 17 * ms, live: true},
+			},
+			took: 18 * ms,
 		},
 		{
-			name: "a reserve of a tenth", timeout: s, took: 891 * ms,
-			want: []share{{start: 0, end: 720 * ms, live: true}, {start: 810 * ms, end: 882 * ms, live: true}},
+			name:    "own Timeout, no limit",
+			timeout: -1,
+			opts:    []quit.Option{quit.Timeout(8 * s)},
+			want: []share{
+				{start: 0, end: 8 * s, live: true},
+				{start: 9 * s, end: 17 * s, live: true},
+			},
+			took: 18 * s,
 		},
 		{
-			name: "own Timeout", timeout: 10 * s, opts: []quit.Option{quit.Timeout(8 * ms)}, took: 18 * ms,
-			want: []share{{start: 0, end: 8 * ms, live: true}, {start: 9 * ms, end: 17 * ms, live: true}},
-		},
-		{
-			name: "own Timeout, no limit", timeout: -1, opts: []quit.Option{quit.Timeout(8 * s)}, took: 18 * s,
-			want: []share{{start: 0, end: 8 * s, live: true}, {start: 9 * s, end: 17 * s, live: true}},
-		},
-		{
-			name: "own Timeout longer", timeout: 10 * s, opts: []quit.Option{quit.Timeout(time.Hour)}, took: 8910 * ms,
-			want: []share{{start: 0, end: 7200 * ms, live: true}, {start: 8100 * ms, end: 8820 * ms, live: true}},
+			name:    "own Timeout longer",
+			timeout: 10 * s,
+			opts:    []quit.Option{quit.Timeout(time.Hour)},
+			want:    tenSeconds,
+			took:    8910 * ms,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -92,7 +131,12 @@ func TestShares(t *testing.T) {
 					q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 						end, ok := ctx.Deadline()
 						mu.Lock()
-						saw := share{start: time.Since(start), end: end.Sub(start), live: ctx.Err() == nil, forever: !ok}
+						saw := share{
+							start:   time.Since(start),
+							end:     end.Sub(start),
+							live:    ctx.Err() == nil,
+							forever: !ok,
+						}
 						got = append(got, saw)
 						mu.Unlock()
 						<-hang
@@ -109,7 +153,7 @@ func TestShares(t *testing.T) {
 				if took := time.Since(start); took != test.took {
 					t.Errorf("Shutdown took %v, want %v", took, test.took)
 				}
-				mu.Lock() // nothing is synchronized with the return of an abandoned closer
+				mu.Lock() // an abandoned closer may still hold it
 				defer mu.Unlock()
 				if !slices.Equal(got, test.want) {
 					t.Errorf("the closers were given %v, want %v", got, test.want)
@@ -153,11 +197,13 @@ func TestCloserContext(t *testing.T) {
 			}
 			time.Sleep(time.Second) // the caller's context is cancelled now
 			if ctx.Err() != nil {
-				t.Errorf("ctx.Err() = %v, want nil: the caller's cancellation is not the closer's", ctx.Err())
+				t.Errorf("ctx.Err() = %v, want nil: "+
+					"the caller's cancellation is not the closer's", ctx.Err())
 			}
 			return nil
 		}))
-		ctx, cancel := context.WithCancel(context.WithValue(context.Background(), key{}, "value"))
+		values := context.WithValue(context.Background(), key{}, "value")
+		ctx, cancel := context.WithCancel(values)
 		cancel()
 		if err := q.Shutdown(ctx); err != context.Canceled {
 			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.Canceled)
@@ -177,13 +223,19 @@ func TestEscalation(t *testing.T) {
 		wantClose bool
 	}{
 		{name: "in time", shutdown: func(context.Context) error { return nil }},
-		{name: "failed in time", shutdown: func(context.Context) error { return errors.New("failed") }},
+		{
+			name:     "failed in time",
+			shutdown: func(context.Context) error { return errors.New("failed") },
+		},
 		{
 			name:      "out of time",
 			shutdown:  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
 			wantClose: true,
 		},
-		{name: "out of time, but nil", shutdown: func(ctx context.Context) error { <-ctx.Done(); return nil }},
+		{
+			name:     "out of time, but nil",
+			shutdown: func(ctx context.Context) error { <-ctx.Done(); return nil },
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -198,7 +250,8 @@ func TestEscalation(t *testing.T) {
 					t.Errorf("Close was called %d times, want it: %v", calls, test.wantClose)
 				}
 				if errors.Is(err, closed) != test.wantClose {
-					t.Errorf("Shutdown() = %v, with the error of Close: want %v", err, test.wantClose)
+					t.Errorf("Shutdown() = %v, with the error of Close: want %v",
+						err, test.wantClose)
 				}
 				if test.wantClose && !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("Shutdown() = %v, want the error of Shutdown too", err)
@@ -223,8 +276,8 @@ func TestEscalation(t *testing.T) {
 	})
 }
 
-// TestCloseHangs has the Close after a failed Shutdown hang: the first error
-// counts still.
+// TestCloseHangs has the Close after a failed Shutdown hang, exit or panic. The
+// error of Shutdown counts nonetheless.
 func TestCloseHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failure := errors.New("failure")
@@ -243,7 +296,8 @@ func TestCloseHangs(t *testing.T) {
 		err := q.Shutdown(context.Background())
 		got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
 		for _, name := range []string{"hangs", "exits", "panics"} {
-			if want := "quit: " + name + " (quit/step_test.go:LINE): failure\n"; !strings.Contains(got, want) {
+			want := "quit: " + name + " (quit/step_test.go:LINE): failure\n"
+			if !strings.Contains(got, want) {
 				t.Errorf("Shutdown() does not have %q:\n%s", want, got)
 			}
 		}
@@ -253,8 +307,8 @@ func TestCloseHangs(t *testing.T) {
 	})
 }
 
-// TestAbandonedFailsLate has a closer panic after it was abandoned, while the
-// shutdown still runs.
+// TestAbandonedFailsLate has an abandoned closer panic while the shutdown still
+// runs.
 func TestAbandonedFailsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -267,19 +321,21 @@ func TestAbandonedFailsLate(t *testing.T) {
 			t.Errorf("Shutdown() = %v, want both that it was abandoned and its panic", err)
 		}
 		want := `level=ERROR msg="quit: abandoned step failed" step=slow`
-		if log := logged(); !strings.Contains(log, want) || !strings.Contains(log, "runtime/panic.go") {
+		log := logged()
+		if !strings.Contains(log, want) || !strings.Contains(log, "runtime/panic.go") {
 			t.Errorf("the late panic is not logged with its stack:\n%s", log)
 		}
 	})
 }
 
-// TestReturnsAtTheLast has a closer return at the very moment at which it would
-// be abandoned: it is the one or the other, and not both.
+// TestReturnsAtTheLast has a closer return at the moment at which it would be
+// abandoned. It has either returned or been abandoned, and not both.
 func TestReturnsAtTheLast(t *testing.T) {
 	for range 500 {
 		synctest.Test(t, func(t *testing.T) {
 			q := quietEvent()
-			q.RegisterStopFunc(func() { time.Sleep(900 * time.Millisecond) }, quit.Timeout(800*time.Millisecond))
+			q.RegisterStopFunc(func() { time.Sleep(900 * time.Millisecond) },
+				quit.Timeout(800*time.Millisecond))
 			err := q.Shutdown(context.Background())
 			if s := q.Report().Steps[0]; s.Abandoned != (err != nil) {
 				t.Errorf("abandoned: %v, Shutdown() = %v", s.Abandoned, err)
@@ -288,8 +344,8 @@ func TestReturnsAtTheLast(t *testing.T) {
 	}
 }
 
-// TestNoTimerAfterEnd has a closer return at the very moment at which it would
-// be warned of: no timer is set when it is over.
+// TestNoTimerAfterEnd has a closer return at the moment at which a warning
+// would be logged. No timer is left after the end.
 func TestNoTimerAfterEnd(t *testing.T) {
 	for range 500 {
 		synctest.Test(t, func(t *testing.T) {
@@ -308,8 +364,9 @@ func TestNoTimerAfterEnd(t *testing.T) {
 }
 
 // TestAbandonedIsClosed has a closer with both methods return an error from
-// Shutdown after it was abandoned: it counts, and so does that of the Close
-// which follows, while the shutdown runs. After the end they are logged alone.
+// Shutdown after it was abandoned. While the shutdown runs, that error counts,
+// and so does the error of the Close that follows. After the end they are only
+// logged.
 func TestAbandonedIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -325,38 +382,46 @@ func TestAbandonedIsClosed(t *testing.T) {
 		register("too late", time.Minute)
 		err := q.Shutdown(context.Background())
 		for _, want := range []string{
-			"quit: in time (quit/step_test.go:LINE): abandoned after 1.125s: context deadline exceeded",
+			"quit: in time (quit/step_test.go:LINE): " +
+				"abandoned after 1.125s: context deadline exceeded",
 			"quit: in time (quit/step_test.go:LINE): while stopping",
 			"quit: in time (quit/step_test.go:LINE): while closing",
-			"quit: too late (quit/step_test.go:LINE): abandoned after 1.125s: context deadline exceeded",
+			"quit: too late (quit/step_test.go:LINE): " +
+				"abandoned after 1.125s: context deadline exceeded",
 		} {
-			if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); !strings.Contains(got, want) {
+			got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE")
+			if !strings.Contains(got, want) {
 				t.Errorf("Shutdown() does not have %q:\n%s", want, got)
 			}
 		}
-		if n := len(strings.Split(err.Error(), "\n")); n != 4 || !errors.Is(err, stopping) || !errors.Is(err, closing) {
+		n := len(strings.Split(err.Error(), "\n"))
+		if n != 4 || !errors.Is(err, stopping) || !errors.Is(err, closing) {
 			t.Errorf("Shutdown() has %d failures, want 4: %v", n, err)
 		}
 		steps := func() string { return fmt.Sprint(q.Report().Steps) }
 		before := steps()
 		time.Sleep(2 * time.Minute)
-		if q.Report().Err() != err || q.Shutdown(context.Background()) != err || steps() != before {
+		if q.Report().Err() != err || q.Shutdown(context.Background()) != err ||
+			steps() != before {
 			t.Error("a failure after the end has changed the result")
 		}
 		for _, want := range []string{
-			`msg="quit: step failed" step="too late" site=quit/step_test.go:LINE took=1m0s err="while stopping"`,
-			`msg="quit: abandoned step failed" step="too late" site=quit/step_test.go:LINE took=1m1s err="while closing"`,
+			`msg="quit: step failed" step="too late" site=quit/step_test.go:LINE ` +
+				`took=1m0s err="while stopping"`,
+			`msg="quit: abandoned step failed" step="too late" site=quit/step_test.go:LINE ` +
+				`took=1m1s err="while closing"`,
 		} {
-			if got := lineNumber.ReplaceAllString(logged(), "_test.go:LINE"); !strings.Contains(got, want) {
+			got := lineNumber.ReplaceAllString(logged(), "_test.go:LINE")
+			if !strings.Contains(got, want) {
 				t.Errorf("the log does not have %q:\n%s", want, got)
 			}
 		}
 	})
 }
 
-// TestExtremeTimeouts has times at the ends of what a Duration and a Time can
-// be. Each closer is called with a live context, and all times that are told
-// make sense.
+// TestExtremeTimeouts has times at the limits of a Duration and a Time. Each
+// closer is called with a live context, and all times that are reported make
+// sense.
 func TestExtremeTimeouts(t *testing.T) {
 	const most = time.Duration(math.MaxInt64)
 	far := time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -365,13 +430,18 @@ func TestExtremeTimeouts(t *testing.T) {
 		timeout time.Duration
 		end     time.Time // of the context given to Shutdown; zero: none
 		opts    []quit.Option
-		least   time.Duration // that the first closer has
-		forever bool          // it has no deadline
+		least   time.Duration // for the first closer
+		forever bool          // the first closer has no deadline
 	}{
-		{name: "1ns", timeout: 1, least: 400 * time.Microsecond}, // 2/5 of a reserve of a millisecond
+		{name: "1ns", timeout: 1, least: 400 * time.Microsecond}, // 2/5 of a reserve of 1 ms
 		{name: "the longest", timeout: most, least: (most - time.Second) / 5 * 4},
 		{name: "the longest negative", timeout: math.MinInt64, forever: true},
-		{name: "the longest of one step", timeout: -1, opts: []quit.Option{quit.Timeout(most)}, least: most},
+		{
+			name:    "the longest of one step",
+			timeout: -1,
+			opts:    []quit.Option{quit.Timeout(most)},
+			least:   most,
+		},
 		{
 			name:    "the longest of both",
 			timeout: most,
@@ -380,8 +450,18 @@ func TestExtremeTimeouts(t *testing.T) {
 		},
 		{name: "1ns of one step", opts: []quit.Option{quit.Timeout(1)}},
 		{name: "year 20000", end: far, least: (most - time.Second) / 5 * 4},
-		{name: "year 20000, no limit", timeout: -1, end: far, least: (most - time.Second) / 5 * 4},
-		{name: "year 20000, Timeout", timeout: 10 * time.Second, end: far, least: 7200 * time.Millisecond},
+		{
+			name:    "year 20000, no limit",
+			timeout: -1,
+			end:     far,
+			least:   (most - time.Second) / 5 * 4,
+		},
+		{
+			name:    "year 20000, Timeout",
+			timeout: 10 * time.Second,
+			end:     far,
+			least:   7200 * time.Millisecond,
+		},
 		{
 			name:  "no monotonic clock",
 			end:   time.Date(2000, 1, 1, 0, 0, 10, 0, time.UTC),
@@ -399,7 +479,8 @@ func TestExtremeTimeouts(t *testing.T) {
 					called = true
 					end, ok := ctx.Deadline()
 					if ok == test.forever || ok && time.Until(end) < test.least {
-						t.Errorf("the context's deadline: %v, in %v, want at least %v", ok, time.Until(end), test.least)
+						t.Errorf("the context's deadline: %v, in %v, want at least %v",
+							ok, time.Until(end), test.least)
 					}
 					if ctx.Err() != nil && test.least > 0 {
 						t.Errorf("ctx.Err() = %v at the start", ctx.Err())
@@ -442,7 +523,8 @@ func TestExtremeTimeouts(t *testing.T) {
 	}
 }
 
-// TestHugeError has errors of 10 MB: in one line, in many, and not text.
+// TestHugeError has errors of 10 MB: in one line, in many lines, and with bytes
+// that are no text.
 func TestHugeError(t *testing.T) {
 	size := 10 << 20
 	if testing.Short() || quit.UnderRace {

@@ -10,8 +10,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/stuck"
 )
 
-// TestDocsStuck keeps what the documentation shows of a stuck shutdown true: it
-// is what a real one comes to. With -update it is written anew.
+// TestDocsStuck compares the report of a stuck shutdown in the documentation
+// with that of a real one. With -update it writes it anew.
 func TestDocsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, release := stuck.Shutdown()

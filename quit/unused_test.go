@@ -26,22 +26,42 @@ var unusedCases = []struct {
 	{name: "nil closer", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(nil) }, want: 1},
 	{name: "failure", use: func(*quit.QuitEvent) {}, cause: errors.New("port taken"), want: 0},
 	{name: "fire", use: func(*quit.QuitEvent) {}, cause: context.Canceled, want: 0},
-	{name: "early", use: func(q *quit.QuitEvent) { q.Fail(&quit.SignalError{Signal: os.Interrupt}) }, want: 0},
+	{
+		name: "early",
+		use:  func(q *quit.QuitEvent) { q.Fail(&quit.SignalError{Signal: os.Interrupt}) },
+		want: 0,
+	},
 	{name: "closer", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {}) }, want: 0},
-	{name: "after drain", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {}, quit.AfterDrain()) }, want: 0},
-	{name: "unregistered", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {})() }, want: 1},
+	{
+		name: "after drain",
+		use:  func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {}, quit.AfterDrain()) },
+		want: 0,
+	},
+	{
+		name: "unregistered",
+		use:  func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {})() },
+		want: 1,
+	},
 	{name: "child", use: func(q *quit.QuitEvent) { q.RegisterQuitCloser(quietEvent()) }, want: 0},
-	{name: "counted", use: func(q *quit.QuitEvent) { q.AddGoroutine(); q.DoneGoroutine() }, want: 0},
+	{
+		name: "counted",
+		use:  func(q *quit.QuitEvent) { q.AddGoroutine(); q.DoneGoroutine() },
+		want: 0,
+	},
 	{name: "counted after a wait", use: func(q *quit.QuitEvent) {
 		q.WaitGoroutines()
 		q.AddGoroutine()
 		q.DoneGoroutine()
 	}, want: 0},
-	{name: "go", use: func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return nil }) }, want: 0},
+	{
+		name: "go",
+		use:  func(q *quit.QuitEvent) { q.Go(func(context.Context) error { return nil }) },
+		want: 0,
+	},
 }
 
-// TestNothingToStop wants one warning from WaitSignal if a signal comes and
-// nothing was closed or awaited, and none otherwise.
+// TestNothingToStop checks that WaitSignal warns once if a signal comes and
+// nothing was closed or awaited, and never otherwise.
 func TestNothingToStop(t *testing.T) {
 	for _, test := range unusedCases {
 		t.Run(test.name, func(t *testing.T) {
@@ -65,7 +85,8 @@ func TestNothingToStop(t *testing.T) {
 				q.WaitSignal()
 			}
 			others.Wait()
-			const warning = `level=WARN msg="quit: nothing was closed or awaited" site=quit/unused_test.go:`
+			const warning = `level=WARN msg="quit: nothing was closed or awaited" ` +
+				`site=quit/unused_test.go:`
 			if got := strings.Count(out.String(), warning); got != test.want {
 				t.Errorf("%d warnings, want %d:\n%s", got, test.want, out.String())
 			}
@@ -73,7 +94,7 @@ func TestNothingToStop(t *testing.T) {
 	}
 }
 
-// lockedBuffer may be written while it is read.
+// lockedBuffer may be read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex // guards the field below
 	b  bytes.Buffer

@@ -22,8 +22,12 @@ func TestReentrance(t *testing.T) {
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			q.GracefulStop()
 			done := make(chan error)
-			go func() { done <- q.Shutdown(ctx) }() // known by its context
-			return errors.Join(q.Shutdown(context.Background()), q.Shutdown(ctx), <-done)
+			go func() { done <- q.Shutdown(ctx) }() // known by its context alone
+			return errors.Join(
+				q.Shutdown(context.Background()),
+				q.Shutdown(ctx),
+				<-done,
+			)
 		}))
 		q.RegisterStopFunc(func() { q.GracefulStop() }, quit.AfterDrain())
 		if err := q.Shutdown(context.Background()); err != nil {
@@ -35,8 +39,9 @@ func TestReentrance(t *testing.T) {
 	})
 }
 
-// TestRing has three events close each other, by contexts and by stop funcs,
-// shut down by one caller or by one for each at the same time.
+// TestRing has three events close each other, as registered events and in stop
+// funcs. One caller shuts down one of them, or three callers all of them at the
+// same time.
 func TestRing(t *testing.T) {
 	for _, callers := range []int{1, 3} {
 		for _, concurrent := range []bool{false, true} {
@@ -69,7 +74,7 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// TestLateRing closes a ring by a registration after the end.
+// TestLateRing closes a ring with a registration after the end.
 func TestLateRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ended := quietEvent(), quietEvent()
@@ -78,20 +83,21 @@ func TestLateRing(t *testing.T) {
 		q.RegisterStopFunc(func() { ended.RegisterQuitCloser(q) })
 		q.RegisterStopFunc(func() {
 			ended.RegisterStopFunc(func() {
-				ended.RegisterStopFunc(q.GracefulStop) // late in a late one
+				ended.RegisterStopFunc(q.GracefulStop) // a late closer in a late closer
 			})
 		})
 		slow := quit.Graceful(func() { time.Sleep(1100 * time.Millisecond) }, q.GracefulStop)
 		q.RegisterQuitCloser(slow, quit.Timeout(time.Second))
 		err := q.Shutdown(context.Background())
-		if took := time.Since(start); took != 1100*time.Millisecond || strings.Contains(fmt.Sprint(err), "abandoned") {
+		if took := time.Since(start); took != 1100*time.Millisecond ||
+			strings.Contains(fmt.Sprint(err), "abandoned") {
 			t.Errorf("the shutdown took %v, want the 1.1s of one closer: %v", took, err)
 		}
 	})
 }
 
-// TestAbandonedMayWait has a closer that was abandoned call the shutdown that
-// it no longer holds up: it waits for the end, and gets the result.
+// TestAbandonedMayWait has an abandoned closer call the shutdown, which no
+// longer waits for it. The call waits for the end and returns the result.
 func TestAbandonedMayWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -102,15 +108,17 @@ func TestAbandonedMayWait(t *testing.T) {
 		var took time.Duration
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			inTime = q.Shutdown(ctx)
-			time.Sleep(2 * time.Second)                     // it has one, and an eighth
-			waited = q.Shutdown(context.WithoutCancel(ctx)) // known by its goroutine and by its context
+			time.Sleep(2 * time.Second) // its share is one second, and an eighth more
+			// This call is known by its goroutine and by its context.
+			waited = q.Shutdown(context.WithoutCancel(ctx))
 			took = time.Since(start)
 			return nil
 		}), quit.Timeout(time.Second))
 		err := q.Shutdown(context.Background())
 		synctest.Wait()
 		if !errors.Is(err, failure) || waited != err || inTime != nil {
-			t.Errorf("Shutdown() = %v; in the closer = %v, and once it was abandoned = %v", err, inTime, waited)
+			t.Errorf("Shutdown() = %v; in the closer = %v, and once it was abandoned = %v",
+				err, inTime, waited)
 		}
 		if want := 11125 * time.Millisecond; took != want {
 			t.Errorf("the abandoned closer waited until %v, want %v", took, want)
@@ -119,7 +127,7 @@ func TestAbandonedMayWait(t *testing.T) {
 }
 
 // TestLateClosersAreTwo has two closers of an event that has ended. One holds
-// up the shutdown for which the other waits.
+// up the shutdown that the other one waits for.
 func TestLateClosersAreTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended, q := quietEvent(), quietEvent()
@@ -127,7 +135,7 @@ func TestLateClosersAreTwo(t *testing.T) {
 		start := time.Now()
 		q.RegisterStopFunc(func() {
 			ended.RegisterStopFunc(func() {
-				q.GracefulStop() // held up by this one
+				q.GracefulStop() // does not wait, since this closer holds it up
 				time.Sleep(2 * time.Second)
 			})
 		})
@@ -143,14 +151,14 @@ func TestLateClosersAreTwo(t *testing.T) {
 }
 
 // TestWaitsAreCounted has a closer wait for another event twice. The end of one
-// of the two waits leaves the other.
+// wait leaves the other.
 func TestWaitsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
 		start := time.Now()
 		other.RegisterStopFunc(func() {
 			time.Sleep(2 * time.Second)
-			q.GracefulStop() // a circle: it does not wait
+			q.GracefulStop() // closes a circle, so it does not wait
 		})
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			var wg sync.WaitGroup
@@ -181,8 +189,8 @@ func TestWaitsAreCounted(t *testing.T) {
 	})
 }
 
-// TestWaitIsOver has a wait end before the one that would have closed a circle
-// with it: that one waits.
+// TestWaitIsOver has a wait end before another one would have closed a circle
+// with it. The other one waits.
 func TestWaitIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
@@ -190,7 +198,7 @@ func TestWaitIsOver(t *testing.T) {
 		other.Timeout = -1
 		other.RegisterStopFunc(func() {
 			time.Sleep(2 * time.Second)
-			q.GracefulStop() // whose closer no longer waits
+			q.GracefulStop() // its closer no longer waits
 			if took := time.Since(start); took != 3*time.Second {
 				t.Errorf("the wait ended after %v, want 3s", took)
 			}
@@ -200,7 +208,7 @@ func TestWaitIsOver(t *testing.T) {
 		third := quietEvent()
 		third.RegisterStopFunc(func() { time.Sleep(3 * time.Second) })
 		q.Concurrent = true
-		q.RegisterStopFunc(third.GracefulStop) // a wait of q that goes on
+		q.RegisterStopFunc(third.GracefulStop) // another wait of q, which goes on
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			short, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
@@ -214,7 +222,7 @@ func TestWaitIsOver(t *testing.T) {
 }
 
 // TestAbandonedHoldsUpNobody has a closer wait for another event when it is
-// abandoned. A closer of that one then waits for the end of the first.
+// abandoned. A closer of the other event then waits for the end of the first.
 func TestAbandonedHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
@@ -236,8 +244,8 @@ func TestAbandonedHoldsUpNobody(t *testing.T) {
 }
 
 // TestNoWaitIsLeft has waits of every kind: for a child, for another event, for
-// one that is given up, for closers that are registered late, and those that
-// would close a circle. When all is over, nobody waits.
+// one that is given up and for closers that are registered late. Some would
+// close a circle. When all events have ended, no wait is left.
 func TestNoWaitIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child, other, ended := quietEvent(), quietEvent(), quietEvent(), quietEvent()
@@ -267,7 +275,12 @@ func TestNoWaitIsLeft(t *testing.T) {
 			t.Error(err)
 		}
 		other.GracefulStop()
-		for name, e := range map[string]*quit.QuitEvent{"q": q, "child": child, "other": other, "ended": ended} {
+		for name, e := range map[string]*quit.QuitEvent{
+			"q":     q,
+			"child": child,
+			"other": other,
+			"ended": ended,
+		} {
 			if n := e.Waits(); n != 0 {
 				t.Errorf("%d waits of and for %s are left", n, name)
 			}

@@ -10,19 +10,22 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// timeout is what the shutdown at the end of a test has.
+// timeout limits the shutdown at the end of a test.
 const timeout = 5 * time.Second
 
-// New returns a new event for a test, which is also [quit.GetQuitEvent] until
-// the test ends; then the old one is back. At the end of the test it is shut
-// down, within 5 seconds unless its Timeout is set by then, and the test fails,
-// with the report, if that returned an error or left a goroutine. Signals that
-// it handled are no longer handled then. Called twice in a test, the second
-// event hides the first until it is shut down.
+// New returns a new event for a test. It is also [quit.GetQuitEvent] until the
+// test ends. Then the old event is back.
 //
-// Since the process has one event at a time, a test that calls New must not run in
-// parallel with others: New ends a test that has called t.Parallel, and says
-// so. Such a test takes [quit.NewQuitEvent], and hands it to the code that it tests.
+// At the end of the test the event is shut down, within 5 seconds unless its
+// Timeout is set by then. The test fails, with the report, if the shutdown
+// returns an error or leaves a goroutine. The event then no longer handles
+// signals. If a test calls New twice, the second event hides the first one
+// until the second one is shut down.
+//
+// The process has one event at a time, so a test that calls New must not run in
+// parallel with others. New ends a test that has called t.Parallel, and says
+// so. Such a test should create an event with [quit.NewQuitEvent] and pass it
+// to the code that it tests.
 func New(t testing.TB) *quit.QuitEvent {
 	t.Helper()
 	forbidParallel(t)
@@ -47,24 +50,25 @@ func New(t testing.TB) *quit.QuitEvent {
 	return q
 }
 
-// stopSignals ends all that q, which has ended, has left of its handlers of
-// signals: another one takes their place, and is stopped. In a bubble of
-// [testing/synctest] there are none, since os/signal cannot be used there.
+// stopSignals ends the signal handling that is left after the shutdown of q. It
+// has q handle signals again and stops that. In a bubble of [testing/synctest]
+// there is none, since os/signal cannot be used there.
 func stopSignals(q *quit.QuitEvent) {
 	if !goid.InBubble() {
 		q.NotifySignal()()
 	}
 }
 
-// forbidParallel ends the test if it is parallel. [testing.T.Setenv] is what
-// knows: it panics in a test that is, or has a parent that is, and has a later call of
-// t.Parallel panic. The variable itself means nothing.
+// forbidParallel ends the test if it runs in parallel. It calls
+// [testing.T.Setenv], which panics if the test or a parent of it is parallel,
+// and makes a later call of t.Parallel panic. The variable has no meaning.
 func forbidParallel(t testing.TB) {
 	t.Helper()
 	defer func() {
 		t.Helper()
 		if v := recover(); v != nil {
-			t.Fatal("quittest: New sets the process's event, so a parallel test cannot use it: use quit.NewQuitEvent instead")
+			t.Fatal("quittest: New sets the process's event, " +
+				"so a parallel test cannot use it: use quit.NewQuitEvent instead")
 		}
 	}()
 	t.Setenv("QUITTEST", t.Name())

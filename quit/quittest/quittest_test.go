@@ -3,7 +3,6 @@ package quittest_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,28 +11,6 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 	"github.com/gracefulgo/graceful/quit/quittest"
 )
-
-// recorder is a testing.TB that notes what New has to say, and whose cleanups
-// are called by hand.
-type recorder struct {
-	testing.TB
-	cleanups []func()
-	failures []string
-}
-
-func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
-func (r *recorder) Errorf(format string, a ...any) {
-	r.failures = append(r.failures, fmt.Sprintf(format, a...))
-}
-func (r *recorder) Fatal(a ...any) { r.failures = append(r.failures, fmt.Sprint(a...)) }
-
-// end is the end of the test.
-func (r *recorder) end() string {
-	for i := len(r.cleanups) - 1; i >= 0; i-- {
-		r.cleanups[i]()
-	}
-	return strings.Join(r.failures, "\n")
-}
 
 func TestNew(t *testing.T) {
 	old := quit.GetQuitEvent()
@@ -59,16 +36,35 @@ func TestNewFails(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		use  func(q *quit.QuitEvent)
-		want string // in the failure; "": there is none
+		want string // in the failure; "" for none
 		took time.Duration
 	}{
-		{"nothing wrong", func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {}) }, "", 0},
-		{"error", func(q *quit.QuitEvent) {
-			q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("failed") }), quit.Name("database"))
-		}, "database (quittest/quittest_test.go:", 0},
-		{"goroutine left", func(q *quit.QuitEvent) { q.AddGoroutine() }, "1 goroutine left", 4050 * time.Millisecond},
-		{"counted after the end", func(q *quit.QuitEvent) { q.GracefulStop(); q.AddGoroutine() }, "1 goroutine counted", 0},
-		{"own Timeout", func(q *quit.QuitEvent) { q.Timeout = 10 * time.Second; q.AddGoroutine() }, "1 goroutine left", 8100 * time.Millisecond},
+		{name: "nothing wrong", use: func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {}) }},
+		{
+			name: "error",
+			use: func(q *quit.QuitEvent) {
+				fails := func(context.Context) error { return errors.New("failed") }
+				q.RegisterQuitCloser(quit.ShutdownFunc(fails), quit.Name("database"))
+			},
+			want: "database (quittest/quittest_test.go:",
+		},
+		{
+			name: "goroutine left",
+			use:  func(q *quit.QuitEvent) { q.AddGoroutine() },
+			want: "1 goroutine left",
+			took: 4050 * time.Millisecond,
+		},
+		{
+			name: "counted after the end",
+			use:  func(q *quit.QuitEvent) { q.GracefulStop(); q.AddGoroutine() },
+			want: "1 goroutine counted",
+		},
+		{
+			name: "own Timeout",
+			use:  func(q *quit.QuitEvent) { q.Timeout = 10 * time.Second; q.AddGoroutine() },
+			want: "1 goroutine left",
+			took: 8100 * time.Millisecond,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -108,7 +104,7 @@ func TestNewInParallelTest(t *testing.T) {
 	})
 }
 
-// fatalStops has Fatal end the goroutine, as it does in a test.
+// fatalStops is a recorder whose Fatal ends the goroutine, as in a test.
 type fatalStops struct{ *recorder }
 
 func (f fatalStops) Fatal(a ...any) {

@@ -18,13 +18,13 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, nil) }
 
-// TestSignals has tests of programs that end by a signal, one after the other
-// in one process. Nothing of package quit is left after each.
+// TestSignals tests programs that end by a signal, one after the other in one
+// process. After each of them, nothing of package quit is left.
 func TestSignals(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		main  func(q *quit.QuitEvent) // until the end of the test
-		fires bool                    // by a signal
+		fires bool                    // whether a signal fires the event
 	}{
 		{name: "WaitSignal", main: waitForUsr1, fires: true},
 		{name: "WaitSignal again", main: waitForUsr1, fires: true},
@@ -32,7 +32,10 @@ func TestSignals(t *testing.T) {
 			q.NotifySignal(syscall.SIGUSR1)
 			sendUsr1(q)
 		}, fires: true},
-		{name: "NotifySignal, and no signal", main: func(q *quit.QuitEvent) { q.NotifySignal(syscall.SIGUSR1) }},
+		{
+			name: "NotifySignal, and no signal",
+			main: func(q *quit.QuitEvent) { q.NotifySignal(syscall.SIGUSR1) },
+		},
 		{name: "neither", main: func(*quit.QuitEvent) {}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -40,7 +43,8 @@ func TestSignals(t *testing.T) {
 			test.main(q)
 			var sig *quit.SignalError
 			if got := errors.As(q.Cause(), &sig); got != test.fires {
-				t.Errorf("the cause is %v, which is a signal: %v, want %v", q.Cause(), got, test.fires)
+				t.Errorf("the cause is %v, which is a signal: %v, want %v",
+					q.Cause(), got, test.fires)
 			}
 		})
 		wantNothingLeft(t)
@@ -52,8 +56,8 @@ func waitForUsr1(q *quit.QuitEvent) {
 	quit.WaitSignal(syscall.SIGUSR1)
 }
 
-// sendUsr1 sends SIGUSR1 until q has fired. A Go program that does not handle
-// it ignores it.
+// sendUsr1 sends SIGUSR1 until q has fired. A Go program ignores SIGUSR1 if it
+// does not handle it.
 func sendUsr1(q *quit.QuitEvent) {
 	for !q.HasFired() {
 		syscall.Kill(os.Getpid(), syscall.SIGUSR1)
@@ -61,18 +65,21 @@ func sendUsr1(q *quit.QuitEvent) {
 	}
 }
 
-// TestBubbleAlone runs the tests with bubbles in a process in which nobody has
-// used os/signal before.
+// TestBubbleAlone runs the tests with bubbles in a process that has not used
+// os/signal before.
 func TestBubbleAlone(t *testing.T) {
-	process.StartCommand(t, process.Self(t, "-test.run=^TestNewFails$", "-test.timeout=1m")).WantExit(0)
+	cmd := process.Self(t, "-test.run=^TestNewFails$", "-test.timeout=1m")
+	process.StartCommand(t, cmd).WantExit(0)
 }
 
-// wantNothingLeft wants no goroutine of package quit, now or soon.
+// wantNothingLeft waits until no goroutine of package quit is left. It fails
+// the test if that takes more than a minute.
 func wantNothingLeft(t *testing.T) {
 	t.Helper()
 	stacks := make([]byte, 1<<20)
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if all := string(stacks[:runtime.Stack(stacks, true)]); !strings.Contains(all, "graceful/quit.") {
+		all := string(stacks[:runtime.Stack(stacks, true)])
+		if !strings.Contains(all, "graceful/quit.") {
 			return
 		}
 	}
