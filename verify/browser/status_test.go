@@ -337,7 +337,7 @@ func TestScreenshots(t *testing.T) {
 	}
 	shoot := func(p *tab, name string) {
 		for _, as := range []string{"light", "dark"} {
-			for _, width := range []int64{360, 1000} {
+			for _, width := range []int64{400, 800, 1280} {
 				var png []byte
 				p.do(scheme(as), size(width), chromedp.FullScreenshot(&png, 100))
 				file := filepath.Join(dir, fmt.Sprintf("%s-%s-%d.png", name, as, width))
