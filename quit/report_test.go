@@ -438,7 +438,7 @@ func TestStacksOfOwner(t *testing.T) {
 			}
 		}
 		check("while it runs", quit.ReportWithStacks(q), "quit_test.(*owner).Shutdown\n")
-		if r := q.Report(); r.Steps[0].Detail != "a silence" || !strings.Contains(r.String(), ": running for 1s, a silence\n") {
+		if r := q.Report(); r.Steps[0].Detail != "a silence" || !strings.Contains(r.String(), ": running for 1s of 19.2s, a silence\n") {
 			t.Errorf("while it runs, it waits for %q:\n%v", r.Steps[0].Detail, r)
 		}
 		time.Sleep(time.Minute)

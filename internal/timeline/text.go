@@ -65,7 +65,7 @@ func (t *Timeline) headline() string {
 	var parts []string
 	switch t.Stage() {
 	case Idle:
-		parts = append(parts, "no shutdown yet; it "+limit)
+		parts = append(parts, "not shutting down; a shutdown "+limit)
 	case Fired:
 		parts = append(parts, "shutdown requested "+since(t.Taken)+" ago, not begun")
 	case Stopping:

@@ -339,7 +339,7 @@ func TestStage(t *testing.T) {
 			report: timeline.Report{Taken: at(0), Deadline: at(25 * time.Second)},
 			stage:  timeline.Idle,
 			limit:  25 * time.Second,
-			line:   "quit: not fired; a shutdown would have 25s",
+			line:   "quit: not shutting down; a shutdown may take 25s",
 		},
 		{
 			name: "fired",
@@ -350,7 +350,7 @@ func TestStage(t *testing.T) {
 			},
 			stage: timeline.Fired,
 			limit: 25 * time.Second,
-			line:  "quit: fired 5s ago, not shut down",
+			line:  "quit: shutdown requested 5s ago, not begun",
 		},
 		{
 			name: "started",
@@ -407,12 +407,12 @@ func TestStage(t *testing.T) {
 		{
 			name:   "below zero",
 			report: timeline.Report{Taken: at(0), Goroutines: -1},
-			line:   "quit: not fired; a shutdown would have no limit",
+			line:   "quit: not shutting down; a shutdown has no limit",
 		},
 		{
 			name:   "counted",
 			report: timeline.Report{Taken: at(0), Goroutines: 2},
-			line:   "quit: not fired; a shutdown would have no limit, 2 goroutines counted",
+			line:   "quit: not shutting down; a shutdown has no limit, 2 goroutines counted",
 		},
 	} {
 		got := timeline.New(test.report)
@@ -601,21 +601,30 @@ func TestDrawnDetails(t *testing.T) {
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
 	longer := running
 	longer.Start = at(-time.Second)
+	drain := timeline.Step{Name: "drain", Phase: "drain", Start: at(0), Deadline: at(18 * time.Second)}
+	outer := timeline.Step{Name: "group", Start: at(0), Deadline: at(time.Minute)}
+	outer.Steps = []timeline.Step{drain} // whose goroutines are not those of the report
 	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1), Stacks: "there\n\nand there\n"}
 	failed := step("db", errors.New("lost\nand gone"))
 	failed.Stacks = "was here\n"
+	limited := timeline.Step{Name: "mail", Start: at(0), Detail: "3 letters"}
+	limited.Deadline = at(20 * time.Second)
 	r := timeline.Report{
-		Fired:   at(0),
-		Started: at(0),
-		Taken:   at(2 * time.Second),
-		Steps:   []timeline.Step{failed, drained, running, longer, running, waiting},
-		Errs:    []error{errors.New("of the event\nalone")},
+		Fired:      at(0),
+		Started:    at(0),
+		Taken:      at(2 * time.Second),
+		Goroutines: 3,
+		Steps:      []timeline.Step{failed, drained, running, longer, running, waiting, limited, drain, outer},
+		Errs:       []error{errors.New("of the event\nalone")},
 	}
 	_, got, _ := strings.Cut(timeline.New(r).String(), "\n\n")
 	const want = "✗ db (a.go:1): lost\n  and gone\n    was here\n" +
 		"\n✓ drain\n    there\n    and there\n" +
 		"\n▸ busy ×3: running for 3s\n    here\n" +
 		"\n▸ web: running for 2s, 3 busy connections\n" +
+		"\n▸ mail: running for 2s of 20s, 3 letters\n" +
+		"\n▸ drain: running for 2s of 18s, 3 goroutines counted\n" +
+		"\n▸ group: drain: running for 2s of 18s\n" +
 		"\n✗ of the event\n  alone\n"
 	if got != want {
 		t.Errorf("details:\n%s\nwant:\n%s", got, want)

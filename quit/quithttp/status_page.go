@@ -195,14 +195,14 @@ func (s *shot) html(clock time.Duration) []byte {
 
 func (p *picture) addHead() {
 	s := p.shot
-	limit, within := "it has no limit", "without a limit"
+	limit, within := "a shutdown has no limit", "without a limit"
 	if s.Limit > 0 {
-		limit = "it may take " + text.Duration(s.Limit)
+		limit = "a shutdown may take " + text.Duration(s.Limit)
 		within = "of " + text.Duration(s.Limit)
 	}
 	switch s.Stage() {
 	case timeline.Idle:
-		p.Class, p.Marker, p.State = "planned", "·", "No shutdown yet"
+		p.Class, p.State = "planned", "Not shutting down"
 		p.Before = limit
 	case timeline.Fired:
 		p.Class, p.Marker, p.State = "running", "▸", "Shutdown requested"

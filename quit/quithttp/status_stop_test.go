@@ -66,11 +66,11 @@ func TestStatusLastFrame(t *testing.T) {
 		q.RegisterStopFunc(func() { time.Sleep(3 * time.Second) }, quit.Name("web"))
 		q.AddGoroutine()
 		conn, r := ln.open()
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		ended := make(chan error)
 		go func() { ended <- q.Shutdown(context.Background()) }()
-		until(t, r, `<g class="running"><title>web (`)
-		until(t, r, `<g class="running"><title>drain`)
+		until(t, r, `<div class="row running" title="web (`)
+		until(t, r, `<div class="row running" title="drain`)
 		q.DoneGoroutine()
 		var last, report event
 		for {
@@ -82,10 +82,10 @@ func TestStatusLastFrame(t *testing.T) {
 				report = e
 			}
 		}
-		if last.name != "end" || !strings.Contains(last.data, "shutting down") {
+		if last.name != "end" || !strings.Contains(last.data, "shut down at") {
 			t.Errorf("the last event = %q %s, want the end", last.name, last.data)
 		}
-		if !strings.Contains(report.data, `<g class="ok"><title>web (`) || !strings.Contains(report.data, `<g class="running"><title>admin (`) {
+		if !strings.Contains(report.data, `<div class="row ok" title="web (`) || !strings.Contains(report.data, `<div class="row running" title="admin (`) {
 			t.Errorf("the last report does not show the server's own step:\n%s", report.data)
 		}
 		conn.Close()
@@ -118,7 +118,7 @@ func TestStatusErrorReports(t *testing.T) {
 		quithttp.Serve(admin, quietServer(h), ln)
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return reportingError{q} }))
 		conn, r := ln.open()
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		q.Fail(reportingError{q})
 		until(t, r, "reported")
 		for _, accept := range []string{"", asBrowser, "application/json"} {
@@ -163,10 +163,10 @@ func TestStatusBaseContext(t *testing.T) {
 		}
 		res := streamOf(t, &http.Client{Transport: new(http.Transport)}, "http://"+addr.String())
 		r := bufio.NewReader(res.Body)
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		admin.Fire()
 		go admin.Shutdown(context.Background())
-		until(t, r, "shutting down")
+		until(t, r, "shut down at")
 		if err := admin.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

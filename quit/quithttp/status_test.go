@@ -73,7 +73,7 @@ func TestStatusKinds(t *testing.T) {
 		}
 	}
 
-	if got, want := ask(h, "GET").Body.String(), "quit: not fired"; !strings.HasPrefix(got, want) {
+	if got, want := ask(h, "GET").Body.String(), "quit: not shutting down"; !strings.HasPrefix(got, want) {
 		t.Errorf("as text:\n%swant %s and so on", got, want)
 	}
 	var report struct {
@@ -183,16 +183,16 @@ func TestStatusStates(t *testing.T) {
 				}
 			}
 		}
-		contains("before", "Not fired", "a shutdown would have 4s", `x="16" dx="18">innermost<`, ">planned<", "quithttp/status_test.go:")
+		contains("before", "Not shutting down", "a shutdown may take 4s", `d1"><span class="mark">·</span><span class="name">innermost<`, ">planned<", "quithttp/status_test.go:")
 		q.Fire()
-		contains("fired", ">Fired\n", "ago, not shut down")
+		contains("fired", ">Shutdown requested</span>", "ago, not begun")
 		go q.Shutdown(context.Background())
 		<-running
-		contains("during", ">Shutting down\n", `<g class="running"><title>web (`, `<g class="planned"><title>mail (`, "</span> of 4s", `data-since="`)
+		contains("during", ">Shutting down</span>", `<div class="row running" title="web (`, `<div class="row planned" title="mail (`, "</span> of 4s", `data-since="`)
 		close(goOn)
 		q.Shutdown(t.Context())
-		contains("after", "Stopped with 2 failures", `<h1 class="failed"><span class="mark">✗</span>`, `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
-			`<g class="abandoned"><title>stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
+		contains("after", "Stopped with 2 failures", `<h1 class="failed"><span class="mark">✗</span>`, `<div class="row ok" title="web (`, `<div class="row failed" title="mail (`, ">FAILED<",
+			`<div class="row abandoned" title="stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
 		if got := fragment(h); strings.Contains(got, "data-since") {
 			t.Errorf("something still grows:\n%s", got)
 		}
@@ -248,7 +248,7 @@ func TestStatusHostileTexts(t *testing.T) {
 				t.Errorf("no title is %.100q", want)
 			}
 		}
-		for _, name := range append(textsOf(t, report, "tspan"), textsOf(t, report, "dd")...) {
+		for _, name := range append(shortNames(report), textsOf(t, report, "dd")...) {
 			if len(name) > 1000 {
 				t.Errorf("a text in the picture has %d bytes, want it clipped", len(name))
 			}
@@ -271,13 +271,15 @@ func TestStatusHostileTexts(t *testing.T) {
 	}
 }
 
-// textsOf returns the texts of all elements of that name, and fails where there are
-// elements or attributes that the page does not use: they can only be of a name.
+// textsOf returns the texts of all elements or attributes of that name. It fails
+// on any element or attribute that the page does not use, since that can only be
+// part of a name.
 func textsOf(t *testing.T, html, element string) (texts []string) {
 	t.Helper()
-	known := strings.Fields(`html header h1 h2 h3 span small svg rect dl div dt dd defs pattern line text tspan g title p section article
-		pre details summary ol li b br code class width height data-span data-since role aria-label x y x1 x2 y1 y2 dx rx id
-		patternUnits patternTransform xmlns`)
+	known := strings.Fields(`html header h1 h2 h3 span small svg rect dl div dt dd defs pattern
+		line text g use href p section article pre details summary ol li b br code class title
+		width height data-span data-since data-until aria-hidden x y x1 x2 y1 y2 dx rx id
+		patternUnits patternTransform transform`)
 	d := xml.NewDecoder(strings.NewReader("<html>" + html + "</html>"))
 	d.Strict, d.AutoClose, d.Entity = false, []string{"br"}, xml.HTMLEntity
 	within := false
@@ -301,6 +303,9 @@ func textsOf(t *testing.T, html, element string) (texts []string) {
 				if !slices.Contains(known, a.Name.Local) {
 					t.Fatalf("attribute %s of %s", a.Name.Local, e.Name.Local)
 				}
+				if a.Name.Local == element {
+					texts = append(texts, a.Value)
+				}
 			}
 		case xml.EndElement:
 			if e.Name.Local == element {
@@ -314,6 +319,15 @@ func textsOf(t *testing.T, html, element string) (texts []string) {
 			t.Fatalf("%T in the page", e)
 		}
 	}
+}
+
+// shortNames returns the names of the rows as they are shown.
+func shortNames(report string) (names []string) {
+	name := regexp.MustCompile(`<span class="name">(.*?)</span>`)
+	for _, m := range name.FindAllStringSubmatch(report, -1) {
+		names = append(names, m[1])
+	}
+	return names
 }
 
 // Steps that are alike are one row, unless they fail; and a page has an end.
@@ -502,19 +516,19 @@ func TestStatusStream(t *testing.T) {
 		goOn := make(chan int)
 		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
 		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
-		if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
+		if e := until(t, r, "Not shutting down"); e.name != "report" || !strings.Contains(e.data, `<div class="row planned" title="web (`) {
 			t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
 		}
 		if e, err := readEvent(r); err != nil || e != (event{"clock", "0\n"}) {
 			t.Errorf("second event = %q, %v, want a clock at 0 before the fire", e, err)
 		}
 		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache")) // any change of the plan is shown
-		until(t, r, `<g class="planned"><title>cache (`)
+		until(t, r, `<div class="row planned" title="cache (`)
 		unregister()
 		go q.Shutdown(context.Background())
-		until(t, r, `<g class="running"><title>web (`)
+		until(t, r, `<div class="row running" title="web (`)
 		close(goOn)
-		until(t, r, ">Stopped\n")
+		until(t, r, ">Stopped</span>")
 		if e := until(t, r, "ended"); e.name != "end" {
 			t.Errorf("event = %q, want end", e.name)
 		}
@@ -535,7 +549,7 @@ func TestStatusHTTP2(t *testing.T) {
 		srv := &http.Server{Handler: quithttp.Status(q), Protocols: h2c}
 		res := streamOf(t, serveStatus(t, srv).client(&http.Transport{Protocols: h2c}), "http://x")
 		events := bufio.NewReader(res.Body)
-		if until(t, events, "Not fired"); res.ProtoMajor != 2 {
+		if until(t, events, "Not shutting down"); res.ProtoMajor != 2 {
 			t.Errorf("protocol = %s, want HTTP/2", res.Proto)
 		}
 		time.Sleep(time.Minute) // longer than the patience with a write
@@ -544,7 +558,7 @@ func TestStatusHTTP2(t *testing.T) {
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		if e := until(t, events, "shutting down"); e.name != "end" {
+		if e := until(t, events, "shut down at"); e.name != "end" {
 			t.Errorf("event = %q, want end", e.name)
 		}
 	})
@@ -584,7 +598,7 @@ func TestStatusOpenPages(t *testing.T) {
 						break
 					}
 				}
-				if got := all.String(); strings.Contains(got, `<g class="ok"><title>web (`) && strings.Contains(got, "event: end\ndata: This page") {
+				if got := all.String(); strings.Contains(got, `<div class="row ok" title="web (`) && strings.Contains(got, "event: end\ndata: The server of this page") {
 					shown.Add(1)
 				}
 			})
@@ -623,9 +637,9 @@ func TestStatusClientNeverReads(t *testing.T) {
 				synctest.Wait()
 
 				r := openStream(t, ln)
-				until(t, r, "Not fired")
+				until(t, r, "Not shutting down")
 				q.RegisterStopFunc(func() {}, quit.Name("cache"))
-				until(t, r, `<g class="planned"><title>cache (`)
+				until(t, r, `<div class="row planned" title="cache (`)
 				go io.Copy(io.Discard, r)
 				q.RegisterQuitCloser(srv, quit.Name("admin"))
 				if err := q.Shutdown(t.Context()); err != nil {
@@ -670,7 +684,7 @@ func TestStatusFirstSeenInShutdown(t *testing.T) {
 			srv.Close()
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		if body := <-got; !bytes.Contains(body, []byte("Not fired")) || !bytes.Contains(body, []byte("event: end")) {
+		if body := <-got; !bytes.Contains(body, []byte("Not shutting down")) || !bytes.Contains(body, []byte("event: end")) {
 			t.Errorf("stream = %s, want a report and an end", body)
 		}
 	})
@@ -801,7 +815,7 @@ func TestStatusSlowClient(t *testing.T) {
 		go srv.Serve(ln)
 		never, _ := ln.open()
 		slow, r := ln.open()
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		for range 4 {
 			time.Sleep(2 * time.Second)
 			q.RegisterStopFunc(func() {})
@@ -836,10 +850,10 @@ func TestStatusOutlivesWorkContext(t *testing.T) {
 		q.RegisterStopFunc(func() {}, quit.Name("database"), quit.AfterDrain())
 		q.AddGoroutine() // never done
 		r := openStream(t, ln)
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		go q.Shutdown(context.Background())
-		until(t, r, `<g class="ok"><title>database (`)
-		until(t, r, "shutting down")
+		until(t, r, `<div class="row ok" title="database (`)
+		until(t, r, "shut down at")
 		go io.Copy(io.Discard, r)
 		q.Shutdown(t.Context())
 		for _, s := range q.Report().Steps {
@@ -872,12 +886,16 @@ func TestStatusForgetsServers(t *testing.T) {
 	t.Error("the server is still there")
 }
 
-// The page has the cause, what of the limit is used, and steps that run under a
-// heading of their own.
+// TestStatusFacts checks the heading, the axis, and the reason why a step has not
+// ended.
 func TestStatusFacts(t *testing.T) {
 	fired := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	wide := strings.Repeat("n", 40)
+	wide := strings.Repeat("n", 100)
+	drain := quit.Step{Name: "drain", Phase: quit.PhaseDrain, Start: fired, Deadline: fired.Add(20 * time.Second)}
 	busy := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, Detail: "3 requests in flight"}
+	waiting, draining, child := busy, drain, quit.Step{Phase: quit.PhaseClosers}
+	waiting.Deadline = fired.Add(50 * time.Millisecond)
+	child.Steps = []quit.Step{drain} // its goroutines are not those of the report
 	done := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, End: fired.Add(time.Second)}
 	for _, test := range []struct {
 		name   string
@@ -888,29 +906,47 @@ func TestStatusFacts(t *testing.T) {
 		{
 			name:   "idle",
 			report: quit.Report{Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{{Name: "db", Phase: quit.PhaseClosers}}},
-			has:    []string{"<dt>Goroutines counted</dt><dd>0</dd>", `<g class="planned"><title>db`, `height="26" data-span="0"`},
-			hasNot: []string{`class="bar"`, "<dt>Cause</dt>", "<dt>Fired</dt>", `class="track" width`, "<h2>"},
+			has: []string{"<dt>Goroutines counted</dt><dd>0</dd>", `<div class="row planned" title="db`,
+				`<div class="timeline plan" data-span="0">`},
+			hasNot: []string{`class="bar"`, "<dt>Cause</dt>", "<dt>Requested</dt>", "<svg", "<h2>"},
 		},
 		{
 			name: "running",
 			report: quit.Report{Cause: errors.New("quit: boom"), Fired: fired, Started: fired, Steps: []quit.Step{busy},
 				Goroutines: 3},
-			has: []string{"<dt>Cause</dt><dd>boom</dd>", "<dt>Fired</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
-				"<dt>Goroutines counted</dt><dd>3</dd>", "<h2>Running</h2>", `data-span="100"`, ">" + strings.Repeat("n", 31) + "…<", "without a limit"},
-			hasNot: []string{`class="track" width`, "<h2>Failures</h2>"},
+			has: []string{"<dt>Cause</dt><dd>boom</dd>",
+				"<dt>Requested</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
+				"<dt>Goroutines counted</dt><dd>3</dd>", `data-span="100"`, "without a limit",
+				`<div class="why">3 requests in flight</div>`, "begun at 0s, 3 requests in flight<",
+				">" + strings.Repeat("n", 79) + "…<"},
+			hasNot: []string{"<h2>", `class="share"`, "left of", "deadline"},
 		},
 		{
 			name:   "of little time",
 			report: quit.Report{Fired: fired, Started: fired, Deadline: fired.Add(60 * time.Millisecond), Steps: []quit.Step{busy}},
-			has:    []string{`data-span="60"`, "of 60ms"},
+			has:    []string{`data-span="60"`, "of 60ms", ">20ms<", ">deadline 60ms<"},
+			hasNot: []string{">40ms<"}, // no room
+		},
+		{
+			name: "with a share",
+			report: quit.Report{Fired: fired, Started: fired, Deadline: fired.Add(time.Minute), Goroutines: 2,
+				Steps: []quit.Step{waiting, draining, child}},
+			has: []string{
+				`<rect class="share" x="0.00%" y="50%" width="50.00%"`,
+				`<div class="why">3 requests in flight · <span data-until="50">0.0s</span> left of 50ms</div>`,
+				`<div class="why">2 goroutines counted · <span data-until="20000">20.0s</span> left of 20s</div>`,
+				`<div class="why"><span data-until="20000">20.0s</span> left of 20s</div>`,
+				`<rect class="share" x="0.00%" y="50%" width="100.00%"`, // beyond the axis
+			},
+			hasNot: []string{"<h2>"},
 		},
 		{
 			name: "ended",
 			report: quit.Report{Cause: context.Canceled, Fired: fired, Started: fired, Ended: fired.Add(2 * time.Second),
 				Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{done, done, done}},
-			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `class="track" width`, `x="0%" width="20.00%"`, `x1="0.00%"`, ">0s<", ">500ms<", ">1.5s<",
-				">" + strings.Repeat("n", 29) + "…"}, // and ×3
-			hasNot: []string{"<h2>", ">2s</text>"},
+			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `x1="0.00%"`, ">0s<", ">500ms<", ">1.5s<",
+				`<span class="times">×3</span>`},
+			hasNot: []string{"<h2>", ">2s</text>", "deadline", `class="share"`, `class="why"`},
 		},
 	} {
 		got := quithttp.Fragment(test.report)
@@ -954,9 +990,9 @@ func TestStatusStreamGoesOn(t *testing.T) {
 		goOn := make(chan int)
 		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
 		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		go q.Shutdown(context.Background())
-		until(t, r, `<g class="running"><title>web (`)
+		until(t, r, `<div class="row running" title="web (`)
 		fired := q.Report().Fired
 		span := 100 * time.Millisecond
 		spans := []int{100}
