@@ -60,13 +60,10 @@
   source.onerror = () => {
     tick();
     fired = null;
-    lost ||= { at: new Date().toLocaleTimeString() };
-    clearTimeout(lost.timer);
-    const closed = source.readyState === EventSource.CLOSED;
     const tell = () => stale(`The connection was lost at ${lost.at}. The process may have ended. ` +
-      (closed ? "Reload the page to try again." : "Trying again."));
-    if (closed || report.classList.contains("stale")) tell();
-    else lost.timer = setTimeout(tell, 4000);
+      (source.readyState === EventSource.CLOSED ? "Reload the page to try again." : "Trying again."));
+    lost ||= { at: new Date().toLocaleTimeString(), timer: setTimeout(tell, 4000) };
+    if (source.readyState === EventSource.CLOSED) tell();
   };
   source.addEventListener("clock", e => { fired = performance.now() - e.data; tick(); });
   source.addEventListener("report", e => {
