@@ -14,7 +14,9 @@
   const tick = () => {
     if (fired === null) return;
     const now = performance.now() - fired;
-    for (const e of report.querySelectorAll("[data-until]")) e.textContent = text(e.dataset.until - now);
+    for (const e of report.querySelectorAll("[data-until]")) {
+      e.textContent = text(e.dataset.until - now);
+    }
     for (const e of report.querySelectorAll("[data-since]")) {
       const ms = now - e.dataset.since;
       if (e.localName !== "rect") {
@@ -31,7 +33,9 @@
     note.className = kind;
     if (note.textContent !== words) note.textContent = words;
   };
-  const title = () => { document.title = report.querySelector("h1 .state").textContent + " · quit"; };
+  const title = () => {
+    document.title = report.querySelector("h1 .state").textContent + " · quit";
+  };
 
   // Shows that nothing is known after the last report, unless that is the result.
   const stale = words => {
@@ -42,7 +46,8 @@
     say("lost", words);
     if (report.classList.contains("stale")) return true;
     report.classList.add("stale");
-    state.textContent = "Last seen: " + state.textContent[0].toLowerCase() + state.textContent.slice(1);
+    const seen = state.textContent;
+    state.textContent = "Last seen: " + seen[0].toLowerCase() + seen.slice(1);
     for (const e of report.querySelectorAll(".running .word")) e.textContent = "was running";
     title();
     return true;
@@ -60,14 +65,16 @@
   source.onerror = () => {
     tick();
     fired = null;
+    const closed = () => source.readyState === EventSource.CLOSED;
     const tell = () => stale(`The connection was lost at ${lost.at}. The process may have ended. ` +
-      (source.readyState === EventSource.CLOSED ? "Reload the page to try again." : "Trying again."));
-    lost ||= { at: new Date().toLocaleTimeString(), timer: setTimeout(tell, 4000) };
-    if (source.readyState === EventSource.CLOSED) tell();
+      (closed() ? "Reload the page to try again." : "Trying again."));
+    lost ||= { at: new Date().toTimeString().slice(0, 8), timer: setTimeout(tell, 4000) };
+    if (closed()) tell();
   };
   source.addEventListener("clock", e => { fired = performance.now() - e.data; tick(); });
   source.addEventListener("report", e => {
-    const open = report.querySelector("details")?.open, focused = document.activeElement?.localName === "summary";
+    const open = report.querySelector("details")?.open;
+    const focused = document.activeElement?.localName === "summary";
     report.innerHTML = e.data; // escaped by the server
     report.classList.remove("stale");
     title();

@@ -183,7 +183,7 @@ func TestStatusStates(t *testing.T) {
 				}
 			}
 		}
-		contains("before", "Not shutting down", "a shutdown may take 4s", `d1"><span class="mark">·</span><span class="name">innermost<`, ">planned<", "quithttp/status_test.go:")
+		contains("before", "Not shutting down", "a shutdown may take 4s", "d1\"><span class=\"mark\">·</span>\n<span class=\"name\">innermost<", ">planned<", "quithttp/status_test.go:")
 		q.Fire()
 		contains("fired", ">Shutdown requested</span>", "ago, not begun")
 		go q.Shutdown(context.Background())
