@@ -12,7 +12,7 @@ import (
 	"github.com/gracefulgo/graceful/internal/timeline"
 )
 
-// named is an error as those of package quit.
+// named is an error like those of package quit.
 type named struct {
 	name, site string
 	err        error
@@ -25,7 +25,7 @@ func (e *named) Failure() (string, string, error) {
 	return e.name, e.site, e.err
 }
 
-var asked int // how often an error was asked for the one in it
+var asked int // calls of Failure
 
 func of(s timeline.Step) error { return &named{name: s.Name, site: s.Site, err: s.Err} }
 
@@ -39,12 +39,12 @@ func in(s timeline.Step, inner ...timeline.Step) []timeline.Step {
 	return []timeline.Step{s}
 }
 
-// slice is an error that cannot be compared.
+// slice is an error that is not comparable.
 type slice []string
 
 func (s slice) Error() string { return strings.Join(s, " ") }
 
-// step returns one that has ended, with err.
+// step returns a step that has ended with err.
 func step(name string, err error) timeline.Step {
 	return timeline.Step{
 		Name:  name,
@@ -56,7 +56,7 @@ func step(name string, err error) timeline.Step {
 	}
 }
 
-// told returns what the details tell, one line each.
+// told returns the details, one line each.
 func told(t *timeline.Timeline) (lines []string) {
 	for _, d := range t.Details {
 		line := strings.TrimSpace(d.State.Marker()+d.Times()+" "+d.Title) + ": " + d.Text
@@ -425,8 +425,8 @@ func TestStage(t *testing.T) {
 	}
 }
 
-// chain returns steps that are in each other, and err as the failure of the
-// innermost, which the errors of all others repeat.
+// chain returns nested steps. err is the failure of the innermost one, and the
+// others repeat it.
 func chain(depth int, err error) timeline.Step {
 	s := step("leaf", err)
 	for i := range depth {
@@ -496,7 +496,7 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// Deep is far more than a cost that is quadratic in the depth would allow.
+// deep is a depth at which a quadratic cost would be noticed.
 const deep = 100_000
 
 func TestDeep(t *testing.T) {
@@ -544,7 +544,7 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// The error of an outer step is all there if it says more than its inner steps.
+// TestJSONErr wants the whole error of a step that says more than its inner steps.
 func TestJSONErr(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	inner := step("inner", errors.New(long))
@@ -595,7 +595,7 @@ func TestJSONTimes(t *testing.T) {
 	}
 }
 
-// What a detail has no title, no text or no stacks for leaves no gap.
+// TestDrawnDetails wants no gap for a title, text or stacks that are missing.
 func TestDrawnDetails(t *testing.T) {
 	waiting := timeline.Step{Name: "web", Start: at(0), Detail: "3 busy connections"}
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
@@ -603,7 +603,7 @@ func TestDrawnDetails(t *testing.T) {
 	longer.Start = at(-time.Second)
 	drain := timeline.Step{Name: "drain", Phase: "drain", Start: at(0), Deadline: at(18 * time.Second)}
 	outer := timeline.Step{Name: "group", Start: at(0), Deadline: at(time.Minute)}
-	outer.Steps = []timeline.Step{drain} // whose goroutines are not those of the report
+	outer.Steps = []timeline.Step{drain} // with a counter of its own
 	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1), Stacks: "there\n\nand there\n"}
 	failed := step("db", errors.New("lost\nand gone"))
 	failed.Stacks = "was here\n"
@@ -631,8 +631,8 @@ func TestDrawnDetails(t *testing.T) {
 	}
 }
 
-// A step that took no time that could be seen has a bar, and one that failed
-// has another than one that did not.
+// TestBars wants a bar for a step that took no time, and another kind of bar for a
+// failure.
 func TestBars(t *testing.T) {
 	brief := timeline.Step{Name: "brief", Start: at(0), End: at(0)}
 	whole := timeline.Step{Name: "whole", Start: at(0), End: at(2 * time.Second)}

@@ -16,7 +16,7 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// drawn is what both drawings of a report have in common.
+// drawn has the facts that both drawings of a report share.
 type drawn struct {
 	failures int // in the headline
 	told     int // in the details
@@ -34,7 +34,7 @@ func number(pattern, s string) (n int) {
 	return n
 }
 
-// folded returns how many a text stands for that may have "×3".
+// folded returns the number after × in s, or 1.
 func folded(s string) int { return max(number(` ×(\d+)`, s), 1) }
 
 func drawnText(s string) (d drawn) {
@@ -70,7 +70,7 @@ func at(d time.Duration) time.Time {
 	return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Add(d)
 }
 
-// ended returns a step that took a second, with what failed in it.
+// ended returns a step that took a second.
 func ended(name string, err error, steps ...quit.Step) quit.Step {
 	return quit.Step{
 		Name:  name,
@@ -94,8 +94,7 @@ func stopped(steps ...quit.Step) quit.Report {
 	return quit.Report{Fired: at(0), Started: at(0), Ended: at(time.Second), Steps: steps}
 }
 
-// TestReportDrawings has each report tell the same in a terminal and on the
-// page.
+// TestReportDrawings compares the text for a terminal and the page.
 func TestReportDrawings(t *testing.T) {
 	boom := errors.New("boom")
 	stuck := ended("stuck", fmt.Errorf("abandoned after 1s: %w", context.DeadlineExceeded))
@@ -109,7 +108,7 @@ func TestReportDrawings(t *testing.T) {
 	outer := ended("outer", errors.New("quit: inner (a.go:1): boom\nmore"), ended("inner", boom), ended("inner", nil))
 	left := ended("outer", nil, ended("inner", boom), running)
 	left.Abandoned = true
-	var apart []quit.Step // a crowd in which nothing is alike
+	var apart []quit.Step // no two alike
 	for i := range 900 {
 		apart = append(apart, ended(fmt.Sprint("closer ", i), nil))
 	}
@@ -186,7 +185,7 @@ func TestReportDrawings(t *testing.T) {
 		}
 	}
 
-	// The page has not all rows, but the one that matters.
+	// The page leaves out rows, but not that of the failure.
 	got := quithttp.Fragment(stopped(deep))
 	if page := drawnPage(got); page.failures != 1 || page.told != 1 || len(page.rows) != 1001 ||
 		!strings.Contains(got, ": … 19993 more …: ") || !strings.Contains(got, "19000 more steps") ||
@@ -206,7 +205,7 @@ func TestReportDrawings(t *testing.T) {
 	}
 }
 
-// live returns reports of an event with one in it, in all stages.
+// live returns reports of an event with a nested one, in all stages.
 func live(t *testing.T) map[string]quit.Report {
 	reports := make(map[string]quit.Report)
 	synctest.Test(t, func(t *testing.T) {

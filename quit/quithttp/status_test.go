@@ -33,7 +33,7 @@ import (
 
 const asBrowser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 
-// ask returns what h answers, without a server.
+// ask returns the answer of h to a request, without a server.
 func ask(h http.Handler, method string, accept ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "/", nil)
 	r.Header["Accept"] = accept
@@ -160,7 +160,7 @@ func TestStatusHeaders(t *testing.T) {
 	}
 }
 
-// The page is a plan, a progress and a result.
+// TestStatusStates has the page show the plan, the progress and the result.
 func TestStatusStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -199,7 +199,8 @@ func TestStatusStates(t *testing.T) {
 	})
 }
 
-// Failures that are of no step, and those of an event within, are told once.
+// TestStatusFailures wants each failure once, even if it is outside the steps or
+// in a nested event.
 func TestStatusFailures(t *testing.T) {
 	q, inner := quietEvent(), quietEvent()
 	q.RegisterQuitCloser(inner, quit.Name("outer"))
@@ -216,9 +217,11 @@ func TestStatusFailures(t *testing.T) {
 	}
 }
 
-// Names are whatever a program has, and errors too.
+// TestStatusHostileTexts has names and errors with markup and control characters.
 func TestStatusHostileTexts(t *testing.T) {
-	shown := map[string]string{ // what is escaped, and how; by hand, since it must not be what the code makes of it
+	// The escaped texts are written by hand, so that the test does not repeat
+	// the code.
+	shown := map[string]string{
 		"line\nfeed\r\ndata: x\n\nevent: end\rreturn": `line\nfeed\r\ndata: x\n\nevent: end\rreturn`,
 		"bell\a null\x00 escape\x1b[31m delete\x7f":   `bell\a null\x00 escape\x1b[31m delete\x7f`,
 		"c1 \u0085 \u009b31m":                         `c1 \u0085 \u009b31m`,
@@ -330,7 +333,8 @@ func shortNames(report string) (names []string) {
 	return names
 }
 
-// Steps that are alike are one row, unless they fail; and a page has an end.
+// TestStatusManySteps wants equal steps in one row, failures in rows of their own,
+// and a limit to the number of rows.
 func TestStatusManySteps(t *testing.T) {
 	q := quietEvent()
 	for i := range 600 {
@@ -379,7 +383,7 @@ func fragment(h http.Handler) string {
 	return report
 }
 
-// A report is shown and marshalled when its event is long gone.
+// TestReportOutlivesEvent draws and marshals a report whose event is collected.
 func TestReportOutlivesEvent(t *testing.T) {
 	collected := make(chan int)
 	report := func() quit.Report {
@@ -405,8 +409,8 @@ func TestReportOutlivesEvent(t *testing.T) {
 	}
 }
 
-// An error's text is not our code. The page is drawn for all in a goroutine of its own, where nobody else
-// would recover from a panic.
+// TestStatusErrorPanics has an Error method that panics. The page is drawn in a
+// goroutine of its own, so the panic would end the process.
 func TestStatusErrorPanics(t *testing.T) {
 	q := quietEvent()
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return nil }))
@@ -420,7 +424,7 @@ type panickingError struct{}
 
 func (panickingError) Error() string { panic("no text") }
 
-// event is one of a stream.
+// event is an event of a stream.
 type event struct{ name, data string }
 
 // readEvent returns the next event of a stream.
@@ -455,7 +459,7 @@ func eventsOf(t *testing.T, body io.Reader) (events []event) {
 	}
 }
 
-// serveStatus serves in the bubble, until its end.
+// serveStatus serves until the end of the bubble.
 func serveStatus(t *testing.T, srv *http.Server) pipes {
 	ln := make(pipes)
 	served := make(chan int)
@@ -470,7 +474,7 @@ func serveStatus(t *testing.T, srv *http.Server) pipes {
 	return ln
 }
 
-// openStream opens a stream with a connection of its own.
+// openStream opens a stream on a new connection.
 func openStream(t *testing.T, ln pipes) *bufio.Reader {
 	t.Helper()
 	return bufio.NewReader(streamOf(t, ln.client(&http.Transport{DisableKeepAlives: true}), "http://x").Body)
@@ -496,7 +500,7 @@ func streamOf(t *testing.T, client *http.Client, url string) *http.Response {
 	return res
 }
 
-// until reads events until one has the text.
+// until reads events until one contains text.
 func until(t *testing.T, r *bufio.Reader, text string) (got event) {
 	t.Helper()
 	for {
@@ -522,7 +526,7 @@ func TestStatusStream(t *testing.T) {
 		if e, err := readEvent(r); err != nil || e != (event{"clock", "0\n"}) {
 			t.Errorf("second event = %q, %v, want a clock at 0 before the fire", e, err)
 		}
-		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache")) // any change of the plan is shown
+		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache"))
 		until(t, r, `<div class="row planned" title="cache (`)
 		unregister()
 		go q.Shutdown(context.Background())
@@ -538,7 +542,7 @@ func TestStatusStream(t *testing.T) {
 	})
 }
 
-// HTTP/2 has streams of its own, and a deadline there is one of the stream.
+// TestStatusHTTP2 has a stream of HTTP/2, where a write deadline ends the stream.
 func TestStatusHTTP2(t *testing.T) {
 	defer runtime.GC() // see TestStacksOfHandlers
 	defer runtime.GC()
@@ -552,7 +556,7 @@ func TestStatusHTTP2(t *testing.T) {
 		if until(t, events, "Not shutting down"); res.ProtoMajor != 2 {
 			t.Errorf("protocol = %s, want HTTP/2", res.Proto)
 		}
-		time.Sleep(time.Minute) // longer than the patience with a write
+		time.Sleep(time.Minute) // longer than a write may take
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
@@ -564,9 +568,9 @@ func TestStatusHTTP2(t *testing.T) {
 	})
 }
 
-// A thousand pages that are open do not hold up the shutdown of the server that
-// shows them, and see it to their end, also one that reads late: with so many, it has the time.
-// Nothing is left of them, or the bubble fails.
+// TestStatusOpenPages has a thousand open pages. They do not hold up the shutdown
+// of their server, and each sees the last report, even one that reads late. The
+// bubble fails if a goroutine is left.
 func TestStatusOpenPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pages = 1000
@@ -574,7 +578,7 @@ func TestStatusOpenPages(t *testing.T) {
 		srv := &http.Server{Handler: quithttp.Status(q)}
 		ln := serveStatus(t, srv)
 		q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
-		// Long enough for the pages to be shown that it runs, and too short for another look before the end.
+		// The pages have the time to show the running step.
 		q.RegisterStopFunc(func() { time.Sleep(50 * time.Millisecond) }, quit.Name("web"))
 
 		var over sync.WaitGroup
@@ -617,15 +621,15 @@ func TestStatusOpenPages(t *testing.T) {
 	})
 }
 
-// A client that never reads holds up nothing, whatever it has asked for: not the
-// other clients, and not the shutdown of the server.
+// TestStatusClientNeverReads has a client that never reads its answer. It holds
+// up neither the other clients nor the shutdown of the server.
 func TestStatusClientNeverReads(t *testing.T) {
 	for _, accept := range []string{"text/event-stream", "text/html", "application/json"} {
 		t.Run(accept, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := quietEvent()
 				q.Timeout = 6 * time.Second
-				for i := range 40 { // more than the buffers hold
+				for i := range 40 { // more than the buffers can hold
 					q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint("closer ", i)))
 				}
 				srv := &http.Server{Handler: quithttp.Status(q)}
@@ -650,7 +654,8 @@ func TestStatusClientNeverReads(t *testing.T) {
 	}
 }
 
-// A server that is being shut down before the handler has ever seen it would never tell.
+// TestStatusFirstSeenInShutdown has a server that is shut down before the handler
+// can register with it.
 func TestStatusFirstSeenInShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closing := make(chan int)
@@ -690,8 +695,8 @@ func TestStatusFirstSeenInShutdown(t *testing.T) {
 	})
 }
 
-// Behind a writer that cannot flush, or whose writes have no deadline, a stream is one
-// report, for which the client comes again.
+// TestStatusLesserWriters has writers without flushes or without deadlines. A
+// stream is then a single report.
 func TestStatusLesserWriters(t *testing.T) {
 	type deadliner interface{ SetWriteDeadline(time.Time) error }
 	for name, lesser := range map[string]func(http.ResponseWriter) http.ResponseWriter{
@@ -720,7 +725,7 @@ func TestStatusLesserWriters(t *testing.T) {
 	}
 }
 
-// pipes is a listener whose connections are in memory, for tests in which time is not real.
+// pipes is a listener with connections in memory, for synctest.
 type pipes chan net.Conn
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -734,7 +739,7 @@ func (p pipes) Close() error { close(p); return nil }
 
 func (p pipes) Addr() net.Addr { return new(net.TCPAddr) }
 
-// open opens a stream of a server in the bubble.
+// open opens a stream.
 func (p pipes) open() (net.Conn, *bufio.Reader) {
 	client, server := net.Pipe()
 	p <- server
@@ -742,7 +747,7 @@ func (p pipes) open() (net.Conn, *bufio.Reader) {
 	return client, bufio.NewReader(client)
 }
 
-// countReports reads until the end, and counts.
+// countReports counts the reports of a stream until its end.
 func countReports(r *bufio.Reader, n *atomic.Int32) {
 	for {
 		e, err := readEvent(r)
@@ -755,7 +760,8 @@ func countReports(r *bufio.Reader, n *atomic.Int32) {
 	}
 }
 
-// What does not change is not sent again, and what does is drawn once for all.
+// TestStatusStreamsShareFrames wants a report that is drawn once for all streams,
+// and sent only if it has changed.
 func TestStatusStreamsShareFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -783,17 +789,17 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 		all(1, 1)
 		var texts atomic.Int64
 		q.Fail(&countedError{&texts})
-		all(2, 3) // at once; the fire and the failure are two changes
+		all(2, 3) // the fire and the failure are two changes
 		go q.Shutdown(context.Background())
 		time.Sleep(time.Minute)
-		all(5, 16) // the axis grows too, but in steps: 500ms, 1s, 2s and so on to 2m
+		all(5, 16) // the axis grows in steps: 500ms, 1s, 2s and so on to 2m
 		const looks = 60 * 4
 		if n := texts.Load(); n > 3*looks {
 			t.Errorf("the text was asked for %d times in %d looks, want twice in each: as the cause and as a failure", n, looks)
 		}
 		close(release)
 		time.Sleep(time.Second)
-		synctest.Wait() // and all goroutines have to end, or the bubble fails
+		synctest.Wait() // all goroutines have to end, or the bubble fails
 		srv.Close()
 	})
 }
@@ -806,7 +812,8 @@ func (e *countedError) Error() string {
 	return "counted"
 }
 
-// A client that is slow misses what it was too slow for. One that does not read is cut off.
+// TestStatusSlowClient has a slow client, which misses reports, and one that does
+// not read, which is cut off.
 func TestStatusSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -830,16 +837,17 @@ func TestStatusSlowClient(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if _, err := io.ReadAll(never); err != nil { // what is left in the buffer, and the end
+		if _, err := io.ReadAll(never); err != nil { // the rest of the buffer, and the end
 			t.Errorf("the connection that is never read: %v, want it closed", err)
 		}
 		slow.Close()
 		time.Sleep(time.Millisecond)
-		srv.Close() // and all goroutines have to end now, or the bubble fails
+		srv.Close() // all goroutines have to end now, or the bubble fails
 	})
 }
 
-// The page is seen on when the time for work in flight is over, which is the base context of its server.
+// TestStatusOutlivesWorkContext has a server whose base context is WorkContext.
+// The page is updated after the end of that context.
 func TestStatusOutlivesWorkContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -864,7 +872,7 @@ func TestStatusOutlivesWorkContext(t *testing.T) {
 	})
 }
 
-// A handler that outlives its servers does not keep them.
+// TestStatusForgetsServers wants a handler not to keep a server that has ended.
 func TestStatusForgetsServers(t *testing.T) {
 	status := quithttp.Status(quietEvent())
 	collected := make(chan int)
@@ -895,7 +903,7 @@ func TestStatusFacts(t *testing.T) {
 	busy := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, Detail: "3 requests in flight"}
 	waiting, draining, child := busy, drain, quit.Step{Phase: quit.PhaseClosers}
 	waiting.Deadline = fired.Add(50 * time.Millisecond)
-	child.Steps = []quit.Step{drain} // its goroutines are not those of the report
+	child.Steps = []quit.Step{drain} // with a counter of its own
 	done := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, End: fired.Add(time.Second)}
 	for _, test := range []struct {
 		name   string
@@ -963,7 +971,7 @@ func TestStatusFacts(t *testing.T) {
 	}
 }
 
-// The time since the fire is that of the script, which rounds it down.
+// TestStatusElapsed wants the elapsed time rounded down, as the script rounds it.
 func TestStatusElapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -981,8 +989,8 @@ func TestStatusElapsed(t *testing.T) {
 	})
 }
 
-// A stream on which nothing changes has the clock now and then, and a new
-// report each time the bars have outgrown the axis.
+// TestStatusStreamGoesOn has a report that does not change. The stream has a
+// clock now and then, and a new report whenever the axis grows.
 func TestStatusStreamGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -1038,8 +1046,8 @@ func TestStatusStreamGoesOn(t *testing.T) {
 	})
 }
 
-// What is registered with a server cannot be taken out, so it is registered
-// once, however many ask for the page.
+// TestStatusRegistersOnce wants one function registered with a server, regardless
+// of the number of requests, since it cannot be unregistered.
 func TestStatusRegistersOnce(t *testing.T) {
 	srv := new(http.Server)
 	h := quithttp.Status(quietEvent())
@@ -1047,7 +1055,7 @@ func TestStatusRegistersOnce(t *testing.T) {
 	if !hooks.IsValid() {
 		t.Skip("this http.Server keeps its hooks elsewhere")
 	}
-	first := 0 // one of ours, and perhaps net/http's own
+	first := 0 // ours, and perhaps one of net/http
 	for range 3 {
 		r := httptest.NewRequest("GET", "/", nil)
 		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, srv)))
