@@ -245,7 +245,8 @@ func ErrorText(err error) string {
 	return s
 }
 
-// errorText is ErrorText with a limit, and reports whether the text is complete.
+// errorText is ErrorText with a limit, and reports whether the text is
+// complete.
 func errorText(err error, most int64) (s string, all bool) {
 	w := errorWriter{most: most}
 	all = w.write(err)

@@ -128,9 +128,9 @@ var (
 	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
 )
 
-// valid returns t, or the nearest time that JSON can express: one in the years 0
-// to 9999, in a zone less than a day from UTC. It does not use t.Year, which may
-// overflow an int on a 32-bit system.
+// valid returns t, or the nearest time that JSON can express: one in the years
+// 0 to 9999, in a zone less than a day from UTC. It does not use t.Year, which
+// may overflow an int on a 32-bit system.
 func valid(t time.Time) time.Time {
 	switch {
 	case t.Before(firstTime):

@@ -122,8 +122,8 @@ func fit(s string, n int) string {
 }
 
 // bar draws the time of a row on the axis. Its end is exact to an eighth of a
-// column, and its length is at least that. The result has the same width for all
-// rows.
+// column, and its length is at least that. The result has the same width for
+// all rows.
 func (d *drawing) bar(w *Row) string {
 	until := d.Until()
 	total := until.Sub(d.Begin())

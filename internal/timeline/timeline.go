@@ -144,8 +144,8 @@ func (r *Report) Stage() Stage {
 // Begin returns the start of the time axis, which is the time of the fire.
 func (r *Report) Begin() time.Time { return cmp.Or(r.Fired, r.Started, r.Taken) }
 
-// Until returns the last moment that the report covers: the end of the shutdown,
-// or the time of the snapshot.
+// Until returns the last moment that the report covers: the end of the
+// shutdown, or the time of the snapshot.
 func (r *Report) Until() time.Time { return cmp.Or(r.Ended, r.Taken) }
 
 // New returns the timeline of r. The cost is linear in the size of r, even for
@@ -212,8 +212,8 @@ func (b *builder) addSteps(steps []Step, depth int, in path) {
 	}
 }
 
-// waits returns the reason why a running step has not ended, or "". The drain of
-// the event itself waits for the counted goroutines.
+// waits returns the reason why a running step has not ended, or "". The drain
+// of the event itself waits for the counted goroutines.
 func (r *Report) waits(s *Step, depth int) string {
 	switch {
 	case s.State() != Running:

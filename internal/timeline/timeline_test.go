@@ -71,12 +71,14 @@ func told(t *timeline.Timeline) (lines []string) {
 func TestFailures(t *testing.T) {
 	boom, bust := errors.New("boom"), errors.New("bust")
 	inner, other := step("inner", boom), step("other", bust)
+	goroutine := &named{name: "goroutine f", err: boom}
 	list := step("list", slice{"a", "b"})
 	stuck := func(stacks string) timeline.Step {
 		s := step("stuck", errors.New("abandoned after 1s"))
 		s.Abandoned, s.Stacks = true, stacks
 		return s
 	}
+	twice := timeline.Step{Name: "outer", Start: at(0), Err: errors.Join(boom, bust), Stacks: "x"}
 	silent := timeline.Step{Name: "silent", Start: at(0), End: at(1), Abandoned: true}
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
 	for _, test := range []struct {
@@ -156,8 +158,9 @@ func TestFailures(t *testing.T) {
 		},
 
 		{
-			name:  "of inner steps",
-			steps: in(step("outer", errors.Join(of(inner), of(other), of(list))), inner, other, list),
+			name: "of inner steps",
+			steps: in(step("outer", errors.Join(of(inner), of(other), of(list))), inner, other,
+				list),
 			want: []string{
 				"✗ outer (a.go:1): inner (a.go:1): boom",
 				"✗ outer (a.go:1): other (a.go:1): bust",
@@ -167,7 +170,7 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			name:  "of the outer step alone",
-			steps: in(step("outer", errors.Join(of(inner), bust, &named{name: "goroutine f", err: boom})), inner),
+			steps: in(step("outer", errors.Join(of(inner), bust, goroutine)), inner),
 			want: []string{
 				"✗ outer (a.go:1): bust",
 				"✗ outer (a.go:1): goroutine f: boom",
@@ -216,7 +219,7 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			name:  "stacks and two failures",
-			steps: in(timeline.Step{Name: "outer", Start: at(0), Err: errors.Join(boom, bust), Stacks: "x"}, step("inner", nil)),
+			steps: in(twice, step("inner", nil)),
 			want:  []string{"✗ outer: boom | x", "✗ outer: bust"},
 			n:     2,
 		},
@@ -315,13 +318,15 @@ func TestRows(t *testing.T) {
 		var got []string
 		rows := timeline.New(timeline.Report{Steps: test.steps}).Rows
 		for _, w := range rows {
-			got = append(got, strings.Repeat(">", w.Depth)+w.State.Marker()+w.State.String()+w.Times())
+			depth := strings.Repeat(">", w.Depth)
+			got = append(got, depth+w.State.Marker()+w.State.String()+w.Times())
 		}
 		if got := strings.Join(got, " "); got != test.want {
 			t.Errorf("%s: rows = %s, want %s", test.name, got, test.want)
 		}
 		if w := rows[0]; test.name == "folded" && (w.Start != later.Start || w.End != later.End) {
-			t.Errorf("folded: from %v to %v, want from %v to %v", w.Start, w.End, later.Start, later.End)
+			t.Errorf("folded: from %v to %v, want from %v to %v", w.Start, w.End, later.Start,
+				later.End)
 		}
 	}
 }
@@ -384,18 +389,20 @@ func TestStage(t *testing.T) {
 			line:   "quit: stopped after 10ns of 12ns",
 		},
 		{
-			name:   "of few milliseconds",
-			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(15_400_000)},
-			stage:  timeline.Stopped,
-			limit:  15 * time.Millisecond,
-			line:   "quit: stopped after 10ns of 15ms",
+			name: "of few milliseconds",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10),
+				Deadline: at(15_400_000)},
+			stage: timeline.Stopped,
+			limit: 15 * time.Millisecond,
+			line:  "quit: stopped after 10ns of 15ms",
 		},
 		{
-			name:   "of less than 10 ms",
-			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(9_400_000)},
-			stage:  timeline.Stopped,
-			limit:  9_400_000,
-			line:   "quit: stopped after 10ns of 9.4ms",
+			name: "of less than 10 ms",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10),
+				Deadline: at(9_400_000)},
+			stage: timeline.Stopped,
+			limit: 9_400_000,
+			line:  "quit: stopped after 10ns of 9.4ms",
 		},
 		{
 			name:   "late",
@@ -417,7 +424,8 @@ func TestStage(t *testing.T) {
 	} {
 		got := timeline.New(test.report)
 		if got.Stage() != test.stage || got.Limit != test.limit {
-			t.Errorf("%s: stage %d, limit %v, want %d, %v", test.name, got.Stage(), got.Limit, test.stage, test.limit)
+			t.Errorf("%s: stage %d, limit %v, want %d, %v", test.name, got.Stage(), got.Limit,
+				test.stage, test.limit)
 		}
 		if got := got.String(); got != test.line+"\n" {
 			t.Errorf("%s: String() = %q, want %q", test.name, got, test.line+"\n")
@@ -454,8 +462,9 @@ func TestIn(t *testing.T) {
 		},
 		{
 			depth: 1009,
-			want: "event 1 (a.go:1): event 2 (a.go:1): event 3 (a.go:1): event 4 (a.go:1): … 1001 more …: " +
-				"event 1006 (a.go:1): event 1007 (a.go:1): event 1008 (a.go:1): event 1009 (a.go:1)",
+			want: "event 1 (a.go:1): event 2 (a.go:1): event 3 (a.go:1): event 4 (a.go:1): " +
+				"… 1001 more …: event 1006 (a.go:1): event 1007 (a.go:1): " +
+				"event 1008 (a.go:1): event 1009 (a.go:1)",
 		},
 	} {
 		rows := timeline.New(timeline.Report{Steps: []timeline.Step{chain(test.depth, nil)}}).Rows
@@ -487,7 +496,8 @@ func TestErrorText(t *testing.T) {
 		{err: &named{name: "a", err: errors.New("")}, want: "quit: a: "},
 		{
 			err:  &named{name: "a", err: wrapped},
-			want: "quit: a: two: quit: boom\nquit: a: and more\nquit: a:  and quit: boom\nquit: a: and more",
+			want: "quit: a: two: quit: boom\nquit: a: and more\n" +
+				"quit: a:  and quit: boom\nquit: a: and more",
 		},
 	} {
 		if got := timeline.ErrorText(test.err); got != test.want {
@@ -510,7 +520,8 @@ func TestDeep(t *testing.T) {
 	asked = 0
 	tl := timeline.New(r)
 	if rows, n := len(tl.Rows), tl.Failures; rows != deep+1 || n != 1 || len(tl.Details) != 1 {
-		t.Fatalf("%d rows, %d failures, %d details, want %d, 1, 1", rows, n, len(tl.Details), deep+1)
+		t.Fatalf("%d rows, %d failures, %d details, want %d, 1, 1", rows, n, len(tl.Details),
+			deep+1)
 	}
 	if title := tl.Details[0].Title; len(title) > 500 {
 		t.Errorf("Title = %q, want it clipped", title)
@@ -523,7 +534,8 @@ func TestDeep(t *testing.T) {
 		t.Errorf("JSON() = %d bytes, %v, want 100 MB at most", len(b), err)
 	}
 	if asked > 20*deep {
-		t.Errorf("the errors were asked for those in them %d times, want %d at most", asked, 20*deep)
+		t.Errorf("the errors were asked for those in them %d times, want %d at most", asked,
+			20*deep)
 	}
 	var j map[string]any
 	if err := json.Unmarshal(b, &j); err != nil {
@@ -544,7 +556,8 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// TestJSONErr wants the whole error of a step that says more than its inner steps.
+// TestJSONErr wants the whole error of a step that says more than its inner
+// steps.
 func TestJSONErr(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	inner := step("inner", errors.New(long))
@@ -586,7 +599,8 @@ func TestJSONTimes(t *testing.T) {
 		{t: at(0).In(time.FixedZone("near", 60*60)), want: "2026-03-01T13:00:00+01:00"},
 		{t: at(0).In(zone), want: "2026-03-01T12:00:00Z"},
 	} {
-		r := timeline.Report{Fired: test.t, Started: test.t, Deadline: test.t, Ended: test.t, Taken: test.t,
+		r := timeline.Report{Fired: test.t, Started: test.t, Deadline: test.t, Ended: test.t,
+			Taken: test.t,
 			Steps: []timeline.Step{{Start: test.t, Deadline: test.t, End: test.t}}}
 		b, err := r.JSON()
 		if n := strings.Count(string(b), `"`+test.want+`"`); err != nil || n != 8 {
@@ -601,10 +615,12 @@ func TestDrawnDetails(t *testing.T) {
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
 	longer := running
 	longer.Start = at(-time.Second)
-	drain := timeline.Step{Name: "drain", Phase: "drain", Start: at(0), Deadline: at(18 * time.Second)}
+	drain := timeline.Step{Name: "drain", Phase: "drain", Start: at(0),
+		Deadline: at(18 * time.Second)}
 	outer := timeline.Step{Name: "group", Start: at(0), Deadline: at(time.Minute)}
 	outer.Steps = []timeline.Step{drain} // with a counter of its own
-	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1), Stacks: "there\n\nand there\n"}
+	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1),
+		Stacks: "there\n\nand there\n"}
 	failed := step("db", errors.New("lost\nand gone"))
 	failed.Stacks = "was here\n"
 	limited := timeline.Step{Name: "mail", Start: at(0), Detail: "3 letters"}
@@ -614,8 +630,9 @@ func TestDrawnDetails(t *testing.T) {
 		Started:    at(0),
 		Taken:      at(2 * time.Second),
 		Goroutines: 3,
-		Steps:      []timeline.Step{failed, drained, running, longer, running, waiting, limited, drain, outer},
-		Errs:       []error{errors.New("of the event\nalone")},
+		Steps: []timeline.Step{failed, drained, running, longer, running, waiting, limited,
+			drain, outer},
+		Errs: []error{errors.New("of the event\nalone")},
 	}
 	_, got, _ := strings.Cut(timeline.New(r).String(), "\n\n")
 	const want = "✗ db (a.go:1): lost\n  and gone\n    was here\n" +
@@ -631,12 +648,13 @@ func TestDrawnDetails(t *testing.T) {
 	}
 }
 
-// TestBars wants a bar for a step that took no time, and another kind of bar for a
-// failure.
+// TestBars wants a bar for a step that took no time, and another kind of bar
+// for a failure.
 func TestBars(t *testing.T) {
 	brief := timeline.Step{Name: "brief", Start: at(0), End: at(0)}
 	whole := timeline.Step{Name: "whole", Start: at(0), End: at(2 * time.Second)}
-	lost := timeline.Step{Name: "lost", Start: at(0), End: at(2 * time.Second), Err: errors.New("lost")}
+	lost := timeline.Step{Name: "lost", Start: at(0), End: at(2 * time.Second),
+		Err: errors.New("lost")}
 	r := timeline.Report{
 		Fired:   at(0),
 		Started: at(0),

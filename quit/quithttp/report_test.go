@@ -56,7 +56,8 @@ func drawnPage(s string) (d drawn) {
 	d.failures = number(`<span class="state">[A-Z][a-z ]* with (\d+) failures?</span>`, s)
 	for _, li := range regexp.MustCompile(`(?s)<li class="(\w+)">.*?</li>`).FindAllString(s, -1) {
 		_, outcome, _ := strings.Cut(li, "<br>")
-		word := regexp.MustCompile(`: <span class="word">(\w+)</span>`).FindStringSubmatch(outcome)[1]
+		pattern := regexp.MustCompile(`: <span class="word">(\w+)</span>`)
+		word := pattern.FindStringSubmatch(outcome)[1]
 		d.rows = append(d.rows, fmt.Sprint(word, folded(li)))
 	}
 	title := regexp.MustCompile(`<h3><span class="mark">✗</span>.*?</h3>`)
@@ -105,7 +106,8 @@ func TestReportDrawings(t *testing.T) {
 	for range 20_000 {
 		deep = ended("event", boom, deep)
 	}
-	outer := ended("outer", errors.New("quit: inner (a.go:1): boom\nmore"), ended("inner", boom), ended("inner", nil))
+	repeated := errors.New("quit: inner (a.go:1): boom\nmore")
+	outer := ended("outer", repeated, ended("inner", boom), ended("inner", nil))
 	left := ended("outer", nil, ended("inner", boom), running)
 	left.Abandoned = true
 	var apart []quit.Step // no two alike
@@ -120,7 +122,8 @@ func TestReportDrawings(t *testing.T) {
 		},
 		"begun, not shut": {Fired: at(0), Steps: []quit.Step{running}},
 		"alike":           stopped(times(3, ended("consumer", boom))...),
-		"other errors":    stopped(ended("consumer", boom), ended("consumer", errors.New("bust")), ended("consumer", boom)),
+		"other errors": stopped(ended("consumer", boom), ended("consumer", errors.New("bust")),
+			ended("consumer", boom)),
 		"each state": {
 			Fired:   at(0),
 			Started: at(0),
@@ -132,8 +135,9 @@ func TestReportDrawings(t *testing.T) {
 		"inner":           stopped(outer),
 		"abandoned outer": stopped(left),
 		"long":            stopped(ended("long", errors.New(strings.Repeat("x", 10<<20)))),
-		"panicking":       stopped(ended("broken", panickingError{}), ended("broken", (*countedError)(nil))),
-		"below zero":      {Goroutines: -3, Fired: at(0), Deadline: at(-time.Hour)},
+		"panicking": stopped(ended("broken", panickingError{}),
+			ended("broken", (*countedError)(nil))),
+		"below zero": {Goroutines: -3, Fired: at(0), Deadline: at(-time.Hour)},
 		"ages": {
 			Fired:   time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC),
 			Started: at(0),
@@ -163,7 +167,8 @@ func TestReportDrawings(t *testing.T) {
 			t.Errorf("%s: the terminal has\n%v\nand the page\n%v", name, text, page)
 		}
 		if n := want[name]; text.failures != n || text.told != n {
-			t.Errorf("%s: %d failures, %d told, want %d:\n%.3000s", name, text.failures, text.told, n, report)
+			t.Errorf("%s: %d failures, %d told, want %d:\n%.3000s", name, text.failures, text.told,
+				n, report)
 		}
 		if len(report.Steps) > 0 != (len(text.rows) > 0) || len(text.rows) > 1000 {
 			t.Errorf("%s: %d rows of %d steps", name, len(text.rows), len(report.Steps))
@@ -180,15 +185,18 @@ func TestReportDrawings(t *testing.T) {
 		"long":            "… 10481664 bytes more</pre>",
 		"panicking":       "&lt;nil&gt;</pre>",
 	} {
-		if got := quithttp.Fragment(reports[name]); !strings.Contains(got, marks) || len(got) > 20_000 {
-			t.Errorf("%s: the page has %d bytes, want %s and few:\n%.5000s", name, len(got), marks, got)
+		got := quithttp.Fragment(reports[name])
+		if !strings.Contains(got, marks) || len(got) > 20_000 {
+			t.Errorf("%s: the page has %d bytes, want %s and few:\n%.5000s",
+				name, len(got), marks, got)
 		}
 	}
 
 	// The page leaves out rows, but not that of the failure.
 	got := quithttp.Fragment(stopped(deep))
 	if page := drawnPage(got); page.failures != 1 || page.told != 1 || len(page.rows) != 1001 ||
-		!strings.Contains(got, ": … 19993 more …: ") || !strings.Contains(got, "19000 more steps") ||
+		!strings.Contains(got, ": … 19993 more …: ") ||
+		!strings.Contains(got, "19000 more steps") ||
 		strings.Contains(got, "d9") || len(got) > 3<<20 {
 		t.Errorf("deep: %d bytes, %v, want 1 failure and 1001 rows", len(got), page)
 	}
@@ -198,7 +206,11 @@ func TestReportDrawings(t *testing.T) {
 	}
 	apart = append(append(apart, times(3, ended("alike", nil))...), stuck, running, planned)
 	got = quithttp.Fragment(quit.Report{Fired: at(0), Started: at(0), Steps: apart})
-	for _, want := range []string{`<div class="row abandoned"`, `<div class="row running"`, "804 more steps"} {
+	for _, want := range []string{
+		`<div class="row abandoned"`,
+		`<div class="row running"`,
+		"804 more steps",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("apart: the page does not have %s", want)
 		}
@@ -218,7 +230,8 @@ func live(t *testing.T) map[string]quit.Report {
 				return errors.New("boom")
 			}), quit.Name(fmt.Sprint("consumer ", i/2%2)), quit.AfterDrain())
 		}
-		inner.Go(func(ctx context.Context) error { <-ctx.Done(); return errors.New("lost") }, quit.Name("worker"))
+		inner.Go(func(ctx context.Context) error { <-ctx.Done(); return errors.New("lost") },
+			quit.Name("worker"))
 		q.RegisterQuitCloser(inner, quit.Name("inner"))
 		q.RegisterStopFunc(func() { time.Sleep(time.Second) })
 		reports["live, idle"] = q.Report()

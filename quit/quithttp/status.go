@@ -18,11 +18,11 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Status returns a handler that shows the report of q: the plan before the fire,
-// the progress of the shutdown, and then its result. Browsers get a page that
-// updates itself while it is open. Without JavaScript the page is a snapshot.
-// Clients that accept application/json get the report as JSON. All others, such
-// as curl, get the text of [quit.Report.String].
+// Status returns a handler that shows the report of q: the plan before the
+// fire, the progress of the shutdown, and then its result. Browsers get a page
+// that updates itself while it is open. Without JavaScript the page is a
+// snapshot. Clients that accept application/json get the report as JSON. All
+// others, such as curl, get the text of [quit.Report.String].
 //
 // The report shows names, source lines, errors and stacks. Serve it on an admin
 // address, and not to the public.
@@ -58,8 +58,8 @@ const (
 // An http.Server that is being shut down waits for its streams and does not
 // cancel their contexts. The first stream on a server therefore registers a
 // function with it, which makes all its streams send a last frame and end. That
-// is the last moment at which a page can be updated, and later than the fire. If
-// the server is unknown, or the writer has no deadlines or cannot flush, a
+// is the last moment at which a page can be updated, and later than the fire.
+// If the server is unknown, or the writer has no deadlines or cannot flush, a
 // stream is a single frame, and the client connects again for the next.
 type status struct {
 	q *quit.QuitEvent
@@ -118,8 +118,8 @@ func (s *status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // accepted returns the media type that the client prefers: the one with the
-// highest weight, or the first of several. It returns "" if the client names none
-// of ours.
+// highest weight, or the first of several. It returns "" if the client names
+// none of ours.
 func accepted(accept []string) (kind string) {
 	best := 0.0
 	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
@@ -270,8 +270,8 @@ func (s *status) draw(stop <-chan struct{}) {
 	}
 }
 
-// number returns the number of the next report. A frame never replaces that of a
-// later report.
+// number returns the number of the next report. A frame never replaces that of
+// a later report.
 func (s *status) number() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,8 +279,8 @@ func (s *status) number() int64 {
 	return s.taken
 }
 
-// publish makes f, of report n, the latest frame, unless the latest one is newer
-// or differs only in its clock. mu is held.
+// publish makes f, of report n, the latest frame, unless the latest one is
+// newer or differs only in its clock. mu is held.
 func (s *status) publish(n int64, f *frame) {
 	if n <= s.latest.number || bytes.Equal(f.still, s.latest.still) {
 		return
@@ -304,7 +304,8 @@ type frame struct {
 func noFrame() *frame { return &frame{newer: make(chan struct{})} }
 
 func newFrame(now shot) *frame {
-	f := &frame{shot: now, html: now.html(now.clock), still: now.html(0), newer: make(chan struct{})}
+	f := &frame{shot: now, html: now.html(now.clock), still: now.html(0),
+		newer: make(chan struct{})}
 	f.event = fmt.Appendf(nil, "retry: %d\nevent: report\n", retryAfter.Milliseconds())
 	for line := range bytes.Lines(f.html) {
 		f.event = fmt.Appendf(f.event, "data: %s\n", bytes.TrimSuffix(line, []byte("\n")))
@@ -408,9 +409,9 @@ func (s *status) closing(v *pageServer) {
 	}
 }
 
-// lastWords is the patience with a client whose server is being shut down. It is
-// short, but grows with the number of clients, since a busy machine takes longer
-// to serve them all.
+// lastWords is the patience with a client whose server is being shut down. It
+// is short, but grows with the number of clients, since a busy machine takes
+// longer to serve them all.
 func (v *pageServer) lastWords() time.Duration {
 	return 500*time.Millisecond + time.Duration(len(v.clients))*2*time.Millisecond
 }
@@ -439,8 +440,8 @@ func (c *client) send(parts ...[]byte) error {
 	return c.deadline(0) // HTTP/2 resets an idle stream at its deadline
 }
 
-// deadline limits the time of writes to d; 0 means no limit. While the server is
-// being shut down, the limit is lastWords.
+// deadline limits the time of writes to d; 0 means no limit. While the server
+// is being shut down, the limit is lastWords.
 func (c *client) deadline(d time.Duration) error {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()

@@ -35,10 +35,10 @@ type pageAssets struct {
 	report             *template.Template
 }
 
-// assets returns the assets, which are made on the first call. The page contains
-// its style and script, so that it works under any path. The policy allows them
-// by their hashes. The icon is empty, since browsers would otherwise request
-// one.
+// assets returns the assets, which are made on the first call. The page
+// contains its style and script, so that it works under any path. The policy
+// allows them by their hashes. The icon is empty, since browsers would
+// otherwise request one.
 var assets = sync.OnceValue(func() *pageAssets {
 	hash := func(s string) string {
 		sum := sha256.Sum256([]byte(s))
@@ -145,8 +145,8 @@ type tick struct {
 	Last      bool // at the end of the axis
 }
 
-// row is a row of the timeline with its texts and its bar. Times in milliseconds
-// are relative to the fire.
+// row is a row of the timeline with its texts and its bar. Times in
+// milliseconds are relative to the fire.
 type row struct {
 	*timeline.Row
 	Class, Marker  string
@@ -174,8 +174,8 @@ type detail struct{ Marker, Title, Text, Stacks string }
 // that run or failed themselves.
 const mostRows = 1000
 
-// html draws the report for the given time since the fire. The result depends on
-// nothing else.
+// html draws the report for the given time since the fire. The result depends
+// on nothing else.
 func (s *shot) html(clock time.Duration) []byte {
 	p := &picture{shot: s, clock: clock}
 	if s.span > 0 {

@@ -63,7 +63,8 @@ func TestStatusIdleHour(t *testing.T) {
 func TestStatusLastFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
-		quithttp.Serve(q, quietServer(quithttp.Status(q)), ln, quit.AfterDrain(), quit.Name("admin"))
+		quithttp.Serve(q, quietServer(quithttp.Status(q)), ln, quit.AfterDrain(),
+			quit.Name("admin"))
 		q.RegisterStopFunc(func() { time.Sleep(3 * time.Second) }, quit.Name("web"))
 		q.AddGoroutine()
 		conn, r := ln.open()
@@ -122,7 +123,8 @@ func TestStatusErrorReports(t *testing.T) {
 		ln := make(pipes)
 		h := quithttp.Status(q)
 		quithttp.Serve(admin, quietServer(h), ln)
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return reportingError{q} }))
+		fails := quit.ShutdownFunc(func(context.Context) error { return reportingError{q} })
+		q.RegisterQuitCloser(fails)
 		conn, r := ln.open()
 		until(t, r, "Not shutting down")
 		q.Fail(reportingError{q})
@@ -165,7 +167,8 @@ func TestStatusBaseContext(t *testing.T) {
 			}
 			addr = ln.Addr()
 			admin.RegisterQuitCloser(srv)
-			admin.Go(func(context.Context) error { return srv.Serve(ln) }, quit.Ignore(http.ErrServerClosed))
+			admin.Go(func(context.Context) error { return srv.Serve(ln) },
+				quit.Ignore(http.ErrServerClosed))
 		}
 		res := streamOf(t, &http.Client{Transport: new(http.Transport)}, "http://"+addr.String())
 		r := bufio.NewReader(res.Body)
@@ -196,7 +199,8 @@ func TestStatusRequestsInFlight(t *testing.T) {
 		h := quithttp.Status(q)
 		detail := func() string {
 			var report struct{ Steps []struct{ Detail string } }
-			if err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report); err != nil {
+			body := ask(h, "GET", "application/json").Body.Bytes()
+			if err := json.Unmarshal(body, &report); err != nil {
 				t.Fatal(err)
 			}
 			return report.Steps[0].Detail
@@ -212,9 +216,9 @@ func TestStatusRequestsInFlight(t *testing.T) {
 		if got := detail(); got != "" {
 			t.Errorf("before the stop the step waits for %q", got)
 		}
-		live := openStream(t, serveStatus(t, &http.Server{Handler: h}))
 		go q.Shutdown(context.Background())
-		time.Sleep(10 * time.Second) // the axis does not grow for another ten
+		time.Sleep(11 * time.Second) // the axis grows next after 20
+		live := openStream(t, serveStatus(t, &http.Server{Handler: h}))
 		for _, want := range []string{
 			"3 requests in flight",
 			"2 requests in flight",

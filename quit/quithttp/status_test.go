@@ -31,7 +31,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-const asBrowser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+const asBrowser = "text/html,application/xhtml+xml,application/xml;q=0.9," +
+	"image/avif,image/webp,*/*;q=0.8"
 
 // ask returns the answer of h to a request, without a server.
 func ask(h http.Handler, method string, accept ...string) *httptest.ResponseRecorder {
@@ -73,13 +74,15 @@ func TestStatusKinds(t *testing.T) {
 		}
 	}
 
-	if got, want := ask(h, "GET").Body.String(), "quit: not shutting down"; !strings.HasPrefix(got, want) {
+	got, want := ask(h, "GET").Body.String(), "quit: not shutting down"
+	if !strings.HasPrefix(got, want) {
 		t.Errorf("as text:\n%swant %s and so on", got, want)
 	}
 	var report struct {
 		Steps []struct{ Name, Phase string }
 	}
-	if err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report); err != nil || report.Steps[0].Name != "one" {
+	err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report)
+	if err != nil || report.Steps[0].Name != "one" {
 		t.Errorf("as JSON: %+v, %v", report, err)
 	}
 }
@@ -89,16 +92,18 @@ func TestStatusMethods(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"} {
 		w := ask(h, method, asBrowser)
 		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
-			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code, w.Header().Get("Allow"))
+			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code,
+				w.Header().Get("Allow"))
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		answered := make(chan int, 1)
-		ln := serveStatus(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			quithttp.Status(q).ServeHTTP(w, r)
 			answered <- 1
-		})})
+		})
+		ln := serveStatus(t, &http.Server{Handler: h})
 		client := ln.client(new(http.Transport))
 		for _, accept := range []string{"", asBrowser, "application/json", "text/event-stream"} {
 			r, _ := http.NewRequestWithContext(t.Context(), "HEAD", "http://x", nil)
@@ -116,10 +121,12 @@ func TestStatusMethods(t *testing.T) {
 				t.Fatalf("HEAD with Accept %q is a stream", accept)
 			}
 			if res.StatusCode != http.StatusOK || len(body) > 0 || err != nil {
-				t.Errorf("HEAD with Accept %q: %d, %q, %v, want 200 and nothing", accept, res.StatusCode, body, err)
+				t.Errorf("HEAD with Accept %q: %d, %q, %v, want 200 and nothing", accept,
+					res.StatusCode, body, err)
 			}
 			get := ask(quithttp.Status(q), "GET", accept)
-			if got, want := res.Header.Get("Content-Type"), get.Header().Get("Content-Type"); got != want {
+			const kind = "Content-Type"
+			if got, want := res.Header.Get(kind), get.Header().Get(kind); got != want {
 				t.Errorf("HEAD with Accept %q: Content-Type %q, want %q", accept, got, want)
 			}
 			if accept == "" && res.ContentLength != int64(get.Body.Len()) {
@@ -135,10 +142,14 @@ func TestStatusHeaders(t *testing.T) {
 		for _, method := range []string{"GET", "HEAD", "POST"} {
 			got := ask(h, method, accept).Header()
 			for name, want := range map[string]string{
-				"Vary": "Accept", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+				"Vary":                   "Accept",
+				"Cache-Control":          "no-store",
+				"X-Content-Type-Options": "nosniff",
+				"Referrer-Policy":        "no-referrer",
 			} {
 				if got.Get(name) != want {
-					t.Errorf("%s with Accept %q: %s = %q, want %q", method, accept, name, got.Get(name), want)
+					t.Errorf("%s with Accept %q: %s = %q, want %q", method, accept, name,
+						got.Get(name), want)
 				}
 			}
 		}
@@ -146,16 +157,19 @@ func TestStatusHeaders(t *testing.T) {
 
 	w := ask(h, "GET", asBrowser)
 	hashOf := func(element string) string {
-		all := regexp.MustCompile(`(?s)<`+element+`>(.*?)</`+element+`>`).FindAllStringSubmatch(w.Body.String(), -1)
+		pattern := regexp.MustCompile(`(?s)<` + element + `>(.*?)</` + element + `>`)
+		all := pattern.FindAllStringSubmatch(w.Body.String(), -1)
 		if len(all) != 1 {
 			t.Fatalf("%d elements %s, want 1", len(all), element)
 		}
 		sum := sha256.Sum256([]byte(all[0][1]))
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
-	want := []string{"default-src 'none'", "style-src " + hashOf("style"), "script-src " + hashOf("script"), "connect-src 'self'",
+	want := []string{"default-src 'none'", "style-src " + hashOf("style"),
+		"script-src " + hashOf("script"), "connect-src 'self'",
 		"img-src data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"}
-	if got := strings.Split(w.Header().Get("Content-Security-Policy"), "; "); !slices.Equal(got, want) {
+	got := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
+	if !slices.Equal(got, want) {
 		t.Errorf("policy = %q, want %q", got, want)
 	}
 }
@@ -170,9 +184,11 @@ func TestStatusStates(t *testing.T) {
 		inner.RegisterStopFunc(func() {}, quit.Name("innermost"))
 		running, goOn, stuck := make(chan int), make(chan int), make(chan int)
 		defer close(stuck)
-		q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"), quit.Timeout(50*time.Millisecond))
+		q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"),
+			quit.Timeout(50*time.Millisecond))
 		q.RegisterQuitCloser(inner, quit.Name("group"))
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") }), quit.Name("mail"))
+		breaks := quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") })
+		q.RegisterQuitCloser(breaks, quit.Name("mail"))
 		q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"))
 		contains := func(state string, wants ...string) {
 			t.Helper()
@@ -183,28 +199,39 @@ func TestStatusStates(t *testing.T) {
 				}
 			}
 		}
-		contains("before", "Not shutting down", "a shutdown may take 4s", "d1\"><span class=\"mark\">·</span>\n<span class=\"name\">innermost<", ">planned<", "quithttp/status_test.go:")
+		contains("before", "Not shutting down", "a shutdown may take 4s",
+			"d1\"><span class=\"mark\">·</span>\n<span class=\"name\">innermost<",
+			">planned<", "quithttp/status_test.go:")
 		q.Fire()
 		contains("fired", ">Shutdown requested</span>", "ago, not begun")
 		go q.Shutdown(context.Background())
 		<-running
-		contains("during", ">Shutting down</span>", `<div class="row running" title="web (`, `<div class="row planned" title="mail (`, "</span> of 4s", `data-since="`)
+		contains("during", ">Shutting down</span>", `<div class="row running" title="web (`,
+			`<div class="row planned" title="mail (`, "</span> of 4s", `data-since="`)
 		close(goOn)
 		q.Shutdown(t.Context())
-		contains("after", "Stopped with 2 failures", `<h1 class="failed"><span class="mark">✗</span>`, `<div class="row ok" title="web (`, `<div class="row failed" title="mail (`, ">FAILED<",
-			`<div class="row abandoned" title="stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
+		contains("after", "Stopped with 2 failures",
+			`<h1 class="failed"><span class="mark">✗</span>`, `<div class="row ok" title="web (`,
+			`<div class="row failed" title="mail (`, ">FAILED<",
+			`<div class="row abandoned" title="stuck (`, ">ABANDONED<",
+			"<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
 		if got := fragment(h); strings.Contains(got, "data-since") {
 			t.Errorf("something still grows:\n%s", got)
 		}
 	})
 }
 
-// TestStatusFailures wants each failure once, even if it is outside the steps or
-// in a nested event.
+// failing returns a closer that fails.
+func failing(text string) quit.QuitCloser {
+	return quit.ShutdownFunc(func(context.Context) error { return errors.New(text) })
+}
+
+// TestStatusFailures wants each failure once, even if it is outside the steps
+// or in a nested event.
 func TestStatusFailures(t *testing.T) {
 	q, inner := quietEvent(), quietEvent()
 	q.RegisterQuitCloser(inner, quit.Name("outer"))
-	inner.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("of the step") }), quit.Name("new\nline"))
+	inner.RegisterQuitCloser(failing("of the step"), quit.Name("new\nline"))
 	inner.Fail(errors.New("of the inner event"))
 	q.Fail(errors.New("of the event"))
 	q.Shutdown(t.Context())
@@ -217,7 +244,8 @@ func TestStatusFailures(t *testing.T) {
 	}
 }
 
-// TestStatusHostileTexts has names and errors with markup and control characters.
+// TestStatusHostileTexts has names and errors with markup and control
+// characters.
 func TestStatusHostileTexts(t *testing.T) {
 	// The escaped texts are written by hand, so that the test does not repeat
 	// the code.
@@ -238,7 +266,7 @@ func TestStatusHostileTexts(t *testing.T) {
 	}
 	q := quietEvent()
 	for text := range shown {
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New(text) }), quit.Name(text))
+		q.RegisterQuitCloser(failing(text), quit.Name(text))
 	}
 	h := quithttp.Status(q)
 	check := func() {
@@ -247,7 +275,8 @@ func TestStatusHostileTexts(t *testing.T) {
 		report := fragment(h)
 		names := textsOf(t, report, "title")
 		for _, want := range shown {
-			if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, want+" (") }) {
+			isName := func(name string) bool { return strings.HasPrefix(name, want+" (") }
+			if !slices.ContainsFunc(names, isName) {
 				t.Errorf("no title is %.100q", want)
 			}
 		}
@@ -256,9 +285,15 @@ func TestStatusHostileTexts(t *testing.T) {
 				t.Errorf("a text in the picture has %d bytes, want it clipped", len(name))
 			}
 		}
-		for kind, body := range map[string]string{"page": html, "stream": ask(h, "GET", "text/event-stream").Body.String(), "text": ask(h, "GET").Body.String()} {
-			if i := strings.IndexFunc(body, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
-				t.Errorf("%s: %q is not to be printed", kind, body[max(i-20, 0):min(i+20, len(body))])
+		control := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+		for kind, body := range map[string]string{
+			"page":   html,
+			"stream": ask(h, "GET", "text/event-stream").Body.String(),
+			"text":   ask(h, "GET").Body.String(),
+		} {
+			if i := strings.IndexFunc(body, control); i >= 0 {
+				part := body[max(i-20, 0):min(i+20, len(body))]
+				t.Errorf("%s: %q is not to be printed", kind, part)
 			}
 		}
 		if !json.Valid(ask(h, "GET", "application/json").Body.Bytes()) {
@@ -274,9 +309,9 @@ func TestStatusHostileTexts(t *testing.T) {
 	}
 }
 
-// textsOf returns the texts of all elements or attributes of that name. It fails
-// on any element or attribute that the page does not use, since that can only be
-// part of a name.
+// textsOf returns the texts of all elements or attributes of that name. It
+// fails on any element or attribute that the page does not use, since that can
+// only be part of a name.
 func textsOf(t *testing.T, html, element string) (texts []string) {
 	t.Helper()
 	known := strings.Fields(`html header h1 h2 h3 span small svg rect dl div dt dd defs pattern
@@ -333,8 +368,8 @@ func shortNames(report string) (names []string) {
 	return names
 }
 
-// TestStatusManySteps wants equal steps in one row, failures in rows of their own,
-// and a limit to the number of rows.
+// TestStatusManySteps wants equal steps in one row, failures in rows of their
+// own, and a limit to the number of rows.
 func TestStatusManySteps(t *testing.T) {
 	q := quietEvent()
 	for i := range 600 {
@@ -361,7 +396,7 @@ func TestStatusManySteps(t *testing.T) {
 	}
 
 	q = quietEvent()
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("the last one failed") }))
+	q.RegisterQuitCloser(failing("the last one failed"))
 	for i := range 5000 {
 		q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint("connection ", i)))
 	}
@@ -389,7 +424,7 @@ func TestReportOutlivesEvent(t *testing.T) {
 	report := func() quit.Report {
 		q := quietEvent()
 		runtime.AddCleanup(q, func(int) { close(collected) }, 0)
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("broken") }), quit.Name("mail"))
+		q.RegisterQuitCloser(failing("broken"), quit.Name("mail"))
 		q.Shutdown(t.Context())
 		return q.Report()
 	}()
@@ -415,7 +450,8 @@ func TestStatusErrorPanics(t *testing.T) {
 	q := quietEvent()
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return nil }))
 	q.Fail(panickingError{})
-	if got := fragment(quithttp.Status(q)); !strings.Contains(got, "(PANIC=Error method: no text)") {
+	got := fragment(quithttp.Status(q))
+	if !strings.Contains(got, "(PANIC=Error method: no text)") {
 		t.Errorf("the page does not tell the panic:\n%s", got)
 	}
 }
@@ -477,7 +513,8 @@ func serveStatus(t *testing.T, srv *http.Server) pipes {
 // openStream opens a stream on a new connection.
 func openStream(t *testing.T, ln pipes) *bufio.Reader {
 	t.Helper()
-	return bufio.NewReader(streamOf(t, ln.client(&http.Transport{DisableKeepAlives: true}), "http://x").Body)
+	client := ln.client(&http.Transport{DisableKeepAlives: true})
+	return bufio.NewReader(streamOf(t, client, "http://x").Body)
 }
 
 func streamOf(t *testing.T, client *http.Client, url string) *http.Response {
@@ -520,7 +557,9 @@ func TestStatusStream(t *testing.T) {
 		goOn := make(chan int)
 		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
 		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
-		if e := until(t, r, "Not shutting down"); e.name != "report" || !strings.Contains(e.data, `<div class="row planned" title="web (`) {
+		const web = `<div class="row planned" title="web (`
+		e := until(t, r, "Not shutting down")
+		if e.name != "report" || !strings.Contains(e.data, web) {
 			t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
 		}
 		if e, err := readEvent(r); err != nil || e != (event{"clock", "0\n"}) {
@@ -542,7 +581,8 @@ func TestStatusStream(t *testing.T) {
 	})
 }
 
-// TestStatusHTTP2 has a stream of HTTP/2, where a write deadline ends the stream.
+// TestStatusHTTP2 has a stream of HTTP/2, where a write deadline ends the
+// stream.
 func TestStatusHTTP2(t *testing.T) {
 	defer runtime.GC() // see TestStacksOfHandlers
 	defer runtime.GC()
@@ -568,9 +608,9 @@ func TestStatusHTTP2(t *testing.T) {
 	})
 }
 
-// TestStatusOpenPages has a thousand open pages. They do not hold up the shutdown
-// of their server, and each sees the last report, even one that reads late. The
-// bubble fails if a goroutine is left.
+// TestStatusOpenPages has a thousand open pages. They do not hold up the
+// shutdown of their server, and each sees the last report, even one that reads
+// late. The bubble fails if a goroutine is left.
 func TestStatusOpenPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pages = 1000
@@ -602,7 +642,9 @@ func TestStatusOpenPages(t *testing.T) {
 						break
 					}
 				}
-				if got := all.String(); strings.Contains(got, `<div class="row ok" title="web (`) && strings.Contains(got, "event: end\ndata: The server of this page") {
+				got := all.String()
+				if strings.Contains(got, `<div class="row ok" title="web (`) &&
+					strings.Contains(got, "event: end\ndata: The server of this page") {
 					shown.Add(1)
 				}
 			})
@@ -654,8 +696,8 @@ func TestStatusClientNeverReads(t *testing.T) {
 	}
 }
 
-// TestStatusFirstSeenInShutdown has a server that is shut down before the handler
-// can register with it.
+// TestStatusFirstSeenInShutdown has a server that is shut down before the
+// handler can register with it.
 func TestStatusFirstSeenInShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closing := make(chan int)
@@ -689,7 +731,8 @@ func TestStatusFirstSeenInShutdown(t *testing.T) {
 			srv.Close()
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		if body := <-got; !bytes.Contains(body, []byte("Not shutting down")) || !bytes.Contains(body, []byte("event: end")) {
+		body := string(<-got)
+		if !strings.Contains(body, "Not shutting down") || !strings.Contains(body, "event: end") {
 			t.Errorf("stream = %s, want a report and an end", body)
 		}
 	})
@@ -760,8 +803,8 @@ func countReports(r *bufio.Reader, n *atomic.Int32) {
 	}
 }
 
-// TestStatusStreamsShareFrames wants a report that is drawn once for all streams,
-// and sent only if it has changed.
+// TestStatusStreamsShareFrames wants a report that is drawn once for all
+// streams, and sent only if it has changed.
 func TestStatusStreamsShareFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -795,7 +838,8 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 		all(5, 16) // the axis grows in steps: 500ms, 1s, 2s and so on to 2m
 		const looks = 60 * 4
 		if n := texts.Load(); n > 3*looks {
-			t.Errorf("the text was asked for %d times in %d looks, want twice in each: as the cause and as a failure", n, looks)
+			t.Errorf("%d calls of Error in %d looks, want two in each: for the cause and a failure",
+				n, looks)
 		}
 		close(release)
 		time.Sleep(time.Second)
@@ -812,8 +856,8 @@ func (e *countedError) Error() string {
 	return "counted"
 }
 
-// TestStatusSlowClient has a slow client, which misses reports, and one that does
-// not read, which is cut off.
+// TestStatusSlowClient has a slow client, which misses reports, and one that
+// does not read, which is cut off.
 func TestStatusSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -852,7 +896,10 @@ func TestStatusOutlivesWorkContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		q.Timeout = 2 * time.Second
-		srv := &http.Server{Handler: quithttp.Status(q), BaseContext: func(net.Listener) context.Context { return q.WorkContext() }}
+		srv := &http.Server{
+			Handler:     quithttp.Status(q),
+			BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
+		}
 		ln := serveStatus(t, srv)
 		q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
 		q.RegisterStopFunc(func() {}, quit.Name("database"), quit.AfterDrain())
@@ -894,17 +941,20 @@ func TestStatusForgetsServers(t *testing.T) {
 	t.Error("the server is still there")
 }
 
-// TestStatusFacts checks the heading, the axis, and the reason why a step has not
-// ended.
+// TestStatusFacts checks the heading, the axis, and the reason why a step has
+// not ended.
 func TestStatusFacts(t *testing.T) {
 	fired := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	wide := strings.Repeat("n", 100)
-	drain := quit.Step{Name: "drain", Phase: quit.PhaseDrain, Start: fired, Deadline: fired.Add(20 * time.Second)}
-	busy := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, Detail: "3 requests in flight"}
+	drain := quit.Step{Name: "drain", Phase: quit.PhaseDrain, Start: fired}
+	drain.Deadline = fired.Add(20 * time.Second)
+	step := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired}
+	busy, done := step, step
+	busy.Detail = "3 requests in flight"
+	done.End = fired.Add(time.Second)
 	waiting, draining, child := busy, drain, quit.Step{Phase: quit.PhaseClosers}
 	waiting.Deadline = fired.Add(50 * time.Millisecond)
 	child.Steps = []quit.Step{drain} // with a counter of its own
-	done := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, End: fired.Add(time.Second)}
 	for _, test := range []struct {
 		name   string
 		report quit.Report
@@ -912,37 +962,59 @@ func TestStatusFacts(t *testing.T) {
 		hasNot []string
 	}{
 		{
-			name:   "idle",
-			report: quit.Report{Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{{Name: "db", Phase: quit.PhaseClosers}}},
-			has: []string{"<dt>Goroutines counted</dt><dd>0</dd>", `<div class="row planned" title="db`,
-				`<div class="timeline plan" data-span="0">`},
+			name: "idle",
+			report: quit.Report{
+				Deadline: fired.Add(10 * time.Second),
+				Steps:    []quit.Step{{Name: "db", Phase: quit.PhaseClosers}},
+			},
+			has: []string{
+				"<dt>Goroutines counted</dt><dd>0</dd>", `<div class="row planned" title="db`,
+				`<div class="timeline plan" data-span="0">`,
+			},
 			hasNot: []string{`class="bar"`, "<dt>Cause</dt>", "<dt>Requested</dt>", "<svg", "<h2>"},
 		},
 		{
 			name: "running",
-			report: quit.Report{Cause: errors.New("quit: boom"), Fired: fired, Started: fired, Steps: []quit.Step{busy},
-				Goroutines: 3},
-			has: []string{"<dt>Cause</dt><dd>boom</dd>",
+			report: quit.Report{
+				Cause:      errors.New("quit: boom"),
+				Fired:      fired,
+				Started:    fired,
+				Goroutines: 3,
+				Steps:      []quit.Step{busy},
+			},
+			has: []string{
+				"<dt>Cause</dt><dd>boom</dd>",
 				"<dt>Requested</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
 				"<dt>Goroutines counted</dt><dd>3</dd>", `data-span="100"`, "without a limit",
 				`<div class="why">3 requests in flight</div>`, "begun at 0s, 3 requests in flight<",
-				">" + strings.Repeat("n", 79) + "…<"},
+				">" + strings.Repeat("n", 79) + "…<",
+			},
 			hasNot: []string{"<h2>", `class="share"`, "left of", "deadline"},
 		},
 		{
-			name:   "of little time",
-			report: quit.Report{Fired: fired, Started: fired, Deadline: fired.Add(60 * time.Millisecond), Steps: []quit.Step{busy}},
+			name: "of little time",
+			report: quit.Report{
+				Fired:    fired,
+				Started:  fired,
+				Deadline: fired.Add(60 * time.Millisecond),
+				Steps:    []quit.Step{busy},
+			},
 			has:    []string{`data-span="60"`, "of 60ms", ">20ms<", ">deadline 60ms<"},
 			hasNot: []string{">40ms<"}, // no room
 		},
 		{
 			name: "with a share",
-			report: quit.Report{Fired: fired, Started: fired, Deadline: fired.Add(time.Minute), Goroutines: 2,
-				Steps: []quit.Step{waiting, draining, child}},
+			report: quit.Report{
+				Fired:      fired,
+				Started:    fired,
+				Deadline:   fired.Add(time.Minute),
+				Goroutines: 2,
+				Steps:      []quit.Step{waiting, draining, child},
+			},
 			has: []string{
 				`<rect class="share" x="0.00%" y="50%" width="50.00%"`,
-				`<div class="why">3 requests in flight · <span data-until="50">0.0s</span> left of 50ms</div>`,
-				`<div class="why">2 goroutines counted · <span data-until="20000">20.0s</span> left of 20s</div>`,
+				`>3 requests in flight · <span data-until="50">0.0s</span> left of 50ms<`,
+				`>2 goroutines counted · <span data-until="20000">20.0s</span> left of 20s<`,
 				`<div class="why"><span data-until="20000">20.0s</span> left of 20s</div>`,
 				`<rect class="share" x="0.00%" y="50%" width="100.00%"`, // beyond the axis
 			},
@@ -950,10 +1022,19 @@ func TestStatusFacts(t *testing.T) {
 		},
 		{
 			name: "ended",
-			report: quit.Report{Cause: context.Canceled, Fired: fired, Started: fired, Ended: fired.Add(2 * time.Second),
-				Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{done, done, done}},
-			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `x1="0.00%"`, ">0s<", ">500ms<", ">1.5s<",
-				`<span class="times">×3</span>`},
+			report: quit.Report{
+				Cause:    context.Canceled,
+				Fired:    fired,
+				Started:  fired,
+				Ended:    fired.Add(2 * time.Second),
+				Deadline: fired.Add(10 * time.Second),
+				Steps:    []quit.Step{done, done, done},
+			},
+			has: []string{
+				"<dt>Cause</dt><dd>context canceled</dd>", `x1="0.00%"`,
+				">0s<", ">500ms<", ">1.5s<",
+				`<span class="times">×3</span>`,
+			},
 			hasNot: []string{"<h2>", ">2s</text>", "deadline", `class="share"`, `class="why"`},
 		},
 	} {
@@ -971,7 +1052,8 @@ func TestStatusFacts(t *testing.T) {
 	}
 }
 
-// TestStatusElapsed wants the elapsed time rounded down, as the script rounds it.
+// TestStatusElapsed wants the elapsed time rounded down, as the script rounds
+// it.
 func TestStatusElapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -980,9 +1062,16 @@ func TestStatusElapsed(t *testing.T) {
 		for _, test := range []struct {
 			after time.Duration
 			want  string
-		}{{0, "0.0s"}, {1390 * time.Millisecond, "1.3s"}, {time.Minute - 1, "59.9s"}, {time.Minute, "1m0s"}, {61990 * time.Millisecond, "1m1s"}} {
+		}{
+			{0, "0.0s"},
+			{1390 * time.Millisecond, "1.3s"},
+			{time.Minute - 1, "59.9s"},
+			{time.Minute, "1m0s"},
+			{61990 * time.Millisecond, "1m1s"},
+		} {
 			time.Sleep(test.after - time.Since(start))
-			if got := page(quithttp.Status(q)); !strings.Contains(got, ">"+test.want+"</span> ago") {
+			got := page(quithttp.Status(q))
+			if !strings.Contains(got, ">"+test.want+"</span> ago") {
 				t.Errorf("after %v, the page does not have %q:\n%s", test.after, test.want, got)
 			}
 		}
@@ -1038,7 +1127,10 @@ func TestStatusStreamGoesOn(t *testing.T) {
 				t.Errorf("an axis of %v after %v", span, age)
 			}
 		}
-		if want := []int{100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000}; !slices.Equal(spans, want) {
+		want := []int{
+			100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000,
+		}
+		if !slices.Equal(spans, want) {
 			t.Errorf("the axis grows to %v ms, want %v", spans, want)
 		}
 		close(goOn)
@@ -1046,8 +1138,8 @@ func TestStatusStreamGoesOn(t *testing.T) {
 	})
 }
 
-// TestStatusRegistersOnce wants one function registered with a server, regardless
-// of the number of requests, since it cannot be unregistered.
+// TestStatusRegistersOnce wants one function registered with a server,
+// regardless of the number of requests, since it cannot be unregistered.
 func TestStatusRegistersOnce(t *testing.T) {
 	srv := new(http.Server)
 	h := quithttp.Status(quietEvent())
@@ -1058,7 +1150,8 @@ func TestStatusRegistersOnce(t *testing.T) {
 	first := 0 // ours, and perhaps one of net/http
 	for range 3 {
 		r := httptest.NewRequest("GET", "/", nil)
-		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, srv)))
+		ctx := context.WithValue(r.Context(), http.ServerContextKey, srv)
+		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
 		if first == 0 {
 			first = hooks.Len()
 		}

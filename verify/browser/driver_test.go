@@ -17,10 +17,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// generous is a bound that no machine is too slow for.
+// generous is a bound for the slowest machine.
 const generous = 5 * time.Minute
 
-// browser is the one that all tests use, each in a tab of its own.
+// browser is the browser of all tests. Each test has a tab of its own.
 var browser context.Context
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -32,16 +32,19 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(profile)
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "headless-shell"} {
+	names := []string{"chromium", "chromium-browser", "google-chrome", "headless-shell"}
+	for _, name := range names {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
 		}
 		flags := append(chromedp.DefaultExecAllocatorOptions[:],
-			chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU,
+			chromedp.ExecPath(path), chromedp.UserDataDir(profile),
+			chromedp.NoSandbox, chromedp.DisableGPU,
 			chromedp.WSURLReadTimeout(generous),
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-			chromedp.Flag("disable-sync", true), chromedp.Flag("disable-background-networking", true),
+			chromedp.Flag("disable-sync", true),
+			chromedp.Flag("disable-background-networking", true),
 			chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
 		alloc, cancel := chromedp.NewExecAllocator(context.Background(), flags...)
 		defer cancel()
@@ -57,25 +60,25 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// tab is a page that is open.
+// tab is an open page.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
 
 	mu       sync.Mutex // guards the fields below
 	requests []string
-	problems []string // errors, messages on the console, and violations of the policy
-	expected string   // a problem that contains it is none; "" if all are
+	problems []string // errors, console messages, and violations of the policy
+	expected string   // problems that contain it are ignored; "" ignores none
 }
 
-// expect has a problem that contains text be none.
+// expect ignores problems that contain text.
 func (p *tab) expect(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expected = text
 }
 
-// needBrowser skips the test if there is no browser; in CI it fails.
+// needBrowser skips the test if there is no browser. In CI the test fails.
 func needBrowser(t *testing.T) {
 	t.Helper()
 	if browser == nil {
@@ -122,7 +125,8 @@ func newTab(t *testing.T, origin string) *tab {
 		case *network.EventWebSocketCreated:
 			p.requests = append(p.requests, strings.Replace(e.URL, "ws", "http", 1))
 		case *log.EventEntryAdded:
-			p.problems = append(p.problems, fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
+			p.problems = append(p.problems,
+				fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		case *runtime.EventConsoleAPICalled:
 			p.problems = append(p.problems, "a call of console."+string(e.Type))
 		case *runtime.EventExceptionThrown:
@@ -151,23 +155,27 @@ func eval[T any](p *tab, expression string) (value T) {
 func (p *tab) wait(expression string) {
 	p.t.Helper()
 	if err := chromedp.Run(p.ctx, poll(expression)); err != nil {
-		p.t.Fatalf("waiting for %s: %v; the page says:\n%s", expression, err, eval[string](p, "document.body.innerText"))
+		p.t.Fatalf("waiting for %s: %v; the page says:\n%s", expression, err,
+			eval[string](p, "document.body.innerText"))
 	}
 }
 
-// poll looks every 10 ms: frames, by default, come in the tab in front only.
+// poll looks every 10 ms. By default it looks at each frame, and only the tab in
+// front has frames.
 func poll(expression string) chromedp.Action {
 	return chromedp.Poll(expression, nil, chromedp.WithPollingInterval(10*time.Millisecond),
 		chromedp.WithPollingTimeout(generous/2)) // the rest is for telling what is there instead
 }
 
 func size(width int64) chromedp.Action {
-	return chromedp.Tasks{chromedp.EmulateViewport(width, 900), poll(fmt.Sprintf("innerWidth === %d", width))}
+	return chromedp.Tasks{chromedp.EmulateViewport(width, 900),
+		poll(fmt.Sprintf("innerWidth === %d", width))}
 }
 
 func scheme(name string) chromedp.Action {
+	feature := &emulation.MediaFeature{Name: "prefers-color-scheme", Value: name}
 	return chromedp.Tasks{
-		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}),
+		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{feature}),
 		poll(fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches`, name)),
 	}
 }
