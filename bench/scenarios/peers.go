@@ -71,7 +71,7 @@ func build(dir string, some []Peer) error {
 // version returns the version of the module that the peer was built with.
 func (p *Peer) version(dir string) string {
 	if p.Module == "" {
-		return ""
+		return "this checkout"
 	}
 	info, err := buildinfo.ReadFile(filepath.Join(dir, p.Name))
 	if err != nil {

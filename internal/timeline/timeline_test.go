@@ -495,7 +495,7 @@ func TestErrorText(t *testing.T) {
 		},
 		{err: &named{name: "a", err: errors.New("")}, want: "quit: a: "},
 		{
-			err:  &named{name: "a", err: wrapped},
+			err: &named{name: "a", err: wrapped},
 			want: "quit: a: two: quit: boom\nquit: a: and more\n" +
 				"quit: a:  and quit: boom\nquit: a: and more",
 		},

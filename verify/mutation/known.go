@@ -5,19 +5,21 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
-// survivor is a mutant that is known to survive. It is known by the text of its
-// line, which may move. All mutants of that operator on the line are meant.
+// survivor is a mutant that is known to survive. It is known by its func and by
+// the text of its line, which may move. All mutants of that operator on such
+// lines are meant.
 type survivor struct {
-	file, operator, text, why string
+	file, within, operator, text, why string
 }
 
 // readKnown reads the survivors that are listed in the file: all lines that
 // begin with "- `", which read
 //
-//   - `file` operator `text of the line`: why
+//   - `file` func operator `text of the line`: why
 //
 // The text may have backticks.
 func readKnown(file string) ([]survivor, error) {
@@ -37,12 +39,13 @@ func readKnown(file string) ([]survivor, error) {
 			continue
 		}
 		var s survivor
-		var okFile, okOperator, okText bool
+		var okFile, okWithin, okOperator, okText bool
 		s.file, rest, okFile = strings.Cut(rest, "` ")
+		s.within, rest, okWithin = strings.Cut(rest, " ")
 		s.operator, rest, okOperator = strings.Cut(rest, " `")
 		s.text, s.why, okText = strings.Cut(rest, "`: ")
-		if !okFile || !okOperator || !okText || s.why == "" {
-			return nil, fmt.Errorf("%s:%d: want \"- `file` operator `text of the line`: why\"", file, n)
+		if !okFile || !okWithin || !okOperator || !okText || s.why == "" {
+			return nil, fmt.Errorf("%s:%d: want \"- `file` func operator `text of the line`: why\"", file, n)
 		}
 		list = append(list, s)
 	}
@@ -51,9 +54,25 @@ func readKnown(file string) ([]survivor, error) {
 
 func find(known []survivor, m *mutant) *survivor {
 	for i, s := range known {
-		if s.file == m.file && s.operator == m.operator && s.text == m.text {
+		if s.is(m) {
 			return &known[i]
 		}
 	}
 	return nil
+}
+
+func (s survivor) is(m *mutant) bool {
+	return s.file == m.file && s.within == m.within && s.operator == m.operator && s.text == m.text
+}
+
+// stale returns an error that names those of known that are no mutants any
+// longer, since the source has changed.
+func stale(known []survivor, mutants []*mutant) error {
+	var errs []error
+	for _, s := range known {
+		if !slices.ContainsFunc(mutants, s.is) {
+			errs = append(errs, fmt.Errorf("%s lists what is no mutant: %s %s %s `%s`", listed, s.file, s.within, s.operator, s.text))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -129,6 +129,11 @@ func run(ctx context.Context, o options) error {
 	if err := w.mutate(ctx); err != nil {
 		return err
 	}
+	if !o.list {
+		if err := stale(known, w.mutants); err != nil {
+			return err
+		}
+	}
 	chosen, seed, err := choose(w.mutants, o)
 	if err != nil {
 		return err
@@ -136,7 +141,7 @@ func run(ctx context.Context, o options) error {
 	fmt.Printf("%d mutants, %d chosen, seed %d\n", len(w.mutants), len(chosen), seed)
 	if o.list {
 		for _, m := range chosen {
-			fmt.Printf("%s #%d: %s\n", m, m.id, m.text)
+			fmt.Printf("%s #%d: `%s` %s %s `%s`\n", m, m.id, m.file, m.within, m.operator, m.text)
 		}
 		return nil
 	}
@@ -230,7 +235,7 @@ func (w *work) tryAll(ctx context.Context, chosen []*mutant, workers int, known 
 				by[m.operator][outcome]++
 				fmt.Printf("%s %s #%d %s", m, outcome, m.id, detail)
 				if outcome == survived {
-					fmt.Printf(": %s", m.text)
+					fmt.Printf(": `%s` %s %s `%s`", m.file, m.within, m.operator, m.text)
 				}
 				fmt.Println()
 				mu.Unlock()

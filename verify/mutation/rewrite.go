@@ -18,8 +18,9 @@ type mutant struct {
 	pkg      string // its import path
 	file     string // from the root of the module, with slashes
 	line     int
+	within   string // the func or method, as step.run; of several variables, the first
 	operator string
-	text     string // of the line, trimmed
+	text     string // of the line, trimmed, without a comment
 	races    bool   // only the race detector can be expected to see it
 }
 
@@ -59,6 +60,8 @@ type rewriter struct {
 	lines []string
 	first int // the number of the first mutant
 
+	within string // the func that is looked at
+
 	found   []*mutant
 	edits   []edit
 	imports map[string]string   // name by path
@@ -79,7 +82,7 @@ const call = "toggle_.On(%d)"
 // rewrite returns the source with the mutants in it. It returns nil for a file
 // in which there are none.
 func (r *rewriter) rewrite(f *ast.File) []byte {
-	r.lines = strings.Split(string(r.src), "\n")
+	r.lines = strings.Split(string(r.withoutComments(f)), "\n")
 	r.imports = make(map[string]string)
 	for _, spec := range f.Imports {
 		path := strings.Trim(spec.Path.Value, `"`)
@@ -95,12 +98,14 @@ func (r *rewriter) rewrite(f *ast.File) []byte {
 	for _, d := range f.Decls {
 		switch d := d.(type) {
 		case *ast.FuncDecl:
+			r.within = funcName(d)
 			if d.Body != nil {
 				r.function(d.Type, d.Body)
 				r.inspect(d.Body)
 			}
 		case *ast.GenDecl:
 			if d.Tok == token.VAR {
+				r.within = d.Specs[0].(*ast.ValueSpec).Names[0].Name
 				r.inspect(d)
 			}
 		}
@@ -111,6 +116,40 @@ func (r *rewriter) rewrite(f *ast.File) []byte {
 	r.edits = append(r.edits, edit{at: r.offset(f.Name.End()),
 		text: `; import toggle_ "github.com/gracefulgo/graceful/verify/mutation/toggle"`})
 	return r.apply()
+}
+
+// funcName returns the name of a func, or of a method with that of its type.
+func funcName(d *ast.FuncDecl) string {
+	if d.Recv == nil {
+		return d.Name.Name
+	}
+	t := d.Recv.List[0].Type
+	for {
+		switch of := t.(type) {
+		case *ast.StarExpr:
+			t = of.X
+		case *ast.IndexExpr:
+			t = of.X
+		case *ast.Ident:
+			return of.Name + "." + d.Name.Name
+		default:
+			return d.Name.Name
+		}
+	}
+}
+
+// withoutComments returns the source with blanks in place of comments, which may
+// be worded anew without another mutant.
+func (r *rewriter) withoutComments(f *ast.File) []byte {
+	src := slices.Clone(r.src)
+	for _, group := range f.Comments {
+		for i := r.offset(group.Pos()); i < r.offset(group.End()); i++ {
+			if src[i] != '\n' {
+				src[i] = ' '
+			}
+		}
+	}
+	return src
 }
 
 // apply makes the edits. Of those at one place, what closes comes first, the
@@ -183,7 +222,7 @@ func oneLine(src string) string {
 // add adds a mutant at n, and returns the condition for it.
 func (r *rewriter) add(n ast.Node, operator string) (*mutant, string) {
 	m := &mutant{id: r.first + len(r.found), pkg: r.pkg.Path(), file: r.file,
-		line: r.fset.Position(n.Pos()).Line, operator: operator}
+		line: r.fset.Position(n.Pos()).Line, within: r.within, operator: operator}
 	m.text = strings.TrimSpace(r.lines[m.line-1])
 	r.found = append(r.found, m)
 	return m, fmt.Sprintf(call, m.id)

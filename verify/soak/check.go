@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -19,6 +20,7 @@ type outcome struct {
 	took     time.Duration // from the last signal to the end
 	accepted []string      // jobs that were answered with 202
 	broken   []string      // requests on a connection that was made, without an answer
+	stderr   bytes.Buffer  // if it is kept
 }
 
 // check returns everything in which o is not as the plan p should have it.
@@ -66,7 +68,7 @@ func check(p *plan, o *outcome) (faults []string) {
 		return faults
 	case "exit status 0", "exit status 1":
 	default:
-		fault("the process ended with %s", o.status)
+		fault("the process ended with %s\n%s", o.status, o.stderr.String())
 		return faults
 	}
 	if ended < 0 {

@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,11 @@ func main() {
 		exit(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
 	}
 	fmt.Println("seed", *first)
+	if signal.Ignored(os.Interrupt) {
+		// A job in the background of a script ignores it, and so would the
+		// programs. Those whose parent handles it have the default.
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 
 	var failed, calm, accepted, forced atomic.Int64
 	var wg sync.WaitGroup
@@ -127,16 +133,17 @@ func run(seed uint64, p *plan) (*outcome, error) {
 	}
 	journalEnd.Close()
 	stderrEnd.Close()
+	o := new(outcome)
+	var log sync.WaitGroup
 	watchdog := time.AfterFunc(2*time.Minute, func() { cmd.Process.Signal(syscall.SIGQUIT) })
 	defer watchdog.Stop()
 	switch p.stderr {
 	case "closed":
 		stderr.Close()
 	case "kept":
-		go io.Copy(io.Discard, stderr) // ends with the process, or the close above
+		log.Go(func() { io.Copy(&o.stderr, stderr) }) // ends with the process
 	}
 
-	o := new(outcome)
 	armed, listens := make(chan struct{}), make(chan string, 1)
 	read := make(chan struct{})
 	go func() { // ends with the process
@@ -158,7 +165,8 @@ func run(seed uint64, p *plan) (*outcome, error) {
 	case <-armed:
 	case <-read:
 		cmd.Wait()
-		return nil, fmt.Errorf("the program has not begun: %v", cmd.ProcessState)
+		log.Wait()
+		return nil, fmt.Errorf("the program has not begun: %v\n%s", cmd.ProcessState, o.stderr.String())
 	}
 
 	load := clients{mayRefuse: p.concurrent}
@@ -182,6 +190,7 @@ func run(seed uint64, p *plan) (*outcome, error) {
 	}
 	o.status = cmd.ProcessState.String()
 	<-read
+	log.Wait()
 	loaders.Wait()
 	o.accepted, o.broken = load.accepted, load.broken
 	return o, nil

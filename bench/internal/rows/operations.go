@@ -148,7 +148,8 @@ var Operations = []Operation{
 	{
 		Benchmark: "Request", Title: "A request", Baseline: "hand", Key: "over", Measures: perOp,
 		Text: "On a connection that is kept alive: in memory, where what is added to net/http shows best, and over loopback. " +
-			"`hand` is net/http, `quit` is `quithttp.Serve`, `quit.Track` that and `quithttp.Track`, kratos its own server.",
+			"`hand` is net/http, `quit` is `quithttp.Serve`, `quit.Track` that and `quithttp.Track`, kratos its own server. " +
+			"Each was measured ten times in a run, for 50 ms.",
 	},
 	{
 		Benchmark: "Binary", Title: "The program", Baseline: "hand",
