@@ -250,7 +250,7 @@ func TestStatusHostileTexts(t *testing.T) {
 	// The escaped texts are written by hand, so that the test does not repeat
 	// the code.
 	shown := map[string]string{
-		"line\nfeed\r\ndata: x\n\nevent: end\rreturn": `line\nfeed\r\ndata: x\n\nevent: end\rreturn`,
+		"line\nfeed\r\ndata: x\n\nevent: end\rback": `line\nfeed\r\ndata: x\n\nevent: end\rback`,
 		"bell\a null\x00 escape\x1b[31m delete\x7f":   `bell\a null\x00 escape\x1b[31m delete\x7f`,
 		"c1 \u0085 \u009b31m":                         `c1 \u0085 \u009b31m`,
 		"\u202etxet detrevni\u2066\u200f\u061c":       `\u202etxet detrevni\u2066\u200f\u061c`,

@@ -90,9 +90,8 @@ func needBrowser(t *testing.T) {
 	}
 }
 
-// newTab opens an empty tab. At the end of the test, nothing must have been
-// asked for but origin, and the browser must have had nothing to complain
-// about.
+// newTab opens an empty tab. The test fails if the tab has sent a request to
+// anything but origin, or if the browser has reported a problem.
 func newTab(t *testing.T, origin string) *tab {
 	t.Helper()
 	needBrowser(t)
@@ -160,8 +159,8 @@ func (p *tab) wait(expression string) {
 	}
 }
 
-// poll looks every 10 ms. By default it looks at each frame, and only the tab in
-// front has frames.
+// poll looks every 10 ms. By default it would look at each frame, and only the
+// tab in front has frames.
 func poll(expression string) chromedp.Action {
 	return chromedp.Poll(expression, nil, chromedp.WithPollingInterval(10*time.Millisecond),
 		chromedp.WithPollingTimeout(generous/2)) // the rest is for telling what is there instead

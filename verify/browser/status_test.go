@@ -27,8 +27,8 @@ import (
 
 // row is an expression that is true if there is a row with the name and class.
 func row(name, class string) string {
-	const pattern = `[...document.querySelectorAll(".row.%s .name")].some(e => e.textContent === %q)`
-	return fmt.Sprintf(pattern, class, name)
+	return fmt.Sprintf(`[...document.querySelectorAll(".row.%s .name")].
+		some(e => e.textContent === %q)`, class, name)
 }
 
 // newEvent returns an event that has more time than any browser needs.
