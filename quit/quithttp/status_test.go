@@ -251,11 +251,11 @@ func TestStatusHostileTexts(t *testing.T) {
 	// the code.
 	shown := map[string]string{
 		"line\nfeed\r\ndata: x\n\nevent: end\rback": `line\nfeed\r\ndata: x\n\nevent: end\rback`,
-		"bell\a null\x00 escape\x1b[31m delete\x7f":   `bell\a null\x00 escape\x1b[31m delete\x7f`,
-		"c1 \u0085 \u009b31m":                         `c1 \u0085 \u009b31m`,
-		"\u202etxet detrevni\u2066\u200f\u061c":       `\u202etxet detrevni\u2066\u200f\u061c`,
-		"\u2028\u2029\ufeff\u200b\U000e0041":          `\u2028\u2029\ufeff\u200b\U000e0041`,
-		"not utf-8 \xff\xc0\xaf":                      `not utf-8 \xff\xc0\xaf`,
+		"bell\a null\x00 escape\x1b[31m delete\x7f": `bell\a null\x00 escape\x1b[31m delete\x7f`,
+		"c1 \u0085 \u009b31m":                       `c1 \u0085 \u009b31m`,
+		"\u202etxet detrevni\u2066\u200f\u061c":     `\u202etxet detrevni\u2066\u200f\u061c`,
+		"\u2028\u2029\ufeff\u200b\U000e0041":        `\u2028\u2029\ufeff\u200b\U000e0041`,
+		"not utf-8 \xff\xc0\xaf":                    `not utf-8 \xff\xc0\xaf`,
 	}
 	for _, text := range []string{
 		`</title></svg></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>`,

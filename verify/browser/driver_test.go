@@ -163,7 +163,7 @@ func (p *tab) wait(expression string) {
 // tab in front has frames.
 func poll(expression string) chromedp.Action {
 	return chromedp.Poll(expression, nil, chromedp.WithPollingInterval(10*time.Millisecond),
-		chromedp.WithPollingTimeout(generous/2)) // the rest is for telling what is there instead
+		chromedp.WithPollingTimeout(generous/2)) // the rest is for the failure message
 }
 
 func size(width int64) chromedp.Action {

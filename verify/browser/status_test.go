@@ -398,7 +398,7 @@ func TestNoOverlap(t *testing.T) {
 				const problems = [];
 				const apart = (a, b) => a.right < b.left + 0.5 || a.bottom < b.top + 0.5;
 				const shown = (e, box) => ({text: e.textContent.slice(0, 40) || "the lane", box});
-				const text = e => { // what an element shows of its text, which may be wider
+				const text = e => { // the visible part of a text
 					const range = document.createRange();
 					range.selectNodeContents(e);
 					const all = range.getBoundingClientRect(), own = e.getBoundingClientRect();
