@@ -997,10 +997,11 @@ func TestStatusFacts(t *testing.T) {
 				Fired:    fired,
 				Started:  fired,
 				Deadline: fired.Add(60 * time.Millisecond),
-				Steps:    []quit.Step{busy},
+				Steps:    []quit.Step{busy, drain},
 			},
-			has:    []string{`data-span="60"`, "of 60ms", ">20ms<", ">deadline 60ms<"},
-			hasNot: []string{">40ms<"}, // no room
+			has: []string{`data-span="60"`, "of 60ms", ">20ms<",
+				`<text class="tick last" x="100.00%" dx="-4" y="12">deadline 60ms<`},
+			hasNot: []string{">40ms<", "0 goroutines"}, // no room for 40ms
 		},
 		{
 			name: "with a share",
@@ -1071,6 +1072,10 @@ func TestStatusElapsed(t *testing.T) {
 		} {
 			time.Sleep(test.after - time.Since(start))
 			got := page(quithttp.Status(q))
+			taken := time.Now().Format("A snapshot of 15:04:05 MST.")
+			if !strings.Contains(got, taken) {
+				t.Errorf("after %v, the page does not have %q:\n%s", test.after, taken, got)
+			}
 			if !strings.Contains(got, ">"+test.want+"</span> ago") {
 				t.Errorf("after %v, the page does not have %q:\n%s", test.after, test.want, got)
 			}
