@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// line is a count that shares its cache line with nothing.
+// line is a count with a cache line of its own.
 type line struct {
 	n atomic.Int64
 	_ [128 - 8]byte
@@ -35,8 +35,8 @@ func pinned(b *testing.B, core int, f func()) {
 	<-ended
 }
 
-// BenchmarkCacheLine is what an atomic add costs if the cache line is the
-// core's own, if another core has changed it since, and if both cores add to it
+// BenchmarkCacheLine measures an atomic add in three cases: the cache line is
+// the core's own, another core has changed it since, and both cores add to it
 // all the time. The figures of docs/scaling.md are computed from it.
 func BenchmarkCacheLine(b *testing.B) {
 	var cores unix.CPUSet

@@ -18,13 +18,14 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// newEvent returns an event that does not log, and has no limit in time.
+// newEvent returns an event that does not log, and has no time limit.
 func newEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler), Timeout: -1}
 }
 
 func BenchmarkHasFired(b *testing.B) {
-	// The loops are written out, since a call of a func costs as much as a look.
+	// The loops are written out, since a call of a function costs as much as a
+	// look.
 	compare(b, procs(),
 		way[int]{peer: "quit", run: func(b *testing.B, n int) {
 			q := newEvent()
@@ -134,8 +135,8 @@ func BenchmarkGo(b *testing.B) {
 	}
 	f := func() error { return nil }
 
-	// The runtime keeps what goroutines were made of, and the first peer must not
-	// be the one that pays for it.
+	// The runtime keeps the memory of ended goroutines, and the first peer must
+	// not be the one that pays for it.
 	var warm sync.WaitGroup
 	end := make(chan struct{})
 	for range 100_000 {
@@ -209,7 +210,8 @@ func BenchmarkGo(b *testing.B) {
 	)
 }
 
-// registry is what a program has by hand for closers that come and go.
+// registry is the registry that a program has by hand for closers that come and
+// go.
 type registry struct {
 	mu      sync.Mutex // guards the fields below
 	closers map[int]*nopCloser

@@ -11,10 +11,11 @@ import (
 	"github.com/gracefulgo/graceful/bench/internal/rows"
 )
 
-var small = flag.Bool("small", false, "run the benchmarks with few and small sizes, to see that they work")
+var small = flag.Bool("small", false,
+	"run the benchmarks with few and small sizes, to see that they work")
 
-// way is how a peer does what a benchmark measures. V is the type of the
-// operation's key.
+// way is the way in which a peer performs a measured operation. V is the type
+// of the operation's key.
 type way[V any] struct {
 	peer string
 	run  func(b *testing.B, value V)
@@ -25,8 +26,8 @@ type way[V any] struct {
 }
 
 // compare runs all ways for each value, so that a way and its baseline run
-// close together. A way without its baseline is a failure, even if the baseline
-// is left out by the -bench flag.
+// close together. A way without its baseline is a failure, even if the -bench
+// flag leaves the baseline out.
 func compare[V any](b *testing.B, values []V, ways ...way[V]) {
 	operation, ok := rows.Find(strings.TrimPrefix(b.Name(), "Benchmark"))
 	if !ok {
@@ -79,7 +80,7 @@ func procs() []int {
 	return all
 }
 
-// fewProcs is procs for what takes longer.
+// fewProcs is procs for operations that take longer.
 func fewProcs() []int { return []int{1, 2, 16} }
 
 // onProcs runs f with GOMAXPROCS = n.
@@ -89,9 +90,9 @@ func onProcs(b *testing.B, n int, f func(pb *testing.PB)) {
 	b.RunParallel(f)
 }
 
-// repeated calls f several times for each of b.N, if n is small, since once
-// would be too short to measure. The figures that f adds to, such as "ns/op",
-// are reported for each call of f.
+// repeated calls f several times for each of b.N, if n is small, since a single
+// call would be too short to measure. The figures that f adds to, such as
+// "ns/op", are reported for each call of f.
 func repeated(b *testing.B, n int, f func(figure func(unit string, d time.Duration))) {
 	times := b.N
 	if !*small {
@@ -106,8 +107,8 @@ func repeated(b *testing.B, n int, f func(figure func(unit string, d time.Durati
 	}
 }
 
-// collect collects garbage, so that what came before is not collected in what
-// is measured. For small n that would take more time than all else.
+// collect collects garbage, so that earlier garbage is not collected during the
+// measurement. For small n that would take more time than the rest.
 func collect(n int) {
 	if n >= 10_000 {
 		runtime.GC()

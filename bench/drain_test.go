@@ -15,7 +15,7 @@ import (
 	"gopkg.in/tomb.v2"
 )
 
-// crowd is many goroutines that can be told to end.
+// crowd is a large number of goroutines that can be told to end.
 type crowd struct {
 	start func(f func(done <-chan struct{}))
 	fire  func()
@@ -24,7 +24,7 @@ type crowd struct {
 	interrupts bool // there is no fire that all can see, but a call for each
 }
 
-// service is a func as a service of suture.
+// service is a function as a service of suture.
 type service func(done <-chan struct{})
 
 func (service) String() string { return "service" }

@@ -22,7 +22,8 @@ import (
 
 // programs are those of the folder programs, in the order of the report.
 var programs = []string{
-	"quit", "quit.http", "hand", "errgroup", "oklog-run", "ory-graceful", "tomb", "suture", "conc", "xlab-closer",
+	"quit", "quit.http", "hand", "errgroup", "oklog-run", "ory-graceful", "tomb", "suture", "conc",
+	"xlab-closer",
 	"samber-do", "fx", "kratos", "go-zero",
 }
 
@@ -38,7 +39,8 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	remove = dir
-	if out, err := exec.Command("go", "build", "-o", dir, "./programs/...").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", dir,
+		"./programs/...").CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("go build: %v\n%s", err, out)
 	}
 	return dir, nil
@@ -120,7 +122,7 @@ func exit(b *testing.B, program, with string) time.Duration {
 			if err != nil {
 				b.Fatal(err)
 			}
-			io.Copy(io.Discard, res.Body) // to the end: else the connection is not kept
+			io.Copy(io.Discard, res.Body) // to the end: otherwise the connection is not kept
 			res.Body.Close()
 		}
 		time.Sleep(settle)
@@ -133,9 +135,11 @@ func exit(b *testing.B, program, with string) time.Duration {
 		case state == "exit status 0":
 			return took
 		case state == "signal: terminated" && settle < 10*time.Second:
-			b.Logf("%s did not take the signal within %v; once more", filepath.Base(program), settle)
+			b.Logf("%s did not take the signal within %v; once more",
+				filepath.Base(program), settle)
 		default:
-			b.Fatalf("%s ended with %q, want exit status 0; stderr:\n%s", program, state, p.Stderr())
+			b.Fatalf("%s ended with %q, want exit status 0; stderr:\n%s",
+				program, state, p.Stderr())
 		}
 	}
 }

@@ -37,7 +37,8 @@ func BenchmarkRequest(b *testing.B) {
 		})},
 		way[string]{peer: "quit.Track", run: request(func(ln net.Listener) func() {
 			q := &quit.QuitEvent{Logger: slog.New(slog.DiscardHandler)}
-			quithttp.Serve(q, &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(answer))}, ln)
+			quithttp.Serve(q,
+				&http.Server{Handler: quithttp.Track(q, http.HandlerFunc(answer))}, ln)
 			return q.GracefulStop
 		})},
 		way[string]{peer: "hand", run: request(func(ln net.Listener) func() {
@@ -110,8 +111,8 @@ func (l *oneConn) Close() error {
 
 func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
 
-// endless is a connection of a client that asks left times, and waits for no
-// answer.
+// endless is a connection of a client that sends left requests, and waits for
+// no answer.
 type endless struct {
 	left  int
 	rest  string

@@ -34,7 +34,8 @@ type doService struct{ *nopCloser }
 
 func (s doService) Shutdown() error { return s.Close() }
 
-// closers is what a program has by hand: closed in reverse order, one by one.
+// closers is the list that a program has by hand: closed in reverse order, one
+// by one.
 type closers []io.Closer
 
 func (cs closers) Close() error {
@@ -45,7 +46,8 @@ func (cs closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// bounded is closers, but one that hangs or panics holds up no other.
+// bounded is closers, except that a closer that hangs or panics does not block
+// the others.
 type bounded struct {
 	closers
 	each time.Duration
@@ -82,8 +84,10 @@ func (cs bounded) close(c io.Closer) error {
 const register, perOp = "register-ns/op", "ns/op"
 
 func BenchmarkShutdown(b *testing.B) {
-	// Each way registers all closers, and returns how to shut down.
-	shutdown := func(prepare func(b *testing.B, cs []nopCloser, registered func()) (stop func() error)) func(b *testing.B, n int) {
+	// Each way registers all closers, and returns a function that shuts down.
+	shutdown := func(
+		prepare func(b *testing.B, cs []nopCloser, registered func()) (stop func() error),
+	) func(b *testing.B, n int) {
 		return func(b *testing.B, n int) {
 			repeated(b, n, func(figure func(string, time.Duration)) {
 				cs := make([]nopCloser, n)
@@ -119,7 +123,9 @@ func BenchmarkShutdown(b *testing.B) {
 	compare(b, sizes(10, 1_000_000),
 		way[int]{peer: "quit", run: withQuit(false)},
 		way[int]{peer: "quit.Concurrent", largest: 100_000, run: withQuit(true)},
-		way[int]{peer: "hand", run: shutdown(func(_ *testing.B, cs []nopCloser, registered func()) func() error {
+		way[int]{peer: "hand", run: shutdown(func(
+			_ *testing.B, cs []nopCloser, registered func(),
+		) func() error {
 			var all closers
 			for i := range cs {
 				all = append(all, &cs[i])
@@ -127,7 +133,9 @@ func BenchmarkShutdown(b *testing.B) {
 			registered()
 			return all.Close
 		})},
-		way[int]{peer: "hand.bounded", run: shutdown(func(_ *testing.B, cs []nopCloser, registered func()) func() error {
+		way[int]{peer: "hand.bounded", run: shutdown(func(
+			_ *testing.B, cs []nopCloser, registered func(),
+		) func() error {
 			all := bounded{each: time.Hour}
 			for i := range cs {
 				all.closers = append(all.closers, &cs[i])
@@ -135,7 +143,9 @@ func BenchmarkShutdown(b *testing.B) {
 			registered()
 			return all.Close
 		})},
-		way[int]{peer: "fx", largest: 10_000, run: shutdown(func(b *testing.B, cs []nopCloser, registered func()) func() error {
+		way[int]{peer: "fx", largest: 10_000, run: shutdown(func(
+			b *testing.B, cs []nopCloser, registered func(),
+		) func() error {
 			app := fx.New(fx.NopLogger, fx.StartTimeout(time.Hour), fx.StopTimeout(time.Hour),
 				fx.Invoke(func(lc fx.Lifecycle) {
 					for i := range cs {
@@ -148,11 +158,15 @@ func BenchmarkShutdown(b *testing.B) {
 			}
 			return func() error { return app.Stop(context.Background()) }
 		})},
-		way[int]{peer: "kratos", run: shutdown(func(b *testing.B, cs []nopCloser, registered func()) func() error {
+		way[int]{peer: "kratos", run: shutdown(func(
+			b *testing.B, cs []nopCloser, registered func(),
+		) func() error {
 			started, ended := make(chan struct{}), make(chan error, 1)
 			var opts []kratos.Option
 			for i := range cs {
-				opts = append(opts, kratos.AfterStop(func(context.Context) error { return cs[i].Close() }))
+				opts = append(opts, kratos.AfterStop(func(context.Context) error {
+					return cs[i].Close()
+				}))
 			}
 			app := kratos.New(append(opts, kratos.AfterStart(func(context.Context) error {
 				close(started)
@@ -163,7 +177,9 @@ func BenchmarkShutdown(b *testing.B) {
 			<-started
 			return func() error { return errors.Join(app.Stop(), <-ended) }
 		})},
-		way[int]{peer: "go-zero", run: shutdown(func(_ *testing.B, cs []nopCloser, registered func()) func() error {
+		way[int]{peer: "go-zero", run: shutdown(func(
+			_ *testing.B, cs []nopCloser, registered func(),
+		) func() error {
 			logx.Disable()
 			for i := range cs {
 				proc.AddShutdownListener(func() { cs[i].Close() })
@@ -174,19 +190,20 @@ func BenchmarkShutdown(b *testing.B) {
 				return nil
 			}
 		})},
-		way[int]{peer: "samber-do", largest: 100_000, run: shutdown(func(_ *testing.B, cs []nopCloser, registered func()) func() error {
-			i := do.New()
-			for n := range cs {
-				do.ProvideNamedValue(i, strconv.Itoa(n), doService{&cs[n]})
-			}
-			registered()
-			return func() error {
-				if report := i.Shutdown(); !report.Succeed {
-					return report
+		way[int]{peer: "samber-do", largest: 100_000,
+			run: shutdown(func(_ *testing.B, cs []nopCloser, registered func()) func() error {
+				i := do.New()
+				for n := range cs {
+					do.ProvideNamedValue(i, strconv.Itoa(n), doService{&cs[n]})
 				}
-				return nil
-			}
-		})},
+				registered()
+				return func() error {
+					if report := i.Shutdown(); !report.Succeed {
+						return report
+					}
+					return nil
+				}
+			})},
 	)
 }
 
@@ -219,7 +236,9 @@ func scopes(n int, c *nopCloser) (outermost *do.RootScope, innermost do.Injector
 
 // supervisors is nest for suture. They run, and ended gets the error of the
 // outermost.
-func supervisors(n int, c io.Closer) (cancel func(), ended <-chan error, innermost *suture.Supervisor) {
+func supervisors(
+	n int, c io.Closer,
+) (cancel func(), ended <-chan error, innermost *suture.Supervisor) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Add(n)

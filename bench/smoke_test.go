@@ -11,8 +11,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// TestBenchmarks runs each benchmark once, with small sizes, and wants all
-// figures that the report needs.
+// TestBenchmarks runs each benchmark once, with small sizes, and checks that
+// there are all figures that the report needs.
 func TestBenchmarks(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -23,7 +23,8 @@ func TestBenchmarks(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(bench string) (output string, err error) {
-		cmd := process.Other(t, self, "-test.run=^$", "-test.bench="+bench, "-test.benchtime=1x", "-small", "-programs="+dir)
+		cmd := process.Other(t, self, "-test.run=^$", "-test.bench="+bench, "-test.benchtime=1x",
+			"-small", "-programs="+dir)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
@@ -46,7 +47,8 @@ func TestBenchmarks(t *testing.T) {
 
 	// A peer alone is a failure.
 	alone, err := run("Go/peer=tomb")
-	if want := "has run without its baseline, peer=errgroup"; err == nil || !strings.Contains(alone, want) {
+	if want := "has run without its baseline, peer=errgroup"; err == nil ||
+		!strings.Contains(alone, want) {
 		t.Errorf("-bench Go/peer=tomb: %v, want a failure that says %q\n%s", err, want, alone)
 	}
 }

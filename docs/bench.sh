@@ -23,12 +23,9 @@ fi
 	cat <<-'TEXT'
 	# Benchmarks
 
-	Written by `docs/bench.sh`: medians of several runs of all, with the lowest and the highest in brackets. A shared
-	machine is noisy: compare a figure with its baseline, which ran next to it, and not with another day's.
-	HasFired is 100 calls, before the fire; Fire is with 100,000 goroutines parked on Done; Signal is from
-	SIGTERM to the end of a shutdown with nothing to do; Report is that of a forced end, with stacks.
-	Request is a request on a kept-alive connection, over loopback and over one in memory; Tracked is what
-	`quithttp.Serve` adds to it, measured alone.
+	Written by `docs/bench.sh`: medians of several runs of all benchmarks, with the lowest and the highest figure in brackets. A shared machine is noisy. Compare a figure with its baseline, which ran next to it, and not with a figure of another day.
+
+	HasFired is 100 calls before the fire. Fire is with 100,000 goroutines parked on Done. Signal is from SIGTERM to the end of a shutdown with nothing to do. Report is that of a forced end, with stacks. Request is a request on a kept-alive connection, over loopback and over one in memory. Tracked is the time that `quithttp.Serve` adds to it, measured alone.
 
 	TEXT
 	awk '

@@ -8,15 +8,16 @@ import (
 	"testing"
 )
 
-// TestTable wants a row in the README for each program here, of this module and
-// of those below, and in each row a command that runs that program.
+// TestTable checks that the README has a row for each program, in this module
+// and in those below, and that the command in each row runs that program.
 func TestTable(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var rows []string
-	for _, row := range regexp.MustCompile("(?m)^\\| \\[[^]]*\\]\\(([^)]*)\\) \\|[^|]*\\| `([^|]*)` \\|[^|]*\\|$").FindAllStringSubmatch(string(readme), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| \\[[^]]*\\]\\(([^)]*)\\) \\|[^|]*\\| "+
+		"`([^|]*)` \\|[^|]*\\|$").FindAllStringSubmatch(string(readme), -1) {
 		folder, command := row[1], row[2]
 		rows = append(rows, folder)
 		if got := folderOf(command); got != filepath.Join("examples", folder) {
@@ -43,7 +44,8 @@ func TestTable(t *testing.T) {
 
 var runs = regexp.MustCompile(`\bgo (?:-C (\S+) )?(?:run|build -o \S+) (\S+)`)
 
-// folderOf returns which folder a command has go run or build, seen from the root.
+// folderOf returns the folder whose program the command runs or builds,
+// relative to the root.
 func folderOf(command string) string {
 	words := runs.FindStringSubmatch(command)
 	if words == nil {

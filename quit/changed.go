@@ -6,11 +6,12 @@ import (
 	"unsafe"
 )
 
-// watch is a channel that the first change of any of several events closes.
+// watch has a channel that is closed by the first change of any of several
+// events.
 type watch struct {
 	changed chan struct{}
-	version uint64      // of those events, when it was made
-	told    atomic.Bool // by the one that closes changed; nothing else follows from it
+	version uint64      // of those events, when the watch was made
+	told    atomic.Bool // set by the call that closes changed; guards nothing else
 }
 
 func (w *watch) tell() {
@@ -19,13 +20,13 @@ func (w *watch) tell() {
 	}
 }
 
-// Changed returns a channel that is closed once a report taken anew would tell
-// more than this one: at a registration, the fire, the begin and the end of a
-// step, even in an event within the event, a failure, and the end of the
-// shutdown, but not when goroutines are counted. Several changes may be one.
-// Call it again on the next report. It costs the event nothing while nobody
-// watches. The channel of the zero Report, and of a report whose event is gone,
-// is never closed.
+// Changed returns a channel that is closed once a new report would differ from
+// this one. It tells of registrations, the fire, failures, the begin and end of
+// each step, even in a nested event, and the end of the shutdown. It does not
+// tell of the number of goroutines. Several changes may be told as one. To
+// watch an event, take a new report after each change and call its Changed. The
+// event pays nothing while nobody watches. The channel of the zero Report, or
+// of a report whose event is gone, is never closed.
 func (r Report) Changed() <-chan struct{} {
 	q := r.event.Value()
 	if q == nil {
@@ -45,16 +46,16 @@ func (r Report) Changed() <-chan struct{} {
 	return w.changed
 }
 
-// mix adds the version of an event, of which it is the next in a report, to
-// that of those before it. The result is another one once any of them has
-// changed, or one has come or gone.
+// mix mixes the version of an event into that of the events before it in a
+// report. The result differs once any of the events has changed, or once an
+// event has come or gone.
 func (q *QuitEvent) mix(before, version uint64) uint64 {
 	const prime = 1099511628211 // FNV-1a, by words
 	h := (before ^ uint64(uintptr(unsafe.Pointer(q)))) * prime
 	return (h ^ version) * prime
 }
 
-// watch has w told of the next change of q and of the events in it, and returns
+// watch has w told of the next change of q or of its nested events. It returns
 // the version of all of them.
 func (q *QuitEvent) watch(w *watch, seen map[*QuitEvent]bool) (version uint64) {
 	seen[q] = true
@@ -68,12 +69,12 @@ func (q *QuitEvent) watch(w *watch, seen map[*QuitEvent]bool) (version uint64) {
 	return version
 }
 
-// watch has w told of the next change, and returns the number of changes so far
-// and the events that have steps, in the order of a report.
+// watch has w told of the next change. It returns the number of changes so far,
+// and the nested events in the order of a report.
 func (s *schedule) watch(w *watch) (version uint64, children []*QuitEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Those that another event has told would pile up here.
+	// Watches that another event has told would pile up here.
 	s.watchers = slices.DeleteFunc(s.watchers, func(o *watch) bool { return o.told.Load() })
 	s.watchers = append(s.watchers, w)
 	for _, st := range s.steps {
@@ -91,8 +92,8 @@ func (s *schedule) watch(w *watch) (version uint64, children []*QuitEvent) {
 	return s.version, children
 }
 
-// latestWatch returns the watch of the event and of all in it, or nil. As long
-// as it has not been told, it serves all who watch.
+// latestWatch returns the latest watch of the event and its nested events, or
+// nil. Until it has been told, all watchers share it.
 func (s *schedule) latestWatch() *watch {
 	s.mu.Lock()
 	defer s.mu.Unlock()

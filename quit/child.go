@@ -6,26 +6,25 @@ import (
 	"sync"
 )
 
-// parents are the entries with which an event is registered with other events.
-// A failure goes up by them: an event that fires by itself with a failure fires
-// its parents with the same cause. The failure itself stays with the event, and
-// is in the result of a parent once, under the event's step.
+// parents has the entries with which an event is registered with other events.
+// By them a failure goes up: an event that fires by itself with a failure fires
+// its parents with the same cause. The failure itself stays with the event. The
+// result of a parent has it once, under the event's step.
 type parents struct {
 	mu      sync.Mutex // guards the fields below; a leaf
 	entries map[*entry]parent
 	failure error // the cause, if the event has fired with a failure
-	up      bool  // the failure is that of an event in this one
+	up      bool  // the failure is that of a nested event
 }
 
-// parent is an event with which another one is registered, and what of the
-// failures of that one it ignores: an entry forgets it when it is taken out.
+// parent is an event with which another one, the child, is registered. It has a
+// copy of the entry's ignore, since the entry is cleared when it is taken out.
 type parent struct {
 	q      *QuitEvent
-	ignore *ignore
+	ignore *ignore // the failures of the child that q ignores
 }
 
-// add adds e, and returns the failure with which the event has fired before, if
-// it has.
+// add adds e. If the event has already fired with a failure, add returns that.
 func (p *parents) add(e *entry) (failure error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,9 +41,9 @@ func (p *parents) remove(e *entry) {
 	delete(p.entries, e)
 }
 
-// failed notes that the event has fired with a failure, its own or one that has
-// come up, and returns its parents. One that is added later learns of it in
-// add.
+// failed records that the event has fired with a failure, and returns its
+// parents. up says that the failure is that of a nested event. A parent that is
+// added later learns of the failure from add.
 func (p *parents) failed(cause error, up bool) []parent {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,8 +51,8 @@ func (p *parents) failed(cause error, up bool) []parent {
 	return slices.Collect(maps.Values(p.entries))
 }
 
-// cameUp returns the failure with which the event has fired, if it is that of
-// an event in it.
+// cameUp returns the failure of a nested event with which the event has fired,
+// or nil.
 func (p *parents) cameUp() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,8 +62,8 @@ func (p *parents) cameUp() error {
 	return p.failure
 }
 
-// only returns the event's name with its only parent, and that parent; "" if it
-// has none or several.
+// only returns the name under which the event is registered with its only
+// parent, and that parent. It returns "" if there is none or several.
 func (p *parents) only() (title string, parent *QuitEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,8 +79,8 @@ func (p *parents) only() (title string, parent *QuitEvent) {
 	return title, parent
 }
 
-// fireAll fires q with a failure as the cause, and then its parents, theirs and
-// so on. It reports whether it fired q.
+// fireAll fires q with a failure as the cause, then its parents, their parents
+// and so on. It reports whether it fired q.
 func (q *QuitEvent) fireAll(cause error) (fired bool) {
 	if !q.fire(cause) {
 		return false
@@ -90,9 +89,10 @@ func (q *QuitEvent) fireAll(cause error) (fired bool) {
 	return true
 }
 
-// fireUp fires these events, and those above them. One that has fired before,
-// and so a ring of events, ends the way up. One that ignores some errors is for
-// a goroutine of its own, since to ask it is to call user code.
+// fireUp fires the given parents, their parents and so on. The way up ends at
+// an event that has already fired, and so does not go round in a ring. A parent
+// that ignores some errors is fired by a new goroutine, which calls user code
+// to find out whether the cause counts.
 func fireUp(todo []parent, cause error) {
 	for len(todo) > 0 {
 		up := todo[len(todo)-1]
@@ -105,7 +105,7 @@ func fireUp(todo []parent, cause error) {
 	}
 }
 
-// fireUnlessIgnored is fireUp for one that may ignore the cause.
+// fireUnlessIgnored is fireUp for a parent that may ignore the cause.
 func (up parent) fireUnlessIgnored(cause error) {
 	counts := true // even if a func calls Goexit
 	defer func() {

@@ -8,23 +8,23 @@ import (
 	"runtime/pprof"
 )
 
-// QuitCloser is a closer that can be shut down within a time: [net/http.Server]
-// is one, and so is [QuitEvent] itself. Shutdown should end its work by the
-// time ctx is done, and return an error if it could not.
+// QuitCloser is a closer that can be shut down within a time limit. A
+// [*net/http.Server] is one, and so is a [*QuitEvent]. Shutdown should end the
+// closer's work before ctx is done, and return an error if it could not.
 type QuitCloser interface {
 	Shutdown(ctx context.Context) error
 }
 
-// ShutdownFunc is a func as a QuitCloser.
+// ShutdownFunc is an adapter that makes a func a [QuitCloser].
 type ShutdownFunc func(context.Context) error
 
 // Shutdown calls f.
 func (f ShutdownFunc) Shutdown(ctx context.Context) error { return f(ctx) }
 
-// closer is a registered closer of any of the three kinds. They are adapted to
-// one here, so the order of all kinds is one order.
+// closer is a registered closer of any of the three kinds. Since they have one
+// type, they are also in one order.
 type closer struct {
-	value any // a QuitCloser, an io.Closer or a func(), as kind says
+	value any // a QuitCloser, an io.Closer or a func(), depending on kind
 	kind  kind
 }
 
@@ -36,8 +36,8 @@ const (
 	kindFunc
 )
 
-// shutdown calls the closer. A registered event is waited for even after ctx is
-// done: it knows its deadline, and its failures must not be lost.
+// shutdown calls the closer. It waits for a nested event even after ctx is
+// done: the event knows its deadline, and its failures must not be lost.
 func (c closer) shutdown(ctx context.Context) error {
 	switch c.kind {
 	case kindCloser:
@@ -52,7 +52,7 @@ func (c closer) shutdown(ctx context.Context) error {
 	return c.value.(QuitCloser).Shutdown(ctx)
 }
 
-// child returns the event that is the closer, or nil.
+// child returns the closer if it is an event, and nil otherwise.
 func (c closer) child() *QuitEvent {
 	if c.kind != kindQuitCloser {
 		return nil
@@ -61,7 +61,8 @@ func (c closer) child() *QuitEvent {
 	return child
 }
 
-// forcible returns the Close method that cuts off what Shutdown could not end.
+// forcible returns the closer as an io.Closer, whose Close method cuts off work
+// that Shutdown could not end.
 func (c closer) forcible() (io.Closer, bool) {
 	if c.kind != kindQuitCloser {
 		return nil, false
@@ -85,13 +86,13 @@ func (c closer) name() string {
 }
 
 // Graceful returns a QuitCloser for a server that can be stopped gracefully or
-// by force, such as a gRPC server with GracefulStop and Stop. It calls stop. If
-// stop has not returned when ctx is done, it calls force too, in a goroutine of
-// its own, waits for both and returns an error that is ctx's. A panic in either
-// is returned as a [*PanicError].
+// by force, such as a gRPC server with GracefulStop and Stop. Its Shutdown
+// method calls stop. If stop has not returned when ctx is done, Shutdown calls
+// force too, in a new goroutine, waits for both, and returns an error that
+// wraps ctx.Err(). A panic in either func is returned as a [*PanicError].
 //
-// With a nil force it waits for stop alone. Graceful returns nil if stop is
-// nil, and Register ignores that with a warning.
+// If force is nil, Shutdown waits for stop alone. If stop is nil, Graceful
+// returns nil, which RegisterQuitCloser ignores with a warning.
 func Graceful(stop, force func()) QuitCloser {
 	if stop == nil {
 		return nil
@@ -106,7 +107,7 @@ func (g graceful) Shutdown(ctx context.Context) error {
 		return caught(func() error { g.stop(); return nil })
 	}
 	forced := make(chan error, 1)
-	// The goroutine that this starts ends when force returns.
+	// This goroutine ends when force returns.
 	cancel := context.AfterFunc(ctx, func() {
 		if s := stepOf(ctx); s != nil {
 			defer walk(s)()
@@ -116,7 +117,7 @@ func (g graceful) Shutdown(ctx context.Context) error {
 		defer func() { forced <- err }()
 		err = caught(func() error { g.force(); return nil })
 	})
-	defer cancel() // for a stop that ends its goroutine
+	defer cancel() // if stop calls Goexit
 	err := caught(func() error { g.stop(); return nil })
 	if cancel() {
 		return err

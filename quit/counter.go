@@ -8,49 +8,50 @@ import (
 	"unsafe"
 )
 
-// counter counts goroutines: exact under any concurrency, and cheap on many
-// cores because each core mostly has a stripe of its own.
+// counter counts goroutines. It is exact under any concurrency. It is cheap on
+// many cores, because each core mostly has a stripe of its own.
 //
-// The count is central + the sum of all open stripes. A stripe may hold a
+// The count is central plus the sum of all open stripes. A stripe may hold a
 // negative number, since a goroutine may be counted on one stripe and
-// discounted on another. The first wait closes all stripes: each gives up its
-// value to central in one atomic swap, which leaves a mark that every later
-// operation on the stripe finds in the result of its own atomic add; it then
-// goes to central. Linux's percpu_ref is the model.
+// discounted on another. The first wait closes all stripes: one atomic swap
+// takes the value of a stripe, which is added to central, and leaves a mark.
+// Every later operation on the stripe finds the mark in the result of its own
+// atomic add, and then goes to central. Linux's percpu_ref is the model.
 //
-// Why a wait neither ends early nor misses the last one: an operation hits its
-// stripe either before the swap, and then the swap carries it to central, or
-// after it, and then it blocks on mu until all stripes have been carried over.
-// A Done follows its Add, so whenever mu is free and the stripes are closed,
-// central is at least the number of goroutines that are counted and have not
-// begun their Done; it is exactly that once operations under way have ended.
+// A wait neither ends early nor misses the last Done. An operation that hits
+// its stripe before the swap is carried to central by the swap. One that hits
+// it after the swap blocks on mu until all stripes have been carried over. A
+// Done follows its Add. So whenever mu is free and the stripes are closed,
+// central is at least the number of counted goroutines that have not begun
+// their Done. It is exactly that number once the operations under way have
+// ended.
 //
-// Why Done happens before the end of a wait: Done is an atomic add whose effect
-// the swap observes, or one whose stripe was closed and which then changed
-// central under mu. Either is synchronized before the wait that reads central.
+// Done is synchronized before the end of a wait. It is either an atomic add
+// that the swap observes, or it finds its stripe closed and changes central
+// under mu. Both are synchronized before the wait that reads central.
 //
-// Stripes are not reopened: after the first wait the counter stays central,
-// one mutex for all. That is the shutdown's case, where nothing is hot.
+// Stripes are not reopened. After the first wait the counter is central, with
+// one mutex for all. That is the case in a shutdown, where counting is not hot.
 type counter struct {
 	stripes atomic.Pointer[[]stripe] // nil until the first add
 
 	mu      sync.Mutex    // guards the fields below
 	used    bool          // something was counted
-	closed  bool          // all stripes are closed and none will be opened
-	central int64         // the count, less what open stripes hold
-	zero    chan struct{} // closed, and nil again, when central falls to zero; nil while nobody waits
+	closed  bool          // all stripes are closed, and none will be opened
+	central int64         // the count, less that of the open stripes
+	zero    chan struct{} // closed and set to nil when central falls to zero; nil if nobody waits
 }
 
-// stripe is one atomic count on a cache line of its own: 128 bytes, since some
-// processors fetch lines in pairs or have lines that long.
+// stripe is an atomic count on its own cache line. It is 128 bytes long, since
+// some processors fetch lines in pairs or have lines of that length.
 type stripe struct {
 	n atomic.Int64
 	_ [128 - 8]byte
 }
 
-// A closed stripe holds closedMark plus the stray adds that hit it since. What
-// is below closedBelow is closed: 2^61 adds on either side would be needed to
-// take one for the other.
+// A closed stripe holds closedMark plus the stray adds that have hit it since.
+// A stripe below closedBelow is closed. It would take 2^61 adds to confuse an
+// open and a closed stripe.
 const (
 	closedMark  = -1 << 62
 	closedBelow = -1 << 61
@@ -65,8 +66,9 @@ func (c *counter) add(n int64) {
 
 // pick returns the stripe of the calling goroutine. Goroutines that run at the
 // same time have different stacks, so a hash of the stack's address spreads
-// them; a stack that moves, or a call from another depth, may change the
-// stripe, which costs a cache miss and nothing else.
+// them over the stripes. The stripe of a goroutine may change if its stack
+// moves or if it calls from another depth. This costs a cache miss, and nothing
+// else.
 func pick(s []stripe) *atomic.Int64 {
 	var here byte
 	const golden = 0x9E3779B9 // 2^32 / the golden ratio: Fibonacci hashing
@@ -78,11 +80,11 @@ func (c *counter) addCentral(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed && c.stripes.Load() == nil {
-		// Eight a core make it rare that two running goroutines meet on one.
+		// With eight stripes a core, two running goroutines rarely share one.
 		s := make([]stripe, 1<<bits.Len(uint(8*runtime.GOMAXPROCS(0)-1)))
 		c.stripes.Store(&s)
 	}
-	c.used = true // the first one comes here, since there are no stripes yet
+	c.used = true // the first add comes here, since there are no stripes yet
 	c.central += n
 	if c.central <= 0 && c.zero != nil {
 		close(c.zero)
@@ -90,8 +92,8 @@ func (c *counter) addCentral(n int64) {
 	}
 }
 
-// wait waits until the count is zero, or below by misuse, or until giveUp is
-// closed, and returns the count. A nil giveUp waits for as long as it takes.
+// wait waits until the count is zero, or less by misuse, or until giveUp is
+// closed. It returns the count. If giveUp is nil, there is no limit.
 func (c *counter) wait(giveUp <-chan struct{}) int64 {
 	for {
 		left, zero := c.closeStripes()
@@ -106,8 +108,8 @@ func (c *counter) wait(giveUp <-chan struct{}) int64 {
 	}
 }
 
-// closeStripes carries all stripes over to central, and returns the count and,
-// if it is above zero, the channel that is closed when it falls to zero.
+// closeStripes carries all stripes over to central. It returns the count and,
+// if that is above zero, the channel that is closed when it falls to zero.
 func (c *counter) closeStripes() (int64, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,8 +125,8 @@ func (c *counter) closeStripes() (int64, <-chan struct{}) {
 	return c.central, c.zero
 }
 
-// count returns the count without closing the stripes. It is exact when no
-// operation runs at the same time, or once the stripes are closed.
+// count returns the count without closing the stripes. It is exact if the
+// stripes are closed, or if no operation runs at the same time.
 func (c *counter) count() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,91 +1,135 @@
-// Package quit ends a program well. It is a registry of what must be closed, a
-// counter of goroutines that must finish, and the signal that starts it all.
+// Package quit shuts a program down gracefully. On SIGTERM, on Ctrl-C or after
+// a failure, it calls the registered closers and waits for the counted
+// goroutines, all within a time limit.
 //
 //	func main() {
 //		q := quit.GetQuitEvent()
 //
 //		db := open()
-//		q.RegisterCloser(db, quit.AfterDrain()) // last: workers use it
+//		q.RegisterCloser(db, quit.AfterDrain()) // closed last: all use it
 //
-//		q.Go(func(ctx context.Context) error { return work(ctx, db) })
+//		q.Go(func(ctx context.Context) error {
+//			for db.wait(ctx) { // takes no job after the fire
+//				if err := db.doNext(q.WorkContext()); err != nil {
+//					return err // shuts the program down
+//				}
+//			}
+//			return nil
+//		})
 //
-//		srv := &http.Server{Handler: handler(db), ReadTimeout: 10 * time.Second}
-//		q.RegisterQuitCloser(srv) // first: it lets in new work
-//		q.Go(func(context.Context) error { return srv.ListenAndServe() }, quit.Ignore(http.ErrServerClosed))
+//		srv := &http.Server{
+//			Addr:        ":8080",
+//			Handler:     handler(db),
+//			ReadTimeout: 10 * time.Second,
+//		}
+//		if _, err := quithttp.ListenAndServe(q, srv); err != nil {
+//			q.Fail(err)
+//		}
 //
 //		if err := quit.WaitSignal(); err != nil {
 //			log.Fatal(err)
 //		}
 //	}
 //
+// Three rules make such a program correct:
+//
+//   - Closers run before the drain, which is the wait for counted goroutines.
+//     Anything that these goroutines use must be closed [AfterDrain].
+//   - [QuitEvent.Fire] only announces the shutdown. [WaitSignal],
+//     [QuitEvent.Shutdown] or [QuitEvent.GracefulStop] runs it, and main must
+//     wait in one of them.
+//   - The fire cancels [QuitEvent.Context], but not [QuitEvent.WorkContext].
+//     The first tells goroutines to take no more work. The second is for the
+//     work in flight.
+//
+// Package [github.com/gracefulgo/graceful/quit/quithttp] runs HTTP servers that
+// stop without breaking a connection. It also has a readiness probe, a handler
+// that counts requests as goroutines, and a status page. Package
+// [github.com/gracefulgo/graceful/quit/quittest] gives a test its own event.
+//
 // # What happens on SIGTERM
 //
-//  1. The event fires: Done is closed, HasFired is true, Context is cancelled.
-//  2. Delay passes, for load balancers to notice; by default there is none.
-//  3. The closers are called, the last registered first, one at a time.
-//  4. The drain waits until no counted goroutine is left, or its time is over.
-//  5. The AfterDrain closers are called, the last registered first.
-//  6. WaitSignal returns what failed, and main returns.
+//  1. The event fires: Done is closed, HasFired reports true, and Context is
+//     cancelled.
+//  2. Delay passes, so that load balancers notice. By default there is none.
+//  3. The closers are called one at a time, the last registered first.
+//  4. The drain waits until no counted goroutine is left, or until its time is
+//     over.
+//  5. The AfterDrain closers are called one at a time, the last registered
+//     first.
+//  6. WaitSignal returns nil, or an error with a line for each failure. Then
+//     main returns.
 //
-// Signals are taken from the call of WaitSignal on, or of [QuitEvent.NotifySignal],
-// which a program that takes its time to start calls first.
+// WaitSignal handles signals from its call on. A program that takes long to
+// start calls [QuitEvent.NotifySignal] first. The documentation of that method
+// describes how a second Ctrl-C ends the process at once.
 //
-// # The rules
+// # Guarantees
 //
-// Every closer that was not unregistered is called exactly once: whatever the
-// others do, hang, fail, panic or call runtime.Goexit; however many goroutines
-// shut down at once; and whenever it was registered.
+// Every closer that was not unregistered is called exactly once. This holds
+// even if other closers hang, fail, panic or call runtime.Goexit, if many
+// goroutines shut down at once, and regardless of when the closer was
+// registered.
 //
-// The time is bounded and fairly shared. The shutdown has [QuitEvent.Timeout],
-// 25 seconds by default. Of that a reserve is kept back: a tenth, and one
-// second at most. A step gets 4/5 of the rest that is left: its share, at the
-// end of which its context expires. A step that does not return then has
-// another eighth of its share. After that it is abandoned: it is reported, and
-// no longer waited for. So outside the reserve a step takes 9/10 of what was
-// left at most.
+// A failure does not stop the shutdown, and is never lost. It is logged when it
+// happens. The shutdown returns an error with a line for each failure. The line
+// of a closer has its name and the place where it was registered.
 //
-// Once less of that time is left than half of the reserve, or than a hundredth
-// of the time if that is more, time goes before order. This takes two closers
-// that hang, or a process that stood still. The closers that are left in the
-// phase are called all at once, in one half of what is left then, or in all of
-// it if no AfterDrain closer waits. The drain is given up, even if it has not
-// begun yet. The AfterDrain closers are called all at once in the rest. So
-// every closer has at least 2/5 of the reserve with a live context, however
-// many before it hang, and the shutdown still ends in time.
+// Importing the package has no effect. User code never runs with a lock held.
+// A log handler that blocks, or an error whose methods panic, does not hold up
+// any closer.
 //
-// A failure stops nothing and is never lost: it is logged when it happens, and
-// is in the error that the shutdown returns, in a line of its own with the name
-// of the closer and where it was registered.
+// # Time limits
 //
-// The package does nothing when it is imported. It runs no user code with a
-// lock held, and none that can hurt the shutdown: a log handler that blocks, or
-// an error whose methods panic, holds up no closer. It starts goroutines for
-// the funcs of Go, for each signal that is handled, for the log while there is
-// something to log, and while a shutdown runs. The goroutine of a closer that
-// was abandoned, of a force func of Graceful, or of a log handler that blocks
-// can be left behind until that returns.
+// The shutdown may take [QuitEvent.Timeout] in all, by default 25 seconds. A
+// reserve is kept back: a tenth of that, but one second at most. The share of a
+// step is 4/5 of the time that is left before the reserve. The context of the
+// step expires at the end of the share. If the step has not returned after
+// another eighth of the share, it is abandoned: it is reported, and no longer
+// waited for. So outside the reserve no step takes more than 9/10 of the time
+// that was left.
 //
-// # Events within events
+// Time goes before order once little time is left before the reserve: less than
+// half of the reserve, or less than a hundredth of all the time before it if
+// that is more. This takes two closers that hang, or a process that stood
+// still. The remaining closers of the phase are then called all at once, in
+// half of the time left, or in all of it if no AfterDrain closer waits. The
+// drain is given up, even if it has not begun. The AfterDrain closers are
+// called all at once in the rest. So every closer has at least 2/5 of the
+// reserve with a live context, however many closers hang before it, and the
+// shutdown still ends in time.
 //
-// A QuitEvent can be registered with another, by RegisterQuitCloser. When its
-// turn comes, it fires, calls its closers and drains its counter within its
-// parent's share; only then do its goroutines learn of the end. Its Logger is
-// its own. This is how workers are drained before what they use is closed, and
-// how a group is closed at once. Its steps are in the parent's report.
+// # Nested events
+//
+// A QuitEvent is a [QuitCloser], so it can be registered with another event,
+// its parent. When its turn comes, it fires, calls its closers and drains its
+// counter within its parent's share. Its goroutines learn of the shutdown only
+// then. It logs to its own Logger. The parent's report includes its steps. With
+// a nested event, workers can be drained before the resources that they use are
+// closed. If the nested event is Concurrent, its closers form a group that is
+// called at once.
 //
 // A failure goes up. If a registered event fires by itself with a failure, by
-// Fail or by an error or a panic of Go, its parent fires with the same cause at
-// once. The failure is in the parent's result once, under the event's step. An
-// event that is fired or shut down without a failure stops alone.
+// Fail or by an error or a panic in Go, its parent fires at once with the same
+// cause. The parent's result has the failure once, under the step of the nested
+// event. An event that is fired or shut down without a failure stops alone.
 //
-// # The limits
+// # Limits
 //
-// SIGKILL, [os.Exit] and log.Fatal end a process without a shutdown. A closer
-// that was abandoned cannot be stopped: Go has no way to end a goroutine from
-// outside. A closer that waits for its own event's shutdown in another
-// goroutine, without passing its context on, waits until its share is over; so
-// does a goroutine that is counted and waits for the drain. [net/http.Server]
-// does not wait for hijacked connections, such as WebSockets: count them, as
-// Track of package quithttp does. Its Shutdown breaks connections; the stop of
-// a server of quithttp does not.
+// SIGKILL, [os.Exit] and [log.Fatal] end a process without a shutdown. A closer
+// that was abandoned goes on running: in Go, a goroutine cannot be ended from
+// outside.
+//
+// A closer may wait for the shutdown of its own event in another goroutine. It
+// must pass its context on, or it waits until its share is over. A counted
+// goroutine that waits for the drain holds the drain up until its time is over.
+//
+// [net/http.Server] does not wait for hijacked connections, such as WebSockets.
+// Count them, as Track of package quithttp does. Its Shutdown method breaks
+// connections, unlike the servers of package quithttp.
+//
+// The package starts goroutines for the funcs of Go, for each handled signal,
+// for the log while there are records to hand over, and during a shutdown. An
+// abandoned closer, a force func of [Graceful] or a log handler that blocks can
+// leave a goroutine behind until it returns.
 package quit

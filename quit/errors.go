@@ -11,14 +11,14 @@ import (
 	"github.com/gracefulgo/graceful/internal/timeline"
 )
 
-// PanicError is a panic in a closer or in a func started by [QuitEvent.Go].
-// It is always used as a *PanicError.
+// PanicError is the error of a panic in a closer or in a func started by
+// [QuitEvent.Go]. It is always used as a *PanicError.
 type PanicError struct {
-	Value any    // what panic was called with
-	Stack []byte // of the goroutine at the panic, as of runtime/debug.Stack
+	Value any    // the argument of panic
+	Stack []byte // of the goroutine at the panic, as runtime/debug.Stack returns it
 }
 
-// Error returns the value, without the stack.
+// Error returns a text with the value, but without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("quit: panic: %v", e.Value) }
 
 // Unwrap returns the value if it is an error, and nil otherwise.
@@ -29,40 +29,41 @@ func (e *PanicError) Unwrap() error {
 
 var errGoexit = errors.New("called runtime.Goexit instead of returning")
 
-// overdue is the failure of a step whose time ran out. No Ignore hides it.
+// overdue is the failure of a step whose time ran out. Ignore does not apply to
+// it.
 type overdue struct{ what string }
 
 func (e *overdue) Error() string { return e.what + ": " + context.DeadlineExceeded.Error() }
 func (e *overdue) Unwrap() error { return context.DeadlineExceeded }
 
 // The errors below are returned to the program, which calls errors.Is and
-// errors.As on them. So they do not let these walk through errors of the user
-// by Unwrap, where a method that panics would end the process: they look for
-// themselves.
+// errors.As on them. These would walk through errors of the user by Unwrap,
+// where a method that panics would end the process. So the errors below have Is
+// and As methods that do the walk safely.
 
-// namedError is a failure with the name of the closer or goroutine it comes from.
+// namedError is a failure with the name of the closer or goroutine that failed.
 type namedError struct {
-	name, site string // site is "" for what was not registered
+	name, site string // site is "" for a goroutine, the delay and the drain
 	err        error
 }
 
-// Error has a line for each line of the error within, each with the name. An
-// error of an event within an event so names both, in the order of nesting.
+// Error has the name in front of each line of the error within. So the error of
+// a nested event has all names, in the order of nesting.
 func (e *namedError) Error() string { return timeline.ErrorText(e) }
 
-// Failure makes it a [timeline.Named].
+// Failure implements [timeline.Named].
 func (e *namedError) Failure() (name, site string, err error) { return e.name, e.site, e.err }
 
 func (e *namedError) Is(target error) bool { return safeIs(e.err, target) }
 func (e *namedError) As(target any) bool   { return safeAs(e.err, target) }
 
-// failures are several errors, with a line for each. It is a pointer, so that
-// the error can be compared.
+// failures is an error with a line for each of several errors. It is used as a
+// pointer, which makes it comparable.
 type failures struct{ errs []error }
 
 func (e *failures) Error() string { return timeline.ErrorText(e) }
 
-// List makes it a [timeline.List].
+// List implements [timeline.List].
 func (e *failures) List() []error { return e.errs }
 
 func (e *failures) Is(target error) bool { return safeIs(e, target) }
@@ -77,8 +78,8 @@ func (e *failures) Unwrap() []error {
 	return errs
 }
 
-// guard is an error of the user that errors.Is and errors.As do not walk
-// through.
+// guard wraps an error of the user, and keeps errors.Is and errors.As from
+// walking through it.
 type guard struct{ err error }
 
 func (e *guard) Error() string        { return errorText(e.err) }
@@ -92,7 +93,8 @@ func guarded(err error) error {
 	return &guard{err}
 }
 
-// isOurs reports whether err is one of the above, which can be walked through.
+// isOurs reports whether err has one of the types above, which are safe to walk
+// through.
 func isOurs(err error) bool {
 	switch err.(type) {
 	case *namedError, *failures, *guard:
@@ -101,7 +103,7 @@ func isOurs(err error) bool {
 	return false
 }
 
-// join returns nil, the only error, or one with a line for each.
+// join returns nil, the only error, or an error with a line for each.
 func join(errs ...error) error {
 	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
 	switch len(errs) {
@@ -113,9 +115,9 @@ func join(errs ...error) error {
 	return &failures{errs}
 }
 
-// result returns what Shutdown returns. An only failure is returned as it is,
-// if its methods can be called: to find that out is to call them, in a
-// goroutine of its own, and not to wait for longer than that.
+// result returns the result of Shutdown. An only failure is returned as it is,
+// unless its methods panic or take longer than wait. They are called in a new
+// goroutine to find that out.
 func result(errs []error, wait time.Duration) error {
 	err := join(errs...)
 	if len(errs) != 1 || isOurs(err) {
@@ -138,5 +140,5 @@ func result(errs []error, wait time.Duration) error {
 	return guarded(err)
 }
 
-// plural returns n with the noun, which is regular.
+// plural returns n with the noun, whose plural is regular.
 func plural(n int64, noun string) string { return text.Plural(n, noun) }

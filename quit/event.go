@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Event is a one-time event: it fires once and stays fired.
-// The zero value is ready to use; an Event must not be copied after first use.
-// All methods may be called at any time from any number of goroutines.
+// Event is a one-time event: it fires once and stays fired. The zero value is
+// ready to use. An Event must not be copied after first use. Its methods may be
+// called at any time, from any number of goroutines.
 //
-// In the terms of the Go memory model, what comes before Fire in the goroutine
-// whose Fire returned true is synchronized before the return of any receive
-// from Done and of any HasFired that returned true.
+// In the terminology of the Go memory model, the call of Fire that returns true
+// is synchronized before the return of any receive from Done, and before the
+// return of any call of HasFired that returns true.
 type Event struct {
-	// fired is set by the one Fire that wins, and only then is ctx cancelled.
-	// An observer who finds it set waits for the cancellation, which follows at
-	// once and depends on nobody; an observer who finds ctx cancelled finds
-	// fired set, for it was set before. So nobody sees one without the other.
+	// fired is set by the one Fire that returns true, before ctx is cancelled.
+	// An observer that finds fired set waits for the cancellation, which
+	// follows at once and depends on nothing else. An observer that finds ctx
+	// cancelled finds fired set. So no observer sees one without the other.
 	fired atomic.Bool
 
 	once   sync.Once // makes ctx and cancel
@@ -31,19 +31,19 @@ type Event struct {
 // NewEvent returns a new Event that has not fired.
 func NewEvent() *Event { return new(Event) }
 
-// Fire fires the event and reports whether this call did so: it is true for
+// Fire fires the event and reports whether this call did so, which is true for
 // exactly one call. It never blocks.
 func (e *Event) Fire() bool { return e.fire(context.Canceled) }
 
-// HasFired reports whether the event has fired. When it is true, Done is closed,
-// and when Done is closed, it is true. Before the fire it is one atomic load.
+// HasFired reports whether the event has fired, that is, whether Done is
+// closed. Before the fire it is one atomic load.
 func (e *Event) HasFired() bool { return e.fired.Load() && e.settled() }
 
 // Done returns the channel that the fire closes. It is always the same channel.
 func (e *Event) Done() <-chan struct{} { return e.context().Done() }
 
-// context returns the context that the fire cancels. Its Done channel is the
-// event's own: with one channel there is no order between two to get wrong.
+// context returns the context that the fire cancels. Its Done channel is also
+// the event's: two channels would have to be closed in some order.
 func (e *Event) context() context.Context {
 	e.once.Do(func() { e.ctx, e.cancel = context.WithCancelCause(context.Background()) })
 	return e.ctx
@@ -57,7 +57,7 @@ func (e *Event) fire(cause error) bool {
 	return true
 }
 
-// begin is the first half of a fire: it decides who fires.
+// begin is the first half of a fire. It reports whether this call fires.
 func (e *Event) begin() bool {
 	if !e.fired.CompareAndSwap(false, true) {
 		return false
@@ -66,19 +66,20 @@ func (e *Event) begin() bool {
 	return true
 }
 
-// announce is the second half: others see the fire. It follows begin at once.
+// announce is the second half, and follows begin at once. It makes the fire
+// visible.
 func (e *Event) announce(cause error) {
 	e.context()
 	e.cancel(cause)
 }
 
-// settled waits out the moment between the two halves of a fire.
+// settled waits for the second half of a fire whose first half has happened.
 func (e *Event) settled() bool {
 	<-e.Done()
 	return true
 }
 
-// cause returns what the event was fired with, or nil before the fire.
+// cause returns the cause of the fire, or nil before the fire.
 func (e *Event) cause() error {
 	if !e.HasFired() {
 		return nil

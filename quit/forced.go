@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// exiting is locked by the first exit and never unlocked: all others wait for
-// the end of the process.
+// exiting is locked by the first exit and never unlocked. All other calls wait
+// for the end of the process.
 var exiting sync.Mutex
 
-// exit ends the process, after it has written to stderr which steps still run:
-// of the event that decided to end, if there is one, and of all others. It
-// waits for a stderr that takes nothing, but for no more than two seconds. It
-// is os.Exit, and not the signal itself, since a process that is PID 1 cannot
-// kill itself with one.
+// exit writes the steps that still run to stderr, and ends the process. It
+// begins with the steps of by, the event that decided to end, unless that is
+// nil. If stderr blocks, it gives up after two seconds. It calls os.Exit, since
+// a process that is PID 1 cannot kill itself with a signal.
 func exit(sig *SignalError, by *QuitEvent) {
 	exiting.Lock()
 	if sigpipe != nil {
 		signal.Notify(make(chan os.Signal, 1), sigpipe)
 	}
 	collected := make(chan map[string]string, 1)
-	go func() { collected <- allStacks() }() // ends with the process at the latest, as does the next
+	// Both goroutines end with the process at the latest.
+	go func() { collected <- allStacks() }()
 	written := make(chan struct{})
 	go func() {
 		defer close(written)

@@ -11,20 +11,21 @@ import (
 	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
-// AddGoroutine counts one more goroutine, which the drain will wait for. Call
-// it before the go statement. It counts at any time. The drain waits even for
-// one that is added during the drain; nothing waits for one that is added after
-// the shutdown has ended. Use [QuitEvent.TryAddGoroutine] to take in work only
-// if it will be awaited.
+// AddGoroutine counts one more goroutine, for which the drain will wait. Call
+// it before the go statement. It counts at any time. The drain waits even for a
+// goroutine that is added during the drain, but nothing waits for one that is
+// added after the shutdown has ended. To take in work only if it will be
+// awaited, use [QuitEvent.TryAddGoroutine].
 func (q *QuitEvent) AddGoroutine() { q.count.add(1) }
 
-// TryAddGoroutine counts one more goroutine and reports true, or, once the event
-// has fired, counts nothing and reports false. What it lets in is always awaited
-// by the drain; there is no window between the two.
+// TryAddGoroutine counts one more goroutine and reports true. Once the event
+// has fired, it counts nothing and reports false. The drain waits for every
+// goroutine for which it reported true, however close to the fire the call was.
 func (q *QuitEvent) TryAddGoroutine() bool {
-	// The first look keeps a crowd that is turned away from holding up the drain.
-	// The second decides: a fire that it does not see comes after the add, in the
-	// one order of all atomic operations, and so does the drain that follows it.
+	// The first check keeps a crowd of refused calls from holding up the drain.
+	// The second check decides. All atomic operations have one order. In it, a
+	// fire that the second check does not see comes after the add, and so does
+	// the drain that follows the fire.
 	if q.HasFired() {
 		return false
 	}
@@ -36,36 +37,40 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 	return true
 }
 
-// DoneGoroutine counts one goroutine less; defer it in the goroutine. What comes
-// before it is synchronized before the end of the drain and of WaitGoroutines.
-// One call too many makes neither panic nor race; the shutdown reports it.
+// DoneGoroutine counts one goroutine less. Defer it in the goroutine. In the
+// terminology of the Go memory model, a call of DoneGoroutine is synchronized
+// before the end of a drain, and before the return of a WaitGoroutines, that
+// waits for it. A call too many causes neither a panic nor a data race, and the
+// shutdown reports it.
 func (q *QuitEvent) DoneGoroutine() { q.count.add(-1) }
 
 // WaitGoroutines waits until no counted goroutine is left. It may be called at
-// any time, fired or not, from any number of goroutines. Unlike the drain, it
-// has no limit in time. A counted goroutine that calls it waits for itself. The
-// first wait makes counting cost a mutex from then on: it is made for the end
-// of a program, and for tests.
+// any time, before or after the fire, from any number of goroutines. Unlike the
+// drain, it has no time limit. A counted goroutine must not call it, since it
+// would wait for itself. The first wait makes every later count lock a mutex,
+// so WaitGoroutines is meant for tests and for the end of a program.
 func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 
-// Go runs f in a new, counted goroutine and reports true. Once the event has
-// fired, it starts nothing, reports false, and warns once for each func. f gets
-// [QuitEvent.Context]. Its goroutine has the pprof labels of the one that calls
-// Go, and the label "quit" with its name: that of the option [Name], or the
-// symbol of f.
+// Go calls f in a new, counted goroutine and reports true. Once the event has
+// fired, Go starts nothing and reports false, and logs a warning once for each
+// func. The argument of f is [QuitEvent.Context]. Do not call Shutdown or
+// GracefulStop in f, since the shutdown waits for f. Call Fire or Fail instead.
 //
-// An error that f returns is logged at once and fires the event, as
-// [QuitEvent.Fail] does. After the fire it is added to what Shutdown returns,
-// unless it is [context.Canceled] or the cause: these very errors, alone or in
-// a list by [errors.Join], since an error that wraps them says what was lost.
-// An error given to [Ignore] or [IgnoreFunc] is dropped in either case. A panic
-// in f is logged with its stack, and is then an error like any other, a
-// [*PanicError]. Unlike in an [golang.org/x/sync/errgroup.Group], every error
-// counts, and not the first alone. f may call [runtime.Goexit]: that is no
-// error.
+// An error returned by f is logged at once and fires the event, as
+// [QuitEvent.Fail] does. After the fire, it is added to the result of Shutdown,
+// unless it is [context.Canceled] or the cause. This exception is for these
+// very errors, alone or joined by [errors.Join]. An error that wraps one of
+// them counts, since it tells of lost work. Errors given to [Ignore] or
+// [IgnoreFunc] are dropped in both cases. Unlike an
+// [golang.org/x/sync/errgroup.Group], the event keeps every error and not only
+// the first.
 //
-// A nil f is ignored with a warning, and Go reports false. In f, call Fire or Fail
-// and not Shutdown or GracefulStop: the shutdown waits for f.
+// A panic in f is logged with its stack, and counts as an error returned by f,
+// a [*PanicError]. A call of [runtime.Goexit] in f is not an error. A nil f is
+// ignored with a warning, and Go reports false.
+//
+// The goroutine has the pprof labels of its caller. Its label "quit" is its
+// name: the one given by the option [Name], or else the symbol of f.
 func (q *QuitEvent) Go(f func(ctx context.Context) error, opts ...Option) bool {
 	if f == nil {
 		q.ignored("Go")
@@ -80,7 +85,7 @@ func (q *QuitEvent) Go(f func(ctx context.Context) error, opts ...Option) bool {
 	return true
 }
 
-// refuse warns of an f that is not started, once for each func.
+// refuse logs that f is not started, once for each func.
 func (q *QuitEvent) refuse(f func(ctx context.Context) error, opts []Option) {
 	code := codeOf(f)
 	if _, warned := q.routines.refused.LoadOrStore(code, true); warned {
@@ -93,7 +98,7 @@ func (q *QuitEvent) refuse(f func(ctx context.Context) error, opts []Option) {
 	q.warn(msgNotStarted, slog.String("goroutine", name), slog.String("site", siteOutside()))
 }
 
-// routine is what goroutines of Go have in common.
+// routine has the parts that goroutines started by equal calls of Go share.
 type routine struct {
 	q      *QuitEvent
 	name   string
@@ -106,7 +111,7 @@ func (r *routine) run(f func(ctx context.Context) error) {
 	defer q.DoneGoroutine() // after the error was recorded: the drain's end includes it
 	pprof.SetGoroutineLabels(r.ctx)
 	var err error
-	defer func() { // if a func given to IgnoreFunc calls Goexit, the error counts
+	defer func() { // deferred, so that err counts if a func of IgnoreFunc calls Goexit
 		if err != nil {
 			q.fail(&namedError{name: "goroutine " + r.name, err: err}, err, r.name)
 		}
@@ -123,9 +128,8 @@ func (r *routine) run(f func(ctx context.Context) error) {
 	}
 }
 
-// toldToEnd ignores what a func returns that was told to end by the fire, and
-// says no more than that. An error that wraps the cause says what was lost, and
-// counts.
+// toldToEnd ignores the errors by which a func says no more than that the fire
+// has told it to end. An error that wraps the cause says more, and counts.
 func (q *QuitEvent) toldToEnd() *ignore {
 	return &ignore{keepNamed: true, oks: []func(error) bool{func(err error) bool {
 		_, signal := err.(*SignalError)
@@ -133,21 +137,21 @@ func (q *QuitEvent) toldToEnd() *ignore {
 	}}}
 }
 
-// routineCache has the routines of an event. To make one costs as much as to
-// start a goroutine, since it has labels of its own.
+// routineCache has the routines of an event. Making a routine costs as much as
+// starting a goroutine, because of its labels.
 type routineCache struct {
-	known   atomic.Pointer[map[routineKey]*routine] // a map is never changed, only replaced
-	refused sync.Map                                // the code of each func of which refuse has warned
+	known   atomic.Pointer[map[routineKey]*routine] // a map is replaced, never changed
+	refused sync.Map                                // the code of each func that refuse has logged
 }
 
-// routineKey is what tells routines apart that have no other options.
+// routineKey identifies a routine that has no option but Name.
 type routineKey struct {
 	code   uintptr // of the func
 	name   string
 	labels stacks.Labels // that the goroutine inherits
 }
 
-// mostRoutines bounds the cache, for names may be made up at run time.
+// mostRoutines bounds the cache, since names may be made up at run time.
 const mostRoutines = 64
 
 func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) *routine {
@@ -178,10 +182,10 @@ func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) 
 	return r
 }
 
-// add adds r to a copy of the known routines, if the labels that it inherits
-// are none, or those of one of them: others may be new ones for each request.
-// Of two at the same time one may be forgotten, and is made again by the next
-// call.
+// add adds r to a copy of the known routines, if r inherits no labels or those
+// of a known routine. Other labels may be new for each request. If add is
+// called twice at the same time, one routine may be dropped. The next call of
+// Go then makes it again.
 func (c *routineCache) add(key routineKey, r *routine) {
 	known := c.known.Load()
 	ours := key.labels == stacks.Labels{}

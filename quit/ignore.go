@@ -6,17 +6,17 @@ import (
 	"slices"
 )
 
-// ignore says which errors are no failure. A nil *ignore ignores nothing.
+// ignore has the options Ignore and IgnoreFunc. A nil *ignore ignores nothing.
 type ignore struct {
 	errs []error
 	oks  []func(error) bool
 
-	keepNamed bool // an error with a name, of another event's, counts as it is
+	keepNamed bool // a namedError, which comes from another event, counts as it is
 }
 
-// counts returns what of err counts as a failure, or nil. It calls methods of
-// errors and funcs of the user, so the closer's or goroutine's own goroutine
-// calls it, within its time.
+// counts returns the part of err that counts as a failure, or nil. It calls
+// funcs and error methods of the user. So it is called on the goroutine of the
+// closer or func, and within its time.
 func (ig *ignore) counts(err error) error {
 	if ig == nil || err == nil {
 		return err
@@ -25,10 +25,9 @@ func (ig *ignore) counts(err error) error {
 	return rest
 }
 
-// rest returns what of err counts, and whether that is less than err. Only an
-// error that is nothing but a list of errors, or a name and an error, can be
-// taken apart. Any other counts as it is, with its text, unless all that it
-// wraps is ignored.
+// rest returns the part of err that counts, and whether that is less than err.
+// It takes apart only lists of errors and named errors. Any other error counts
+// as it is, with its text, unless all errors that it wraps are ignored.
 func (ig *ignore) rest(err error) (rest error, less bool) {
 	if e, ok := err.(*namedError); ok {
 		if ig.keepNamed {
@@ -60,7 +59,7 @@ func (ig *ignore) rest(err error) (rest error, less bool) {
 	return join(kept...), true
 }
 
-// restOfOne is rest for an error that is not to be taken apart.
+// restOfOne is rest for an error that is not taken apart.
 func (ig *ignore) restOfOne(err error) (rest error, less bool) {
 	if alwaysCounts(err) {
 		return err, false
@@ -75,10 +74,11 @@ func (ig *ignore) restOfOne(err error) (rest error, less bool) {
 	return err, false
 }
 
-// joinType is the type of what errors.Join returns.
+// joinType is the type of the errors of errors.Join.
 var joinType = reflect.TypeOf(errors.Join(errGoexit))
 
-// listOf returns the errors that err is nothing but a list of.
+// listOf returns the errors in err, if err is a list of errors and nothing
+// else.
 func listOf(err error) (list []error, is bool) {
 	if e, ok := err.(*failures); ok {
 		return e.errs, true
@@ -90,7 +90,7 @@ func listOf(err error) (list []error, is bool) {
 	return list, true
 }
 
-// flat returns the errors of a list, and of the lists in it, in their order.
+// flat returns the errors of a list and of the lists in it, in order.
 func flat(err error) (errs []error) {
 	todo := []error{err}
 	for len(todo) > 0 {
@@ -107,7 +107,8 @@ func flat(err error) (errs []error) {
 	return errs
 }
 
-// covers reports whether all of err is ignored. failed is the panic of a func.
+// covers reports whether all of err is ignored. failed is the error of a func
+// that panicked.
 func (ig *ignore) covers(err error) (yes bool, failed error) {
 	for _, ok := range ig.oks {
 		failed = caught(func() error { yes = ok(err); return nil })
@@ -119,8 +120,7 @@ func (ig *ignore) covers(err error) (yes bool, failed error) {
 	return ig.coversAll(err, &budget), nil
 }
 
-// coversAll reports whether err is one of the errors, or whether all errors
-// that it wraps are.
+// coversAll reports whether errs has err, or all errors that err wraps.
 func (ig *ignore) coversAll(err error, budget *int) bool {
 	for {
 		for _, target := range ig.errs {
@@ -143,8 +143,8 @@ func (ig *ignore) coversAll(err error, budget *int) bool {
 	}
 }
 
-// alwaysCounts reports whether err has a panic in it, or work that is lost
-// since time ran out.
+// alwaysCounts reports whether err has a panic in it, or a step whose time ran
+// out.
 func alwaysCounts(err error) bool {
 	found, _ := visit(err, func(e error) bool {
 		switch e.(type) {

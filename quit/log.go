@@ -1,41 +1,48 @@
-// # What it logs
+// # Logging
 //
-// To [QuitEvent.Logger], or to [slog.Default]:
+// An event logs to its [QuitEvent.Logger], or to [slog.Default]. The records
+// and their attributes are:
 //
-//	Info   quit: fired                  cause
-//	Info   quit: stopped                took, failures
-//	Info   quit: signal stays ignored   signal
-//	Debug  quit: step begins            step, site, share
-//	Debug  quit: step ended             step, site, took
-//	Warn   quit: step still running     step, site, for, left; after 5 s, then ever rarer
-//	Error  quit: step failed            step, site, took, err; stack of a panic
-//	Error  quit: step abandoned         step, site, took, err
-//	Error  quit: stacks                 step, site, stacks; of what was abandoned or given up
-//	Debug  quit: abandoned step returned   step, site, took
-//	Error  quit: abandoned step failed  step, site, took, err; stack of a panic
-//	Error  quit: goroutine failed       goroutine, err; stack of a panic
-//	Error  quit: failed                 err
+//	Info   quit: fired                        cause
+//	Info   quit: stopped                      took, failures
+//	Debug  quit: step begins                  step, site, share
+//	Debug  quit: step ended                   step, site, took
+//	Warn   quit: step still running           step, site, for, left
+//	Error  quit: step failed                  step, site, took, err
+//	Error  quit: step abandoned               step, site, took, err
+//	Error  quit: stacks                       step, site, stacks
+//	Debug  quit: abandoned step returned      step, site, took
+//	Error  quit: abandoned step failed        step, site, took, err
+//	Error  quit: goroutine failed             goroutine, err
+//	Error  quit: failed                       err
 //	Error  quit: failure after the shutdown   err
-//	Warn   quit: nil ignored            in, site
-//	Warn   quit: goroutine not started, the event has fired   goroutine, site; once for each func
-//	Warn   quit: Shutdown was called with a context that is done   err, site
-//	Warn   quit: closer has Shutdown too, RegisterCloser calls Close   closer, site
-//	Warn   quit: nothing was closed or awaited   site of WaitSignal
-//	Warn   quit: log records lost       records
+//	Info   quit: signal stays ignored         signal
+//	Warn   quit: log records lost             records
 //
-// The delay and the drain have no site. An event that is registered with
-// another adds the attribute event to each record: the name it is registered
-// with.
+// The attribute site is the place where the closer was registered. The delay
+// and the drain have none. The record of a panic also has the attribute stack.
+// The attribute stacks has the stacks of a step that was abandoned, or of a
+// drain that was given up. A step that still runs is logged after 5, 10, 20
+// seconds and so on. A nested event adds the attribute event to each record,
+// with the name under which it is registered.
 //
-// A record is made at the moment it tells of, and handed to the handler by a
-// goroutine of the event, in that order. A handler that is slow, blocks or
-// panics changes nothing for any closer. At its end the shutdown waits for the
-// last record, within its time, or for a second if it has no limit. If the
-// handler does not keep up, records are counted and not kept. The four warnings
-// of misuse (nil, not started, done, Shutdown too) are handed over by the
-// caller's own goroutine. A failure that the handler itself reports with Fail
-// counts, but is not logged. If the handler calls a shutdown, it does not wait
-// for it.
+// Misuse is logged at level Warn, with the site of the call:
+//
+//   - a nil closer, or a nil func passed to Go
+//   - a func passed to Go after the fire, once for each func
+//   - a call of Shutdown with a context that is done
+//   - a closer passed to RegisterCloser that also has a Shutdown method
+//   - a call of WaitSignal in a program that closes and awaits nothing
+//
+// A record is made at the moment of which it tells. A goroutine of the event
+// hands the records to the handler, in that order. A handler that is slow,
+// blocks or panics changes nothing for any closer. At its end the shutdown
+// waits for the last record, within its time, or for a second if it has no
+// limit. If the handler does not keep up, records are counted and not kept. The
+// goroutine of the caller hands over the first four warnings of misuse.
+//
+// A failure that the handler itself reports with Fail counts, but is not
+// logged. If the handler starts a shutdown, its call does not wait for the end.
 package quit
 
 import (
@@ -51,33 +58,36 @@ import (
 )
 
 const (
-	msgFired        = "quit: fired"
-	msgStopped      = "quit: stopped"
-	msgIgnored      = "quit: signal stays ignored"
-	msgBegins       = "quit: step begins"
-	msgEnded        = "quit: step ended"
-	msgRunning      = "quit: step still running"
-	msgFailed       = "quit: step failed"
-	msgAbandoned    = "quit: step abandoned"
-	msgStacks       = "quit: stacks"
-	msgLateReturn   = "quit: abandoned step returned"
-	msgLateFailure  = "quit: abandoned step failed"
-	msgGoroutine    = "quit: goroutine failed"
-	msgFailure      = "quit: failed"
-	msgAfterEnd     = "quit: failure after the shutdown"
-	msgNil          = "quit: nil ignored"
-	msgNotStarted   = "quit: goroutine not started, the event has fired"
-	msgDone         = "quit: Shutdown was called with a context that is done"
-	msgHasShutdown  = "quit: closer has Shutdown too, RegisterCloser calls Close"
-	msgUnused       = "quit: nothing was closed or awaited"
-	msgRecordsLost  = "quit: log records lost"
-	mostRecords     = 4096            // that wait for the handler
-	mostDebug       = mostRecords / 2 // of which these may be Debug ones
-	mostEventLevels = 8               // of events within events in the attribute event
+	msgFired       = "quit: fired"
+	msgStopped     = "quit: stopped"
+	msgIgnored     = "quit: signal stays ignored"
+	msgBegins      = "quit: step begins"
+	msgEnded       = "quit: step ended"
+	msgRunning     = "quit: step still running"
+	msgFailed      = "quit: step failed"
+	msgAbandoned   = "quit: step abandoned"
+	msgStacks      = "quit: stacks"
+	msgLateReturn  = "quit: abandoned step returned"
+	msgLateFailure = "quit: abandoned step failed"
+	msgGoroutine   = "quit: goroutine failed"
+	msgFailure     = "quit: failed"
+	msgAfterEnd    = "quit: failure after the shutdown"
+	msgNil         = "quit: nil ignored"
+	msgNotStarted  = "quit: goroutine not started, the event has fired"
+	msgDone        = "quit: Shutdown was called with a context that is done"
+	msgHasShutdown = "quit: closer has Shutdown too, RegisterCloser calls Close"
+	msgUnused      = "quit: nothing was closed or awaited"
+	msgRecordsLost = "quit: log records lost"
+)
+
+const (
+	mostRecords     = 4096            // records that wait for the handler
+	mostDebug       = mostRecords / 2 // records of level Debug among them
+	mostEventLevels = 8               // names in the attribute event
 )
 
 // record is a log record that waits to be handed over. Its attributes are made
-// only then, so one that the handler does not want costs little.
+// only then, so a record that the handler does not want costs little.
 type record struct {
 	at     time.Time
 	level  slog.Level
@@ -88,11 +98,12 @@ type record struct {
 }
 
 // records are the log records of an event that wait to be handed over. While
-// there are any, one goroutine hands them over, in their order.
+// there are any, one goroutine hands them over in order.
 type records struct {
 	// ending is held shared while a step ends, from before the schedule is told
-	// until its record is here. The end of the shutdown takes it once: so no
-	// record of a step comes after that of the end, or is not waited for.
+	// until its record is here. The end of the shutdown locks it once. So the
+	// record of a step never comes after that of the end, and is always waited
+	// for.
 	ending sync.RWMutex
 
 	mu        sync.Mutex // guards the fields below; a leaf
@@ -100,15 +111,15 @@ type records struct {
 	lost      int           // since the last record about lost ones
 	lostDebug int           // the same, of level Debug
 	logger    *slog.Logger  // of the last record that was taken
-	handing   bool          // there is such a goroutine
-	empty     chan struct{} // closed when it ends; nil if nobody waits for that
+	handing   bool          // handOver runs
+	empty     chan struct{} // closed when handOver ends; nil if nobody waits
 
 	// noDebug is set while the handler is known to want no Debug records. It is
-	// only a hint, so an old answer does no harm.
+	// only a hint, so an outdated value does no harm.
 	noDebug atomic.Bool
 }
 
-// log hands a record over to the goroutine that has them handled.
+// log queues a record for handOver, and starts handOver if it does not run.
 func (q *QuitEvent) log(r record) {
 	l := &q.records
 	r.logger = q.logger()
@@ -128,14 +139,14 @@ func (q *QuitEvent) log(r record) {
 	}
 }
 
-// handOver hands over records until none is left.
+// handOver passes records to the handler until none is left.
 func (q *QuitEvent) handOver() {
 	l := &q.records
-	// A handler may call a shutdown, but not wait for one. The end of q waits
-	// for the handler, so events that wait for q would not be able to, or all
+	// A handler may start a shutdown, but not wait for one. The end of q waits
+	// for the handler. If the handler waited for an event that waits for q, all
 	// of q's time would pass.
 	defer walk(&step{q: q, node: &q.node, isLog: true})()
-	pprof.SetGoroutineLabels(context.Background()) // and not those of whoever has logged
+	pprof.SetGoroutineLabels(context.Background()) // not the caller's labels
 	done := false
 	defer func() {
 		if !done { // the handler called Goexit
@@ -148,16 +159,17 @@ func (q *QuitEvent) handOver() {
 			done = true
 			return
 		}
-		if !asked { // with a record in hand: a handler whose Enabled calls Goexit loses one each time
-			// Of the record's Logger: the field may be set by now that was read
-			// then.
+		if !asked {
+			// This comes after take, so that an Enabled method that calls
+			// Goexit loses a record each time and is not called for ever. It
+			// asks the record's Logger, since q.Logger may have been set since.
 			l.noDebug.Store(!enabled(r.logger, slog.LevelDebug))
 		}
 		r.handle(q)
 	}
 }
 
-// take takes the next record, or reports that the goroutine may end.
+// take takes the next record. It reports false if handOver may end.
 func (l *records) take() (r record, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,8 +186,13 @@ func (l *records) take() (r record, ok bool) {
 		return r, true
 	case lost > 0:
 		l.lost, l.lostDebug = 0, 0
-		return record{at: time.Now(), level: slog.LevelWarn, msg: msgRecordsLost, logger: l.logger,
-			attrs: []slog.Attr{slog.Int("records", lost)}}, true
+		return record{
+			at:     time.Now(),
+			level:  slog.LevelWarn,
+			msg:    msgRecordsLost,
+			logger: l.logger,
+			attrs:  []slog.Attr{slog.Int("records", lost)},
+		}, true
 	}
 	l.waiting, l.lostDebug, l.handing = nil, 0, false
 	if l.empty != nil {
@@ -185,8 +202,8 @@ func (l *records) take() (r record, ok bool) {
 	return record{}, false
 }
 
-// idle returns a channel that is closed when the records have been handed over,
-// or nil if there are none.
+// idle returns a channel that is closed when all records have been handed over,
+// or nil if none waits.
 func (l *records) idle() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -196,13 +213,14 @@ func (l *records) idle() <-chan struct{} {
 	return l.empty
 }
 
-// byHandler reports whether it is a log handler of ours that calls, of any
-// event.
+// byHandler reports whether the caller is a log handler that handOver of any
+// event called.
 func byHandler() bool {
 	return slices.ContainsFunc(callers(context.Background()), func(s *step) bool { return s.isLog })
 }
 
-// handle calls the handler, whose panic is lost: there is no other log for it.
+// handle calls the handler. It drops a panic of the handler, since there is no
+// other log to report it to.
 func (r *record) handle(q *QuitEvent) {
 	defer func() { _ = recover() }()
 	logger := r.logger
@@ -230,7 +248,7 @@ func (r *record) handle(q *QuitEvent) {
 	_ = logger.Handler().Handle(ctx, out)
 }
 
-// addTimes adds the attributes that follow from the time and the step.
+// addTimes adds the attributes that depend on the time and the step.
 func (r *record) addTimes(out *slog.Record) {
 	s, age := r.step, r.at.Sub(r.step.start)
 	switch r.msg {
@@ -252,13 +270,14 @@ func (r *record) addTimes(out *slog.Record) {
 	}
 }
 
-// enabled asks the handler, whose panic is no.
+// enabled reports whether the handler wants records of the level. A handler
+// that panics wants none.
 func enabled(l *slog.Logger, level slog.Level) (yes bool) {
 	defer func() { _ = recover() }()
 	return l.Enabled(context.Background(), level)
 }
 
-// logger returns where q logs to. To call its methods is to run user code.
+// logger returns the logger of q. Its methods are user code.
 func (q *QuitEvent) logger() *slog.Logger {
 	if q.Logger != nil {
 		return q.Logger
@@ -266,8 +285,8 @@ func (q *QuitEvent) logger() *slog.Logger {
 	return slog.Default()
 }
 
-// path returns the names under which the event is registered with others, the
-// outermost first; "" if it is not.
+// path returns the names under which the event and its parents are registered,
+// the outermost first, or "" if the event has no parent.
 func (q *QuitEvent) path() string {
 	path := ""
 	for level := 0; ; level++ {
@@ -285,9 +304,9 @@ func (q *QuitEvent) path() string {
 	}
 }
 
-// parent returns the name under which the event is registered with another, and
-// that event: the one that shuts it down, or the only one that may. The name is
-// "" if there is none.
+// parent returns the parent of the event, and the name under which the event is
+// registered there. The parent is the event that shuts this one down, or the
+// only one that may. If there is none, the name is "".
 func (q *QuitEvent) parent() (title string, parent *QuitEvent) {
 	if s := q.sched.startedBy(); s != nil {
 		return s.title, s.q
@@ -295,30 +314,47 @@ func (q *QuitEvent) parent() (title string, parent *QuitEvent) {
 	return q.parents.only()
 }
 
-// Misuse is logged by the goroutine that makes the mistake.
+// warn logs misuse, on the goroutine that makes the mistake.
 func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
 	r := record{at: time.Now(), level: slog.LevelWarn, msg: msg, attrs: attrs}
 	r.handle(q)
 }
 
 func (q *QuitEvent) logFired(cause error) {
-	q.log(record{at: q.event.at, level: slog.LevelInfo, msg: msgFired,
-		attrs: []slog.Attr{slog.Any("cause", cause)}})
+	q.log(record{
+		at:    q.event.at,
+		level: slog.LevelInfo,
+		msg:   msgFired,
+		attrs: []slog.Attr{slog.Any("cause", cause)},
+	})
 }
 
 func (q *QuitEvent) logStopped(at time.Time, failures int) {
-	q.log(record{at: at, level: slog.LevelInfo, msg: msgStopped, attrs: []slog.Attr{
-		slog.Duration("took", at.Sub(q.event.at).Round(time.Microsecond)), slog.Int("failures", failures)}})
+	took := at.Sub(q.event.at).Round(time.Microsecond)
+	q.log(record{
+		at:    at,
+		level: slog.LevelInfo,
+		msg:   msgStopped,
+		attrs: []slog.Attr{slog.Duration("took", took), slog.Int("failures", failures)},
+	})
 }
 
 func (q *QuitEvent) logUnused(site string) {
-	q.log(record{at: time.Now(), level: slog.LevelWarn, msg: msgUnused,
-		attrs: []slog.Attr{slog.String("site", site)}})
+	q.log(record{
+		at:    time.Now(),
+		level: slog.LevelWarn,
+		msg:   msgUnused,
+		attrs: []slog.Attr{slog.String("site", site)},
+	})
 }
 
 func (q *QuitEvent) logIgnored(s os.Signal) {
-	q.log(record{at: time.Now(), level: slog.LevelInfo, msg: msgIgnored,
-		attrs: []slog.Attr{slog.Any("signal", s)}})
+	q.log(record{
+		at:    time.Now(),
+		level: slog.LevelInfo,
+		msg:   msgIgnored,
+		attrs: []slog.Attr{slog.Any("signal", s)},
+	})
 }
 
 func (q *QuitEvent) logBegins(s *step) {
@@ -331,7 +367,7 @@ func (q *QuitEvent) logRunning(s *step, at time.Time) {
 	q.log(record{at: at, level: slog.LevelWarn, msg: msgRunning, step: s})
 }
 
-// logFault logs a failure of a step that goes on running.
+// logFault logs a failure of a step that may go on running.
 func (q *QuitEvent) logFault(s *step, err error, stacks string) {
 	attrs := failureAttrs(err)
 	if stacks != "" {
@@ -340,7 +376,7 @@ func (q *QuitEvent) logFault(s *step, err error, stacks string) {
 	q.log(record{at: time.Now(), level: slog.LevelError, msg: msgFailed, step: s, attrs: attrs})
 }
 
-// logEnd logs the end of a step, or the return of one that was abandoned.
+// logEnd logs the end of a step, or the return of an abandoned step.
 func (q *QuitEvent) logEnd(s *step, at time.Time, err error, abandoned, first bool) {
 	r := record{at: at, level: slog.LevelDebug, msg: msgEnded, step: s}
 	if !first {
@@ -365,13 +401,18 @@ func (q *QuitEvent) logEnd(s *step, at time.Time, err error, abandoned, first bo
 }
 
 func (q *QuitEvent) logStacks(s *step, stacks string) {
-	q.log(record{at: time.Now(), level: slog.LevelError, msg: msgStacks, step: s,
-		attrs: []slog.Attr{slog.String("stacks", stacks)}})
+	q.log(record{
+		at:    time.Now(),
+		level: slog.LevelError,
+		msg:   msgStacks,
+		step:  s,
+		attrs: []slog.Attr{slog.String("stacks", stacks)},
+	})
 }
 
-// logFailure logs a failure that is no step's. goroutine is the name of the
-// goroutine whose it is, or "". If the handler itself has reported the failure,
-// nothing is logged: it would go on forever.
+// logFailure logs a failure that does not belong to a step. goroutine is the
+// name of the goroutine that failed, or "". A failure that the handler itself
+// reports is not logged, since that could go on for ever.
 func (q *QuitEvent) logFailure(err error, goroutine string, counts bool) {
 	if byHandler() {
 		return

@@ -8,14 +8,15 @@ import (
 	"strings"
 )
 
-// callerOutside returns the program counter of the call that has led into this
-// package, or into quithttp, which calls it for the program.
+// callerOutside returns the program counter of the user's call into this
+// package or into quithttp.
 func callerOutside() uintptr {
 	var pcs [16]uintptr
 	n := runtime.Callers(2, pcs[:])
-	for _, pc := range pcs[:n] { // return addresses: the call is before
-		f := runtime.FuncForPC(pc - 1)
-		if f == nil || !strings.HasPrefix(f.Name(), ownPath+".") && !strings.HasPrefix(f.Name(), ownPath+"/quithttp.") {
+	for _, pc := range pcs[:n] {
+		f := runtime.FuncForPC(pc - 1) // pc is the return address, after the call
+		if f == nil || !strings.HasPrefix(f.Name(), ownPath+".") &&
+			!strings.HasPrefix(f.Name(), ownPath+"/quithttp.") {
 			return pc
 		}
 	}
@@ -24,10 +25,10 @@ func callerOutside() uintptr {
 
 var ownPath = reflect.TypeFor[QuitEvent]().PkgPath()
 
-// siteOutside returns where callerOutside is.
+// siteOutside returns the site of callerOutside.
 func siteOutside() string { return siteName(callerOutside()) }
 
-// siteName returns where pc is, as dir/file.go:line.
+// siteName returns the place of pc in the source, as dir/file.go:line.
 func siteName(pc uintptr) string {
 	f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
 	if f.File == "" {
@@ -65,8 +66,8 @@ func shortSymbol(s string) string {
 	return strings.ReplaceAll(s[cut:], "%2e", ".") // as in gopkg.in/yaml%2ev3
 }
 
-// isVersion reports whether s is the last element of the path of a module of
-// a later major version, such as v2, which says nothing alone.
+// isVersion reports whether s is a major version, such as v2, at the end of a
+// module path. Alone, it would be a poor name.
 func isVersion(s string) bool {
 	digits, ok := strings.CutPrefix(s, "v")
 	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""

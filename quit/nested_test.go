@@ -373,6 +373,27 @@ func TestChildIsSlow(t *testing.T) {
 	})
 }
 
+// TestChildOfAnotherShutdown has an event abandoned that another call shuts down,
+// with a longer time than its parent gives.
+func TestChildOfAnotherShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, child := quietEvent(), quietEvent()
+		parent.Timeout, child.Timeout = 10*time.Second, time.Minute
+		release := make(chan struct{})
+		child.RegisterStopFunc(func() { <-release })
+		parent.RegisterQuitCloser(child)
+		go child.GracefulStop() // ends after the release
+		synctest.Wait()
+		start := time.Now()
+		err := parent.Shutdown(t.Context())
+		if took := time.Since(start); took > parent.Timeout || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() = %v after %v, want the event to be abandoned", err, took)
+		}
+		close(release)
+		child.GracefulStop()
+	})
+}
+
 // TestDeepChain has events within events, and a failure in the innermost.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000

@@ -6,11 +6,11 @@ import (
 )
 
 // Option is an option of a Register method or of [QuitEvent.Go]. A nil Option
-// is ignored, and so is one where it means nothing. Of two alike, the last one
-// counts.
+// is ignored, as is an option that does not apply to the call. If an option is
+// given twice, the last one counts.
 type Option interface{ apply(*config) }
 
-// config is what the options of one call come to.
+// config has the options of one call.
 type config struct {
 	name       string        // "": the default name
 	timeout    time.Duration // 0: none
@@ -22,7 +22,7 @@ func configOf(opts []Option) config {
 	if len(opts) == 0 {
 		return config{}
 	}
-	c := new(config) // on the heap, since an Option gets its address
+	c := new(config) // on the heap, since its address is passed to apply
 	for _, o := range opts {
 		if o != nil {
 			o.apply(c)
@@ -32,7 +32,8 @@ func configOf(opts []Option) config {
 }
 
 // Name names a closer or a goroutine in errors, logs, reports and profiles. The
-// default is a closer's type, or a func's symbol; "" means the default.
+// default is the type of a closer or the symbol of a func. An empty name means
+// the default.
 func Name(name string) Option { return nameOption(name) }
 
 type nameOption string
@@ -40,36 +41,38 @@ type nameOption string
 func (o nameOption) apply(c *config) { c.name = string(o) }
 
 // Timeout limits one closer to d: its context expires after d, and it is
-// abandoned an eighth of d later. It cannot extend the closer's share of
-// [QuitEvent.Timeout]. Zero or less means no limit of its own. It means nothing
-// to Go.
+// abandoned an eighth of d later. Timeout cannot extend the closer's share of
+// the whole shutdown, which the field [QuitEvent.Timeout] limits. If d is zero
+// or negative, the closer has no limit of its own. Go ignores this option.
 func Timeout(d time.Duration) Option { return timeoutOption(max(d, 0)) }
 
 type timeoutOption time.Duration
 
 func (o timeoutOption) apply(c *config) { c.timeout = time.Duration(o) }
 
-// AfterDrain has a closer called once no counted goroutine is left, or the
-// drain was given up. Pass it for everything that goroutines use, such as a
-// database. It means nothing to Go.
+// AfterDrain has a closer called after the drain: once no counted goroutine is
+// left, or once the drain is given up. Pass it for anything that counted
+// goroutines use, such as a database. Go ignores this option.
 func AfterDrain() Option { return afterDrainOption{} }
 
 type afterDrainOption struct{}
 
 func (afterDrainOption) apply(c *config) { c.afterDrain = true }
 
-// Ignore says that these errors, in the sense of [errors.Is], are no failure of
-// the closer or goroutine. If only some of the errors joined by [errors.Join],
-// or of those of an event within the event, are ignored, the others count. Any
-// other error that wraps several counts unless all of them are ignored. Several
-// Ignore options add up. A panic, a closer that is abandoned, and goroutines
-// that are left always count.
+// Ignore says that an error of the closer or goroutine is not a failure if it
+// is one of errs in the sense of [errors.Is]. Unlike most options, several
+// Ignore and IgnoreFunc options add up.
+//
+// If some of the errors joined by [errors.Join] are ignored, the others count.
+// The same holds for the errors of a nested event. Any other error that wraps
+// several errors counts unless all of them are ignored. A panic, an abandoned
+// closer and goroutines that are left always count.
 func Ignore(errs ...error) Option { return ignoreOption{errs: slices.Clone(errs)} }
 
-// IgnoreFunc is Ignore for the errors for which ok returns true, such as those
-// with the code Canceled of a gRPC status. ok is called with the whole error
-// and, if it returns false, with each of those that are joined in it. If ok
-// panics, the error counts, and the panic too. A nil ok ignores nothing.
+// IgnoreFunc is like [Ignore], for the errors for which ok returns true, such
+// as those with the gRPC status code Canceled. IgnoreFunc calls ok with the
+// whole error and, if that returns false, with each of the errors joined in it.
+// If ok panics, both the error and the panic count. A nil ok ignores nothing.
 func IgnoreFunc(ok func(error) bool) Option { return ignoreOption{ok: ok} }
 
 func (o ignoreOption) apply(c *config) {

@@ -8,27 +8,27 @@ import (
 	"github.com/gracefulgo/graceful/internal/goid"
 )
 
-// pipeHold keeps SIGPIPE away from the process for one event: from its fire to
-// the end of its shutdown, and after that for as long as its signals are
-// handled. So a broken stdout or stderr does not kill the process while it
-// closes what it has.
+// pipeHold keeps SIGPIPE away from the process for one event. It does so from
+// the fire to the end of the shutdown, and after that while the event's signals
+// are handled. So a broken stdout or stderr does not kill the process during a
+// shutdown.
 type pipeHold struct {
 	mu       sync.Mutex // guards the fields below; sigpipeHeld is changed under it
 	handlers int        // of signals, in effect
-	fired    bool       // the event fires, or has
+	fired    bool       // the event is about to fire, or has fired
 	ended    bool       // the shutdown has ended
 	held     bool
 }
 
-// fire is called before the event fires, so that nobody writes after the fire
+// fire is called before the event fires, so that no write comes after the fire
 // and before the hold.
 func (p *pipeHold) fire() { p.change(func() { p.fired = true }) }
 
 // end is called when the shutdown has ended.
 func (p *pipeHold) end() { p.change(func() { p.ended = true }) }
 
-// handle is called with 1 when a handler of signals begins, and with -1 when it
-// ends.
+// handle adds n to the number of signal handlers: 1 when a handler begins, and
+// -1 when it ends.
 func (p *pipeHold) handle(n int) { p.change(func() { p.handlers += n }) }
 
 func (p *pipeHold) change(what func()) {
@@ -43,21 +43,21 @@ func (p *pipeHold) change(what func()) {
 	}
 }
 
-// sigpipeHeld is what all events together do with SIGPIPE.
+// sigpipeHeld counts the holds of all events.
 var sigpipeHeld sharedHold
 
-// sharedHold counts the events that hold SIGPIPE. While there are any, it goes
-// to a channel that nobody reads.
+// sharedHold counts the events that hold SIGPIPE. While there are any, the
+// signal goes to a channel that nobody reads.
 type sharedHold struct {
 	mu      sync.Mutex // guards the fields below, and the order of calls to os/signal
 	events  int
 	c       chan os.Signal
-	ignored bool // before
+	ignored bool // the process ignored the signal before the hold
 }
 
-// hold begins or ends the hold of one event, and reports whether it has one
-// now. The first one does not begin in a bubble of testing/synctest, where
-// os/signal cannot be used.
+// hold begins or ends the hold of one event, and reports whether the event now
+// has one. The first hold does not begin in a bubble of testing/synctest, since
+// os/signal cannot be used there.
 func (h *sharedHold) hold(on bool) (held bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -78,10 +78,11 @@ func (h *sharedHold) hold(on bool) (held bool) {
 	return on
 }
 
-// restore has a signal no longer sent to c, and ignored again if it was.
+// restore ends the delivery of sig to c. The signal is ignored again if it was
+// before.
 func restore(c chan os.Signal, sig os.Signal, ignored bool) {
 	if ignored {
-		signal.Ignore(sig) // first, so that there is no moment at which it is neither
+		signal.Ignore(sig) // before Stop, so that the default never applies in between
 	}
 	signal.Stop(c)
 }

@@ -2,9 +2,9 @@ package quit_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -15,77 +15,96 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// What the recipes of the README speak of, without what would need other modules.
-var (
-	mux *http.ServeMux
-	q   = quit.NewQuitEvent()
-)
+// This file has the recipes of the README, which TestReadmeSnippets compares.
+// The examples have no output, so they are compiled and do not run. Each is
+// shown as a whole program, with the declarations in this file that it uses.
 
+// q is the event of the process.
+var q = quit.GetQuitEvent()
+
+// A job is a unit of work.
 type job string
 
-type grpcServer struct{}
+// jobs is filled by a broker.
+var jobs = make(chan job)
 
-func (*grpcServer) Serve(net.Listener) error { return nil }
-func (*grpcServer) GracefulStop()            {}
-func (*grpcServer) Stop()                    {}
+// sqlDB is a database of jobs.
+type sqlDB struct{ *sql.DB }
 
-var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has been stopped")}
+func openDB() (*sqlDB, error) {
+	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL")) // with its driver imported
+	return &sqlDB{db}, err
+}
 
-type otherFramework struct{}
+func (db *sqlDB) save(ctx context.Context, j job) error {
+	_, err := db.ExecContext(ctx, "INSERT INTO jobs VALUES ($1)", string(j))
+	return err
+}
 
-func (otherFramework) OnStop(func()) {}
-func (otherFramework) Stop()         {}
-func (otherFramework) Run() error    { return nil }
-
-type sqlDB struct{}
-
-func (*sqlDB) Close() error                        { return nil }
-func (*sqlDB) save(context.Context, job) error     { return nil }
-func openDB() (*sqlDB, error)                      { return nil, nil }
-func convert(ctx context.Context, to string) error { return nil }
-
-var jobs chan job
-
+// A server of net/http alone. Package quithttp serves one in a single call.
 func Example_httpServer() {
+	mux := http.NewServeMux()
 	srv := &http.Server{
 		Addr:        ":8080",
 		Handler:     mux,
 		ReadTimeout: 10 * time.Second,
 		IdleTimeout: 2 * time.Minute, // longer than a load balancer's
-		// Requests in flight live on after the fire, until their time has run out.
+		// Requests in flight are cancelled when their time is over.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
 	}
-	q.RegisterQuitCloser(srv)                                         // Shutdown; and Close, if the time for that runs out
-	q.Go(func(context.Context) error { return srv.ListenAndServe() }, // a taken port ends the program
+	// Calls srv.Shutdown, and then srv.Close if the time runs out.
+	q.RegisterQuitCloser(srv)
+	// An error, such as a taken port, shuts the program down.
+	q.Go(func(context.Context) error { return srv.ListenAndServe() },
 		quit.Name("http"), quit.Ignore(http.ErrServerClosed))
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		if q.HasFired() { // the load balancer has q.Delay to notice
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
+
+	if err := quit.WaitSignal(); err != nil {
+		log.Fatal(err)
+	}
 }
 
+// A server of package quithttp, and an admin server that is stopped last.
 func Example_quithttp() {
-	srv := &http.Server{Addr: ":8080", Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	mux := http.NewServeMux()
+	srv := &http.Server{
+		Addr:        ":8080",
+		Handler:     mux,
+		ReadTimeout: 10 * time.Second,
+		IdleTimeout: 2 * time.Minute,
+	}
 	addr, err := quithttp.ListenAndServe(q, srv)
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Print("listening on ", addr)
+
 	admin := http.NewServeMux()
 	admin.Handle("/readyz", quithttp.Ready(q))
 	admin.Handle("/debug/quit", quithttp.Status(q))
-	adminServer := &http.Server{Addr: "localhost:6060", Handler: admin, ReadTimeout: 10 * time.Second}
+	adminServer := &http.Server{
+		Addr:        "localhost:6060",
+		Handler:     admin,
+		ReadTimeout: 10 * time.Second,
+	}
 	_, err = quithttp.ListenAndServe(q, adminServer, quit.AfterDrain(), quit.Name("admin"))
 	if err != nil {
+		q.Fail(err)
+	}
+
+	if err := quit.WaitSignal(); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// poller works as long as there is no reason to end.
+// poller polls until the event fires.
 type poller struct{}
 
-func (p *poller) step() {}
+func (p *poller) step() { time.Sleep(time.Second) }
 
 func (p *poller) run() {
 	defer q.DoneGoroutine()
@@ -94,10 +113,10 @@ func (p *poller) run() {
 	}
 }
 
-// consumer takes jobs off a source.
+// consumer saves the jobs of a source.
 type consumer struct {
 	db     *sqlDB
-	source chan job
+	source <-chan job
 }
 
 func (c *consumer) run() {
@@ -106,32 +125,32 @@ func (c *consumer) run() {
 		select {
 		case <-q.Done():
 			return
-		case j := <-c.source: // which keeps what is not taken, as a broker or a ticker does
-			c.db.save(q.WorkContext(), j) // not cut off by the fire
+		case j := <-c.source: // a broker keeps the rest
+			c.db.save(q.WorkContext(), j) // the fire does not cancel it
 		}
 	}
 }
 
+// Two workers, one that polls and one that receives.
 func Example_worker() {
+	db, err := openDB()
+	if err != nil {
+		log.Fatal(err)
+	}
+	q.RegisterCloser(db, quit.AfterDrain())
+
 	q.AddGoroutine() // before the go statement, not in the goroutine
 	go new(poller).run()
 
 	q.AddGoroutine()
-	go new(consumer).run()
-}
+	go (&consumer{db: db, source: jobs}).run()
 
-func Example_grpcServer() {
-	var s *grpcServer
-	ln, err := net.Listen("tcp", ":9090")
-	if err != nil {
+	if err := quit.WaitSignal(); err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop)) // Stop, if a stream does not end in time
-	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
-		quit.Ignore(grpc.ErrServerStopped)) // it was stopped before it served
 }
 
-// mailer is a service with a goroutine of its own.
+// mailer sends letters in a goroutine of its own.
 type mailer struct {
 	letters chan string
 	sent    chan struct{}
@@ -145,8 +164,8 @@ func newMailer() *mailer {
 
 func (m *mailer) run() {
 	defer close(m.sent)
-	for range m.letters {
-		// send it
+	for letter := range m.letters {
+		log.Print("sending ", letter)
 	}
 }
 
@@ -157,60 +176,43 @@ func (m *mailer) Close() error {
 	return nil
 }
 
+// An io.Closer with a goroutine of its own.
 func Example_ioCloser() {
 	m := newMailer()
-	// AfterDrain, since goroutines send it letters; abandoned if that takes much longer than 5 s.
+	// AfterDrain, since goroutines send it letters. Close has 5 s.
 	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
-}
 
-func Example_framework() {
-	var framework otherFramework
-	q.NotifySignal()                                             // beside the framework: os/signal delivers to both
-	framework.OnStop(func() { q.Fire() })                        // if it stops by itself, we stop too
-	context.AfterFunc(q.Context(), framework.Stop)               // if we stop, so does it
-	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
-	err := quit.WaitSignal()
-	if err != nil {
-		log.Fatal(err)
-	}
-}
-
-type queue struct{ c chan job }
-
-func newQueue(size int) *queue { return &queue{make(chan job, size)} }
-func (j *queue) close()        {}
-
-func Example_queue() {
-	db, err := openDB()
-	if err != nil {
-		log.Fatal(err)
-	}
-	srv := &http.Server{Addr: ":8080", Handler: mux}
-	serve := func() error {
-		jobs := newQueue(100)
-		for range 4 {
-			q.Go(func(context.Context) error {
-				for j := range jobs.c { // ends when the queue is closed and empty
-					if err := db.save(q.WorkContext(), j); err != nil {
-						q.Fail(fmt.Errorf("job %v: %w", j, err)) // and go on: the others are still done
-					}
-				}
+	q.Go(func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
 				return nil
-			}, quit.Name("worker"))
+			case <-time.After(time.Minute):
+				m.letters <- "still alive"
+			}
 		}
-		q.RegisterStopFunc(jobs.close, quit.Name("queue")) // registered before the server: called after it
-		_, err := quithttp.ListenAndServe(q, srv)          // its handlers call jobs.add, and answer 503 if that reports false
-		return err
-	}
-	if err := serve(); err != nil {
+	})
+
+	if err := quit.WaitSignal(); err != nil {
 		log.Fatal(err)
 	}
 }
 
+// start stands for the slow start of a program.
+func start(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(10 * time.Second):
+		return nil
+	}
+}
+
+// A program that takes its time to start. A signal ends the start, too.
 func Example_start() {
-	start := func(context.Context) error { return nil }
 	q.NotifySignal()
-	if err := start(q.Context()); err != nil && !q.HasFired() { // after a signal, its error is only the answer to that
+	// After a signal, start fails because its context is cancelled.
+	if err := start(q.Context()); err != nil && !q.HasFired() {
 		q.Fail(err)
 	}
 	err := quit.WaitSignal()
@@ -219,40 +221,80 @@ func Example_start() {
 	}
 }
 
+// A worker whose database is closed after the worker has ended.
 func Example_database() {
 	db, err := openDB()
 	if err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterCloser(db, quit.AfterDrain()) // once no counted goroutine is left
+	q.RegisterCloser(db, quit.AfterDrain()) // called after the drain
 	q.Go(func(ctx context.Context) error {
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
 			case j := <-jobs:
-				db.save(q.WorkContext(), j)
+				if err := db.save(q.WorkContext(), j); err != nil {
+					return err
+				}
 			}
 		}
 	}, quit.Name("worker"))
+
+	if err := quit.WaitSignal(); err != nil {
+		log.Fatal(err)
+	}
 }
 
+// consume saves jobs until ctx is done. It finishes the job at hand.
+func consume(ctx context.Context, db *sqlDB) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case j := <-jobs:
+			if err := db.save(context.WithoutCancel(ctx), j); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Workers that are an event of their own, which is drained when its turn comes.
 func Example_childEvent() {
 	db, err := openDB()
 	if err != nil {
 		log.Fatal(err)
 	}
-	q.RegisterCloser(db) // last
+	q.RegisterCloser(db) // called last
 
-	workers := quit.NewQuitEvent() // has its own Context, WorkContext, counter and closers
+	workers := quit.NewQuitEvent() // with its own contexts, counter and closers
 	q.RegisterQuitCloser(workers, quit.Name("workers"))
 	workers.Go(func(ctx context.Context) error { return consume(ctx, db) })
 
-	q.RegisterQuitCloser(&http.Server{}) // first: it lets in what the workers work on
+	q.RegisterQuitCloser(&http.Server{}) // called first: it takes in the workers' jobs
+
+	if err := quit.WaitSignal(); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func consume(ctx context.Context, db io.Closer) error { <-ctx.Done(); return nil }
+// convert writes its files to the directory to.
+func convert(ctx context.Context, to string) error {
+	for i := range 100 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := fmt.Sprintf("%s/%02d.txt", to, i)
+		if err := os.WriteFile(name, []byte("converted\n"), 0o666); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
+// A command-line tool that removes its temporary files and exits with status
+// 130 after Ctrl-C.
 func Example_commandLine() {
 	q := quit.GetQuitEvent()
 	dir, err := os.MkdirTemp("", "convert")
@@ -263,9 +305,9 @@ func Example_commandLine() {
 	q.RegisterStopFunc(func() { os.RemoveAll(dir) }, quit.AfterDrain())
 	q.Go(func(ctx context.Context) error {
 		if err := convert(ctx, dir); err != nil {
-			return err // fires too, with err as the cause
+			return err // fires q, with err as the cause
 		}
-		q.Fire() // done: there is nothing to wait for
+		q.Fire() // the work is done
 		return nil
 	})
 
@@ -277,4 +319,63 @@ func Example_commandLine() {
 	case errors.As(q.Cause(), &sig):
 		os.Exit(sig.ExitCode()) // 130 after Ctrl-C
 	}
+}
+
+// The recipes below need other modules or larger programs. They are compiled
+// with stand-ins, and are no examples in the documentation.
+var _ = []any{grpcRecipe, frameworkRecipe, queueRecipe}
+
+type grpcServer struct{}
+
+func (*grpcServer) Serve(net.Listener) error { return nil }
+func (*grpcServer) GracefulStop()            {}
+func (*grpcServer) Stop()                    {}
+
+var grpc = struct{ ErrServerStopped error }{errors.New("grpc: the server has been stopped")}
+
+func grpcRecipe(s *grpcServer, ln net.Listener) {
+	// Stop is called if a stream does not end in time.
+	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop))
+	q.Go(func(context.Context) error { return s.Serve(ln) }, quit.Name("grpc"),
+		quit.Ignore(grpc.ErrServerStopped)) // if it was stopped before it served
+}
+
+type otherFramework struct{}
+
+func (otherFramework) OnStop(func()) {}
+func (otherFramework) Stop()         {}
+func (otherFramework) Run() error    { return nil }
+
+func frameworkRecipe(framework otherFramework) error {
+	q.NotifySignal()                                             // the framework gets them too
+	framework.OnStop(func() { q.Fire() })                        // its stop fires q
+	context.AfterFunc(q.Context(), framework.Stop)               // the fire of q stops it
+	q.Go(func(context.Context) error { return framework.Run() }) // the drain waits for it
+	err := quit.WaitSignal()
+	return err
+}
+
+type queue struct{ c chan job }
+
+func newQueue(size int) *queue { return &queue{make(chan job, size)} }
+func (*queue) close()          {}
+
+func queueRecipe(db *sqlDB, srv *http.Server) error {
+	jobs := newQueue(100)
+	for range 4 {
+		q.Go(func(context.Context) error {
+			for j := range jobs.c { // ends when the queue is closed and empty
+				if err := db.save(q.WorkContext(), j); err != nil {
+					// The error is reported, and the others are done.
+					q.Fail(fmt.Errorf("job %v: %w", j, err))
+				}
+			}
+			return nil
+		}, quit.Name("worker"))
+	}
+	// Registered before the server, so called after it.
+	q.RegisterStopFunc(jobs.close, quit.Name("queue"))
+	// The handlers call jobs.add, and answer 503 if it reports false.
+	_, err := quithttp.ListenAndServe(q, srv)
+	return err
 }

@@ -9,41 +9,43 @@ import (
 	"github.com/gracefulgo/graceful/internal/timeline"
 )
 
-// Report is a snapshot of an event: before the fire, the plan; during the
-// shutdown, its progress; after it, what happened. It is a value: it does not
-// change, holds no lock, and outlives its event.
+// Report is a snapshot of an event: the plan before the fire, the progress
+// during the shutdown, and the outcome after it. A Report is a value that does
+// not change. It holds no lock, and outlives its event. Before the shutdown has
+// started, Deadline is that of a shutdown that starts with the report.
 type Report struct {
-	Cause      error     // why it fired; nil before the fire
-	Fired      time.Time // zero before the fire
-	Started    time.Time // of the shutdown, which may be later than the fire; zero before
-	Deadline   time.Time // of the shutdown; before it has started, as if it did so now; zero: no limit
-	Ended      time.Time // of the shutdown; zero before
-	Goroutines int       // counted now
-	Steps      []Step    // begun, in that order, and then those planned, in theirs
+	Cause      error     // the cause of the fire; nil before it
+	Fired      time.Time // the time of the fire; zero before it
+	Started    time.Time // the start of the shutdown, at the fire or later; zero before it
+	Deadline   time.Time // the deadline of the shutdown; zero if there is no limit
+	Ended      time.Time // the end of the shutdown; zero before it
+	Goroutines int       // the number of counted goroutines
+	Steps      []Step    // the steps that have begun, then the planned steps, each in order
 
 	taken    time.Time // when the snapshot was taken
-	err      error     // what failed so far
-	failures []error   // that err is made of
+	err      error     // all failures so far, joined
+	failures []error   // the parts of err
 
-	event   weak.Pointer[QuitEvent] // for Changed: a report that is kept does not keep the event
-	version uint64                  // of the event, and of those in it
+	event   weak.Pointer[QuitEvent] // for Changed; a report does not keep its event alive
+	version uint64                  // of the event and its nested events
 }
 
 // Step is one step of a shutdown: a closer, the delay or the drain.
 type Step struct {
-	Name, Site string // Site is dir/file.go:line, and "" for what was not registered
+	Name, Site string // Site is dir/file.go:line; "" for the delay and the drain
 	Phase      Phase
-	Start      time.Time // zero before
-	Deadline   time.Time // the end of its share of the time; zero before, and if there is no limit
-	End        time.Time // zero before
-	Detail     string    // what the step waits for, while it runs, if its closer can tell: "3 busy connections"
-	Err        error     // what counts as a failure, without the name and site of the step
-	Abandoned  bool      // it did not return in its share of the time, and then was not waited for
-	Stacks     string    // of the goroutines that held up a step that was abandoned or given up
-	Steps      []Step    // of the event that is closed in this step
+	Start      time.Time // zero until the step begins
+	Deadline   time.Time // the end of the share; zero until the step begins, or for no limit
+	End        time.Time // zero until the step is over
+	Detail     string    // progress that a running closer tells, such as "3 busy connections"
+	Err        error     // the failures, without the name and site of the step
+	Abandoned  bool      // the step did not return in time, and was no longer waited for
+	Stacks     string    // of the goroutines that held up an abandoned step or the drain
+	Steps      []Step    // of the event that is shut down in this step
 }
 
-// String returns the name of the phase: "delay", "closers", "drain" or "after drain".
+// String returns the name of the phase: "delay", "closers", "drain" or "after
+// drain".
 func (p Phase) String() string {
 	switch p {
 	case PhaseDelay:
@@ -61,7 +63,7 @@ func (p Phase) String() string {
 // MarshalText returns the name of the phase.
 func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// Err returns what [QuitEvent.Shutdown] returned, and nil before the shutdown
+// Err returns the result of [QuitEvent.Shutdown]. It is nil until the shutdown
 // has ended.
 func (r Report) Err() error {
 	if r.Ended.IsZero() {
@@ -70,30 +72,30 @@ func (r Report) Err() error {
 	return r.err
 }
 
-// String draws the report as a timeline for a terminal of 80 columns: a line a
-// step with its name, site, time taken, a bar on the common time axis, and the
-// outcome. Steps that are alike are folded into one line. What failed or hangs
-// is marked in the first column, and told below, once, with its stacks. A text
-// of an error that is very long is cut.
+// String draws the report as a timeline for a terminal of 80 columns. The line
+// of a step has its name, its site, the time taken, a bar on the common time
+// axis, and the outcome. Steps that are alike are folded into one line. A step
+// that has failed or hangs is marked in the first column, and described once
+// below, with its stacks. The text of a very long error is cut.
 func (r Report) String() string { return timeline.New(r.timeline()).String() }
 
-// MarshalJSON returns all of the report, with errors as their texts. It does
-// not fail. Steps that are nested a thousand deep are only counted, an error is
-// cut if it is long and only repeats those of inner steps, and a time that JSON
-// cannot have is replaced by the nearest that it can.
+// MarshalJSON returns all of the report, with errors as texts. It never fails.
+// Steps that are nested a thousand deep are only counted. A long error that
+// only repeats the errors of inner steps is cut. A time that JSON cannot
+// represent is replaced by the nearest that it can.
 func (r Report) MarshalJSON() ([]byte, error) {
 	t := r.timeline()
 	return t.JSON()
 }
 
-// MarshalJSON returns all of the step, with its error as a text, as in a
+// MarshalJSON returns all of the step, in the form that it has in the JSON of a
 // report.
 func (s Step) MarshalJSON() ([]byte, error) {
 	t := timelineSteps([]Step{s})
 	return t[0].JSON()
 }
 
-// timeline returns the report as package timeline has it, which draws it.
+// timeline returns the report in the form that package timeline draws.
 func (r Report) timeline() timeline.Report {
 	return timeline.Report{
 		Cause:      r.Cause,
@@ -132,11 +134,11 @@ func timelineSteps(steps []Step) []timeline.Step {
 	return all
 }
 
-// The status page is drawn from the same timeline, with what only this package
-// knows of a report.
+// Package quithttp draws its status page from the same timeline. Only this
+// package can make one of a report.
 var _ = timeline.Bind(Report.timeline)
 
-// panicStack returns the stack of the panic that err is of, or "".
+// panicStack returns the stack of a panic in err, or "".
 func panicStack(err error) (stack string) {
 	visit(err, func(e error) bool {
 		p, ok := e.(*PanicError)
@@ -148,19 +150,19 @@ func panicStack(err error) (stack string) {
 	return stack
 }
 
-// Report returns a snapshot, at any time, with the steps of the events that are
-// registered with this one. An event that is registered more than once, or with
-// itself through others, is shown once.
+// Report returns a snapshot of the event, with the steps of its nested events.
+// It may be called at any time. An event that is registered more than once, or
+// with itself through others, is shown once.
 func (q *QuitEvent) Report() Report { return q.report(make(map[*QuitEvent]bool), nil) }
 
-// report is Report without the steps of events that were seen before, and with
-// their stacks, of all, for the steps that still run.
+// report is Report without the steps of the events in seen. Steps that still
+// run get their stacks from all.
 func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Report {
 	seen[q] = true
 	now := time.Now()
 	r, raws := q.sched.report(now)
-	// The cause comes after the steps: they begin after the fire, so a report
-	// that has begun steps has the cause.
+	// The cause is read after the steps. Steps begin after the fire, so a
+	// report with a begun step has a cause.
 	if r.Cause = q.Cause(); r.Cause != nil {
 		r.Fired = q.event.at
 	}
@@ -189,8 +191,8 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 	return r
 }
 
-// raw is a step whose name, site and inner steps are looked up once the lock is
-// free.
+// raw is a step whose name, site and inner steps are looked up after the
+// schedule's mu is unlocked.
 type raw struct {
 	Step
 	name    string // "": the closer's default
@@ -210,10 +212,16 @@ func (w *raw) title() string {
 
 // rawOf returns the raw step of an entry that waits for phase p.
 func rawOf(e *entry, p Phase) raw {
-	return raw{Step: Step{Phase: p}, name: e.name, closer: e.closer, site: e.site, child: e.closer.child()}
+	return raw{
+		Step:   Step{Phase: p},
+		name:   e.name,
+		closer: e.closer,
+		site:   e.site,
+		child:  e.closer.child(),
+	}
 }
 
-// ownRaws returns the steps of our own that a shutdown would have.
+// ownRaws returns the drain, and the delay if there is one, as planned steps.
 func (q *QuitEvent) ownRaws() []raw {
 	raws := []raw{rawOf(q.own(PhaseDrain), PhaseDrain)}
 	if q.Delay > 0 {
@@ -222,19 +230,31 @@ func (q *QuitEvent) ownRaws() []raw {
 	return raws
 }
 
-// report returns the state as a report: the steps that have begun, and those
-// that wait, in the order in which they would begin.
+// report returns the state as a report. The raw steps are those that have
+// begun, and then those that wait, in the order in which they would begin.
 func (s *schedule) report(now time.Time) (r Report, raws []raw) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r = Report{Started: s.started, Deadline: s.deadline, Ended: s.ended,
-		version: s.version, failures: slices.Clone(s.failures)}
+	r = Report{
+		Started:  s.started,
+		Deadline: s.deadline,
+		Ended:    s.ended,
+		version:  s.version,
+		failures: slices.Clone(s.failures),
+	}
 	if r.err = s.err; s.ended.IsZero() {
 		r.err = join(s.failures...)
 	}
 	for _, st := range s.steps {
-		w := raw{name: st.title, site: st.site, child: st.child, Step: Step{Phase: st.phase, Start: st.start,
-			Deadline: st.deadline, End: st.end, Err: st.err, Abandoned: st.abandoned, Stacks: st.stacks}}
+		w := raw{name: st.title, site: st.site, child: st.child, Step: Step{
+			Phase:     st.phase,
+			Start:     st.start,
+			Deadline:  st.deadline,
+			End:       st.end,
+			Err:       st.err,
+			Abandoned: st.abandoned,
+			Stacks:    st.stacks,
+		}}
 		if st.end.IsZero() {
 			w.running, w.detail = st, st.detail
 		}

@@ -5,6 +5,7 @@ package quit_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -18,11 +19,14 @@ import (
 var standing = process.NewProgram("standing", func(args []string) {
 	q := quietEvent()
 	q.Timeout = 3 * time.Second
+	var warnings atomic.Int32 // of steps that take long, which none does for five seconds
+	q.Logger = slog.New(warningCounter{&warnings})
 	var calls, dead, hung atomic.Int32
 	closers := int32(0)
+	in := q
 	register := func(f func(), opts ...quit.Option) {
 		closers++
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+		in.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			calls.Add(1)
 			if ctx.Err() != nil {
 				dead.Add(1)
@@ -49,6 +53,14 @@ var standing = process.NewProgram("standing", func(args []string) {
 		register(func() { here(); hang() })
 	case "work":
 		register(func() { here(); work() })
+	case "event":
+		in = quietEvent()
+		q.RegisterQuitCloser(in)
+		for range 2 {
+			register(work, quit.AfterDrain())
+			register(work)
+		}
+		register(func() { here(); hang() })
 	case "drain":
 		register(here) // the last one before the drain
 		q.AddGoroutine()
@@ -63,20 +75,40 @@ var standing = process.NewProgram("standing", func(args []string) {
 		}
 	}
 	q.GracefulStop()
-	least := time.Hour
-	for _, s := range q.Report().Steps {
-		if s.Site != "" {
-			least = min(least, s.Deadline.Sub(s.Start))
+	enough, beside := true, true
+	var look func(steps []quit.Step, timeout time.Duration)
+	look = func(steps []quit.Step, timeout time.Duration) {
+		for _, s := range steps {
+			if s.Site != "" {
+				enough = enough && s.Deadline.Sub(s.Start) >= timeout/10*2/5
+			}
+			if s.Steps != nil { // those after the event do not wait for its end
+				beside = steps[len(steps)-5].Start.Before(s.End)
+			}
+			look(s.Steps, 2*time.Second) // about 4/5 of 9/10 of the root's
 		}
 	}
-	process.Say("%d of %d called, %d dead, least %v", calls.Load(), closers, dead.Load(), least >= 120*time.Millisecond)
+	look(q.Report().Steps, q.Timeout)
+	process.Say("%d of %d called, %d dead, enough %v, beside %v, %d warnings",
+		calls.Load(), closers, dead.Load(), enough, beside, warnings.Load())
 })
+
+// warningCounter counts records of level Warn.
+type warningCounter struct{ n *atomic.Int32 }
+
+func (warningCounter) Enabled(_ context.Context, l slog.Level) bool { return l == slog.LevelWarn }
+func (h warningCounter) WithAttrs([]slog.Attr) slog.Handler         { return h }
+func (h warningCounter) WithGroup(string) slog.Handler              { return h }
+func (h warningCounter) Handle(context.Context, slog.Record) error {
+	h.n.Add(1)
+	return nil
+}
 
 // TestChildStandsStill stops the process for longer than the whole Timeout. The
 // closers that are left then have 2/5 of the reserve at least, which is 120 ms.
 func TestChildStandsStill(t *testing.T) {
 	t.Parallel()
-	for where, closers := range map[string]int{"delay": 6, "closer": 7, "work": 7, "drain": 7, "reserve": 9} {
+	for where, closers := range map[string]int{"delay": 6, "closer": 7, "work": 7, "event": 11, "drain": 7, "reserve": 9} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			for range 3 {
@@ -85,7 +117,7 @@ func TestChildStandsStill(t *testing.T) {
 				p.Signal(syscall.SIGSTOP)
 				time.Sleep(3200 * time.Millisecond)
 				p.Signal(syscall.SIGCONT)
-				said, want := p.Next(), fmt.Sprintf("%d of %d called, 0 dead, least true", closers, closers)
+				said, want := p.Next(), fmt.Sprintf("%d of %d called, 0 dead, enough true, beside true, 0 warnings", closers, closers)
 				if said == want {
 					p.WantEnd("exit status 0")
 					return

@@ -10,15 +10,15 @@ import (
 	"github.com/gracefulgo/graceful/internal/text"
 )
 
-// The methods of errors and contexts are user code. They are called here, where
-// a panic in one is caught, and never with a lock held.
+// The methods of errors and contexts are user code. The funcs below call them,
+// catch their panics, and are never called with a lock held.
 
-// caught calls f and returns its error, or its panic as a *PanicError. A
-// runtime.Goexit in f passes through: there is no way to stop it.
+// caught calls f and returns its error, or a *PanicError if f panics. It cannot
+// stop a runtime.Goexit in f.
 func caught(f func() error) (err error) {
 	returned := false
 	defer func() {
-		if !returned { // after a Goexit too, but then nobody sees err
+		if !returned { // after a Goexit too, but then err is not used
 			err = newPanicError(recover())
 		}
 	}()
@@ -27,8 +27,8 @@ func caught(f func() error) (err error) {
 	return err
 }
 
-// newPanicError returns the error of a panic. A nil value is that of
-// panic(nil), which has another one unless GODEBUG=panicnil=1.
+// newPanicError returns the error of a panic. The value is nil only after
+// panic(nil) with GODEBUG=panicnil=1.
 func newPanicError(value any) *PanicError {
 	if value == nil {
 		value = new(runtime.PanicNilError)
@@ -39,11 +39,11 @@ func newPanicError(value any) *PanicError {
 // errorText returns the text of err, or "" for nil.
 func errorText(err error) string { return text.Error(err) }
 
-// mostWrapped is how many errors one may wrap. With more, it is taken to wrap
-// errors without end. Tests have a smaller one.
+// mostWrapped is the number of errors that an error may wrap. An error that
+// wraps more is assumed to wrap errors without end. Tests set it lower.
 var mostWrapped = 1 << 20
 
-// wrapped returns the errors that err wraps. It reports whether all went well.
+// wrapped returns the errors that err wraps. It reports false if Unwrap panics.
 func wrapped(err error) (errs []error, ok bool) {
 	defer func() { _ = recover() }()
 	switch e := err.(type) {
@@ -63,10 +63,11 @@ func wrapped(err error) (errs []error, ok bool) {
 	return errs, true
 }
 
-// visit calls f with err and all that it wraps, in the order of errors.Is,
-// until f returns true. It reports whether that happened, and whether no error
-// panicked or wrapped others without end. Such an error would hide those that
-// come after it, so then there is a second walk, level by level.
+// visit calls f with err and all errors that it wraps, in the order of
+// errors.Is, until f returns true. found reports whether f did. sound reports
+// whether no Unwrap panicked and no error wrapped others without end. An
+// endless error hides the errors after it, so then visit walks again, level by
+// level.
 func visit(err error, f func(error) bool) (found, sound bool) {
 	found, sound, ended := walkErrors(err, f, false)
 	if !ended {
@@ -111,33 +112,35 @@ func equal(a, b error) (same bool) {
 	return a == b
 }
 
-// same is equal, or for values that cannot be compared, whether all in them is.
+// same reports whether a and b are equal or, for values that cannot be
+// compared, deeply equal.
 func same(a, b error) (same bool) {
 	defer func() { _ = recover() }()
 	return equal(a, b) || reflect.DeepEqual(a, b)
 }
 
-// matches reports whether err itself, and not an error that it wraps, is target
-// in the sense of errors.Is.
+// matches reports whether err is target in the sense of errors.Is, without the
+// errors that err wraps.
 func matches(err, target error) (yes bool) {
 	if equal(err, target) {
 		return true
 	}
 	if isOurs(err) {
-		return false // its Is looks at what it wraps
+		return false // its Is looks at the errors within
 	}
 	defer func() { _ = recover() }()
 	x, ok := err.(interface{ Is(error) bool })
 	return ok && x.Is(target)
 }
 
-// safeIs is errors.Is.
+// safeIs is errors.Is with panics caught.
 func safeIs(err, target error) bool {
 	found, _ := visit(err, func(e error) bool { return matches(e, target) })
 	return found
 }
 
-// safeAs is errors.As, which has checked target.
+// safeAs is errors.As with panics caught. errors.As itself, which calls it, has
+// checked target.
 func safeAs(err error, target any) bool {
 	value := reflect.ValueOf(target).Elem()
 	found, _ := visit(err, func(e error) (yes bool) {
@@ -146,7 +149,7 @@ func safeAs(err error, target any) bool {
 			return true
 		}
 		if isOurs(e) {
-			return false // its As looks at what it wraps
+			return false // its As looks at the errors within
 		}
 		defer func() { _ = recover() }()
 		x, ok := e.(interface{ As(any) bool })
@@ -155,9 +158,9 @@ func safeAs(err error, target any) bool {
 	return found
 }
 
-// isSound reports whether errors.Is, errors.As and Error can be called on err,
-// and whether it can be compared, as by those who want to know if two callers
-// of Shutdown got the same error.
+// isSound reports whether errors.Is, errors.As and Error can be called on err
+// without a panic, and whether err can be compared. The result of Shutdown is
+// compared to find out whether two callers got the same.
 func isSound(err error) bool {
 	probe := new(guard)
 	sound := func(call func()) (ok bool) {
@@ -174,10 +177,11 @@ func isSound(err error) bool {
 	return ok && !broken && sound(func() { _ = err.Error() })
 }
 
-// values is a context with the values of another one, and nothing else of it.
+// values is a context that has only the values of another context.
 type values struct{ context.Context }
 
-// valuesOf returns ctx without its cancellation and without its panics.
+// valuesOf returns ctx without its cancellation, and with panics of its Value
+// method caught.
 func valuesOf(ctx context.Context) context.Context {
 	if ctx == context.Background() {
 		return ctx

@@ -10,33 +10,37 @@ import (
 // Phase is the part of a shutdown that a step belongs to.
 type Phase int
 
-// The phases, in their order. Each has a stack of the closers that wait for it.
+// The phases of a shutdown, in order.
 const (
 	phaseIdle       Phase = iota // no shutdown has started
-	PhaseDelay                   // one step: the delay
-	PhaseClosers                 // the closers
-	PhaseDrain                   // one step: the drain
+	PhaseDelay                   // the delay, one step
+	PhaseClosers                 // the closers without the option AfterDrain
+	PhaseDrain                   // the drain, one step
 	PhaseAfterDrain              // the closers with the option AfterDrain
-	phaseEnded                   // the shutdown has ended
 )
 
-// schedule is the state of an event's shutdown: which closers wait, which steps
-// run, what has failed, and how the time is shared out. It owns every change of
-// that state. It is pure: it runs no user code, starts no goroutine, logs
-// nothing and is told the time, so a test can try all its histories.
+const phaseEnded = PhaseAfterDrain + 1 // the shutdown has ended
+
+// schedule is the state of an event's shutdown: the closers that wait, the
+// steps that run, the failures, and the time that is left. It makes every
+// change of that state. It is pure: it runs no user code, starts no goroutine,
+// logs nothing and is told the time. So a test can try all its histories.
 //
-// Whoever ends a step, by returning or by abandoning it, then asks for the next
-// one, and so does whoever opens the shutdown or adds a closer that may begin
-// at once. The answer depends only on what waits and what runs. So no goroutine
-// owns the shutdown, a call of next too many is harmless, and there is never a
-// state in which steps wait, none runs and nobody is about to ask.
+// A goroutine that ends a step, by returning from it or by abandoning it, then
+// calls next. So does a goroutine that opens the shutdown, or that adds a
+// closer that may begin at once. The result of next depends only on the entries
+// that wait and the steps that run. So no goroutine owns the shutdown, and a
+// call of next too many is harmless. If entries wait and no step runs, some
+// goroutine is about to call next.
 //
 // Invariants, with mu free:
 //   - An entry is in one stack, or has become one step, or was removed.
-//   - running is the number of steps that have neither returned nor been abandoned.
-//   - A step of a phase begins only when the phases before it have no entry left.
+//   - running is the number of steps that have neither returned nor been
+//     abandoned.
+//   - A step of a phase begins only when no earlier phase has an entry left.
 //   - One step runs at a time, unless the event is Concurrent or hurries.
-//   - phase only grows. Once it is phaseEnded, steps, failures and err are final.
+//   - phase only grows. Once it is phaseEnded, steps, failures and err are
+//     final.
 type schedule struct {
 	mu sync.Mutex // guards the fields below; a leaf: no lock is taken under it
 
@@ -46,33 +50,35 @@ type schedule struct {
 	steps    []*step // begun, in that order
 	failures []error // in the order in which they happened
 
-	base     context.Context // of all steps; set by the first call of limit, as are the next four
-	by       *step           // of another event, whose closer calls the shutdown; or nil
-	began    time.Time       // when the time began that is shared out
+	// Set by the first call of limit:
+	base     context.Context // of all steps
+	by       *step           // the parent's step that shuts this event down, or nil
+	began    time.Time       // the start of the time that is shared out
 	deadline time.Time       // D; zero: no limit
 	reserve  time.Duration   // R; kept back until the rest has been used up
-	hurry    time.Time       // the end of the reserve, set when nothing else is left; zero before
 
-	started time.Time // when open was called
-	ended   time.Time // when the last step ended; set by conclude
+	hurry time.Time // the end of the reserve; zero until only the reserve is left
+
+	started time.Time // the time of open
+	ended   time.Time // the end of the last step; set by conclude
 	err     error     // the result; set by conclude
 
-	nameless []*step // abandoned, and nobody takes their stacks yet
+	nameless []*step // abandoned steps whose stacks no goroutine takes yet
 
 	owed  int           // steps whose stacks have not been taken
-	clear chan struct{} // closed when owed falls to zero; nil if nobody waits for that
+	clear chan struct{} // closed when owed falls to zero; nil if nobody waits
 
-	inner []*QuitEvent // shut down by the steps
+	inner []*QuitEvent // events that the steps have shut down
 
-	version  uint64   // counts the changes
+	version  uint64   // the number of changes
 	watchers []*watch // told of the next change; nil if nobody watches
-	latest   *watch   // of this event and all in it; nil: there was none
+	latest   *watch   // of this event and its nested events, or nil
 }
 
-// add puts e on the stack of its phase. It reports whether it was too late for
-// that, since the shutdown has ended, and whether e may begin while other steps
-// run, so that the caller has to ask for the next one. If none runs, somebody
-// is about to ask.
+// add puts e on the stack of its phase. late reports that the shutdown has
+// already ended. look reports that e may begin while other steps run, so that
+// the caller has to call next. If no step runs, another goroutine is about to
+// call it.
 func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +107,8 @@ func (s *schedule) remove(e *entry) bool {
 	return true
 }
 
-// fail adds a failure that is no step's. It reports whether it counts: after
-// the end of the shutdown it does not.
+// fail adds a failure that does not belong to a step. It reports whether the
+// failure counts, which it does until the shutdown has ended.
 func (s *schedule) fail(err error) (counts bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +120,7 @@ func (s *schedule) fail(err error) (counts bool) {
 	return true
 }
 
-// fired notes that the event has fired, which is a change like any other.
+// fired notes that the event has fired, which is a change to tell of.
 func (s *schedule) fired() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +128,7 @@ func (s *schedule) fired() {
 }
 
 // limit sets the context and the deadline of the shutdown, unless an earlier
-// call did. A zero deadline is no limit.
+// call did. A zero deadline means no limit.
 func (s *schedule) limit(base context.Context, by *step, now, deadline time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,8 +138,8 @@ func (s *schedule) limit(base context.Context, by *step, now, deadline time.Time
 	}
 }
 
-// relimit replaces a deadline that turned out to be a mistake, unless the
-// shutdown has started or base is another caller's.
+// relimit replaces a mistaken deadline, unless the shutdown has started or base
+// belongs to another caller.
 func (s *schedule) relimit(base context.Context, now, deadline time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,9 +155,9 @@ func (s *schedule) limitTo(now, deadline time.Time) {
 	}
 }
 
-// open starts the shutdown, whose own steps are the given entries, each with
-// its phase. It reports whether this call did so: then the caller has to ask
-// for the next step.
+// open starts the shutdown. own has the entries of the delay and the drain, by
+// phase. It reports whether this call did so, and then the caller has to call
+// next.
 func (s *schedule) open(now time.Time, own map[Phase]*entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,10 +172,10 @@ func (s *schedule) open(now time.Time, own map[Phase]*entry) bool {
 	return true
 }
 
-// next begins the next step if one may begin now: the last registered of the
-// earliest phase that has any, up to the present phase. When those are empty
-// and nothing runs, the next phase has come. It reports whether another step
-// may begin at once, and whether this call ended the shutdown.
+// next begins the next step, if one may begin now. That is the last registered
+// entry of the earliest phase with an entry, up to the present phase. If there
+// is no entry and no step runs, the next phase begins. more reports that
+// another step may begin at once, and ended that this call ended the shutdown.
 func (s *schedule) next(now time.Time, concurrent bool) (begun *step, more, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,7 +201,7 @@ func (s *schedule) next(now time.Time, concurrent bool) (begun *step, more, ende
 	}
 }
 
-// top returns the entry that is next, and its phase.
+// top returns the next entry and its phase.
 func (s *schedule) top() (*entry, Phase) {
 	for p := PhaseDelay; p <= s.phase; p++ {
 		if e := s.waiting[p].last; e != nil {
@@ -208,15 +214,15 @@ func (s *schedule) top() (*entry, Phase) {
 // allAtOnce reports whether a step may begin while others run.
 func (s *schedule) allAtOnce(concurrent bool) bool { return concurrent || !s.hurry.IsZero() }
 
-// lookAtTime finds out whether only the reserve is left: less than a hundredth
-// of the time before it, or so little that the share of a step would be less
-// than in the reserve. If less than the reserve itself is left, for the process
-// stood still, all of it counts from now.
+// lookAtTime sets hurry if only the reserve is left. That is so if less than a
+// hundredth of the time before the reserve is left, or so little that a step
+// would have a larger share in the reserve. If less than the whole reserve is
+// left, because the process stood still, the reserve begins now.
 func (s *schedule) lookAtTime(now time.Time) {
 	if s.deadline.IsZero() || !s.hurry.IsZero() {
 		return
 	}
-	free := s.deadline.Add(-s.reserve) // the end of the time that is not the reserve
+	free := s.deadline.Add(-s.reserve) // the end of the time before the reserve
 	if free.Sub(now) >= max(free.Sub(s.began)/100, s.reserve/2) {
 		return
 	}
@@ -237,10 +243,10 @@ func (s *schedule) begin(e *entry, p Phase, now time.Time) *step {
 }
 
 // share returns the time that the step of e may take, or noLimit. A step is
-// abandoned after its share and an eighth, so none takes more than 9/10 of what
-// was left. In the reserve the steps of a phase begin together. Those of the
-// closers have one half, unless no AfterDrain closer waits for the other; and a
-// closer has at least 2/5 of the reserve in any case.
+// abandoned after its share and an eighth of it, so it takes no more than 9/10
+// of the time left. In the reserve the steps of a phase begin together. The
+// closers before the drain have one half, or all of it if no AfterDrain closer
+// waits. In any case a closer has at least 2/5 of the reserve.
 func (s *schedule) share(e *entry, p Phase, now time.Time) time.Duration {
 	switch {
 	case s.deadline.IsZero():
@@ -257,8 +263,8 @@ func (s *schedule) share(e *entry, p Phase, now time.Time) time.Duration {
 	return max(left/5*4, s.reserve/5*2)
 }
 
-// fault adds a failure of st, which may go on running, with the stacks that
-// tell of it, if there are any.
+// fault adds a failure of st, which may go on running. stacks are the stacks
+// that explain the failure, or "".
 func (s *schedule) fault(st *step, err error, stacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,15 +285,17 @@ func (s *schedule) addFault(st *step, err error) bool {
 	return true
 }
 
-// finish ends st by its return, with err, or by abandoning it for that reason.
-// It reports whether this call ended the step. A step that returned cannot be
-// abandoned. One that was abandoned may still return and add its error, but
-// ends nothing by that.
+// finish ends st, which has returned err or is abandoned with err as the
+// reason. first reports whether this call ended the step. A step that has
+// returned cannot be abandoned. A step that was abandoned may still return,
+// which adds its error but does not end the step again.
 //
-// It returns the steps, of those that were abandoned, whose stacks the caller
-// should now take. In the reserve, in which a crowd may be abandoned at once,
-// they are taken for all together, when no other step runs.
-func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (first bool, name []*step) {
+// name has the abandoned steps whose stacks the caller should now take. In the
+// reserve, in which many steps may be abandoned at once, the stacks are taken
+// together, once no other step runs.
+func (s *schedule) finish(
+	st *step, now time.Time, err error, abandoned bool,
+) (first bool, name []*step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first = !st.over.Load(); abandoned && !first {
@@ -305,7 +313,7 @@ func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (f
 		s.owed++
 		s.nameless = append(s.nameless, st)
 	}
-	if !st.late() { // else no report has it
+	if !st.late() { // a late step is in no report
 		s.running--
 		s.touch()
 	}
@@ -315,8 +323,8 @@ func (s *schedule) finish(st *step, now time.Time, err error, abandoned bool) (f
 	return true, name
 }
 
-// owe notes that the stacks of a step are being taken, until named is called. A
-// step that is abandoned owes its stacks from then on.
+// owe notes that the stacks of a step are being taken, until named is called.
+// For an abandoned step, finish does so.
 func (s *schedule) owe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -338,7 +346,7 @@ func (s *schedule) named(st *step, stacks string) {
 }
 
 // unnamed returns a channel that is closed once no stacks are owed, or nil if
-// none are.
+// none are owed now.
 func (s *schedule) unnamed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -348,8 +356,8 @@ func (s *schedule) unnamed() <-chan struct{} {
 	return s.clear
 }
 
-// conclude sets the result, and the failures that it is made of. It is called
-// once, by whoever was told by next that the shutdown has ended.
+// conclude sets the result and the failures in it. It is called once, by the
+// goroutine for which next reported the end of the shutdown.
 func (s *schedule) conclude(at time.Time, failures []error, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -371,7 +379,7 @@ func (s *schedule) outcome() []error {
 	return s.failures
 }
 
-// startedBy returns the step of another event that shuts this one down, or nil.
+// startedBy returns the step of the parent that shuts this event down, or nil.
 func (s *schedule) startedBy() *step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -385,8 +393,8 @@ func (s *schedule) delaying() bool {
 	return s.phase == PhaseDelay && s.running > 0
 }
 
-// until returns when a shutdown that ends now should have told of it, a little
-// before its time is over; zero: no limit.
+// until returns the time by which a shutdown that ends now should return, a
+// little before its deadline. It returns zero if there is no limit.
 func (s *schedule) until(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -403,8 +411,8 @@ func (s *schedule) until(now time.Time) time.Time {
 	return end
 }
 
-// grace returns how much longer than its ctx the call may wait that has set the
-// limit, whose base is given: the shutdown is about to end then, with a result.
+// grace returns how long Shutdown may wait after its ctx is done. It is not
+// zero if base, and so ctx, set the limit: then the shutdown is about to end.
 func (s *schedule) grace(base context.Context) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -415,8 +423,8 @@ func (s *schedule) grace(base context.Context) time.Duration {
 }
 
 // adopt has the outermost shutdown wait for the log and the stacks of q, which
-// a step of this one has shut down. It reports whether it does: not after the
-// end.
+// a step of this event has shut down. It reports false if this event's shutdown
+// has ended.
 func (s *schedule) adopt(q *QuitEvent) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -427,7 +435,7 @@ func (s *schedule) adopt(q *QuitEvent) bool {
 	return true
 }
 
-// adopted returns the events that were adopted.
+// adopted returns the adopted events.
 func (s *schedule) adopted() []*QuitEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,28 +8,29 @@ import (
 	"time"
 )
 
-// Shutdown fires the event if that has not happened, and runs the shutdown, or
-// waits for the one that runs. It returns nil, or one error with a line for each
-// failure, all of which [errors.Is] and [errors.As] reach. All callers get the
-// same error, even after the end.
+// Shutdown fires the event, unless it has already fired, and runs the shutdown
+// to its end. If the shutdown has already started, Shutdown waits for it. The
+// result is nil, or an error with a line for each failure. [errors.Is] and
+// [errors.As] find each of the failures. All callers get the same error, even
+// after the end.
 //
-// The shutdown has [QuitEvent.Timeout], or until the deadline of ctx if that is
-// earlier, or until the deadline of ctx alone if Timeout is zero. If ctx is
-// done first, this call returns ctx.Err() and the shutdown goes on. The first
-// caller's ctx is the one whose deadline and values count. The call that fires
-// the event is before those that the fire leads to, such as by
-// context.AfterFunc(q.Context(), q.GracefulStop).
+// The shutdown may take [QuitEvent.Timeout], or less if the deadline of ctx is
+// earlier. If Timeout is zero and ctx has a deadline, only that deadline
+// counts. If ctx is done first, the call returns ctx.Err(), and the shutdown
+// goes on. The deadline and the values of ctx count only in the first call. A
+// call that fires the event comes before calls that follow from the fire, such
+// as that of context.AfterFunc(q.Context(), q.GracefulStop).
 //
-// Do not call Shutdown with a ctx that is done already, or that the fire
-// cancels, such as the one of [os/signal.NotifyContext]. It returns ctx.Err()
-// at once, and main ends before the work does. The shutdown then has the
-// event's own Timeout, and a warning names the call. A nil ctx is taken as
+// Do not pass a ctx that is done, or one that the fire cancels, such as that of
+// [os/signal.NotifyContext]. With such a ctx, Shutdown returns ctx.Err() at
+// once, and main would end before the work does. The shutdown goes on within
+// the event's own Timeout, and a warning names the call site. A nil ctx means
 // [context.Background].
 //
-// Called by a closer that this very shutdown waits for, directly or through
-// other events, it does not wait but returns nil at once. Such a call is known by
-// its goroutine or by its context: a closer that calls Shutdown in another
-// goroutine and waits for it passes its context on.
+// A call by a closer for which this shutdown waits, directly or through other
+// events, returns nil at once. Shutdown recognizes such a call by its goroutine
+// or by its context. So a closer that calls Shutdown in another goroutine, and
+// waits for that, must pass its context on.
 func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		ctx = context.Background()
@@ -62,7 +63,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	select {
 	case <-q.ended.Done():
 	case <-ctx.Done():
-		// If it is ctx that limits the shutdown, both end at the same time.
+		// If ctx limits the shutdown, both end at about the same time.
 		timeUp := time.NewTimer(q.sched.grace(base))
 		defer timeUp.Stop()
 		select {
@@ -76,19 +77,20 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	return q.sched.err
 }
 
-// GracefulStop is Shutdown without a context or an error, for hooks such as
-// [net/http.Server.RegisterOnShutdown]. Failures are logged in either case.
+// GracefulStop is like [QuitEvent.Shutdown], without a context and a result. It
+// is meant for hooks such as [net/http.Server.RegisterOnShutdown]. Failures are
+// logged.
 func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
 
-// shutdownAsStep is Shutdown as a step of another event, which has ctx. It
-// waits for the end even after the step's share, of which it is told in
-// advance.
+// shutdownAsStep is Shutdown as a step of the parent, whose context is ctx. It
+// waits for the end even after the step's share, since the shutdown has the end
+// of the share as its deadline.
 func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
 	s, now := stepOf(ctx), time.Now()
 	q.sched.limit(valuesOf(ctx), s, now, q.deadlineWithin(s.deadline, now))
 	q.Fire()
-	// The wait is there before the steps begin that may close a ring of events
-	// with it, so it is always the same one of the ring that does not wait.
+	// The wait is noted before open begins the steps, which may close a ring of
+	// events. So it is always the same event of the ring that does not wait.
 	leave, ok := tryWait([]*step{s}, &q.node)
 	q.open()
 	if !ok {
@@ -99,8 +101,8 @@ func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
 	return q.sched.err
 }
 
-// deadline returns the deadline of a shutdown with ctx that begins now. The
-// deadline of a ctx that is done, or one that has passed, is none.
+// deadline returns the deadline of a shutdown with ctx that begins now. It does
+// not use the deadline of a ctx that is done, or a deadline that has passed.
 func (q *QuitEvent) deadline(ctx context.Context, now time.Time) time.Time {
 	end, given := ctx.Deadline()
 	if !given || !end.After(now) || ctx.Err() != nil {
@@ -110,14 +112,14 @@ func (q *QuitEvent) deadline(ctx context.Context, now time.Time) time.Time {
 }
 
 // deadlineWithin returns the deadline of a shutdown that begins now and should
-// end by end; zero: no such limit.
+// end by end, unless that is zero.
 func (q *QuitEvent) deadlineWithin(end, now time.Time) time.Time {
 	timeout := q.timeout()
 	if end.IsZero() {
 		return after(now, timeout)
 	}
 	// The time left is added to now, so that the deadline has a monotonic clock
-	// even if end has none: setting the machine's clock changes nothing.
+	// reading even if end has none. Setting the machine's clock has no effect.
 	left := end.Sub(now)
 	if q.Timeout != 0 && timeout != 0 {
 		left = min(left, timeout)
@@ -125,7 +127,7 @@ func (q *QuitEvent) deadlineWithin(end, now time.Time) time.Time {
 	return now.Add(left)
 }
 
-// timeout returns the time of the whole shutdown; 0: no limit.
+// timeout returns the limit of the whole shutdown; 0: no limit.
 func (q *QuitEvent) timeout() time.Duration {
 	if q.Timeout == 0 {
 		return DefaultTimeout
@@ -133,7 +135,7 @@ func (q *QuitEvent) timeout() time.Duration {
 	return max(q.Timeout, 0)
 }
 
-// after returns the time d after from, or none if d is zero.
+// after returns the time d after from, or zero if d is zero.
 func after(from time.Time, d time.Duration) time.Time {
 	if d == 0 {
 		return time.Time{}
@@ -141,9 +143,9 @@ func after(from time.Time, d time.Duration) time.Time {
 	return from.Add(d)
 }
 
-// open starts the shutdown, unless that has happened. The deadline is set
-// before the fire: whoever hears of the fire and comes with a context of its
-// own is later.
+// open starts the shutdown, unless it has already started. Its callers set the
+// deadline before the fire. So a call of Shutdown that follows from the fire
+// comes too late to set it.
 func (q *QuitEvent) open() {
 	<-q.Done() // another call may have begun to fire, and not be done with it
 	own := map[Phase]*entry{PhaseDrain: q.own(PhaseDrain)}
@@ -156,20 +158,25 @@ func (q *QuitEvent) open() {
 	}
 }
 
-// own returns the entry of the one step of a phase that is our own.
+// own returns the entry of the delay or the drain.
 func (q *QuitEvent) own(p Phase) *entry {
+	f, name := q.drain, "drain"
 	if p == PhaseDelay {
-		return &entry{q: q, closer: closer{ShutdownFunc(q.delay), kindQuitCloser}, config: config{name: "delay"}}
+		f, name = q.delay, "delay"
 	}
-	return &entry{q: q, closer: closer{ShutdownFunc(q.drain), kindQuitCloser}, config: config{name: "drain"}}
+	return &entry{
+		q:      q,
+		closer: closer{ShutdownFunc(f), kindQuitCloser},
+		config: config{name: name},
+	}
 }
 
-// loop runs steps until none may begin. See schedule for why any number of
-// goroutines may call it.
+// loop runs steps until none may begin. Any number of goroutines may call it:
+// see schedule.
 func (q *QuitEvent) loop() {
 	s := q.next()
 	if s == nil {
-		return // as it is for most of a crowd that was abandoned
+		return // as in most calls after a crowd of steps was abandoned
 	}
 	w, leave := enter(q)
 	defer leave()
@@ -179,8 +186,8 @@ func (q *QuitEvent) loop() {
 	}
 }
 
-// next begins the next step, or returns nil if none may begin. It ends the
-// shutdown if that was the last one.
+// next begins the next step, or returns nil if none may begin. After the last
+// step it ends the shutdown.
 func (q *QuitEvent) next() *step {
 	s, more, ended := q.sched.next(time.Now(), q.Concurrent)
 	if more {
@@ -204,13 +211,13 @@ func (q *QuitEvent) delay(ctx context.Context) error {
 	return nil
 }
 
-// errNoTime is the cause of WorkContext's end.
+// errNoTime is the cause of WorkContext.
 var errNoTime = fmt.Errorf("quit: no time left for work in flight: %w", context.DeadlineExceeded)
 
-// drain is the step that waits for the goroutines. At the end of its share it
-// gives up: WorkContext ends, and those that are left have an eighth of the
-// share to notice that. Their stacks are taken a moment before, when they still
-// are where they held up the drain, and nothing waits for that.
+// drain is the step that waits for the goroutines. It gives up at the end of
+// its share: WorkContext is cancelled, and the goroutines that are left have an
+// eighth of the share to notice it. Their stacks are taken a moment before, in
+// the place where they hold up the drain. Nothing waits for the stacks.
 func (q *QuitEvent) drain(ctx context.Context) error {
 	s := stepOf(ctx)
 	share := s.deadline.Sub(s.start)
@@ -223,10 +230,11 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 		return q.count.wait(ctx.Done())
 	}
 	if wait(s.deadline.Add(-share/16)) <= 0 {
-		return nil // a count below zero is told at the end
+		return nil // a count below zero is reported at the end
 	}
 	stuck := make(chan string, 1)
-	go func() { stuck <- s.heldUpBy(allStacks()) }() // ends when the stacks are taken, as does the next
+	// Both goroutines end when the stacks are taken.
+	go func() { stuck <- s.heldUpBy(allStacks()) }()
 	left := wait(s.deadline)
 	if left <= 0 {
 		return nil
@@ -240,10 +248,10 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 	return err
 }
 
-// conclude ends the shutdown for those who wait for it: with its result, once
-// all stacks have been taken and the log has been handed over, for as long as
-// there is time. A shutdown that is a step of another one leaves that to it:
-// the log must take no share of a step.
+// conclude sets the result and ends the shutdown, which wakes its callers. It
+// first waits for the stacks and the log, as long as there is time. A nested
+// shutdown leaves these waits to the outermost one, since the log must not use
+// up the share of a step.
 func (q *QuitEvent) conclude() {
 	now := time.Now()
 	by := q.sched.startedBy()
@@ -272,7 +280,7 @@ func (q *QuitEvent) conclude() {
 		await(e.sched.unnamed())
 	}
 	q.records.ending.Lock() // until the records of all steps are there
-	//lint:ignore SA2001 those that end hold it
+	//lint:ignore SA2001 the steps that end hold it
 	q.records.ending.Unlock()
 	if site := q.waiter.Load(); site != 0 && isSignal(q.Cause()) &&
 		!q.sched.hadClosers() && !q.count.everUsed() {
@@ -293,28 +301,31 @@ func (q *QuitEvent) conclude() {
 	q.ended.Fire()
 }
 
-// failures returns what has failed in a shutdown that has ended, as a step of
-// another one or by itself.
+// failures returns the failures of a shutdown that has ended. inner says that
+// the shutdown was a step of another one.
 func (q *QuitEvent) failures(inner bool) []error {
 	errs := slices.Clip(q.sched.outcome())
 	if n := q.count.count(); n < 0 {
-		err := fmt.Errorf("quit: DoneGoroutine was called %s more than AddGoroutine", plural(-n, "time"))
+		err := fmt.Errorf("quit: DoneGoroutine was called %s more than AddGoroutine",
+			plural(-n, "time"))
 		errs = append(errs, err)
 		q.logFailure(err, "", true)
 	}
-	// The failure that has come up from an event in this one is among those of
-	// its step, unless the event was unregistered or abandoned since.
-	if cause := q.parents.cameUp(); cause != nil && !inner && !slices.ContainsFunc(errs, func(err error) bool {
+	// A failure that came up from a nested event is among the failures of its
+	// step, unless the event was unregistered or abandoned since.
+	cause := q.parents.cameUp()
+	isCause := func(err error) bool {
 		found, _ := visit(err, func(e error) bool { return same(e, cause) })
 		return found
-	}) {
+	}
+	if cause != nil && !inner && !slices.ContainsFunc(errs, isCause) {
 		errs = append(errs, cause)
 	}
 	return errs
 }
 
-// patience is how long a shutdown without a limit waits at its end for stacks
-// and for the log, and a failure after the end for the log.
+// patience limits the wait for stacks and for the log at the end of a shutdown
+// without a limit, and the wait for the log after the end.
 const patience = time.Second
 
 // runLate calls a closer that was registered after the end, and waits for it.
@@ -325,7 +336,7 @@ func (q *QuitEvent) runLate(e *entry) {
 	}
 	s := newStep(e, PhaseClosers, time.Now(), share) // no report tells of its phase
 	s.node, s.done = new(node), make(chan struct{})
-	// It is a new node, so there is no circle yet that this wait could close.
+	// The node is new, so this wait cannot close a circle.
 	leave, _ := tryWait(callers(context.Background()), s.node)
 	defer leave()
 	go func() { // ends when the closer returns
@@ -333,11 +344,11 @@ func (q *QuitEvent) runLate(e *entry) {
 		s.run(q.sched.base)
 	}()
 	<-s.done
-	q.awaitLog() // it is all that tells of a failure
+	q.awaitLog() // only the log tells of a failure
 }
 
-// awaitLog waits for the log after the end of the shutdown, but not for long,
-// and not if it is a log handler that calls.
+// awaitLog waits for the log after the end of the shutdown, for a short time.
+// It does not wait if a log handler calls it.
 func (q *QuitEvent) awaitLog() {
 	idle := q.records.idle()
 	if idle == nil || byHandler() {

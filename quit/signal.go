@@ -15,8 +15,8 @@ import (
 )
 
 // SignalError is the cause of a fire by a signal. It is always used as a
-// *SignalError, and is [context.Canceled] in the sense of [errors.Is]:
-// being asked to end is no failure.
+// *SignalError. In the sense of [errors.Is] it is [context.Canceled], since a
+// program that is asked to end has not failed.
 type SignalError struct{ Signal os.Signal }
 
 // Error names the signal.
@@ -25,8 +25,8 @@ func (e *SignalError) Error() string { return fmt.Sprintf("quit: received signal
 // Is reports whether target is [context.Canceled].
 func (e *SignalError) Is(target error) bool { return target == context.Canceled }
 
-// isSignal reports whether err is a signal, perhaps wrapped, and nothing else:
-// not one of several errors.
+// isSignal reports whether err is a signal, perhaps wrapped. It reports false
+// if the signal is one of several errors.
 func isSignal(err error) bool {
 	for range mostWrapped {
 		if _, ok := err.(*SignalError); ok {
@@ -41,9 +41,9 @@ func isSignal(err error) bool {
 	return false
 }
 
-// ExitCode returns 128 + the signal's number, the status with which shells
-// report a process that a signal ended: 130 for an interrupt, 143 for SIGTERM.
-// It returns 1 for a signal without a number, as on Plan 9.
+// ExitCode returns 128 plus the signal's number. Shells report this status for
+// a process that a signal ended: 130 for an interrupt, and 143 for SIGTERM. For
+// a signal without a number, as on Plan 9, ExitCode returns 1.
 func (e *SignalError) ExitCode() int {
 	if n, ok := signalNumber(e.Signal); ok {
 		return 128 + n
@@ -51,46 +51,49 @@ func (e *SignalError) ExitCode() int {
 	return 1
 }
 
-// NotifySignal handles signals from now on: the first one fires the event, with
-// a [*SignalError] as the cause. Without arguments these are [os.Interrupt] and
-// SIGTERM; nil ones, and those that the system does not have, are left out. A
-// listed SIGINT or SIGHUP that the process was started to ignore, as by nohup,
-// stays ignored, which is logged. SIGQUIT keeps dumping all stacks, unless it
-// is listed.
+// NotifySignal handles signals from now on. The first signal fires the event,
+// with a [*SignalError] as the cause. Without arguments, the signals are
+// [os.Interrupt] and SIGTERM. NotifySignal leaves out nil, and signals that the
+// system does not have. A listed SIGINT or SIGHUP stays ignored if the process
+// was started to ignore it, as by nohup, and this is logged. SIGQUIT still
+// dumps all stacks, unless it is listed.
 //
-// After the event's first signal, whichever that was, an [os.Interrupt] that
-// comes half a second or more later ends the process at once: the steps that
-// still run go to stderr with their stacks, if these can be had within a
-// second, and the exit status is [SignalError.ExitCode]. (One Ctrl-C often
-// arrives twice, from the terminal and from a parent.) During [QuitEvent.Delay]
-// such an interrupt ends the delay instead, and the next one, half a second or
-// more later, ends the process. All other signals change nothing.
+// A second Ctrl-C ends the process at once. More precisely, an [os.Interrupt]
+// does so if it comes half a second or more after the event's first signal,
+// because one Ctrl-C often arrives twice, from the terminal and from a parent.
+// The steps that still run are then written to stderr, with their stacks if
+// these can be taken within a second. The exit status is
+// [SignalError.ExitCode]. During [QuitEvent.Delay] such an interrupt ends the
+// delay instead, and the next one, again after half a second, ends the process.
+// After the first signal, all other signals have no effect.
 //
-// If several events handle an interrupt, each takes it as its first signal if
-// it has had none. Whether it ends the process is decided by the oldest of
-// those whose shutdown has not ended: a program that reloads by one event after
-// the other still gets its first Ctrl-C. After the last event has ended, main
-// is in its last lines: signals stay handled until stop is called, or
-// NotifySignal or WaitSignal for another event.
+// If several events handle an interrupt, it is the first signal for each event
+// that has had none. The oldest of the events whose shutdown has not ended
+// decides whether the interrupt ends the process. So a program that reloads,
+// with one event after the other, handles its first Ctrl-C as usual. After the
+// last shutdown has ended, while main is in its last lines, signals stay
+// handled until stop is called, or NotifySignal or WaitSignal of another event.
 //
-// stop restores what was before, and may be called more than once.
+// The func stop restores the state before the call. It may be called more than
+// once.
 func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 	return signals.handle(q, sigs).stop
 }
 
-// WaitSignal is NotifySignal, the wait for the fire, by a signal or anything
-// else, and then [QuitEvent.Shutdown] with q.Timeout, whose result it returns.
-// It never ends the process itself, but for the second interrupt; main returns
-// after it.
+// WaitSignal handles signals as [QuitEvent.NotifySignal] does, and waits until
+// the event has fired, by a signal or otherwise. It then calls
+// [QuitEvent.Shutdown] within q.Timeout, and returns the result. Several
+// callers get the same result, even after the end. WaitSignal never ends the
+// process, except on a second interrupt: main should return after it.
 //
-// If a signal ends the wait, no closer was called and no goroutine was ever
-// counted, the shutdown logs a warning: nothing was stopped and nothing awaited,
-// so main most likely ends under the work in flight. Such a program registers
-// with another event, for example, or only has hooks that nobody calls.
+// If a signal came, signals stay handled after WaitSignal has returned. So
+// another SIGTERM does not end main before its last line. If no signal came,
+// the state before the call is restored.
 //
-// If a signal came, signals stay handled when WaitSignal has returned, so one
-// more SIGTERM does not end main before its last line. Otherwise what was
-// before is restored. Several callers get the same result, even after the end.
+// WaitSignal logs a warning if a signal fired the event, but no closer was
+// called and no goroutine was ever counted. Since nothing was closed or
+// awaited, main most likely ends before the work in flight. Such a program may,
+// for example, register its closers with another event.
 func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 	if q.ended.HasFired() {
 		return q.sched.err
@@ -111,14 +114,15 @@ func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 // onWait is called by WaitSignal once its signals are handled. It is for tests.
 var onWait = func(*QuitEvent) {}
 
-// WaitSignal is [QuitEvent.WaitSignal] of [GetQuitEvent]().
+// WaitSignal calls [QuitEvent.WaitSignal] on the event of the process, which
+// [GetQuitEvent] returns.
 func WaitSignal(sigs ...os.Signal) error { return GetQuitEvent().WaitSignal(sigs...) }
 
-// doubled is the time after a signal in which an interrupt is taken for the
-// same one, arriving twice.
+// doubled is the time after a signal in which an interrupt counts as the same
+// signal, arriving twice.
 const doubled = 500 * time.Millisecond
 
-// signals is what the process does with signals, for all its events.
+// signals has the signal handlers of the process.
 var signals signalTable
 
 // signalTable has the handlers of all events. A signal that any of them lists
@@ -128,37 +132,38 @@ type signalTable struct {
 	// receiver, and the order of calls to os/signal.
 	mu        sync.Mutex
 	receivers map[os.Signal]*receiver
-	active    []*QuitEvent // with handlers, and with a shutdown that has not ended; the oldest first
+	active    []*QuitEvent // events with handlers that have not ended, the oldest first
 	rest      []*handler   // of events that have ended
 	last      time.Time    // the first signal of the event that ended last; zero: it had none
 }
 
-// handler is one NotifySignal in effect.
+// handler is one call of NotifySignal, until it is stopped.
 type handler struct {
 	q       *QuitEvent
 	sigs    []os.Signal
 	stopped bool
 }
 
-// listener is what an event knows of signals.
+// listener has the signal handlers and the first signal of an event.
 type listener struct {
 	handlers []*handler
-	first    time.Time // when the first signal came; zero: none came
-	ended    bool      // the shutdown has ended: the event takes no part any longer
+	first    time.Time // the first signal; zero: none came
+	ended    bool      // the shutdown has ended, and the event takes no part any more
 }
 
 // receiver is a goroutine that receives one signal.
 type receiver struct {
-	handlers int                // that list the signal
-	c        chan os.Signal     // with room: os/signal drops what it cannot send
-	ignored  bool               // the signal was, before
-	flush    chan chan struct{} // asks to take all that has come, and then to close what is sent
-	end      chan struct{}      // closed when no handler is left: the goroutine takes what has come, and ends
-	ended    chan struct{}      // closed when it has ended
+	handlers int            // that list the signal
+	c        chan os.Signal // buffered, since os/signal drops a signal that it cannot send
+	ignored  bool           // the process ignored the signal before
+
+	flush chan chan struct{} // has all signals in c taken, and then the sent channel closed
+	end   chan struct{}      // closed when no handler is left: the goroutine empties c and ends
+	ended chan struct{}      // closed when the goroutine has ended
 }
 
-// handle begins to handle signals for q. The events before, whose shutdown has
-// ended, have no say from now on.
+// handle begins to handle signals for q. It releases the handlers of earlier
+// events whose shutdown has ended.
 func (t *signalTable) handle(q *QuitEvent, sigs []os.Signal) *handler {
 	h := &handler{q: q, sigs: q.handleable(sigs)}
 	q.pipe.handle(1)
@@ -204,25 +209,25 @@ func (q *QuitEvent) handleable(sigs []os.Signal) []os.Signal {
 	return list
 }
 
-// exists reports whether os/signal can deliver s: whether it has the type of
-// the system's signals, and a number, where they are numbers, that it knows.
-// The others are no harm to signal.Notify, but a signal.Stop of them alone
-// waits for ever in a process that has handled no other one
+// exists reports whether os/signal can deliver s: whether s has the type of the
+// system's signals and, if these are numbers, a number that os/signal knows.
+// Other signals do no harm in signal.Notify. But a signal.Stop of them alone
+// waits for ever in a process that has handled no other signal
 // (go.dev/issue/77076).
 func exists(s os.Signal) bool {
-	if reflect.TypeOf(s) != reflect.TypeOf(os.Interrupt) { // as nil's is
+	if reflect.TypeOf(s) != reflect.TypeOf(os.Interrupt) { // or if s is nil
 		return false
 	}
-	const numbers = 65 // of all systems
+	const numbers = 65 // on all systems
 	n, ok := signalNumber(s)
 	return !ok || 0 <= n && n < numbers
 }
 
-// ignored reports whether the process ignores s. On wasm, which has no signals,
-// signal.Ignored panics.
+// ignored reports whether the process ignores s. On wasm there are no signals,
+// and signal.Ignored panics.
 func ignored(s os.Signal) bool { return runtime.GOARCH != "wasm" && signal.Ignored(s) }
 
-// receive has s received. It is called with mu held.
+// receive starts the receiver of s, unless it runs. It is called with mu held.
 func (t *signalTable) receive(s os.Signal) {
 	r := t.receivers[s]
 	if r == nil {
@@ -234,12 +239,11 @@ func (t *signalTable) receive(s os.Signal) {
 		t.receivers[s] = r
 		go t.run(r) // ends when the last handler that lists s is released
 	}
-	signal.Notify(r.c, s) // even again: the program may have reset it since
+	signal.Notify(r.c, s) // even if r runs: the program may have called signal.Reset
 	r.handlers++
 }
 
-// release is the end of h, unless it was stopped before. It is called with mu
-// held.
+// release ends h, unless it was stopped before. It is called with mu held.
 func (t *signalTable) release(h *handler) {
 	if h.stopped {
 		return
@@ -258,7 +262,7 @@ func (t *signalTable) release(h *handler) {
 // run receives a signal.
 func (t *signalTable) run(r *receiver) {
 	defer close(r.ended)
-	pprof.SetGoroutineLabels(context.Background()) // and not those of whoever has called NotifySignal
+	pprof.SetGoroutineLabels(context.Background()) // not the caller's labels
 	takeAll := func() {
 		for {
 			select {
@@ -289,8 +293,8 @@ func (h *handler) stop() {
 	t.mu.Lock()
 	var receivers []*receiver
 	if !h.stopped && len(h.sigs) > 0 {
-		// The end of any channel waits until os/signal has sent all that has
-		// come.
+		// signal.Stop of any channel waits until os/signal has sent all signals
+		// that have come.
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, h.sigs[0])
 		signal.Stop(c)
@@ -327,8 +331,8 @@ func without[E comparable](list []E, e E) []E {
 	return slices.DeleteFunc(list, func(o E) bool { return o == e })
 }
 
-// leave is called when q's shutdown has ended. Its handlers stay in effect for
-// main's last lines, until another event handles signals.
+// leave is called when q's shutdown has ended. Its handlers stay in effect
+// during main's last lines, until another event handles signals.
 func (t *signalTable) leave(q *QuitEvent) {
 	t.mu.Lock()
 	l := &q.listener
@@ -350,7 +354,7 @@ func (t *signalTable) received(q *QuitEvent) bool {
 	return !q.listener.first.IsZero()
 }
 
-// take takes a signal, for all events that listen to it.
+// take handles a signal for all events.
 func (t *signalTable) take(s os.Signal, now time.Time) {
 	fires, by, ends := t.decide(s, now)
 	for _, q := range fires {
@@ -362,22 +366,25 @@ func (t *signalTable) take(s os.Signal, now time.Time) {
 	if by != nil && by.endDelay() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		by.listener.first = now // the next one may be this one's double
+		by.listener.first = now // the next interrupt may be the same one again
 		return
 	}
 	exit(&SignalError{s}, by)
 }
 
-// decide returns the events for which s is the first signal, and whether it
-// ends the process: by is the event that says so, or nil if all have ended.
-func (t *signalTable) decide(s os.Signal, now time.Time) (fires []*QuitEvent, by *QuitEvent, ends bool) {
+// decide returns the events for which s is the first signal, and whether s ends
+// the process. by is the event that decides so, or nil if all have ended.
+func (t *signalTable) decide(
+	s os.Signal, now time.Time,
+) (fires []*QuitEvent, by *QuitEvent, ends bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	again := func(first time.Time) bool { return s == os.Interrupt && now.Sub(first) >= doubled }
+	lists := func(h *handler) bool { return slices.Contains(h.sigs, s) }
 	heard := false
 	for _, q := range t.active {
 		l := &q.listener
-		if !slices.ContainsFunc(l.handlers, func(h *handler) bool { return slices.Contains(h.sigs, s) }) {
+		if !slices.ContainsFunc(l.handlers, lists) {
 			continue
 		}
 		if l.first.IsZero() {
@@ -398,5 +405,5 @@ func (t *signalTable) decide(s os.Signal, now time.Time) (fires []*QuitEvent, by
 	return fires, by, ends
 }
 
-// endDelay ends the delay, and reports whether it did.
+// endDelay ends the delay, and reports whether it did so.
 func (q *QuitEvent) endDelay() bool { return q.sched.delaying() && q.hasten.Fire() }

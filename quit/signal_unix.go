@@ -10,7 +10,8 @@ import (
 // sigpipe is the signal of a write to a broken pipe, or nil.
 var sigpipe os.Signal = syscall.SIGPIPE
 
-// staysIgnored reports whether s is one that a process is started to ignore.
+// staysIgnored reports whether s is a signal that programs such as nohup have a
+// process ignore.
 func staysIgnored(s os.Signal) bool { return s == syscall.SIGINT || s == syscall.SIGHUP }
 
 func signalNumber(s os.Signal) (int, bool) {

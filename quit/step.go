@@ -11,47 +11,56 @@ import (
 )
 
 // step is one step of a shutdown: a closer that is called, the delay or the
-// drain. Errors, logs and reports are made of it.
+// drain. Errors, logs and reports are made from it.
 type step struct {
 	q      *QuitEvent
 	title  string
-	site   uintptr // where the closer was registered; 0: a step of our own
+	site   uintptr // of the registration; 0 for the delay and the drain
 	phase  Phase
-	child  *QuitEvent // the event that is the closer, or nil
-	isLog  bool       // it is no step, but hands over log records: see handOver
-	owner  string     // of the goroutines that the closer waits for, if it knows them
+	child  *QuitEvent // the closer, if it is an event; else nil
+	isLog  bool       // not a step: it stands for handOver
+	owner  string     // of the goroutines that the closer waits for; "" if it cannot tell
 	ignore *ignore
 
 	start    time.Time
-	deadline time.Time // the end of its share, when its context expires; zero: no limit
-	last     time.Time // when it is abandoned, an eighth of its share later; zero: never
+	deadline time.Time // the end of the share, when the context expires; zero: no limit
+	last     time.Time // an eighth of the share later, the end of the step's time; zero: never
 
-	node   *node         // what it holds up: its event, or itself if it is late
+	node   *node         // held up by the step: its event's, or its own if it is late
 	closer closer        // used and cleared by the goroutine that calls it, as is ignore
 	watch  *time.Timer   // calls look; stopped when the step is over
 	done   chan struct{} // of a late step: closed when it is over; else nil
 
 	// over is set, with the schedule's mu held, when the step has returned or
-	// was abandoned. It is atomic for those who only want to know whether the
-	// step still counts, for whom an answer that is just out of date is as
-	// good.
+	// was abandoned. It is atomic for readers without mu, which only need to
+	// know whether the step still counts. A slightly outdated answer is as good
+	// for them.
 	over atomic.Bool
 
 	// Guarded by the schedule's mu:
 	end       time.Time     // zero while the step runs
-	detail    func() string // tells what the closer waits for; nil if it cannot, or the step is over
+	detail    func() string // Owner.Detail; nil if there is none, or the step is over
 	abandoned bool
-	err       error  // all that failed, joined
-	stacks    string // of the goroutines that held it up
+	err       error  // all failures, joined
+	stacks    string // of the goroutines that held the step up
 }
 
 // noLimit is the share of a step that may take as long as it needs.
 const noLimit time.Duration = -1
 
-// newStep makes e a step that begins now. Its share is cut to its own timeout.
+// newStep makes a step of e that begins now. The timeout of e limits its share.
 func newStep(e *entry, p Phase, now time.Time, share time.Duration) *step {
-	s := &step{q: e.q, title: e.title(), site: e.site, phase: p, child: e.closer.child(), ignore: e.ignore,
-		start: now, closer: e.closer, node: &e.q.node}
+	s := &step{
+		q:      e.q,
+		title:  e.title(),
+		site:   e.site,
+		phase:  p,
+		child:  e.closer.child(),
+		ignore: e.ignore,
+		start:  now,
+		node:   &e.q.node,
+		closer: e.closer,
+	}
 	if o, ok := e.closer.value.(stacks.Owner); ok {
 		s.owner, s.detail = string(o.Owner()), o.Detail
 	}
@@ -69,9 +78,9 @@ func newStep(e *entry, p Phase, now time.Time, share time.Duration) *step {
 // late reports whether the closer was registered after the end of the shutdown.
 func (s *step) late() bool { return s.done != nil }
 
-// stepContext is the context of a step, but for its labels and its deadline.
+// stepContext is the context of a step, without its labels and its deadline.
 type stepContext struct {
-	context.Context // with the values of the shutdown's, which is never cancelled
+	context.Context // never cancelled; has the values of the shutdown's context
 	step            *step
 }
 
@@ -84,20 +93,21 @@ func (c stepContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// stepOf returns the step whose closer was given ctx, or nil.
+// stepOf returns the step to whose closer ctx was passed, or nil.
 func stepOf(ctx context.Context) *step {
 	s, _ := safeValue(ctx, stepKey{}).(*step)
 	return s
 }
 
-// run calls the closer. When it has returned, the caller asks for the next
-// step.
+// run calls the closer. When run returns, the caller calls next.
 func (s *step) run(base context.Context) {
-	if s.site == 0 { // it calls no code of the user, and so must not ask for values, which may block
+	if s.site == 0 {
+		// The delay and the drain call no user code, and the Value method of
+		// base may block.
 		base = context.Background()
 	}
-	// The timer is made stopped and then started, so that look finds it. It
-	// comes first, since the values of base are the user's.
+	// The timer is created stopped, and started once look can find it. This
+	// comes first, since the Value method of base is user code.
 	const never = 1<<63 - 1
 	s.watch = time.AfterFunc(never, s.look)
 	s.watch.Reset(s.nextLook(s.start))
@@ -105,11 +115,11 @@ func (s *step) run(base context.Context) {
 	s.q.logBegins(s)
 	err, exited := errGoexit, true
 	defer func() {
-		s.ignore = nil // an ended event does not keep the funcs given to IgnoreFunc
+		s.ignore = nil // so that an ended event does not keep the funcs of IgnoreFunc
 		if _, name := s.finish(err, false); name != nil {
 			go nameAll(name) // ends when the stacks are taken
 		}
-		if exited { // this goroutine ends here, and cannot go on
+		if exited { // after Goexit, this goroutine ends here
 			go s.q.loop() // ends when no step may begin
 		}
 	}()
@@ -123,11 +133,12 @@ func (s *step) run(base context.Context) {
 		}
 		return s.call(ctx)
 	})
-	err = caught(func() error { return s.ignore.counts(err) }) // which may be Goexit, too
+	err = caught(func() error { return s.ignore.counts(err) }) // may call Goexit, too
 	exited = false
 }
 
-// call calls the closer, and forces one that could not shut down in its time.
+// call calls the closer. If the closer has a Close method too, and its Shutdown
+// failed after its context was done, call calls Close.
 func (s *step) call(ctx context.Context) error {
 	c := s.closer
 	s.closer = closer{}
@@ -148,7 +159,7 @@ func (s *step) call(ctx context.Context) error {
 	return forcible.Close()
 }
 
-// fault records a failure of the step, which may go on running.
+// fault records and logs a failure of the step, which may go on running.
 func (s *step) fault(err error, stacks string) {
 	if err != nil {
 		s.q.sched.fault(s, err, stacks)
@@ -156,9 +167,8 @@ func (s *step) fault(err error, stacks string) {
 	}
 }
 
-// finish ends the step, by its return or by being abandoned, and reports
-// whether this call did so. The caller should take the stacks of the steps
-// name.
+// finish ends the step, which has returned or is abandoned, and reports whether
+// this call did so. The caller should take the stacks of the steps in name.
 func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 	s.q.records.ending.RLock()
 	defer s.q.records.ending.RUnlock()
@@ -172,40 +182,48 @@ func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 	}
 	s.q.logEnd(s, now, err, abandoned, first)
 	if first && s.late() {
-		close(s.done) // now that the log has the record for which runLate waits
+		close(s.done) // after logEnd: runLate then waits for the log
 	}
 	return first, name
 }
 
-// look is called while the step runs. It warns if the step takes long, ever
-// rarer, and abandons it when its time is over.
+// look is called by the timer of a running step. It logs that the step still
+// runs, ever more rarely, and abandons the step when its time is over.
 func (s *step) look() {
 	now := time.Now()
-	if s.abandonable() && !now.Before(s.last) {
-		s.abandon()
-		return
+	if s.hasLast() && !now.Before(s.last) {
+		if s.child == nil || s.child.sched.startedBy() != s {
+			s.abandon()
+			return
+		}
+		// The process stood still, or else the event would have ended. It still
+		// does so by itself, within its own reserve. Meanwhile the steps that
+		// are left of this shutdown begin.
+		go s.q.loop() // ends when no step may begin
 	}
 	s.watch.Reset(s.nextLook(now))
-	if s.over.Load() { // finish stops the timer after it has set over
+	if s.over.Load() { // finish may have stopped the timer before the Reset
 		s.watch.Stop()
 		return
 	}
-	if s.phase != PhaseDelay { // which is meant to take its time
+	// A delay is meant to take long.
+	if s.phase != PhaseDelay && now.Sub(s.start) >= firstWarning {
 		s.q.logRunning(s, now)
 	}
 }
 
-// abandonable reports whether the step is abandoned at the end of its time. The
-// delay and the drain end by themselves.
-func (s *step) abandonable() bool { return !s.last.IsZero() && s.site != 0 }
+// hasLast reports whether the step is abandoned when its time is over, unless it
+// shuts down an event. The delay and the drain are not, since they return by
+// themselves.
+func (s *step) hasLast() bool { return !s.last.IsZero() && s.site != 0 }
 
-// abandon ends the step, unless it has just returned. The next one begins
-// first. Then the goroutines that hang are found: what the end of the context
-// has woken has had an eighth of the share to end by now, so these are the ones
-// that really hang.
+// abandon ends the step, unless it has just returned. It begins the next step
+// before it looks for the goroutines that hang. Goroutines that the end of the
+// context has woken have had an eighth of the share to end, so those that are
+// left really hang.
 func (s *step) abandon() {
-	err := error(&overdue{fmt.Sprintf("abandoned after %v", s.last.Sub(s.start).Round(time.Millisecond))})
-	ended, name := s.finish(err, true)
+	after := s.last.Sub(s.start).Round(time.Millisecond)
+	ended, name := s.finish(&overdue{fmt.Sprintf("abandoned after %v", after)}, true)
 	if !ended {
 		return
 	}
@@ -215,7 +233,8 @@ func (s *step) abandon() {
 	nameAll(name)
 }
 
-// nameAll finds the goroutines that hold up the steps, by one look for all.
+// nameAll finds the goroutines that hold up the steps. It takes the stacks once
+// for all steps.
 func nameAll(steps []*step) {
 	if len(steps) == 0 {
 		return
@@ -229,9 +248,9 @@ func nameAll(steps []*step) {
 // allStacks is stacks.All. A test replaces it.
 var allStacks = stacks.All
 
-// named sets and logs the stacks of the goroutines that hold up the step, which
-// the schedule says are owed. They are logged first: the shutdown may end as
-// soon as none are owed, and the last record is then in the log.
+// named logs and sets the stacks of the goroutines that hold up the step, which
+// are owed. They are logged first, since the shutdown may end as soon as none
+// are owed.
 func (s *step) named(stacks string) {
 	if stacks != "" {
 		s.q.logStacks(s, stacks)
@@ -239,8 +258,9 @@ func (s *step) named(stacks string) {
 	s.q.sched.named(s, stacks)
 }
 
-// heldUpBy returns, of all stacks, those of the goroutines that hold up the
-// step: its own, which are in the closer, and those that the closer waits for.
+// heldUpBy returns the stacks of the goroutines that hold up the step: the
+// goroutines in its closer, and those that the closer waits for. all has all
+// stacks.
 func (s *step) heldUpBy(all map[string]string) string {
 	if s.phase == PhaseDrain {
 		return all[stacks.ID(s.q)]
@@ -248,27 +268,28 @@ func (s *step) heldUpBy(all map[string]string) string {
 	return all[s.owner] + all[stacks.ID(s)]
 }
 
-// nextLook returns the time from now until the next look: at 5 s, 10 s, 20 s
-// and so on after the start, and when the step is to be abandoned.
+// nextLook returns the time from now until the next look. That is at 5 s, 10 s,
+// 20 s and so on after the start, and at the end of the step's time.
 func (s *step) nextLook(now time.Time) time.Duration {
 	age := now.Sub(s.start)
 	next := firstWarning
 	for next <= age && next < 1<<61 {
 		next *= 2
 	}
-	if s.abandonable() {
+	if s.hasLast() && now.Before(s.last) {
 		next = min(next, s.last.Sub(s.start))
 	}
 	return next - age
 }
 
-// firstWarning is the age of a step at which it is first warned of.
+// firstWarning is the age of a step at the first warning that it still runs.
 const firstWarning = 5 * time.Second
 
-// siteText returns where the closer was registered; "" if it is not a closer's.
+// siteText returns the site of the registration, or "" for the delay and the
+// drain.
 func (s *step) siteText() string { return siteText(s.site) }
 
-// title returns the entry's name: the one it was given, or the default.
+// title returns the name of the entry: the one given by Name, or the default.
 func (e *entry) title() string {
 	if e.name != "" {
 		return e.name

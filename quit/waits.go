@@ -10,40 +10,41 @@ import (
 )
 
 // A closer may call the shutdown that waits for it, directly or through other
-// events. Such a call must not wait. So there is a graph of all waits of the
-// process. Its edges go from a step to the node that the step waits for: the
+// events. Such a call must not wait. So there is a graph of all waits in the
+// process. An edge goes from a step to the node for which the step waits: the
 // shutdown of another event, or a closer that was registered late. A step holds
-// up its own node until it is over: a closer that was abandoned holds up
-// nobody, so it may wait for anything.
+// up its own node until it is over. An abandoned closer holds up nothing, so it
+// may wait for anything.
 //
-// A wait that would close a circle does not begin. To find one, the search goes
-// from the caller up to those who wait for it. It is not made if no step of the
-// target waits for anything, as in a target that has just been started: then
-// nothing can be held up by the caller. So a wait costs a constant, however
-// many events there are; only one for an event that waits itself costs as much
-// as the way up from the caller.
+// A wait that would close a circle does not begin. The search for a circle goes
+// from the caller up to the steps that wait for it. It is left out if no step
+// of the target waits for anything, as in a shutdown that has just begun: then
+// the caller cannot hold up the target. So a wait takes constant time, however
+// many events there are. Only a wait for an event that itself waits takes as
+// long as the way up from the caller.
 var waits struct {
 	mu      sync.Mutex         // guards the fields below and those of every node; a leaf
 	walkers map[uint64]*walker // by goroutine
 }
 
-// node is what a step can wait for.
+// node is a shutdown or a late closer, for which a step can wait.
 type node struct {
-	waiters map[*step]int // the steps that wait for this node, and how often each does
-	blocked int           // waits of this node's own steps
+	waiters map[*step]int // the waits for this node, by step
+	blocked int           // the waits of this node's own steps
 }
 
-// walker is a goroutine of ours that calls user code: closers or a log handler.
+// walker is a goroutine of this package that calls user code: closers or a log
+// handler.
 type walker struct {
 	q    *QuitEvent
-	step *step // whose closer it calls now; only the goroutine itself uses it
+	step *step // the step whose closer it calls; used by the goroutine alone
 }
 
 // enter makes the calling goroutine a walker of q until leave is called.
 func enter(q *QuitEvent) (w *walker, leave func()) {
 	w = &walker{q: q}
 	id := goid.ID()
-	if id == 0 { // then a closer is known by its context alone
+	if id == 0 { // unknown: then only its context identifies a closer
 		return w, func() {}
 	}
 	waits.mu.Lock()
@@ -77,15 +78,15 @@ func walking() []*QuitEvent {
 	return slices.Collect(maps.Keys(qs))
 }
 
-// callers returns the steps whose closers make the call: the one that got ctx,
-// and the one that the calling goroutine works for.
+// callers returns the steps whose closers make the call: the step to whose
+// closer ctx was passed, and the step of the calling goroutine.
 func callers(ctx context.Context) []*step {
 	var steps []*step
 	if s := stepOf(ctx); s != nil {
 		steps = append(steps, s)
 	}
-	// Without any walker, the caller is none: it would have entered before. To
-	// know its number takes as long as its stack is deep.
+	// If there is no walker, the caller is none. This check comes first, since
+	// the deeper the stack, the longer goid.ID takes.
 	waits.mu.Lock()
 	none := len(waits.walkers) == 0
 	waits.mu.Unlock()
@@ -101,8 +102,8 @@ func callers(ctx context.Context) []*step {
 	return steps
 }
 
-// tryWait notes that callers wait for target until leave is called. It reports
-// false, and notes nothing, if target is held up by one of them.
+// tryWait notes that callers wait for target until leave is called. If one of
+// them holds up target, it notes nothing and reports false.
 func tryWait(callers []*step, target *node) (leave func(), ok bool) {
 	callers = slices.DeleteFunc(callers, func(s *step) bool { return s.over.Load() })
 	waits.mu.Lock()
@@ -129,8 +130,8 @@ func tryWait(callers []*step, target *node) (leave func(), ok bool) {
 	}, true
 }
 
-// heldUp reports whether target is held up by one of the steps, or by others
-// that wait for one of them. It is called with waits.mu held.
+// heldUp reports whether target is held up by one of the steps, or by a step
+// that waits for one of them. It is called with waits.mu held.
 func heldUp(target *node, steps []*step) bool {
 	seen := make(map[*node]bool)
 	var todo []*node

@@ -1,5 +1,5 @@
 // The program plot draws the curves of docs/cost.md and docs/scaling.md from
-// what run.sh has measured:
+// the figures of run.sh:
 //
 //	go run ./plot
 package main
@@ -46,7 +46,7 @@ func main() {
 	}
 }
 
-// draw returns all pictures by their file's name.
+// draw returns all pictures by the names of their files.
 func draw(all *rows.Rows) (map[string][]byte, error) {
 	pictures := make(map[string][]byte)
 	for _, o := range rows.Operations {
@@ -72,7 +72,8 @@ func draw(all *rows.Rows) (map[string][]byte, error) {
 // measured returns the curves of an operation's first figure.
 func measured(all *rows.Rows, o rows.Operation) (chart.Chart, error) {
 	unit := o.Measures[0].Unit
-	c := chart.Chart{Title: o.Picture.Title, Subtitle: o.Picture.Subtitle, X: o.Picture.X, XLabel: chart.Count}
+	c := chart.Chart{Title: o.Picture.Title, Subtitle: o.Picture.Subtitle, X: o.Picture.X,
+		XLabel: chart.Count}
 	for _, peer := range o.Picture.Peers {
 		curve := chart.Curve{Name: peer.Label, Strong: peer.Peer == rows.Quit}
 		for _, value := range all.Values(o.Benchmark, unit) {
@@ -80,7 +81,8 @@ func measured(all *rows.Rows, o rows.Operation) (chart.Chart, error) {
 			if err != nil {
 				return c, err
 			}
-			y, ok := all.Median(rows.Row{Benchmark: o.Benchmark, Peer: peer.Peer, Value: value, Unit: unit})
+			y, ok := all.Median(rows.Row{Benchmark: o.Benchmark, Peer: peer.Peer,
+				Value: value, Unit: unit})
 			if !ok {
 				continue
 			}
@@ -101,14 +103,15 @@ func measured(all *rows.Rows, o rows.Operation) (chart.Chart, error) {
 	return c, nil
 }
 
-// computed returns what counting costs on more cores.
+// computed returns the cost of counting on more cores.
 func computed(m scaling.Measured) chart.Chart {
 	c := chart.Chart{
-		YMin:     10,
-		Title:    "Counting on more cores than were measured on",
-		Subtitle: "An Add and a Done, the time that they take each core. One and two cores measured, more computed",
-		X:        "cores that count all the time",
-		XLabel:   chart.Count,
+		YMin:  10,
+		Title: "Counting on more cores than were measured on",
+		Subtitle: "An Add and a Done, the time that they take each core. One and two cores " +
+			"measured, more computed",
+		X:      "cores that count all the time",
+		XLabel: chart.Count,
 	}
 	low, high := m.Add()
 	curves := []chart.Curve{
@@ -116,8 +119,10 @@ func computed(m scaling.Measured) chart.Chart {
 		{Name: "WaitGroup, at least", Like: "WaitGroup, at most", Dashed: true},
 		{Name: "quit, stripe elsewhere", Dashed: true},
 		{Name: "quit", Dashed: true, Strong: true},
-		{Name: "measured", Like: "WaitGroup, at most", Left: true, Points: plotter.XYs{{X: 1, Y: m.WaitGroup}, {X: 2, Y: m.WaitGroupOnTwo}}},
-		{Name: "measured", Strong: true, Below: true, Points: plotter.XYs{{X: 1, Y: m.Quit}, {X: 2, Y: m.QuitOnTwo}}},
+		{Name: "measured", Like: "WaitGroup, at most", Left: true,
+			Points: plotter.XYs{{X: 1, Y: m.WaitGroup}, {X: 2, Y: m.WaitGroupOnTwo}}},
+		{Name: "measured", Strong: true, Below: true,
+			Points: plotter.XYs{{X: 1, Y: m.Quit}, {X: 2, Y: m.QuitOnTwo}}},
 	}
 	c.XTicks = []float64{1}
 	for _, n := range scaling.Cores {

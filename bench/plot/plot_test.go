@@ -27,8 +27,8 @@ func drawn(t *testing.T, in io.Reader) map[string][]byte {
 	return pictures
 }
 
-// TestPictures wants each picture to be well-formed, to name its curves, and to
-// have colors for light and for dark pages, and no other ones.
+// TestPictures checks that each picture is well-formed, names its curves, and
+// has colors for light and for dark pages, and no others.
 func TestPictures(t *testing.T) {
 	pictures := drawn(t, strings.NewReader(sample.Output(3)))
 	want := map[string][]string{"scaling.svg": {"WaitGroup, at most", "quit, stripe elsewhere"}}
@@ -64,10 +64,11 @@ func TestPictures(t *testing.T) {
 	}
 }
 
-// TestDocs wants the pictures in docs to be those of what was measured.
+// TestDocs checks that the pictures in docs are those of the current figures.
 func TestDocs(t *testing.T) {
 	in, err := os.Open(filepath.Join("..", input))
-	if _, noPicture := os.Stat(filepath.Join("..", output, "scaling.svg")); err != nil && noPicture != nil {
+	if _, noPicture := os.Stat(filepath.Join("..", output, "scaling.svg")); err != nil &&
+		noPicture != nil {
 		t.Skip("nothing has been measured yet")
 	}
 	if err != nil {
@@ -75,7 +76,8 @@ func TestDocs(t *testing.T) {
 	}
 	defer in.Close()
 	for name, svg := range drawn(t, in) {
-		if got, err := os.ReadFile(filepath.Join("..", output, name)); err != nil || !bytes.Equal(got, svg) {
+		if got, err := os.ReadFile(filepath.Join("..", output, name)); err != nil ||
+			!bytes.Equal(got, svg) {
 			t.Errorf("docs/%s is not what was measured: run go run ./plot (%v)", name, err)
 		}
 	}

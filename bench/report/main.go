@@ -1,4 +1,4 @@
-// The program report writes docs/cost.md from what run.sh has measured:
+// The program report writes docs/cost.md from the figures of run.sh:
 //
 //	go run ./report
 package main
@@ -41,22 +41,27 @@ func main() {
 	}
 }
 
-// better is by how much a peer has to be cheaper than quit to be marked.
+// better is the factor by which a marked peer is at least cheaper than quit.
 const better = 1.1
 
 const head = `# What things cost
 
-Written by ` + "`go run ./report`" + ` in [bench](../bench), from what its ` + "`run.sh`" + ` has measured on one machine.
-A figure is the median of %s. In brackets is the ratio to the baseline, the row in bold: the median of the
-ratios within each run, for a shared machine is noisy. Compare ratios, and not times with another day's.
+Written by ` + "`go run ./report`" + ` in [bench](../bench), from the output of its ` + "`run.sh`" + ` on one machine. ` +
+	`A figure is the median of %s. ` +
+	`In brackets is the ratio to the baseline, which is the row in bold: ` +
+	`the median of the ratios within each run, since a shared machine is noisy. ` +
+	`Compare ratios, and not times with those of another day.
 
-**▼** marks what costs less than quit does, by more than 10 %%. The peers are used as their own
-documentation says, and they do not promise the same: what quit does for its price is in the
-[README](../README.md#guarantees). [scaling.md](scaling.md) is about more cores than this machine has.
+**▼** marks the cells in which a peer costs less than quit, by more than 10 %%. ` +
+	`The peers are used as their own documentation says. They do not make the same promises: ` +
+	`the [README](../README.md#guarantees) lists those of quit. ` +
+	`[scaling.md](scaling.md) is about machines with more cores.
 
-In each run, a short operation was repeated for 100 ms, and one with n closers, goroutines or events until there were
-10,000 of them, once if n is larger. An exit is the mean of three. A cell is empty where a peer would take minutes, or the
-machine's memory, in all runs.
+In each run, a short operation was repeated for 100 ms. ` +
+	`An operation with n closers, goroutines or events was repeated ` +
+	`until there were 10,000 of them, and done once if n is larger. ` +
+	`An exit is the mean of three. ` +
+	`A cell is empty if the peer would take minutes, or all memory of the machine, in all runs.
 
 `
 
@@ -90,8 +95,9 @@ func report(all *rows.Rows) ([]byte, error) {
 	if cheaper.Len() == 0 {
 		page.WriteString("No peer costs less by more than 10 %.\n")
 	} else {
-		page.WriteString("Peers that cost less by more than 10 %, quit's price as a multiple of theirs, and at how many of the sizes or\n" +
-			"cases in the table:\n\n")
+		page.WriteString("This list has the peers that cost less by more than 10 %, " +
+			"with the cost of quit as a multiple of theirs, " +
+			"and the number of sizes or cases in the table for which it is so:\n\n")
 		cheaper.WriteTo(&page)
 	}
 	body.WriteTo(&page)
@@ -106,7 +112,9 @@ type table struct {
 }
 
 func (t *table) row(peer, value string) rows.Row {
-	return rows.Row{Benchmark: t.operation.Benchmark, Peer: peer, Value: value, Unit: t.measure.Unit}
+	return rows.Row{
+		Benchmark: t.operation.Benchmark, Peer: peer, Value: value, Unit: t.measure.Unit,
+	}
 }
 
 func (t *table) write(page *bytes.Buffer) {
@@ -139,7 +147,8 @@ func (t *table) write(page *bytes.Buffer) {
 				figure /= float64(n)
 			}
 			fmt.Fprintf(page, " %s", show(figure, t.measure.Unit))
-			if ratio, ok := t.all.Ratio(t.row(peer, v), t.row(t.operation.Baseline, v)); ok && peer != t.operation.Baseline {
+			ratio, ok := t.all.Ratio(t.row(peer, v), t.row(t.operation.Baseline, v))
+			if ok && peer != t.operation.Baseline {
 				fmt.Fprintf(page, " (%s)", short(ratio))
 			}
 			if t.beats(peer, v) > better {
@@ -161,8 +170,8 @@ func (t *table) beats(peer, value string) float64 {
 	return ratio
 }
 
-// cheaper writes a line that has each peer that beats quit: by how much at
-// least and at most, and at how many values of the key.
+// cheaper writes a line with each peer that beats quit: by how much at least
+// and at most, and at how many values of the key.
 func (t *table) cheaper(page *bytes.Buffer) {
 	var peers []string
 	values := t.all.Values(t.operation.Benchmark, t.measure.Unit)

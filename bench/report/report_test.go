@@ -38,20 +38,23 @@ func TestMark(t *testing.T) {
 			if !strings.Contains(string(page), tt.want) {
 				t.Errorf("the page has no %q:\n%s", tt.want, page)
 			}
-			cheaper := strings.Contains(string(page), "- Starting a goroutine: peer 2.00–2.00 × (2 of 2)\n")
+			cheaper := strings.Contains(string(page),
+				"- Starting a goroutine: peer 2.00–2.00 × (2 of 2)\n")
 			if want := tt.peer == 0.5; cheaper != want {
-				t.Errorf("the peer is among those that cost less: %v, want %v:\n%s", cheaper, want, page)
+				t.Errorf("the peer is among those that cost less: %v, want %v:\n%s",
+					cheaper, want, page)
 			}
 		})
 	}
 }
 
-// TestRatio has ratios within each run, which those of the medians are not.
+// TestRatio has ratios within each run, which differ from those of the medians.
 func TestRatio(t *testing.T) {
 	all := read(t, "BenchmarkGo/peer=a 1 1 ns/op\nBenchmarkGo/peer=b 1 1 ns/op\n"+
 		"BenchmarkGo/peer=a 1 2 ns/op\nBenchmarkGo/peer=b 1 8 ns/op\n"+
 		"BenchmarkGo/peer=a 1 9 ns/op\nBenchmarkGo/peer=b 1 3 ns/op\n")
-	a, b := rows.Row{Benchmark: "Go", Peer: "a", Unit: "ns/op"}, rows.Row{Benchmark: "Go", Peer: "b", Unit: "ns/op"}
+	a, b := rows.Row{Benchmark: "Go", Peer: "a", Unit: "ns/op"},
+		rows.Row{Benchmark: "Go", Peer: "b", Unit: "ns/op"}
 	if got, ok := all.Ratio(a, b); got != 1 || !ok {
 		t.Errorf("the ratio is %v, %v, want 1", got, ok)
 	}
@@ -75,7 +78,7 @@ func TestMissingBaseline(t *testing.T) {
 	}
 }
 
-// TestPage wants docs/cost.md to be what was measured.
+// TestPage checks that docs/cost.md has the current figures.
 func TestPage(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", input))
 	got, noPage := os.ReadFile(filepath.Join("..", page))

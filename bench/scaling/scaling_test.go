@@ -46,13 +46,14 @@ func TestFill(t *testing.T) {
 	if strings.Contains(page, "{{") {
 		t.Errorf("the page has a place without figures:\n%s", page)
 	}
-	_, err = filled(t, strings.Replace(text, "{{check}}", "", 1), strings.NewReader(sample.Output(3)))
+	_, err = filled(t, strings.Replace(text, "{{check}}", "", 1),
+		strings.NewReader(sample.Output(3)))
 	if want := "text.md has no line {{check}}, or several"; err == nil || err.Error() != want {
 		t.Errorf("without a place, the error is %v, want %q", err, want)
 	}
 }
 
-// TestPage wants docs/scaling.md to be what was measured.
+// TestPage checks that docs/scaling.md has the current figures.
 func TestPage(t *testing.T) {
 	in, err := os.Open(filepath.Join("..", input))
 	got, noPage := os.ReadFile(filepath.Join("..", page))

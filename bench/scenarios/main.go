@@ -8,7 +8,7 @@
 //	go run ./scenarios -peer quit,hand
 //	go run ./scenarios -markdown
 //
-// The last one measures all, which takes some minutes, and writes
+// The last command measures all cells, which takes some minutes, and writes
 // docs/comparison.md.
 package main
 
@@ -28,11 +28,14 @@ import (
 
 var (
 	peerFlag     = flag.String("peer", "", "the `names` of peers, with commas; all by default")
-	scenarioFlag = flag.String("scenario", "", "the `names` of scenarios, with commas; all by default")
-	verbose      = flag.Bool("v", false, "show the journal and the output of each process")
-	list         = flag.Bool("list", false, "list peers and scenarios")
-	markdown     = flag.Bool("markdown", false, "write docs/comparison.md, and its shortened table into the README")
-	parallel     = flag.Int("j", 4*runtime.NumCPU(), "how many processes run at once; most of them wait")
+	scenarioFlag = flag.String("scenario", "",
+		"the `names` of scenarios, with commas; all by default")
+	verbose  = flag.Bool("v", false, "show the journal and the output of each process")
+	list     = flag.Bool("list", false, "list peers and scenarios")
+	markdown = flag.Bool("markdown", false,
+		"write docs/comparison.md, and its shortened table into the README")
+	parallel = flag.Int("j", 4*runtime.NumCPU(),
+		"how many processes run at once; most of them wait")
 )
 
 func main() {
@@ -70,7 +73,9 @@ func run() error {
 	for _, t := range scenario.Themes() {
 		all = append(all, t.Scenarios...)
 	}
-	some, err := pick(*scenarioFlag, all, func(s *scenario.Scenario) string { return s.Name }, "scenario")
+	some, err := pick(*scenarioFlag, all, func(s *scenario.Scenario) string {
+		return s.Name
+	}, "scenario")
 	if err != nil {
 		return err
 	}
@@ -94,7 +99,7 @@ func run() error {
 	return nil
 }
 
-// loadAverage says how busy the machine is, where that can be had.
+// loadAverage says how busy the machine is, if the system tells.
 func loadAverage() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -104,7 +109,7 @@ func loadAverage() string {
 	return fmt.Sprintf(", and had a load average of %s before", load)
 }
 
-// pick returns those of all that are in names, or all.
+// pick returns the elements of all whose names are in names, or all.
 func pick[T any](names string, all []T, name func(T) string, kind string) (some []T, err error) {
 	if names == "" {
 		return all, nil

@@ -13,8 +13,7 @@ import (
 	"github.com/gracefulgo/graceful/bench/scenarios/internal/scenario"
 )
 
-// The shortened table: the most telling scenarios, and the peers that most
-// know.
+// The shortened table: the most telling scenarios, and the best-known peers.
 var (
 	briefScenarios = []string{"order", "request", "beside", "hang", "hang-named", "hang-middle",
 		"worker-panics", "int-again", "connect", "hijacked"}
@@ -29,11 +28,13 @@ const (
 
 // writeMarkdown writes docs/comparison.md, and its shortened table into the
 // README.
-func writeMarkdown(dir string, table Table, begin time.Time, took time.Duration, load string) error {
+func writeMarkdown(dir string, table Table, begin time.Time, took time.Duration,
+	load string) error {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(file), "..", "..")
 	text := document(dir, table, begin, took, load)
-	if err := os.WriteFile(filepath.Join(root, "docs", "comparison.md"), []byte(text), 0o666); err != nil {
+	page := filepath.Join(root, "docs", "comparison.md")
+	if err := os.WriteFile(page, []byte(text), 0o666); err != nil {
 		return err
 	}
 	readme := filepath.Join(root, "README.md")
@@ -73,36 +74,43 @@ This file is written by a command, which takes about %d minutes:
 
 `+"```sh\ncd bench && go run ./scenarios -markdown\n```"+`
 
-%d scenarios and %d peers, measured on %s with %s on %s/%s with %d CPUs. Each cell is a real process (or ten, where it says so): a program that is built on the peer, and gets
-the signals and requests of the scenario. It keeps a journal; the cell is computed from the journal, the exit status and the output. One cell, with its journal, is shown by
+%d scenarios and %d peers, measured on %s with %s on %s/%s with %d CPUs. Each cell is a real process, or ten if the cell says so. The process is a program that is built on the peer. It gets the signals and requests of the scenario, and keeps a journal. The cell is computed from the journal, the exit status and the output. This command shows one cell, with its journal:
 
 `+"```sh\ncd bench && go run ./scenarios -peer quit -scenario hang-middle -v\n```"+`
 
-The cells say: **kept**, the promise of the row was kept; **lost**, it was not, with the number of losses; **hung**, the process did not end within four seconds after its
-timeout, and was killed; **crashed**, it ended by a panic or a signal; **n/a**, the peer has no such feature, or does something else by design. A figure stands beside it where there is one.
+A cell is one of these, with a figure if there is one:
+
+- **kept**: the promise of the row was kept.
+- **lost**: the promise was not kept. The number is that of the losses.
+- **hung**: the process did not end within four seconds after its timeout, and was killed.
+- **crashed**: the process ended by a panic or a signal.
+- **n/a**: the peer has no such feature, or does something else by design.
+
 Figures of time are those of a machine that runs %d processes at once%s.
 
-`, max(1, int(took.Minutes()+0.5)), len(table), len(peers), begin.Format("2 January 2006"), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *parallel, load)
+`, max(1, int(took.Minutes()+0.5)), len(table), len(peers), begin.Format("2 January 2006"),
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), *parallel, load)
 
 	b.WriteString("## In short\n\n" + briefBegin)
 	writeTable(&b, table, briefRows(), briefColumns())
 	b.WriteString(briefEnd + "\n")
 
-	b.WriteString("## Peers\n\n| peer | version | used | kept | lost | hung | crashed | n/a |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("## Peers\n\n| peer | version | used | kept | lost | hung | crashed | n/a |\n" +
+		"| --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, p := range peers {
 		label := "`" + p.Name + "`"
 		if p.Module != "" {
 			label = fmt.Sprintf("`%s`: %s", p.Name, p.Module)
 		}
 		v := verdicts[p.Name]
-		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d | %d | %d |\n", label, p.version(dir), p.Used,
+		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d | %d | %d |\n",
+			label, p.version(dir), p.Used,
 			v[scenario.Kept], v[scenario.Lost], v[scenario.Hung], v[scenario.Crashed], v[scenario.NA])
 	}
 	fmt.Fprintf(&b, `
-The programs are in [bench/scenarios/peers](../bench/scenarios/peers), a short file each. Documented options that a scenario needs are used. Packages that leave
-resources to the caller (errgroup, run, tomb, suture, conc, the manager) have them closed by defer statements, which run in reverse order, even after a panic. Not measured, as they could not be downloaded: %s.
+The programs are in [bench/scenarios/peers](../bench/scenarios/peers), a short file each. They use the documented options that a scenario needs. Some packages leave resources to the caller: errgroup, run, tomb, suture, conc and the manager. There, defer statements close them, which run in reverse order, even after a panic. These packages could not be downloaded, and were not measured: %s.
 
-A peer with many cells that are lost need not be bad: most of these packages were made for something else, as a supervisor or for the injection of dependencies.
+A peer with many lost cells is not a bad package. Most of these packages were made for another purpose, such as supervision or dependency injection.
 
 `, strings.Join(absent, ", "))
 
@@ -119,7 +127,9 @@ A peer with many cells that are lost need not be bad: most of these packages wer
 	if !better {
 		b.WriteString("Nowhere in this run.\n")
 	}
-	b.WriteString("\nThese are the promises that `quit` did not keep and another did, and the figures that are better by 30 % or more, or, for the time that a closer is given, by 10 % or more.\n\n")
+	b.WriteString("\nThe list has the promises that a peer kept and `quit` did not. " +
+		"It also has the figures of peers that are better by 30 % or more; " +
+		"for the time that a closer is given, by 10 % or more.\n\n")
 
 	for _, t := range scenario.Themes() {
 		fmt.Fprintf(&b, "## %s\n\n", t.Title)
@@ -166,8 +176,8 @@ func writeTable(b *strings.Builder, table Table, rows []*scenario.Scenario, colu
 	}
 }
 
-// betterThanQuit says which peers kept a promise that quit did not, or kept it
-// with a much better figure; "" if none did.
+// betterThanQuit names the peers that kept a promise that quit did not, or kept
+// it with a much better figure; "" if none did.
 func betterThanQuit(s *scenario.Scenario, row map[string]scenario.Cell) string {
 	ours := row["quit"]
 	var others []string

@@ -16,26 +16,47 @@ import (
 type Peer struct {
 	Name   string // its folder, and for -peer
 	Label  string // its column
-	Module string // where its version comes from; "" if it is no module
+	Module string // its version is that of this module; "" if it is no module
 	Used   string // how
 	Tags   string // for the build
 }
 
 // peers are in the order of the columns.
 var peers = []Peer{
-	{"quit", "quit", "", "`RegisterQuitCloser`, with `AfterDrain` for shared parts; `Go`; `quithttp.ListenAndServe` with `Track`; `NotifySignal` first and `WaitSignal` last", ""},
-	{"hand", "by hand", "golang.org/x/sync", "`signal.NotifyContext` with a deferred stop, errgroup, `http.Server.Shutdown`; a `defer` for each part, which share one timeout", ""},
-	{"article", "article", "", "the package of the article whose names `quit` has: its behaviour, written anew; `RegisterQuitCloser`, `AddGoroutine`, `WaitSignal`", ""},
-	{"run", "oklog/run", "github.com/oklog/run", "the actors of its README, `SignalHandler`; a `defer` for each part", ""},
-	{"fx", "fx", "go.uber.org/fx", "hooks on the `Lifecycle`, `Shutdowner`, `StopTimeout`, `App.Run`", ""},
-	{"kratos", "kratos", "github.com/go-kratos/kratos/v2", "its HTTP server, workers as `transport.Server`, `StopTimeout`; deferred cleanups for the parts, as in kratos-layout", ""},
-	{"tomb", "tomb.v2", "gopkg.in/tomb.v2", "all goroutines in a `Tomb`; `signal.Notify`; a `defer` for each part", ""},
-	{"suture", "suture", "github.com/thejerf/suture/v4", "workers and servers as services of a `Supervisor` with a `Timeout`; `ErrTerminateSupervisorTree` for failures; `UnstoppedServiceReport`; a `defer` for each part", ""},
-	{"closer", "xlab/closer", "github.com/xlab/closer", "`Bind` for parts, workers and servers; `Checked`, `Hold`", ""},
-	{"conc", "conc", "github.com/sourcegraph/conc", "a `ContextPool` `WithCancelOnError` under `signal.NotifyContext`; a `defer` for each part", ""},
-	{"do", "samber/do", "github.com/samber/do/v2", "parts, workers and servers as services, each of which invokes the one before it; `ShutdownWithContext` under `signal.NotifyContext`", ""},
-	{"gozero", "go-zero", "github.com/zeromicro/go-zero", "`service.ServiceGroup`; `proc.AddShutdownListener` for parts, `AddWrapUpListener` for servers; `SetTimeToForceQuit`", ""},
-	{"manager", "controller-runtime", "sigs.k8s.io/controller-runtime", "a `Manager` with `GracefulShutdownTimeout`, workers as Runnables, `manager.Server`; a `defer` for each part", "heavy"},
+	{"quit", "quit", "", "`RegisterQuitCloser`, with `AfterDrain` for shared parts; `Go`; " +
+		"`quithttp.ListenAndServe` with `Track`; `NotifySignal` first and `WaitSignal` last", ""},
+	{"hand", "by hand", "golang.org/x/sync",
+		"`signal.NotifyContext` with a deferred stop, errgroup, `http.Server.Shutdown`; " +
+			"a `defer` for each part, which share one timeout", ""},
+	{"article", "article", "", "the package of the article whose names `quit` has: " +
+		"its behaviour, written anew; `RegisterQuitCloser`, `AddGoroutine`, `WaitSignal`", ""},
+	{"run", "oklog/run", "github.com/oklog/run",
+		"the actors of its README, `SignalHandler`; a `defer` for each part", ""},
+	{"fx", "fx", "go.uber.org/fx",
+		"hooks on the `Lifecycle`, `Shutdowner`, `StopTimeout`, `App.Run`", ""},
+	{"kratos", "kratos", "github.com/go-kratos/kratos/v2",
+		"its HTTP server, workers as `transport.Server`, `StopTimeout`; deferred cleanups for " +
+			"the parts, as in kratos-layout", ""},
+	{"tomb", "tomb.v2", "gopkg.in/tomb.v2",
+		"all goroutines in a `Tomb`; `signal.Notify`; a `defer` for each part", ""},
+	{"suture", "suture", "github.com/thejerf/suture/v4",
+		"workers and servers as services of a `Supervisor` with a `Timeout`; " +
+			"`ErrTerminateSupervisorTree` for failures; `UnstoppedServiceReport`; a `defer` for " +
+			"each part", ""},
+	{"closer", "xlab/closer", "github.com/xlab/closer",
+		"`Bind` for parts, workers and servers; `Checked`, `Hold`", ""},
+	{"conc", "conc", "github.com/sourcegraph/conc",
+		"a `ContextPool` `WithCancelOnError` under `signal.NotifyContext`; a `defer` for each part",
+		""},
+	{"do", "samber/do", "github.com/samber/do/v2",
+		"parts, workers and servers as services, each of which invokes the one before it; " +
+			"`ShutdownWithContext` under `signal.NotifyContext`", ""},
+	{"gozero", "go-zero", "github.com/zeromicro/go-zero",
+		"`service.ServiceGroup`; `proc.AddShutdownListener` for parts, `AddWrapUpListener` for " +
+			"servers; `SetTimeToForceQuit`", ""},
+	{"manager", "controller-runtime", "sigs.k8s.io/controller-runtime",
+		"a `Manager` with `GracefulShutdownTimeout`, workers as Runnables, `manager.Server`; " +
+			"a `defer` for each part", "heavy"},
 }
 
 // absent are peers that could not be downloaded.
@@ -51,8 +72,8 @@ func findPeer(name string) *Peer {
 	return nil
 }
 
-// build builds the programs of the peers into dir. A peer is a program of its
-// own, since some packages take the signals when they are imported.
+// build builds the programs of the peers into dir. Each peer is a program of
+// its own, since some packages take the signals when they are imported.
 func build(dir string, some []Peer) error {
 	_, file, _, _ := runtime.Caller(0)
 	var args, tags []string
@@ -62,7 +83,8 @@ func build(dir string, some []Peer) error {
 			tags = []string{"-tags", p.Tags}
 		}
 	}
-	cmd := exec.Command("go", append(append(append([]string{"build"}, tags...), "-ldflags=-s -w", "-o", dir+"/"), args...)...)
+	cmd := exec.Command("go", append(append(append([]string{"build"}, tags...),
+		"-ldflags=-s -w", "-o", dir+"/"), args...)...)
 	cmd.Dir = filepath.Dir(file)
 	cmd.Stderr = os.Stderr
 	return cmd.Run()

@@ -46,8 +46,8 @@ func tested() (some []Peer) {
 }
 
 // measureCell measures a cell. On a machine that is too busy a client may be
-// late, or the time of a stop be over too early: so one that is not as wanted
-// is measured once more.
+// late, or the time of a shutdown be over too early: so a cell that differs
+// from the wanted one is measured once more.
 func measureCell(t *testing.T, s *scenario.Scenario, peer string, want func(scenario.Cell) bool) {
 	t.Helper()
 	t.Parallel()
@@ -66,7 +66,7 @@ func measureCell(t *testing.T, s *scenario.Scenario, peer string, want func(scen
 
 func isKept(c scenario.Cell) bool { return c.Verdict == scenario.Kept }
 
-// TestQuit wants package quit to keep the promise of every scenario.
+// TestQuit checks that package quit keeps the promise of every scenario.
 func TestQuit(t *testing.T) {
 	for _, theme := range scenario.Themes() {
 		for _, s := range theme.Scenarios {
@@ -77,18 +77,19 @@ func TestQuit(t *testing.T) {
 	}
 }
 
-// TestPeers wants each adapter to work, in scenarios that every package plays
-// well.
+// TestPeers checks that each adapter works, in scenarios that no package fails.
 func TestPeers(t *testing.T) {
 	for _, p := range tested() {
 		for _, name := range []string{"clean", "request"} {
-			t.Run(p.Name+"/"+name, func(t *testing.T) { measureCell(t, scenario.Find(name), p.Name, isKept) })
+			t.Run(p.Name+"/"+name, func(t *testing.T) {
+				measureCell(t, scenario.Find(name), p.Name, isKept)
+			})
 		}
 	}
 }
 
-// TestScenariosBite wants promises that a peer is known to break to be found
-// broken.
+// TestScenariosBite checks that promises that a peer is known to break are
+// found broken.
 func TestScenariosBite(t *testing.T) {
 	for _, c := range []struct {
 		scenario, peer string
@@ -118,12 +119,13 @@ func TestScenariosBite(t *testing.T) {
 	}
 }
 
-// TestScenarios wants the table to be well formed.
+// TestScenarios checks that the table is well formed.
 func TestScenarios(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, theme := range scenario.Themes() {
 		for _, s := range theme.Scenarios {
-			if seen[s.Name] || s.Title == "" || !strings.HasSuffix(strings.TrimSuffix(s.Promise, ")"), ".") || s.Build == nil || s.Judge == nil {
+			if seen[s.Name] || s.Title == "" || s.Build == nil || s.Judge == nil ||
+				!strings.HasSuffix(strings.TrimSuffix(s.Promise, ")"), ".") {
 				t.Errorf("scenario %q: a second one, or not complete", s.Name)
 			}
 			seen[s.Name] = true
@@ -144,8 +146,8 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// TestComparison wants docs/comparison.md to have been written by this command:
-// with these peers and scenarios, and the words of today around the cells.
+// TestComparison checks that docs/comparison.md was written by this command,
+// with the current peers, scenarios and text around the cells.
 func TestComparison(t *testing.T) {
 	file, err := os.ReadFile("../../docs/comparison.md")
 	if err != nil {
@@ -156,7 +158,8 @@ func TestComparison(t *testing.T) {
 		t.Fatal(err)
 	}
 	if brief(string(readme)) != brief(string(file)) {
-		t.Error("the table in README.md is not the one in docs/comparison.md: go run ./scenarios -markdown")
+		t.Error("the table in README.md is not the one in docs/comparison.md: " +
+			"go run ./scenarios -markdown")
 	}
 	written := make(map[string]bool)
 	for line := range strings.Lines(string(file)) {
@@ -164,7 +167,8 @@ func TestComparison(t *testing.T) {
 	}
 	for line := range strings.Lines(document(programs, nil, time.Now(), time.Minute, "")) {
 		line = strings.TrimSuffix(line, "\n")
-		if !strings.HasPrefix(line, "- `") && !strings.HasPrefix(line, "| |") && !strings.HasPrefix(line, "## ") {
+		if !strings.HasPrefix(line, "- `") && !strings.HasPrefix(line, "| |") &&
+			!strings.HasPrefix(line, "## ") {
 			continue // it has figures
 		}
 		if !written[line] {

@@ -1,14 +1,13 @@
-// Command closer has a service of its own that is an [io.Closer]: a mailer that
-// takes letters and sends them in batches. Its Close sends all letters that it
-// has accepted.
+// Command closer shows how to write a service that is an [io.Closer]: a mailer
+// that accepts letters and sends them in batches. Its Close method sends every
+// letter that it has accepted.
 //
 //	go run ./examples/closer                    # press Ctrl-C: all are sent
-//	go run ./examples/closer -outbox=/dev/full  # on Linux: how many are not
+//	go run ./examples/closer -outbox=/dev/full  # Linux: counts the losses
 //
-// A Close that fails, or that hangs because the outbox takes nothing, does not
-// keep the program from ending in time. The Close is named, with the line on
-// which it was registered and the line on which it hangs, and the exit status
-// is 1.
+// A Close that fails or hangs does not keep the program from ending in time.
+// The error names the closer, the line that registered it and, if it hangs, the
+// line where it is blocked. The exit status is then 1.
 package main
 
 import (
@@ -34,17 +33,17 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// From here on there is something to lose, and neither Ctrl-C nor SIGTERM
-	// ends the program halfway.
+	// From here on there are letters to lose. Ctrl-C and SIGTERM no longer kill
+	// the process; they start the shutdown.
 	q.NotifySignal()
 
-	// AfterDrain: it is closed when the writer has ended, which adds a last
-	// letter after the signal. Timeout: if it hangs, it does not use up the
-	// time of the closers after it.
+	// AfterDrain: the writer adds a last letter after the signal, so the mailer
+	// is closed once the writer has ended. Timeout: a mailer that hangs leaves
+	// time for the closers after it.
 	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
 
-	// Not in q.Go: it ends when Close is called, and the drain, which comes
-	// before, would wait for it.
+	// Not in q.Go: run ends when Close is called, and Close is called after the
+	// drain. The drain would wait for run in vain.
 	go m.run()
 
 	q.Go(func(ctx context.Context) error { return write(ctx, m) }, quit.Name("writer"))
@@ -55,14 +54,14 @@ func main() {
 	}
 }
 
-// write writes letters until the signal cancels ctx. The letter that it writes
-// at that moment is still finished.
+// write writes letters until ctx is cancelled. It finishes the letter it is
+// writing then.
 func write(ctx context.Context, m *mailer) error {
 	for n := 1; ctx.Err() == nil; n++ {
 		time.Sleep(100 * time.Millisecond) // stands for the writing
 		letter := fmt.Sprintf("letter %d", n)
 		if err := m.Add(letter); err != nil {
-			return err // this stops the program
+			return err // shuts the program down
 		}
 		fmt.Println("accepted", letter)
 	}
@@ -76,19 +75,19 @@ var (
 
 const maxWaiting = 10000 // letters
 
-// mailer sends letters to a file, in batches. Its methods may be called by any
-// number of goroutines.
+// mailer sends letters to a file, in batches. Its methods may be called by
+// several goroutines at once.
 type mailer struct {
 	outbox *os.File
-	stop   chan struct{} // closed by Close: run sends the letters left, and ends
+	stop   chan struct{} // closed by Close: run sends the remaining letters and ends
 	ended  chan struct{} // closed when run has ended
-	close  func() error  // shutDown, once
+	close  func() error  // calls shutDown once
 
-	mu      sync.Mutex // guards the fields below; never held while sending
+	mu      sync.Mutex // guards the fields below; not held while sending
 	closed  bool
-	waiting []string // accepted, and not yet sent
-	unsent  int      // accepted, and could not be sent
-	err     error    // why
+	waiting []string // accepted, not yet sent
+	unsent  int      // accepted, but could not be sent
+	err     error    // the first error of a send
 }
 
 func newMailer(outbox string) (*mailer, error) {
@@ -102,14 +101,14 @@ func newMailer(outbox string) (*mailer, error) {
 }
 
 func open(outbox string) (*os.File, error) {
-	if outbox == "" { // a name that others cannot know beforehand
+	if outbox == "" { // a name that nobody can guess beforehand
 		return os.CreateTemp("", "outbox-")
 	}
 	return os.OpenFile(outbox, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }
 
-// Add accepts a letter, which is a promise to send it. If it does not, the
-// error says why.
+// Add accepts a letter, which is a promise to send it. If it does not accept
+// the letter, it returns an error.
 func (m *mailer) Add(letter string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -135,7 +134,7 @@ func (m *mailer) run() {
 		case <-ticker.C:
 			m.send()
 		case <-m.stop:
-			m.send() // nothing is added anymore: this is the last batch
+			m.send() // no more letters can be added: this is the last batch
 			return
 		}
 	}
@@ -157,9 +156,9 @@ func (m *mailer) send() {
 	}
 }
 
-// Close returns when every letter that was accepted has been sent, or with an
-// error if one could not be. A second call waits for the first, and returns the
-// same.
+// Close returns once every accepted letter has been sent, or with an error if
+// one could not be sent. A second call waits for the first and returns the same
+// error.
 func (m *mailer) Close() error { return m.close() }
 
 func (m *mailer) shutDown() error {
@@ -167,11 +166,12 @@ func (m *mailer) shutDown() error {
 	m.closed = true
 	m.mu.Unlock()
 	close(m.stop)
-	<-m.ended // nobody changes the fields below any longer
+	<-m.ended // nothing changes the fields below any more
 
 	err := m.outbox.Close()
 	if m.unsent > 0 {
-		err = errors.Join(fmt.Errorf("%d letters were accepted and not sent: %w", m.unsent, m.err), err)
+		err = errors.Join(
+			fmt.Errorf("%d letters were accepted and not sent: %w", m.unsent, m.err), err)
 	}
 	return err
 }

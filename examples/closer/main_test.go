@@ -23,16 +23,19 @@ import (
 )
 
 const (
-	// With this variable, what is closed last takes until the end of stdin.
+	// With this variable, the last closer returns only at the end of stdin.
 	closeLast = "EXAMPLE_CLOSER_CLOSE_LAST"
-	// With this one the program says on stderr when it waits for the mailer.
+	// With this variable, the program says on stderr when it waits for the
+	// mailer.
 	sayHang = "EXAMPLE_CLOSER_SAY_HANG"
 )
 
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
 		if os.Getenv(closeLast) != "" {
-			quit.GetQuitEvent().RegisterStopFunc(func() { io.Copy(io.Discard, os.Stdin) }, quit.AfterDrain())
+			quit.GetQuitEvent().RegisterStopFunc(func() {
+				io.Copy(io.Discard, os.Stdin)
+			}, quit.AfterDrain())
 		}
 		if os.Getenv(sayHang) != "" {
 			go awaitHang()
@@ -42,7 +45,8 @@ func TestMain(m *testing.M) {
 }
 
 func awaitHang() {
-	for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*mailer).shutDown(")); {
+	for stacks := make([]byte, 1<<20); !bytes.Contains(
+		stacks[:runtime.Stack(stacks, true)], []byte("(*mailer).shutDown(")); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	fmt.Fprintln(os.Stderr, "the mailer hangs")
@@ -59,7 +63,7 @@ func accepted(p *process.Process) []string {
 	return letters
 }
 
-// wantSent wants each letter that was accepted to be in the outbox, once and in
+// wantSent checks that each accepted letter is in the outbox, once and in
 // order.
 func wantSent(t *testing.T, p *process.Process, outbox string) {
 	t.Helper()
@@ -82,7 +86,7 @@ func wantStderr(t *testing.T, p *process.Process, patterns ...string) {
 type fullPipe struct {
 	path string
 	file *os.File
-	fill int // bytes in it that are not letters
+	fill int // number of bytes in it that are not letters
 }
 
 func newFullPipe(t *testing.T) *fullPipe {
@@ -121,7 +125,7 @@ func TestStop(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "outbox")
 			p := process.Start(t, "-outbox="+path)
-			p.Line("accepted letter 5") // sent 50 ms later, or at the stop
+			p.Line("accepted letter 5") // sent 50 ms later, or during the shutdown
 			p.Signal(sig)
 			p.WantExit(0)
 			outbox, err := os.ReadFile(path)
@@ -131,8 +135,9 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestOutboxOfItsOwn has the program pick the outbox, in a directory that
-// belongs to all: what others have put there is not written to.
+// TestOutboxOfItsOwn lets the program choose the outbox, in a directory that
+// all users share. The program must not write to a file that others have put
+// there.
 func TestOutboxOfItsOwn(t *testing.T) {
 	t.Parallel()
 	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
@@ -152,7 +157,7 @@ func TestOutboxOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestBacklog stops the program while no letter has been sent, and takes them
+// TestBacklog stops the program before any letter has been sent, and reads them
 // then.
 func TestBacklog(t *testing.T) {
 	t.Parallel()
@@ -166,7 +171,7 @@ func TestBacklog(t *testing.T) {
 		t.Error("the program has ended with letters that were not sent")
 	default:
 	}
-	// The end of the outbox is seen when nobody has it open for writing.
+	// Reading ends when nobody has the outbox open for writing.
 	reader, err := os.OpenFile(pipe.path, os.O_RDONLY, 0)
 	must(t, err)
 	defer reader.Close()
@@ -177,7 +182,8 @@ func TestBacklog(t *testing.T) {
 	wantSent(t, p, string(outbox[pipe.fill:]))
 }
 
-// TestOutboxGone has the outbox go while the mailer sends what is left.
+// TestOutboxGone removes the outbox while the mailer sends the remaining
+// letters.
 func TestOutboxGone(t *testing.T) {
 	t.Parallel()
 	pipe := newFullPipe(t)
@@ -185,13 +191,15 @@ func TestOutboxGone(t *testing.T) {
 	p.Line("accepted letter 3")
 	p.Signal(syscall.SIGTERM)
 	p.AwaitFired()
-	pipe.file.Close() // the only one who could have read it
+	pipe.file.Close() // the only reader
 	p.WantExit(1)
-	wantStderr(t, p, fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): %d letters were accepted and not sent: `+
+	wantStderr(t, p, fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): `+
+		`%d letters were accepted and not sent: `+
 		`write %s: broken pipe$`, len(accepted(p)), pipe.path))
 }
 
-// TestOutboxFull has the first batch fail, so that the program ends by itself.
+// TestOutboxFull makes the first batch fail, so that the program ends by
+// itself.
 func TestOutboxFull(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -201,15 +209,19 @@ func TestOutboxFull(t *testing.T) {
 	p.WantExit(1)
 	wantStderr(t, p,
 		`(?m)^closer: quit: goroutine writer: write /dev/full: no space left on device$`,
-		fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): %d letters were accepted and not sent: `+
+		fmt.Sprintf(`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): %d letters `+
+			`were accepted and not sent: `+
 			`write /dev/full: no space left on device$`, len(accepted(p))))
 }
 
-// TestHang has an outbox that takes nothing during the stop. It is waited for
-// until the time of the whole stop, or that of the mailer, runs out.
+// TestHang uses an outbox that takes nothing during the shutdown. The program
+// waits until the time of the mailer, or of the whole shutdown, runs out.
 func TestHang(t *testing.T) {
 	t.Parallel()
-	for timeout, took := range map[string]string{"6s": `(\d+ms|[0-4](\.\d+)?s|5(\.[0-4]\d*)?s)`, "1h": `5\.625s`} {
+	for timeout, took := range map[string]string{
+		"6s": `(\d+ms|[0-4](\.\d+)?s|5(\.[0-4]\d*)?s)`,
+		"1h": `5\.625s`,
+	} {
 		t.Run(timeout, func(t *testing.T) {
 			t.Parallel()
 			pipe := newFullPipe(t)
@@ -221,12 +233,14 @@ func TestHang(t *testing.T) {
 			p.Line("accepted letter 3")
 			p.Signal(syscall.SIGTERM)
 			p.AwaitStderr("quit: step abandoned")
-			p.AwaitStderr("(*mailer).shutDown") // of a slow program, the stacks come later
+			p.AwaitStderr("(*mailer).shutDown") // the stacks of a slow program come later
 			stdin.Close()
 			p.WantExit(1)
 			wantStderr(t, p,
-				`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): abandoned after `+took+`: context deadline exceeded$`,
-				`\(\*mailer\)\.shutDown\\n\\t\\t\S*/examples/closer/main\.go:`+fmt.Sprint(lineOf(t, "<-m.ended"))+`\\n`)
+				`(?m)^(closer: )?quit: \*main\.mailer \(closer/main\.go:\d+\): abandoned after `+
+					took+`: context deadline exceeded$`,
+				`\(\*mailer\)\.shutDown\\n\\t\\t\S*/examples/closer/main\.go:`+
+					fmt.Sprint(lineOf(t, "<-m.ended"))+`\\n`)
 		})
 	}
 }
@@ -265,7 +279,8 @@ func TestBadStart(t *testing.T) {
 		status int
 		why    string
 	}{
-		{arg: "-outbox=" + filepath.Join(dir, "none", "outbox"), status: 1, why: "no such file or directory"},
+		{arg: "-outbox=" + filepath.Join(dir, "none", "outbox"), status: 1,
+			why: "no such file or directory"},
 		{arg: "-outbox=" + dir, status: 1, why: "is a directory"},
 		{arg: "-timeout=soon", status: 2, why: `invalid value "soon" for flag -timeout`},
 		{arg: "-inbox=x", status: 2, why: "not defined: -inbox"},
@@ -285,8 +300,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestMailer closes a mailer, twice at the same time, while many add letters to
-// it: each that was accepted is sent, and after Close none is accepted.
+// TestMailer closes a mailer twice at the same time, while many goroutines add
+// letters. Each accepted letter is sent, and none is accepted after Close.
 func TestMailer(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -347,12 +362,12 @@ func TestMailer(t *testing.T) {
 	}
 }
 
-// TestMailerFull wants a letter for which there is no room to be refused.
+// TestMailerFull checks that a letter for which there is no room is refused.
 func TestMailerFull(t *testing.T) {
 	t.Parallel()
 	m, err := newMailer(filepath.Join(t.TempDir(), "outbox"))
 	must(t, err)
-	for n := range maxWaiting { // run does not run yet
+	for n := range maxWaiting { // run has not started yet
 		if err := m.Add("letter"); err != nil {
 			t.Fatalf("Add of letter %d = %v, want nil", n, err)
 		}

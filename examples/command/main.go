@@ -1,21 +1,20 @@
 //go:build unix || windows
 
 // Command command sorts the lines of files, even if they do not fit into
-// memory: it writes sorted pieces to temporary files, and then merges those. It
-// shows how a command-line tool cleans up after itself, regardless of why it
-// ends:
+// memory: it writes sorted pieces to temporary files and merges them. It shows
+// how a command-line tool cleans up after itself, regardless of why it ends:
 //
 //	go run ./examples/command -o /tmp/sorted README.md CHANGELOG.md
 //	go run ./examples/command -o /tmp/sorted -   # type, then press Ctrl-C
 //	seq 300000 | go run ./examples/command - | head -1
 //
-// The status is 0, or 1 if something failed, or 2 for wrong usage; 130 after
-// Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, which the end of a terminal
-// sends; and 141, without a word, if nobody reads the output any longer, as
-// with other tools in a pipe. In all of these cases the temporary files are
-// gone, and the file of -o is complete or as it was before. A second Ctrl-C,
-// half a second or more after the first, ends it at once, even if the cleanup
-// hangs: temporary files may be left then.
+// The exit status is 0, 1 after a failure, 2 for wrong usage, 130 after Ctrl-C,
+// 143 after SIGTERM, and 129 after SIGHUP, which is sent when a terminal is
+// closed. It is 141, without a message, if nobody reads the output any longer,
+// as with other tools in a pipe. In all of these cases the temporary files are
+// removed, and the output file is either complete or unchanged. A second
+// Ctrl-C, half a second or more after the first, ends the process at once, even
+// if the cleanup hangs. It may leave temporary files behind.
 package main
 
 import (
@@ -42,15 +41,16 @@ func main() {
 		exit(2, fmt.Errorf("-size must be more than 0, not %d", *size))
 	}
 	if !*verbose {
-		q.Logger = slog.New(slog.DiscardHandler) // main says in the end why it has failed
+		q.Logger = slog.New(slog.DiscardHandler) // main itself reports the failure at the end
 	}
 
-	// From here on none of these ends the program before it has cleaned up. A
-	// broken pipe is an error of the write then, and not a signal.
+	// From here on, none of these signals ends the program before the cleanup.
+	// A write to a broken pipe returns an error; it does not raise SIGPIPE.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
 
-	// Next to the output, so that the rename is one within a file system.
+	// In the directory of the output, so that the rename stays within one file
+	// system.
 	tmp := os.TempDir()
 	if *out != "" {
 		tmp = filepath.Dir(*out)
@@ -62,19 +62,19 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// After the drain, when no goroutine is left that would add a file.
+	// AfterDrain: no goroutine is left that could add a file.
 	clean := quit.ShutdownFunc(func(context.Context) error { return os.RemoveAll(dir) })
 	q.RegisterQuitCloser(clean, quit.AfterDrain(), quit.Name("temporary files"))
 
 	q.Go(func(ctx context.Context) error {
 		err := sortFiles(ctx, dir, *out, *size, flag.Args())
 		switch {
-		case errors.Is(err, syscall.EPIPE): // as if the signal had come: no failure
+		case errors.Is(err, syscall.EPIPE): // ends like a signal: it is no failure
 			q.Fail(&quit.SignalError{Signal: syscall.SIGPIPE})
 		case err != nil:
-			return err // it fires, with err as the cause
+			return err // fires the event with err as the cause
 		default:
-			q.Fire() // done: there is nothing to wait for
+			q.Fire() // done: there is nothing left to wait for
 		}
 		return nil
 	}, quit.Name("sort"))

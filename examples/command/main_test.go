@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	// With this variable the cleanup hangs, before it has removed anything.
+	// With this variable, the cleanup hangs before it has removed anything.
 	hang = "EXAMPLE_COMMAND_HANG"
-	// With this one the program can write no file longer than fullAt bytes: a
-	// disk that gets full.
+	// With this variable, the program cannot write a file longer than fullAt
+	// bytes, as if the disk were full.
 	smallDisk = "EXAMPLE_COMMAND_SMALL_DISK"
 	fullAt    = 100_000
 )
@@ -54,8 +54,8 @@ func limitFiles() {
 	}
 }
 
-// tool is the program, with a directory that has its output and one for its
-// temporary files, if those are not beside the output.
+// tool is the program, with a directory for its output and one for its
+// temporary files, unless those are beside the output.
 type tool struct {
 	t        *testing.T
 	dir, tmp string
@@ -75,7 +75,7 @@ func (c *tool) file(name, text string) {
 	must(c.t, os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o600))
 }
 
-// start starts it with a pipe as its stdin, of which it returns the other end.
+// start starts the program with a pipe as its stdin, and returns the other end.
 func (c *tool) start() (p *process.Process, stdin *os.File) {
 	c.t.Helper()
 	r, stdin, err := os.Pipe()
@@ -87,8 +87,8 @@ func (c *tool) start() (p *process.Process, stdin *os.File) {
 	return p, stdin
 }
 
-// startPiped starts it with a pipe as its stdout, of which it returns the other
-// end.
+// startPiped starts the program with a pipe as its stdout, and returns the
+// other end.
 func (c *tool) startPiped() (stdout *os.File, stderr *bytes.Buffer) {
 	c.t.Helper()
 	stdout, w, err := os.Pipe()
@@ -128,7 +128,7 @@ func (c *tool) temporary(name string) []string {
 	return append(beside, other...)
 }
 
-// wantFiles wants that these files are what is left.
+// wantFiles checks that exactly these files are left.
 func (c *tool) wantFiles(want ...string) {
 	c.t.Helper()
 	var got []string
@@ -161,7 +161,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// lines returns n lines, as they are and sorted.
+// lines returns n lines, unsorted and sorted.
 func lines(n int) (text, sorted string) {
 	var all []string
 	for i := range n {
@@ -176,7 +176,7 @@ func TestSorts(t *testing.T) {
 	t.Parallel()
 	text, sorted := lines(5000)
 	for _, size := range []string{"-size=8000", "-size=1000000"} {
-		// From stdin too, to a file.
+		// Stdin among the inputs, output to a file.
 		c := newTool(t, size, "-o=out", "a", "-", "b")
 		c.file("a", "no newline")
 		c.file("b", "\n00\n")
@@ -196,13 +196,14 @@ func TestSorts(t *testing.T) {
 		p, _ = c.start()
 		p.WantExit(0)
 		if got := p.Stdout(); got != sorted || p.Stderr() != "" {
-			t.Errorf("stdout has %d bytes, want %d: those that were expected; stderr = %q", len(got), len(sorted), p.Stderr())
+			t.Errorf("stdout has %d bytes, want %d: those that were expected; stderr = %q",
+				len(got), len(sorted), p.Stderr())
 		}
 		c.wantFiles("a")
 	}
 
-	// In place: all has been read before it is replaced. An empty input is
-	// none.
+	// In place: all input is read before the file is replaced. An empty input
+	// adds no line.
 	c := newTool(t, "-o=a", "a", "empty")
 	c.file("a", "2\n1\n")
 	c.file("empty", "")
@@ -210,7 +211,7 @@ func TestSorts(t *testing.T) {
 	p.WantExit(0)
 	c.wantText("a", "1\n2\n")
 	c.wantFiles("a", "empty")
-	// And what was private is private still.
+	// A private file stays private.
 	info, err := os.Stat(filepath.Join(c.dir, "a"))
 	must(t, err)
 	if got := info.Mode(); got != 0o600 {
@@ -259,7 +260,8 @@ func TestFailures(t *testing.T) {
 		c.file("old", "as it was")
 		p, _ := c.start()
 		p.WantExit(1)
-		if got := p.Stderr(); !strings.HasPrefix(got, "command: ") || !strings.HasSuffix(got, test.want) || strings.Count(got, "\n") != 1 {
+		if got := p.Stderr(); !strings.HasPrefix(got, "command: ") ||
+			!strings.HasSuffix(got, test.want) || strings.Count(got, "\n") != 1 {
 			t.Errorf("command %q: stderr = %q, want a line with %q", test.args, got, test.want)
 		}
 		c.wantText("old", "as it was")
@@ -277,7 +279,8 @@ func TestDiskGetsFull(t *testing.T) {
 		c.file("old", "as it was")
 		p, _ := c.start()
 		p.WantExit(1)
-		if got, want := p.Stderr(), syscall.EFBIG.Error()+"\n"; !strings.HasSuffix(got, want) || strings.Count(got, "\n") != 1 {
+		if got, want := p.Stderr(), syscall.EFBIG.Error()+"\n"; !strings.HasSuffix(got, want) ||
+			strings.Count(got, "\n") != 1 {
 			t.Errorf("command %q: stderr = %q, want a line with %q", args, got, want)
 		}
 		c.wantText("old", "as it was")
@@ -285,8 +288,9 @@ func TestDiskGetsFull(t *testing.T) {
 	}
 }
 
-// While it waits for stdin, which no signal can interrupt, for a named pipe to
-// be opened, or for somebody to read its output.
+// TestSignalWhileItWaits stops the program while it waits for stdin, which no
+// signal can interrupt, for a named pipe to be opened, or for a reader of its
+// output.
 func TestSignalWhileItWaits(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -307,7 +311,8 @@ func TestSignalWhileItWaits(t *testing.T) {
 			p.Signal(test.sig)
 			p.WantExit(test.status)
 			if p.Stdout()+p.Stderr() != "" {
-				t.Errorf("command %q: stdout = %q, stderr = %q, want neither", args, p.Stdout(), p.Stderr())
+				t.Errorf("command %q: stdout = %q, stderr = %q, want neither",
+					args, p.Stdout(), p.Stderr())
 			}
 			c.wantText("old", "as it was")
 			c.wantFiles("a", "fifo", "old")
@@ -325,15 +330,16 @@ func TestSignalWhileItWaits(t *testing.T) {
 			must(t, c.Process.Signal(test.sig))
 			c.wantExit(test.status)
 			if string(first) != file.sorted[:1000] || stderr.Len() > 0 {
-				t.Errorf("stdout begins with %q, stderr = %q, want the first lines, and nothing", first, stderr)
+				t.Errorf("stdout begins with %q, stderr = %q, want the first lines, and nothing",
+					first, stderr)
 			}
 			c.wantFiles("a")
 		}
 	}
 }
 
-// In the middle of its work, whatever that is then: the output is complete or
-// not there.
+// TestSignalAtAnyTime stops the program in the middle of its work: the output
+// is complete or absent.
 func TestSignalAtAnyTime(t *testing.T) {
 	t.Parallel()
 	text, sorted := lines(20_000)
@@ -342,7 +348,8 @@ func TestSignalAtAnyTime(t *testing.T) {
 		c.file("a", text)
 		p, _ := c.start()
 		name := []string{"piece-0", "piece-9", "piece-20", "out", "out", "out"}[i]
-		for ended := false; !ended && len(c.temporary(name)) == 0; { // it may be there for a moment only
+		// It may be there for a moment only.
+		for ended := false; !ended && len(c.temporary(name)) == 0; {
 			select {
 			case <-p.Exited():
 				ended = true

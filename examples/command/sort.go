@@ -14,12 +14,12 @@ import (
 	"strings"
 )
 
-// do returns the result of f, or the cause if ctx is done first.
+// do returns the result of f, or the cause of ctx if ctx is done first.
 //
-// A read from a terminal or a pipe cannot be cancelled, and closing the file
-// does not end it either; nor does a write end that nobody reads, or the open
-// of a named pipe. In a counted goroutine it would hold up the drain. So it is
-// made in one that is not counted, and that ends with the process.
+// A read from a terminal or a pipe cannot be cancelled, not even by closing the
+// file. The same is true of a write that nobody reads and of opening a named
+// pipe. In a counted goroutine such a call would block the drain. So do calls f
+// in a goroutine that is not counted, and that ends with the process.
 func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -40,11 +40,11 @@ func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
-// file is a file whose reads and writes end when ctx is done. Their buffer must
-// not be used again then.
+// file is a file whose reads and writes end when ctx is done. The caller must
+// not use their buffer again after that.
 type file struct {
 	ctx context.Context
-	f   *os.File // not embedded: bufio would find its WriteString, which knows nothing of ctx
+	f   *os.File // not embedded: bufio would find its WriteString, which ignores ctx
 }
 
 func (f file) Read(p []byte) (int, error) {
@@ -70,8 +70,8 @@ func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) 
 	if out == "" {
 		return s.merge(os.Stdout)
 	}
-	// Under its own name only once it is complete, on the disk too. It has the
-	// permissions of the file that it replaces.
+	// The file gets its own name only once it is complete and on disk. It keeps
+	// the permissions of the file that it replaces.
 	path := filepath.Join(dir, "out")
 	if err := create(path, func(f *os.File) (err error) {
 		if old, e := os.Stat(out); e == nil {
@@ -87,7 +87,7 @@ func sortFiles(ctx context.Context, dir, out string, size int, inputs []string) 
 	return os.Rename(path, out)
 }
 
-// sorter holds lines until they are size bytes, and has the rest in sorted
+// sorter holds at most size bytes of lines in memory, and the rest in sorted
 // pieces.
 type sorter struct {
 	ctx   context.Context
@@ -114,7 +114,7 @@ func (s *sorter) read(name string) error {
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if line != "" { // without a newline, it is the last of its file
+		if line != "" { // without a newline, it is the last line of its file
 			s.lines = append(s.lines, strings.TrimSuffix(line, "\n"))
 			s.held += len(line)
 		}
@@ -136,7 +136,7 @@ func (s *sorter) writePiece() error {
 	err := create(path, func(f *os.File) error {
 		w := bufio.NewWriter(file{s.ctx, f})
 		for _, line := range s.lines {
-			w.WriteString(line + "\n") // its error is that of Flush
+			w.WriteString(line + "\n") // Flush returns its error
 		}
 		return w.Flush()
 	})
@@ -144,7 +144,7 @@ func (s *sorter) writePiece() error {
 	return err
 }
 
-// create creates a file, and calls write with it.
+// create creates a file and calls write with it.
 func create(path string, write func(*os.File) error) error {
 	f, err := os.Create(path)
 	if err != nil {
@@ -177,7 +177,7 @@ func (s *sorter) merge(to *os.File) error {
 		pieces = append(pieces, &piece{r: bufio.NewReader(f)})
 	}
 	w := bufio.NewWriterSize(file{s.ctx, to}, 1<<16)
-	advance := pieces // those whose next line is to be read
+	advance := pieces // the pieces whose next line must be read
 	for {
 		for _, p := range advance {
 			if err := p.next(); err == io.EOF {

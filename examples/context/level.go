@@ -9,21 +9,21 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// level is a part of the program with an event of its own: its context, its
-// counter and its closers are nobody else's. It can be stopped alone.
+// level is a part of the program with an event of its own, and so with its own
+// context, counter and closers. It can be stopped alone.
 type level struct {
 	name         string
-	event        quit.QuitEvent // Timeout is for a stop alone
+	event        quit.QuitEvent // its Timeout applies if it is stopped alone
 	below        []*level
 	tickers      int
 	every        time.Duration
 	stuck, fails bool
-	after        time.Duration // it fails
+	after        time.Duration // the level fails after that time
 }
 
-// register starts the level and registers its event with that of the level
-// above. So that one stops it when its turn comes, the last registered first,
-// and waits for it. If the level fails, so does that one.
+// register starts the level and registers its event with the event above. The
+// event above stops the level when its turn comes, last registered first, and
+// waits for it. If the level fails, so does the event above.
 func (l *level) register(above *quit.QuitEvent) {
 	above.RegisterQuitCloser(&l.event, quit.Name(l.name))
 	for _, b := range l.below {
@@ -32,19 +32,19 @@ func (l *level) register(above *quit.QuitEvent) {
 	l.start()
 }
 
-// run starts the level and returns when it has ended, with its error. It knows
-// nothing of the level above but a context, as the parts of many programs do.
-// As soon as that is cancelled, the level stops; those beside it do at the same
-// time. The level above calls run in Go, and so waits for it, and fails if it
-// fails.
+// run starts the level and returns its error when it has ended. Like a part of
+// many programs, it knows only a context of the level above. All levels with
+// that context stop at the same time, once it is cancelled. The level above
+// calls run in Go. So it waits for the level, and fails if the level fails.
 func (l *level) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { l.event.Fire() })()
 	for _, b := range l.below {
 		l.event.Go(b.run, quit.Name(b.name))
 	}
 	l.start()
-	<-l.event.Done() // it is stopped by ctx, or alone, or has failed
-	// Not with ctx, which may be done: the stop has the time of the event.
+	<-l.event.Done() // stopped by ctx or alone, or failed
+	// Not with ctx, which may be done: the shutdown takes the time of the
+	// event.
 	return l.event.Shutdown(context.Background())
 }
 
@@ -65,18 +65,19 @@ func (l *level) start() {
 	}
 }
 
-// stop stops the level and those below it, and nothing above or beside.
+// stop stops the level and those below it, and nothing above or beside it.
 func (l *level) stop() {
 	if err := l.event.Shutdown(context.Background()); err != nil {
-		// It stays in the event: the program's own stop returns it too.
+		// The error stays in the event: the shutdown of the program returns it
+		// too.
 		fmt.Printf("%s has not stopped: %v\n", l.name, err)
 		return
 	}
 	fmt.Printf("%s has stopped\n", l.name)
 }
 
-// startTickers starts goroutines of q, which end when it fires, and are
-// awaited.
+// startTickers starts goroutines of q. They end when q fires, and q waits for
+// them.
 func startTickers(q *quit.QuitEvent, name string, n int, every time.Duration) {
 	for i := range n {
 		q.Go(func(ctx context.Context) error {

@@ -1,23 +1,23 @@
-// Command context shows how the end of a program reaches each level of it, and
-// how one level ends without the others:
+// Command context shows how the end of a program reaches each of its levels,
+// and how one level ends without the others:
 //
 //	program
 //	├── mail               an event, registered with the one above
 //	│   ├── mail/inbox
 //	│   └── mail/outbox
-//	└── search             a function that gets a context, and no more
+//	└── search             a function that only gets a context
 //	    ├── search/index
 //	    └── search/crawler
 //
-// Each level has tickers. To stop a level stops the levels below it, and
-// nothing above it or beside it. It waits until their tickers have ended, but
-// not for ever. A failure goes up: it ends the program.
+// Each level has tickers. Stopping a level stops the levels below it, and
+// nothing above or beside it. The level waits for its tickers, but not for
+// ever. A failure goes up: it ends the program.
 //
 //	go run ./examples/context                     # press Ctrl-C: all stop
-//	go run ./examples/context -stop=mail          # after 3 s mail and its parts
-//	go run ./examples/context -stop=search/index  # after 3 s that part, alone
-//	go run ./examples/context -stop=mail -stuck=mail/inbox  # in 8 s all the same
-//	go run ./examples/context -fail=search/index  # after 3 s all; status 1
+//	go run ./examples/context -stop=mail          # mail, after 3 s
+//	go run ./examples/context -stop=search/index  # that part alone
+//	go run ./examples/context -stop=mail -stuck=mail/inbox  # given up at 8 s
+//	go run ./examples/context -fail=search/index  # all, with status 1
 package main
 
 import (
@@ -55,13 +55,12 @@ func main() {
 		l.stuck, l.fails, l.after = l.name == *stuck, l.name == *fail, *after
 	}
 
-	// As early as this: a signal that comes while it starts stops all of it
-	// too.
+	// First, so that a signal during the start stops everything too.
 	q.NotifySignal()
 
 	startTickers(q, "program", *n, *every)
 
-	// The two ways to be below: by the event above, or by its context alone.
+	// Two ways to be below: by a registered event, or by a context alone.
 	levels["mail"].register(q)
 	q.Go(levels["search"].run, quit.Name("search"))
 
@@ -82,9 +81,9 @@ func main() {
 	fmt.Println("all have stopped")
 }
 
-// newLevels returns the levels below the program by their names. A level has
-// half of the time of the one above it, so that it has said what holds it up,
-// if anything does, before that is abandoned.
+// newLevels returns the levels below the program by name. A level has half of
+// the time of the one above it. So it reports the goroutines that block it
+// before the level above gives up on it.
 func newLevels(timeout time.Duration) map[string]*level {
 	levels := make(map[string]*level)
 	add := func(name string, timeout time.Duration, below ...*level) *level {

@@ -16,11 +16,11 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, main) }
 
-// names has the program and its levels.
+// names are the program and its levels.
 var names = []string{"program",
 	"mail", "mail/inbox", "mail/outbox", "search", "search/index", "search/crawler"}
 
-// within reports whether name is the level, or below it.
+// within reports whether name is the level or below it.
 func within(name, level string) bool {
 	return level == "program" || name == level || strings.HasPrefix(name, level+"/")
 }
@@ -34,7 +34,7 @@ func ticks(p *process.Process, name string) int {
 	return strings.Count("\n"+p.Stdout(), "\n"+name+", ticker 1: tick\n")
 }
 
-// awaitTicks waits until each of the levels has ticked a few times more.
+// awaitTicks waits until each of the levels has ticked a few more times.
 func awaitTicks(t *testing.T, p *process.Process, levels ...string) {
 	t.Helper()
 	for _, name := range levels {
@@ -44,7 +44,7 @@ func awaitTicks(t *testing.T, p *process.Process, levels ...string) {
 	}
 }
 
-// wantStopped wants each ticker of the levels to have said once that it stops.
+// wantStopped checks that each ticker of the levels says once that it stops.
 func wantStopped(t *testing.T, p *process.Process, n int, levels ...string) {
 	t.Helper()
 	for _, name := range levels {
@@ -57,8 +57,8 @@ func wantStopped(t *testing.T, p *process.Process, n int, levels ...string) {
 	}
 }
 
-// started returns those of the levels that have started. A slow program may
-// have come to the end of -after before that.
+// started returns those levels that have started. On a slow machine, -after may
+// have passed before that.
 func started(t *testing.T, p *process.Process, levels []string) (list []string) {
 	t.Helper()
 	for _, name := range levels {
@@ -93,7 +93,8 @@ func TestAllStop(t *testing.T) {
 	}
 }
 
-// TestStopAlone stops each level. What is below it stops, and nothing else.
+// TestStopAlone stops each level. The levels below it stop, and nothing else
+// does.
 func TestStopAlone(t *testing.T) {
 	t.Parallel()
 	for _, level := range names[1:] {
@@ -125,13 +126,15 @@ func TestStopAlone(t *testing.T) {
 	}
 }
 
-// TestStuckStoppedAlone has a goroutine that does not end in a level that is
-// stopped alone, or below it: the stop ends in time, and the others go on.
+// TestStuckStoppedAlone has a goroutine that does not end, in a level that is
+// stopped alone or below that level. The level still ends in time, and the
+// others go on.
 func TestStuckStoppedAlone(t *testing.T) {
 	t.Parallel()
 	for _, stuck := range []string{"mail", "mail/inbox"} {
 		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
-			p := start(t, "-stop=mail", "-after=1ms", "-stuck="+stuck, fmt.Sprint("-timeout=", timeout))
+			p := start(t, "-stop=mail", "-after=1ms", "-stuck="+stuck,
+				fmt.Sprint("-timeout=", timeout))
 			err := p.Line("mail has not stopped: ")
 			awaitTicks(t, p, "program", "search", "search/index", "search/crawler")
 			p.Signal(syscall.SIGTERM)
@@ -146,8 +149,8 @@ func TestStuckStoppedAlone(t *testing.T) {
 	}
 }
 
-// TestStuck has such a goroutine in any level when the program is stopped. It
-// ends in time, all others have ended, and the goroutine is named.
+// TestStuck has such a goroutine in any level when the program is stopped. The
+// program ends in time, all other goroutines have ended, and this one is named.
 func TestStuck(t *testing.T) {
 	t.Parallel()
 	for _, level := range names[1:] {
@@ -164,7 +167,7 @@ func TestStuck(t *testing.T) {
 				}
 				top, _, _ := strings.Cut(level, "/")
 				stops := strings.Count(p.Stdout(), ": stop\n")
-				return stops == len(names) && // and so the only failure is this one
+				return stops == len(names) && // so this is the only failure
 					strings.Count(p.Stderr(), "\ncontext: quit: ") == 1 &&
 					(strings.Contains(p.Stderr(), "\ncontext: quit: "+top+" (context/level.go:") ||
 						strings.Contains(p.Stderr(), "\ncontext: quit: goroutine "+top+": "))
@@ -173,8 +176,8 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// TestFails has a goroutine of any level fail. That ends the program, and is in
-// the result once.
+// TestFails makes a goroutine of any level fail. That ends the program, and the
+// failure is in the result once.
 func TestFails(t *testing.T) {
 	t.Parallel()
 	for _, level := range names[1:] {

@@ -1,18 +1,17 @@
 // Command done is the same program twice. A goroutine sends messages until it
-// is told to end: by a channel that is closed, or by a context that is
-// cancelled.
+// is told to end, either by a closed channel or by a cancelled context.
 //
 //	go run ./examples/done -with=done       # press Ctrl-C after some messages
 //	go run ./examples/done -with=context    # the same, and the same output
 //
-// Both end at the same moment: the fire of the event closes the channel
-// [quit.QuitEvent.Done], and cancels [quit.QuitEvent.Context]. And both send
-// the messages that still wait, since a goroutine that just returns loses them.
+// Both end at the same moment: when the event fires, it closes the channel
+// [quit.QuitEvent.Done] and cancels [quit.QuitEvent.Context]. Both then send
+// the messages that still wait. A goroutine that just returned would lose them.
 //
-// A context does more: it has a cause and a deadline, and others are derived
-// from it. The programs in examples/context and examples/tasks show that. With
-// bare channels, a task that two others can end has to know both of their
-// channels.
+// A context does more: it has a cause and a deadline, and other contexts can be
+// derived from it. The programs in examples/context and examples/tasks show
+// that. With bare channels, a task that can be ended in two ways has to watch
+// two channels.
 package main
 
 import (
@@ -38,7 +37,7 @@ func main() {
 		exit(2, fmt.Errorf("-n=%d -every=%v: want no negative number, and some time", *n, *every))
 	}
 
-	// Before there are messages to lose: a signal does not end the program.
+	// Before there are messages to lose: a signal now starts the shutdown.
 	q.NotifySignal()
 
 	messages := make(chan int, *n)
@@ -46,8 +45,9 @@ func main() {
 		messages <- i + 1
 	}
 
-	// Counted before the go statement, so that it is awaited. Go would not
-	// start it if a signal has come, and the messages would be lost.
+	// Counted before the go statement, so that the drain waits for it. If a
+	// signal has come already, Go would not start it, and the messages would be
+	// lost.
 	q.AddGoroutine()
 	go func() {
 		defer q.DoneGoroutine()
@@ -58,7 +58,7 @@ func main() {
 		}
 	}()
 
-	// It returns when the goroutine has ended.
+	// WaitSignal returns once the goroutine has ended.
 	if err := q.WaitSignal(); err != nil {
 		exit(1, err)
 	}
@@ -86,7 +86,7 @@ func withContext(ctx context.Context, messages <-chan int, every time.Duration) 
 	defer ticker.Stop()
 	for {
 		select {
-		case <-ctx.Done(): // and context.Cause(ctx) says why
+		case <-ctx.Done(): // context.Cause(ctx) is the reason
 			sendRest(messages)
 			return
 		case <-ticker.C:
@@ -106,8 +106,8 @@ func send(messages <-chan int) (sent bool) {
 	}
 }
 
-// sendRest sends the messages that wait. It must be the last receiver, and no
-// message may be added any longer: else close the channel, and range over it,
+// sendRest sends the remaining messages. It must be the last receiver, and no
+// message may be added any more. Otherwise close the channel and range over it,
 // as examples/worker does.
 func sendRest(messages <-chan int) {
 	fmt.Println("told to end")

@@ -14,8 +14,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the program says when it can take a signal, before it does
-// anything else.
+// With this variable, the program says when it can take a signal, before it
+// does anything else.
 const ready = "EXAMPLE_DONE_READY"
 
 func TestMain(m *testing.M) {
@@ -28,9 +28,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestSameOutput runs both programs, and stops them at moments at which the
-// output cannot depend on the time: before the first message and after the
-// last.
+// TestSameOutput runs both programs. It stops them at moments when the output
+// cannot depend on the time: before the first message and after the last one.
 func TestSameOutput(t *testing.T) {
 	t.Parallel()
 	var sent strings.Builder
@@ -89,15 +88,17 @@ func TestNothingIsLost(t *testing.T) {
 				want = append(want, fmt.Sprintf("sent message %d\n", i+1))
 			}
 			want = append(want, "main ends\n")
-			got := slices.Collect(strings.Lines(strings.Replace(p.Stdout(), "told to end\n", "", 1)))
+			got := slices.Collect(strings.Lines(
+				strings.Replace(p.Stdout(), "told to end\n", "", 1)))
 			if !slices.Equal(got, want) {
-				t.Errorf("-with=%s, stopped after %s: stdout = %q, want all messages", with, after, p.Stdout())
+				t.Errorf("-with=%s, stopped after %s: stdout = %q, want all messages",
+					with, after, p.Stdout())
 			}
 		}
 	}
 }
 
-// TestSecondInterrupt has so many messages wait that they are still being sent.
+// TestSecondInterrupt adds so many messages that they are still being sent.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	for _, with := range []string{"done", "context"} {

@@ -12,15 +12,14 @@ import (
 	"time"
 )
 
-// framework stands for one that runs the whole program: it takes the signals
-// for itself, serves, and has hooks for the parts that the program wants to
-// stop.
+// framework stands for a framework that runs the whole program: it takes the
+// signals, serves, and has hooks that stop the parts of the program.
 type framework struct {
 	addr   string
 	server *http.Server
 	grace  time.Duration // for requests in flight
 	onStop []func()
-	ctx    context.Context // done: Run stops
+	ctx    context.Context // done when Run is to stop
 	stop   context.CancelFunc
 }
 
@@ -30,15 +29,16 @@ func newFramework(addr string, server *http.Server, grace time.Duration) *framew
 	return f
 }
 
-// OnStop has Run call hook when it stops. Like many, it does not wait for hook.
+// OnStop makes Run call hook when it stops. Like many frameworks, it does not
+// wait for hook.
 func (f *framework) OnStop(hook func()) { f.onStop = append(f.onStop, hook) }
 
-// Stop has Run stop, or not begin.
+// Stop makes Run stop, or return at once if it has not begun.
 func (f *framework) Stop() { f.stop() }
 
-// Run serves until a signal comes or Stop is called, and stops then. Like many,
-// it gives the signals back at the first one: without another handler, the
-// second one would end the process, wherever it is.
+// Run serves until a signal arrives or Stop is called, and then stops. Like
+// many frameworks, it stops taking signals after the first one: without another
+// handler, the second one would kill the process, wherever it is.
 func (f *framework) Run() error {
 	ctx, giveBack := signal.NotifyContext(f.ctx, os.Interrupt, syscall.SIGTERM)
 	defer giveBack()

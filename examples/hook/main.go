@@ -1,30 +1,32 @@
-// Command hook is a program in which another framework serves, takes the
-// signals, and has hooks. Package quit takes the signals too, beside it, and
-// each of the two tells the other to stop: the framework by its hooks, the
-// event by the framework's Stop.
+// Command hook shows quit beside another framework, which serves, takes the
+// signals and has hooks. Package quit takes the signals too. Each tells the
+// other to stop: the framework with its hooks, the event with the framework's
+// Stop.
 //
 //	go run ./examples/hook
 //	curl 'localhost:8080/work?d=5s'    # press Ctrl-C: this is still answered
 //	curl -s localhost:8080/stream | wc # press Ctrl-C: cut off after 19 s
 //
-// Press Ctrl-C again in those 19 seconds: the process ends at once, with status
-// 130, and says what still runs. A second SIGTERM changes nothing. With the
-// framework alone, both would end the process in the middle and without a word:
-// it gives the signals back at the first one. (If a framework calls
-// signal.Reset, package quit gets no signals either.)
+// Press Ctrl-C again in those 19 seconds: the process ends at once with status
+// 130, and reports the goroutines that still run. A second SIGTERM changes
+// nothing. With the framework alone, either signal would kill the process in
+// the middle, without a message, since it stops taking signals after the first
+// one. (If a framework calls signal.Reset, package quit gets no signals
+// either.)
 //
-// The same happens without a signal: -stop-after has the framework stop by
-// itself, and -fail-after has a goroutine of the program fail.
+// The same happens without a signal: with -stop-after the framework stops by
+// itself, and with -fail-after a goroutine of the program fails.
 //
-// The hooks only fire the event: a framework may wait for its hooks, and here
-// the drain waits for the framework. For a framework whose Run does not return,
-// since it ends the process after its hooks, the hook is
-// [quit.QuitEvent.GracefulStop], which returns when all is closed. Then call
-// Run in main, and not in Go.
+// The hooks only fire the event. A framework may wait for its hooks, and here
+// the drain waits for the framework. Some frameworks' Run never returns,
+// because it ends the process after the hooks. Then use
+// [quit.QuitEvent.GracefulStop] as the hook, which returns when everything is
+// closed, and call Run in main and not in Go.
 //
 // The framework stops its server with [http.Server.Shutdown]. That answers the
-// requests in flight, but breaks a connection on which one is just coming.
-// [quithttp.Serve] would not, if the framework lets the program serve.
+// requests in flight, but breaks a connection on which a request is just
+// arriving. [quithttp.Serve] would not, if the framework lets the program
+// serve.
 package main
 
 import (
@@ -47,11 +49,12 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr := flag.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	saving := flag.Duration("saving", 0, "time that it takes to close the store")
-	stopAfter := flag.Duration("stop-after", 0, "the framework stops by itself after that; 0: never")
+	stopAfter := flag.Duration("stop-after", 0,
+		"the framework stops by itself after that; 0: never")
 	failAfter := flag.Duration("fail-after", 0, "a goroutine fails after that time; 0: never")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	parseFlags("hook")
-	if q.Timeout <= 0 { // the framework would take it for no time at all
+	if q.Timeout <= 0 { // the framework would take it as no time at all
 		exit(2, fmt.Errorf("-timeout must be more than 0, not %v", q.Timeout))
 	}
 
@@ -69,9 +72,10 @@ func main() {
 	mux.HandleFunc("GET /stream", stream)
 	srv := &http.Server{
 		Handler: quithttp.Track(q, mux), // counted, so a request that hangs is named
-		// Requests are not cut off by the fire but when their time has run out.
+		// Requests in flight outlive the fire; they are cancelled when their
+		// time runs out.
 		BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
-		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		ReadTimeout: 10 * time.Second, // a slow client must not delay the shutdown
 		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	}
 	f := newFramework(*addr, srv, q.Timeout)
@@ -79,19 +83,19 @@ func main() {
 		time.AfterFunc(*stopAfter, f.Stop)
 	}
 
-	// The framework tells the event. The server's hook is called at the
-	// beginning of its stop, so that requests hear in time that no time is
-	// left; the framework's hook at the end.
+	// The framework tells the event. The server calls its hook at the beginning
+	// of its shutdown, so requests learn in time that no time is left. The
+	// framework calls its hook at the end.
 	srv.RegisterOnShutdown(func() { q.Fire() })
 	f.OnStop(func() { q.Fire() })
 	// The event tells the framework: a goroutine may have failed, or a signal
-	// have come before Run took the signals.
+	// may have come before Run could take it.
 	context.AfterFunc(q.Context(), f.Stop)
 
 	// In Go, so that the drain waits until the framework's server has stopped:
 	// no request finds the store closed.
 	q.Go(func(context.Context) error {
-		q.Fail(f.Run()) // its error is in the result; Fail(nil) is Fire
+		q.Fail(f.Run()) // its error is in the result; Fail(nil) is like Fire
 		return nil
 	}, quit.Name("framework"))
 
@@ -100,7 +104,7 @@ func main() {
 	}
 }
 
-// stay stands for a goroutine of the program that is not the framework's.
+// stay stands for a goroutine of the program that the framework does not know.
 func stay(ctx context.Context, failAfter time.Duration) error {
 	var fails <-chan time.Time // nil: never
 	if failAfter > 0 {
@@ -125,7 +129,7 @@ func work(w http.ResponseWriter, r *http.Request, s *store) {
 	select {
 	case <-time.After(d):
 		err = s.add()
-	case <-r.Context().Done(): // the client has gone, or there is no time left
+	case <-r.Context().Done(): // the client has gone, or the time has run out
 		err = context.Cause(r.Context())
 	}
 	if err != nil {
@@ -135,11 +139,11 @@ func work(w http.ResponseWriter, r *http.Request, s *store) {
 	fmt.Fprintln(w, "worked for", d)
 }
 
-// stream ends when its client goes, or its time has run out.
+// stream ends when its client goes away or its time runs out.
 func stream(w http.ResponseWriter, r *http.Request) {
 	fmt.Println("streaming to", r.RemoteAddr)
 	ctx := r.Context()
-	// A client that never reads blocks the write, which knows nothing of ctx.
+	// A client that never reads blocks the write, which ignores ctx.
 	rc := http.NewResponseController(w)
 	stop := context.AfterFunc(ctx, func() { rc.SetWriteDeadline(time.Now()) })
 	defer stop()
@@ -152,8 +156,7 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// store counts the requests that were worked on, and saves the count when it is
-// closed.
+// store counts the requests worked on, and saves the count when it is closed.
 type store struct {
 	saving time.Duration
 

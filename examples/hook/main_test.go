@@ -21,8 +21,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the program says when it can take a signal, before it does
-// anything else.
+// With this variable, the program says when it can take a signal, before it
+// does anything else.
 const ready = "EXAMPLE_HOOK_READY"
 
 func TestMain(m *testing.M) {
@@ -42,8 +42,8 @@ func start(t *testing.T, args ...string) (*process.Process, string) {
 	return p, p.Line("listening on ")
 }
 
-// wantClosed wants each closer to have been called, once and in order, before
-// the program ended.
+// wantClosed checks that each closer was called, once and in order, before the
+// program ended.
 func wantClosed(t *testing.T, p *process.Process, count int) {
 	t.Helper()
 	want := fmt.Sprintf("left the cluster\nstore saved, count: %d\n", count)
@@ -62,7 +62,7 @@ func wantStderr(t *testing.T, p *process.Process, patterns ...string) {
 	}
 }
 
-// openStream opens a stream that is not read, unless the test reads it.
+// openStream opens a stream that is read only if the test reads it.
 func openStream(t *testing.T, p *process.Process, url string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -89,10 +89,10 @@ func get(url string) (int, string, error) {
 	return resp.StatusCode, string(body), err
 }
 
-// TestInFlight stops the program while requests are in flight, which use the
-// store long after the hook was called. Then closing takes longer than all
-// else. SIGTERM comes again and again, after the framework has given the
-// signals back.
+// TestInFlight stops the program while requests are in flight. They use the
+// store long after the hook was called. Closing the store then takes longer
+// than everything else. SIGTERM comes again and again after the framework has
+// stopped taking signals.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -102,7 +102,7 @@ func TestInFlight(t *testing.T) {
 	}{
 		{name: "SIGTERM", stop: func(p *process.Process) { p.Signal(syscall.SIGTERM) }},
 		{name: "interrupt", stop: func(p *process.Process) { p.Signal(os.Interrupt) }},
-		// Without a signal. All requests have come before.
+		// Without a signal. All requests have arrived before.
 		{name: "by itself", stop: func(*process.Process) {}, args: []string{"-stop-after=4s"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -137,8 +137,8 @@ func TestInFlight(t *testing.T) {
 	}
 }
 
-// TestSignalAtStart sends a signal as early as the program can get one: whether
-// the framework takes it or not, the program ends.
+// TestSignalAtStart sends a signal as early as the program can get one: the
+// program ends, whether or not the framework takes it.
 func TestSignalAtStart(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -161,8 +161,8 @@ func TestSignalAtStart(t *testing.T) {
 	}
 }
 
-// TestGoroutineFails wants the framework to stop when a goroutine of the
-// program fails, which is in the result.
+// TestGoroutineFails checks that the framework stops when a goroutine of the
+// program fails, and that the failure is in the result.
 func TestGoroutineFails(t *testing.T) {
 	t.Parallel()
 	p, _ := start(t, "-fail-after=50ms")
@@ -186,7 +186,7 @@ func TestIdle(t *testing.T) {
 	wantClosed(t, p, 1)
 }
 
-// TestPortTaken has the framework's Run fail, which then calls no hook.
+// TestPortTaken makes the framework's Run fail. It then calls no hook.
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
 	taken := process.TakenAddr(t)
@@ -197,8 +197,7 @@ func TestPortTaken(t *testing.T) {
 	wantClosed(t, p, 0)
 }
 
-// TestStream has two streams that never end, of which one is read and one is
-// not.
+// TestStream has two streams that never end. One is read, the other is not.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -219,7 +218,7 @@ func TestStream(t *testing.T) {
 				wantStderr(t, p, `(?m)^(hook: )?quit: drain: [12] goroutines? left after `,
 					`1 goroutine of request:.*\.stream\\n`)
 				wantClosed(t, p, 0)
-				// The stream is to have ended before the framework's time ran
+				// The stream must have ended before the framework's time ran
 				// out.
 				return !strings.Contains(p.Stderr(), "framework: context deadline exceeded")
 			})
@@ -227,8 +226,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestOutOfTime has a request take longer than the stop may: it is answered all
-// the same.
+// TestOutOfTime has a request that takes longer than the shutdown may. It is
+// still answered.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	// A fifth of it is left for the answer.
@@ -253,7 +252,7 @@ func TestOutOfTime(t *testing.T) {
 	})
 }
 
-// TestSlowClient has a client that never sends the body that it has announced.
+// TestSlowClient has a client that never sends the body it has announced.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -265,7 +264,7 @@ func TestSlowClient(t *testing.T) {
 	wantClosed(t, p, 1)
 }
 
-// TestClientGone wants the stream to end when nobody is there to get it.
+// TestClientGone checks that the stream ends when its client has gone.
 func TestClientGone(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -275,8 +274,8 @@ func TestClientGone(t *testing.T) {
 	wantClosed(t, p, 0)
 }
 
-// TestSecondInterrupt wants the process to end at once, with a report, though
-// the framework has given the signals back.
+// TestSecondInterrupt checks that the process ends at once, with a report,
+// though the framework has stopped taking signals.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -302,7 +301,8 @@ func TestSecondInterrupt(t *testing.T) {
 			wantStderr(t, p, "ending at once", "1 goroutine of request:",
 				"1 goroutine of framework:", `hook/main\.go:\d+`)
 			if strings.Contains(p.Stdout(), "store saved") {
-				t.Errorf("stdout = %q, want no store closed while the request was in flight", p.Stdout())
+				t.Errorf("stdout = %q, want no store closed while the request was in flight",
+					p.Stdout())
 			}
 			if strings.Contains(p.Stderr(), "hook: ") {
 				t.Errorf("stderr = %q, want no result", p.Stderr())
@@ -311,8 +311,8 @@ func TestSecondInterrupt(t *testing.T) {
 	}
 }
 
-// TestStoreClosed uses the store after it was closed: a request that comes
-// so late is answered, if not with what it wants.
+// TestStoreClosed uses the store after it was closed: a request that arrives so
+// late gets an error as its answer.
 func TestStoreClosed(t *testing.T) {
 	t.Parallel()
 	s := new(store)

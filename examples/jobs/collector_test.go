@@ -18,13 +18,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// collector is a small one, which takes traces and metrics by OTLP over HTTP.
+// collector is a small collector for traces and metrics, by OTLP over HTTP.
 type collector struct {
 	*httptest.Server
 
 	mu    sync.Mutex          // guards the fields below
 	spans map[string]*span    // by the id of the span
-	last  map[string]counters // by the id of the process: the last it has sent
+	last  map[string]counters // by the id of the process: the last values sent
 }
 
 type span struct {
@@ -73,7 +73,7 @@ func read(t testing.TB, w http.ResponseWriter, r *http.Request, msg proto.Messag
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return false
 	}
-	w.Header().Set("Content-Type", "application/x-protobuf") // and an empty answer: all is well
+	w.Header().Set("Content-Type", "application/x-protobuf") // with an empty answer: success
 	return true
 }
 
@@ -119,7 +119,7 @@ func valueOf(list []*commonpb.KeyValue, key string) *commonpb.AnyValue {
 	return nil
 }
 
-// sum returns what the counter had come to in the end, over all processes.
+// sum returns the final value of the counter, summed over all processes.
 func (c *collector) sum(counter string) (sum int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,8 +129,8 @@ func (c *collector) sum(counter string) (sum int) {
 	return sum
 }
 
-// counts returns how many spans of a server each trace has, how many of a
-// worker, and how many of a worker each job.
+// counts returns the number of server spans and of worker spans by trace, and
+// of worker spans by job.
 func (c *collector) counts() (requests, work map[string]int, jobs map[int64]int) {
 	requests, work, jobs = make(map[string]int), make(map[string]int), make(map[int64]int)
 	c.mu.Lock()

@@ -38,7 +38,7 @@ func (i *instance) get(method, url, body string) (status int, answer string) {
 	return resp.StatusCode, strings.TrimSuffix(string(content), "\n")
 }
 
-// accept wants the job to be accepted.
+// accept checks that the job is accepted.
 func (i *instance) accept(job string) {
 	i.t.Helper()
 	if status, answer := i.do("POST", "/jobs", job); status != http.StatusAccepted {
@@ -46,8 +46,8 @@ func (i *instance) accept(job string) {
 	}
 }
 
-// wantError wants the lines after the log to be the program's error, one for
-// each failure, which contain these texts.
+// wantError checks that the lines after the log are the program's error, one
+// line for each failure, and contain these texts.
 func (i *instance) wantError(texts ...string) {
 	i.t.Helper()
 	_, failure, _ := strings.Cut(i.Stderr(), "\njobs: ")
@@ -64,7 +64,8 @@ func (i *instance) wantError(texts ...string) {
 	}
 }
 
-// wantDoneOnce starts the program again, and wants it to do all that is left.
+// wantDoneOnce starts the program again, and checks that it does all remaining
+// jobs.
 func wantDoneOnce(t testing.TB, p *postgres, jobs int) {
 	t.Helper()
 	i := run(t, p.url(p.addr), "")
@@ -78,7 +79,8 @@ func wantDoneOnce(t testing.TB, p *postgres, jobs int) {
 	}
 }
 
-// TestQueryNeverReturns has a worker wait for Postgres until time runs out.
+// TestQueryNeverReturns has a worker that waits for Postgres until time runs
+// out.
 func TestQueryNeverReturns(t *testing.T) {
 	t.Parallel()
 	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool {
@@ -106,7 +108,7 @@ func TestQueryNeverReturns(t *testing.T) {
 	})
 }
 
-// leaking is the program with a fault: a connection is never given back.
+// leaking is the program with a fault: one connection is never given back.
 var leaking = process.NewProgram("leaking", func([]string) {
 	q := quit.GetQuitEvent()
 	s, err := start(q, parseFlags(q))
@@ -138,7 +140,7 @@ func TestConnectionNeverGivenBack(t *testing.T) {
 		i.Signal(syscall.SIGTERM)
 		i.WantExit(1)
 		if _, work, _ := c.counts(); len(work) != 1 {
-			return false // the limit is that of the telemetry too
+			return false // the limit applies to the telemetry too
 		}
 		i.wantError("database (jobs/main.go:")
 		i.wantError("): 1 connections were not given back: context deadline exceeded")
@@ -146,8 +148,8 @@ func TestConnectionNeverGivenBack(t *testing.T) {
 	})
 }
 
-// deaf returns the address of a listener that takes connections and says
-// nothing, and what is sent to for each that it takes.
+// deaf returns the address of a listener that accepts connections and never
+// answers, and a channel that gets a value for each connection.
 func deaf(t testing.TB) (addr string, taken <-chan struct{}) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -171,8 +173,8 @@ func deaf(t testing.TB) (addr string, taken <-chan struct{}) {
 	return ln.Addr().String(), accepted
 }
 
-// TestCollectorDown wants the service to work without a collector, and to say
-// at the end that spans were lost.
+// TestCollectorDown checks that the service works without a collector, and
+// reports at the end that spans were lost.
 func TestCollectorDown(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)
@@ -191,7 +193,7 @@ func TestCollectorDown(t *testing.T) {
 	}
 }
 
-// TestCollectorLostDuringStop has the collector go away while a job is
+// TestCollectorLostDuringStop stops the collector while a job is being
 // finished.
 func TestCollectorLostDuringStop(t *testing.T) {
 	t.Parallel()
@@ -212,7 +214,7 @@ func TestCollectorLostDuringStop(t *testing.T) {
 	wantDoneOnce(t, p, 1)
 }
 
-// TestDatabaseStopsDuringStop has Postgres go away while a job is finished.
+// TestDatabaseStopsDuringStop stops Postgres while a job is being finished.
 func TestDatabaseStopsDuringStop(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
@@ -236,8 +238,8 @@ func TestDatabaseStopsDuringStop(t *testing.T) {
 	}
 }
 
-// TestDatabaseDeafDuringStop has Postgres answer no longer, on connections that
-// stay open.
+// TestDatabaseDeafDuringStop has a Postgres that no longer answers, on
+// connections that stay open.
 func TestDatabaseDeafDuringStop(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)
@@ -256,7 +258,7 @@ func TestDatabaseDeafDuringStop(t *testing.T) {
 	wantDoneOnce(t, p, 1)
 }
 
-// TestDatabaseRestarts has Postgres go away and come back under load.
+// TestDatabaseRestarts restarts Postgres under load.
 func TestDatabaseRestarts(t *testing.T) {
 	t.Parallel()
 	p, c := startPostgres(t), startCollector(t)
@@ -281,7 +283,8 @@ func TestDatabaseRestarts(t *testing.T) {
 	}
 }
 
-// TestDatabaseDownAtStop has no job in any hands: nothing is lost.
+// TestDatabaseDownAtStop stops Postgres while no job is in hand: nothing is
+// lost.
 func TestDatabaseDownAtStop(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)
@@ -292,7 +295,8 @@ func TestDatabaseDownAtStop(t *testing.T) {
 	i.WantExit(0)
 }
 
-// TestSecondInterrupt has all workers work. They must not have all connections.
+// TestSecondInterrupt has all workers working. They must not use up all
+// connections.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)
@@ -312,7 +316,7 @@ func TestSecondInterrupt(t *testing.T) {
 	if !strings.Contains(got, "ending at once") || !strings.Contains(got, "worker 4") {
 		t.Errorf("stderr = %q, want it to name the workers", got)
 	}
-	p.unhang() // which needs the lock that the workers had
+	p.unhang() // needs the lock that the workers held
 	wantDoneOnce(t, p, 5)
 }
 
@@ -325,7 +329,8 @@ func TestSignalWhileConnecting(t *testing.T) {
 	i.WantExit(0)
 }
 
-// TestBadStart wants one line on stderr, and nothing on stdout.
+// TestBadStart checks that a start that fails prints one line on stderr, and
+// nothing on stdout.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)
@@ -410,7 +415,8 @@ func TestRequests(t *testing.T) {
 		"/readyz":     "ready",
 		"/debug/quit": "database",
 	} {
-		if status, got := i.get("GET", i.admin+path, ""); status != 200 || !strings.Contains(got, want) {
+		if status, got := i.get("GET", i.admin+path, ""); status != 200 ||
+			!strings.Contains(got, want) {
 			t.Errorf("GET %s = %d, %q, want 200 with %q", path, status, got, want)
 		}
 	}
@@ -418,7 +424,8 @@ func TestRequests(t *testing.T) {
 	i.WantExit(0)
 }
 
-// TestAdmin wants the admin server to tell of the stop while a job is finished.
+// TestAdmin checks that the admin server shows the shutdown while a job is
+// being finished.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)
@@ -432,7 +439,8 @@ func TestAdmin(t *testing.T) {
 		"/metrics":    "\njobs_accepted_total{",
 		"/debug/quit": "drain",
 	} {
-		if status, got := i.get("GET", i.admin+path, ""); status != 200 || !strings.Contains(got, want) {
+		if status, got := i.get("GET", i.admin+path, ""); status != 200 ||
+			!strings.Contains(got, want) {
 			t.Errorf("GET %s = %d, %q, want 200 with %q", path, status, got, want)
 		}
 	}
@@ -443,8 +451,8 @@ func TestAdmin(t *testing.T) {
 	i.WantExit(1)
 }
 
-// proxy is the way to a server, which can be held: what is sent then arrives
-// after the release.
+// proxy is the way to a server. It can be held: data sent then arrives after
+// the release.
 type proxy struct {
 	addr    string
 	held    sync.RWMutex

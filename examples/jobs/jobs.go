@@ -30,11 +30,11 @@ import (
 const (
 	maxJob = 64 << 10               // bytes
 	pause  = 100 * time.Millisecond // of a worker that finds no job
-	answer = 5 * time.Second        // what a request waits for the database
+	answer = 5 * time.Second        // a request waits for the database at most this long
 )
 
-// The lock is for two that start at the same moment, which "if not exists" is
-// not enough for. A service that grows has migrations instead.
+// The lock is for two processes that start at the same moment: "if not exists"
+// alone does not suffice then. A service that grows has migrations instead.
 const schema = `
 	select pg_advisory_xact_lock(1785);
 	create table if not exists jobs (
@@ -46,25 +46,25 @@ const schema = `
 	);
 	create index if not exists jobs_to_do on jobs (id) where done_at is null;`
 
-// service is what handlers and workers share.
+// service is shared by handlers and workers.
 type service struct {
 	db             *pgxpool.Pool
 	tracer         trace.Tracer
 	accepted, done metric.Int64Counter
 }
 
-// openDatabase returns an error of one line.
+// openDatabase opens the database. Its error is one line.
 func openDatabase(ctx context.Context, o options) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(o.database)
 	if err != nil {
 		return nil, err
 	}
-	// By default there are four, or as many as there are CPUs. Each worker
-	// keeps one for as long as it works: the handlers need more.
+	// The default is four, or the number of CPUs. Each worker keeps one while
+	// it works, and the handlers need more.
 	config.MaxConns = int32(o.workers) + 8
-	// Postgres looks this often whether the client of a query is still there.
-	// If it does not, the job of a process that was killed stays locked until
-	// its query ends.
+	// With it, Postgres checks this often whether the client of a query is
+	// still connected. Without it, the job of a killed process stays locked
+	// until its query ends.
 	config.ConnConfig.RuntimeParams["client_connection_check_interval"] = "1s"
 
 	db, err := pgxpool.NewWithConfig(ctx, config)
@@ -81,7 +81,8 @@ func openDatabase(ctx context.Context, o options) (*pgxpool.Pool, error) {
 	return db, nil
 }
 
-// closeDatabase waits until all connections were given back, but not for ever.
+// closeDatabase waits until all connections have been given back, but not for
+// ever.
 func (s *service) closeDatabase(ctx context.Context) error {
 	closed := make(chan struct{})
 	go func() { // ends with the process, if a connection is never given back
@@ -135,8 +136,7 @@ func (s *service) add(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	// The request's context lives on after the fire, until its time has run
-	// out.
+	// The request's context outlives the fire, until its time has run out.
 	ctx, cancel := context.WithTimeout(r.Context(), answer)
 	defer cancel()
 	parent := make(propagation.MapCarrier)
@@ -154,7 +154,7 @@ func (s *service) add(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, id)
 }
 
-// show says how far a job is.
+// show tells the state of a job.
 func (s *service) show(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
@@ -182,9 +182,8 @@ func unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, "no answer from the database", http.StatusServiceUnavailable)
 }
 
-// work does jobs until the fire. It then finishes the one in its hands, which
-// may use WorkContext until time runs out. While the database is down, it
-// waits.
+// work does jobs until the fire. It then finishes the job in hand, which may
+// use WorkContext until time runs out. While the database is down, it waits.
 func (s *service) work(q *quit.QuitEvent) error {
 	ctx := q.WorkContext()
 	for !q.HasFired() {
@@ -206,16 +205,16 @@ func (s *service) work(q *quit.QuitEvent) error {
 	return nil
 }
 
-// doNext does the job that waits longest and that no other worker has, and
-// returns its id; 0 if there is none. Its row is locked until the transaction
-// ends: if that is not by the commit, the job was not done, and any worker of
-// any process takes it anew.
+// doNext does the oldest job that no other worker has, and returns its id, or 0
+// if there is none. The job's row is locked until the transaction ends. If that
+// is not by the commit, the job was not done, and any worker of any process
+// takes it again.
 func (s *service) doNext(ctx context.Context) (id int64, err error) {
 	tx, err := s.db.Begin(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer tx.Rollback(ctx) // nothing, after the commit
+	defer tx.Rollback(ctx) // does nothing after the commit
 
 	var job, parent string
 	err = tx.QueryRow(ctx, `select id, job, trace from jobs where done_at is null
@@ -227,7 +226,7 @@ func (s *service) doNext(ctx context.Context) (id int64, err error) {
 	}
 
 	// The span belongs to the trace of the request, which may have been
-	// answered by a process that has ended long ago.
+	// answered by a process that ended long ago.
 	ctx = propagation.TraceContext{}.Extract(ctx,
 		propagation.MapCarrier{"traceparent": parent})
 	ctx, span := s.tracer.Start(ctx, "do job", trace.WithSpanKind(trace.SpanKindConsumer),
@@ -241,9 +240,9 @@ func (s *service) doNext(ctx context.Context) (id int64, err error) {
 
 	result, failure := do(ctx, job)
 	switch {
-	case ctx.Err() != nil: // no time is left: that is not the job's fault
+	case ctx.Err() != nil: // no time is left: the job is not at fault
 		return id, ctx.Err()
-	case failure != nil: // it is done: to try again would not help
+	case failure != nil: // the job is done: trying again would not help
 		result = "failed: " + failure.Error()
 	}
 	_, err = tx.Exec(ctx, `update jobs set result = $2, done_at = now() where id = $1`, id, result)
@@ -257,9 +256,9 @@ func (s *service) doNext(ctx context.Context) (id int64, err error) {
 	return id, nil
 }
 
-// do stands for all that takes its time: a job is how long to work. What it
-// does outside the database can be done twice: if the process is killed before
-// the commit.
+// do stands for work that takes its time: a job is a duration to work for. Its
+// effects outside the database can happen twice, if the process is killed
+// before the commit.
 func do(ctx context.Context, job string) (result string, err error) {
 	d, err := time.ParseDuration(job)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// load is clients that send requests until they are stopped, each once: an
-// http.Client sends some a second time.
+// load is a number of clients that send requests until they are stopped. Each
+// request is sent once: an http.Client sends some a second time.
 type load struct {
 	t       testing.TB
 	clients sync.WaitGroup
@@ -25,25 +25,26 @@ type load struct {
 	killed  bool // so that requests without an answer are no failure
 
 	mu      sync.Mutex // guards the fields below
-	changed *sync.Cond // with mu: for each answer
-	addr    string     // where the service is now
+	changed *sync.Cond // uses mu; signalled for each answer
+	addr    string     // where the service listens now
 	answers []response
 	refused int // connections: nothing was sent
 	broken  int // requests that got no answer
-	late    int // so too, but on a connection that had been idle for a while
+	late    int // the same, but on a connection that had been idle for a while
 }
 
 type response struct {
 	status int
-	job    int64 // that was accepted, with a 202
+	job    int64 // accepted with a 202
 	trace  string
 }
 
-// The service waits 250 ms for a request on an idle connection. One that comes
-// later, as from a client on a machine that is busy, is not promised an answer.
+// The service waits 250 ms for a request on an idle connection. A later
+// request, for example from a client on a busy machine, has no promise of an
+// answer.
 const lateAfter = 200 * time.Millisecond
 
-// The jobs of the load. The last one is not to be understood.
+// The jobs of the load. The last one is invalid.
 var texts = []string{"0s", "1ms", "2ms", "5ms", "10ms", "soon"}
 
 func startLoad(t testing.TB, clients int, addr string, killed bool) *load {
@@ -59,7 +60,7 @@ func startLoad(t testing.TB, clients int, addr string, killed bool) *load {
 	return l
 }
 
-// stop waits for the answers to what was sent.
+// stop waits for the answers to all requests sent.
 func (l *load) stop() {
 	select {
 	case <-l.stopped:
@@ -69,7 +70,7 @@ func (l *load) stop() {
 	l.clients.Wait()
 }
 
-// to has the clients make new connections to addr.
+// to makes the clients connect to addr from now on.
 func (l *load) to(addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,7 +96,7 @@ func (l *load) await(n, status int) {
 func (l *load) client(random *rand.Rand) {
 	var conn net.Conn
 	var r *bufio.Reader
-	var last time.Time // when it was made or used: it cannot be idle from before that
+	var last time.Time // when it was made or used: it cannot have been idle before that
 	defer func() {
 		if conn != nil {
 			conn.Close()
@@ -124,7 +125,8 @@ func (l *load) client(random *rand.Rand) {
 			r = bufio.NewReader(conn)
 		}
 
-		// Every fourth asks for the last job instead, once there is one.
+		// Every fourth request asks for the last job instead, once there is
+		// one.
 		method, path, body := "POST", "/jobs", texts[random.IntN(len(texts))]
 		if job != 0 && random.IntN(4) == 0 {
 			method, path, body = "GET", fmt.Sprint("/jobs/", job), ""
@@ -159,7 +161,8 @@ func (l *load) client(random *rand.Rand) {
 		default:
 			a := response{status: resp.StatusCode, trace: trace}
 			if a.status == http.StatusAccepted {
-				if job, err = strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64); err != nil {
+				if job, err = strconv.ParseInt(
+					strings.TrimSpace(string(content)), 10, 64); err != nil {
 					l.t.Errorf("POST /jobs = 202 with %q", content)
 				}
 				a.job = job
@@ -171,16 +174,16 @@ func (l *load) client(random *rand.Rand) {
 	}
 }
 
-// count is what has come of the jobs and requests of a load.
+// count is the outcome of the jobs and requests of a load.
 type count struct {
 	answered, accepted int
-	lost, twice        int // of the jobs that were accepted
+	lost, twice        int // of the accepted jobs
 	begunAgain         int // of all jobs, by the spans of the workers
 	spans, missing     int // of answered requests and accepted jobs
 }
 
-// count compares what the clients were told with what the database and the
-// collector have. The service has ended.
+// count compares the answers of the clients with the rows of the database and
+// the spans of the collector. The service must have ended.
 func (l *load) count(p *postgres, c *collector) (n count) {
 	l.t.Helper()
 	done := make(map[int64]int)

@@ -1,20 +1,20 @@
-// Command jobs is a service as many are: an HTTP API that takes jobs, Postgres
-// that keeps them, workers that do them, and traces and metrics of all that.
-// Each job that is answered with 202 is done once, regardless of how often the
-// service is stopped and started again, and each span of an answered request
-// reaches the collector.
+// Command jobs is a typical service: an HTTP API that accepts jobs, a Postgres
+// that stores them, workers that do them, and traces and metrics. Each job
+// answered with 202 is done once, regardless of how often the service is
+// stopped and started again. Each span of an answered request reaches the
+// collector.
 //
-//	pg_virtualenv -t go -C examples/jobs run .  # with a Postgres for this once
+//	pg_virtualenv -t go -C examples/jobs run .  # with a temporary Postgres
 //	curl -i -d 15s localhost:8080/jobs          # a job: to work for 15 s
 //	curl localhost:8080/jobs/1                  # has it been done?
 //	curl localhost:6060/metrics
 //
 // (pg_virtualenv is in Debian's postgresql-common. With a Postgres of your own,
-// set DATABASE_URL, or PGHOST and the like.) Press Ctrl-C while the job is
-// worked on: it is finished, and then the connections are closed. The jobs that
-// no worker has taken stay in the table, for the next start.
+// set DATABASE_URL, or PGHOST and the like.) Press Ctrl-C while a worker does
+// the job: the job is finished, and then the connections are closed. Jobs that
+// no worker has taken stay in the table for the next start.
 //
-// The other files are jobs.go, the table and who uses it, and telemetry.go.
+// The other files are jobs.go, with the table and its users, and telemetry.go.
 package main
 
 import (
@@ -37,15 +37,15 @@ func main() {
 	q := quit.GetQuitEvent()
 	o := parseFlags(q)
 
-	// From now on no signal ends the program halfway: one that comes while it
-	// starts ends the start.
+	// From now on no signal kills the process: one that arrives during the
+	// start ends the start.
 	q.NotifySignal()
 
 	if _, err := start(q, o); err != nil && !q.HasFired() {
 		exit(1, err)
 	}
 
-	// It returns when all that was started has been stopped.
+	// WaitSignal returns when everything that was started has been stopped.
 	err := q.WaitSignal()
 
 	fmt.Print(q.Report())
@@ -54,8 +54,8 @@ func main() {
 	}
 }
 
-// start starts all parts of the service. Each is registered after what it
-// needs, and so is stopped before that.
+// start starts all parts of the service. Each is registered after the parts
+// that it needs, and so is stopped before them.
 func start(q *quit.QuitEvent, o options) (*service, error) {
 	s := new(service)
 	var err error
@@ -63,8 +63,8 @@ func start(q *quit.QuitEvent, o options) (*service, error) {
 		return nil, err
 	}
 
-	// Stopped last: the telemetry, so that it tells of all the others. Without
-	// a limit, a collector that is down would use up most of the time.
+	// Stopped last: the telemetry, so that it covers all the others. Without a
+	// limit, a collector that is down would use up most of the time.
 	t, err := startTelemetry(q.Context())
 	if err != nil {
 		return nil, err
@@ -74,7 +74,8 @@ func start(q *quit.QuitEvent, o options) (*service, error) {
 		return nil, err
 	}
 
-	// Stopped fourth: the admin server, so that it can tell how the others stop.
+	// Stopped fourth: the admin server, so that it can show how the others
+	// stop.
 	admin := http.NewServeMux()
 	admin.Handle("/metrics", promhttp.Handler())
 	admin.Handle("/readyz", quithttp.Ready(q))
@@ -86,19 +87,19 @@ func start(q *quit.QuitEvent, o options) (*service, error) {
 	}
 
 	// Stopped third: the connections to the database, once no handler and no
-	// worker is left that uses them. Close waits until each was given back: the
-	// limit is for one that never is.
+	// worker uses them. Close waits until each has been given back. The limit
+	// is for a connection that never is.
 	q.RegisterQuitCloser(quit.ShutdownFunc(s.closeDatabase),
 		quit.AfterDrain(), quit.Name("database"), quit.Timeout(o.limit))
 
-	// Stopped first: the server. All that has arrived is answered.
+	// Stopped first: the server. Every request that has arrived is answered.
 	addr, err := quithttp.ListenAndServe(q, newServer(o.addr, s.handler(q)), quit.Name("http"))
 	if err != nil {
 		return nil, err
 	}
 
 	// Stopped second: the workers. The drain waits until each has finished the
-	// job in its hands.
+	// job in hand.
 	for n := range o.workers {
 		q.Go(func(context.Context) error { return s.work(q) },
 			quit.Name(fmt.Sprint("worker ", n+1)))
@@ -112,10 +113,10 @@ func newServer(addr string, h http.Handler) *http.Server {
 	return &http.Server{
 		Addr:    addr,
 		Handler: h,
-		// A client that is slow to send must not hold up the stop.
+		// A slow client must not delay the shutdown.
 		ReadTimeout: 10 * time.Second,
-		// Longer than most load balancers keep an idle connection: if the server
-		// closes it first, a request that is on its way is lost.
+		// Longer than most load balancers keep an idle connection: if the
+		// server closes it first, a request on its way is lost.
 		IdleTimeout: 2 * time.Minute,
 	}
 }
@@ -128,12 +129,13 @@ type options struct {
 }
 
 // parseFlags sets the fields of q and returns the other options. It ends the
-// program where there is nothing to start.
+// program if there is nothing to start.
 func parseFlags(q *quit.QuitEvent) options {
-	// It has a password, and ps shows flags.
+	// An environment variable and not a flag: it holds a password, and ps shows
+	// flags.
 	o := options{database: os.Getenv("DATABASE_URL")}
 	flags := flag.NewFlagSet("jobs", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	flags.StringVar(&o.admin, "admin", "127.0.0.1:6060", "serve metrics and the stop on `address`")
 	flags.IntVar(&o.workers, "workers", 4, "`number` of jobs that are worked on at a time")

@@ -19,7 +19,7 @@ var (
 
 func TestMain(m *testing.M) { process.Main(m, main) }
 
-// instance is the program.
+// instance is the running program.
 type instance struct {
 	*process.Process
 	t           testing.TB
@@ -50,9 +50,9 @@ func ready(t testing.TB, p *process.Process) *instance {
 	return i
 }
 
-// TestRestarts replaces the service again and again while clients send jobs:
-// every other time the next one starts before the last one stops, as in a
-// rolling update, and else after it.
+// TestRestarts replaces the service again and again while clients send jobs.
+// Every other time, the next process starts before the last one stops, as in a
+// rolling update; otherwise, after it.
 func TestRestarts(t *testing.T) {
 	p, c := startPostgres(t), startCollector(t)
 	addr := freeAddr(t)
@@ -105,8 +105,8 @@ func wantAllDone(t testing.TB, p *postgres) {
 	})
 }
 
-// TestKilled has the service end without a shutdown. The jobs in the workers'
-// hands are begun again, but none is done twice.
+// TestKilled ends the service without a shutdown. The jobs in the workers'
+// hands begin again, but none is done twice.
 func TestKilled(t *testing.T) {
 	p, c := startPostgres(t), startCollector(t)
 	now := run(t, p.url(p.addr), c.URL)
@@ -126,7 +126,8 @@ func TestKilled(t *testing.T) {
 	now.WantExit(0)
 
 	n := l.count(p, c)
-	t.Logf("%d times killed, %d requests without an answer: %d jobs accepted: %d lost, %d done twice",
+	t.Logf(
+		"%d times killed, %d requests without an answer: %d jobs accepted: %d lost, %d done twice",
 		*restarts, l.broken, n.accepted, n.lost, n.twice)
 	if n.lost+n.twice > 0 {
 		t.Error("want none lost, and none done twice")

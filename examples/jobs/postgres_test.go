@@ -28,7 +28,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// await waits until is reports true, and asks every 10 ms.
+// await waits until is reports true. It asks every 10 ms.
 func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(3 * time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
@@ -38,7 +38,8 @@ func await(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// postgres is a server of its own, which can be stopped and started again.
+// postgres is a server of the test's own, which can be stopped and started
+// again.
 type postgres struct {
 	*process.Process
 	t    testing.TB
@@ -49,10 +50,10 @@ type postgres struct {
 
 const password = "not-to-be-shown"
 
-// startPostgres starts Debian's Postgres, or another in the PATH.
+// startPostgres starts Debian's Postgres, or another one in the PATH.
 func startPostgres(t testing.TB) *postgres {
 	t.Helper()
-	// The parent of t.TempDir is for root alone, and Postgres is not started as
+	// Only root may enter the parent of t.TempDir, and Postgres does not run as
 	// root.
 	dir := t.TempDir()
 	as := owner(t)
@@ -65,7 +66,8 @@ func startPostgres(t testing.TB) *postgres {
 	}
 	p := &postgres{t: t, dir: filepath.Join(dir, "data"), addr: freeAddr(t)}
 	if out, err := p.command("initdb", "-D", p.dir, "-U", "jobs", "--pwfile="+pwfile,
-		"-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput(); err != nil {
+		"-A", "scram-sha-256", "-E", "UTF8",
+		"--locale=C", "--no-sync").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	db, err := pgxpool.New(t.Context(), p.url(p.addr))
@@ -76,7 +78,7 @@ func startPostgres(t testing.TB) *postgres {
 	return p
 }
 
-// command has the file that is installed, and the user that Postgres wants.
+// command finds the installed file, and sets the user that Postgres needs.
 func (p *postgres) command(name string, args ...string) *exec.Cmd {
 	p.t.Helper()
 	file, err := exec.LookPath(name)
@@ -94,7 +96,7 @@ func (p *postgres) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(file, args...)
 	cmd.Dir = filepath.Dir(p.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner(p.t)}
-	cmd.WaitDelay = time.Minute // the pipes are those of the server's children too
+	cmd.WaitDelay = time.Minute // the server's children hold the pipes too
 	return cmd
 }
 
@@ -117,8 +119,9 @@ func owner(t testing.TB) *syscall.Credential {
 }
 
 // freeAddr returns an address on which nobody listens, for a server that takes
-// no port 0, or is started again. On Linux, a socket that does not listen holds
-// it until the end of the test: who may reuse the address can listen on it.
+// no port 0 or is started again. On Linux, a socket that does not listen holds
+// it until the end of the test: a server that may reuse the address can listen
+// on it.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -136,7 +139,8 @@ func freeAddr(t testing.TB) string {
 	return fmt.Sprint("127.0.0.1:", addr.(*syscall.SockaddrInet4).Port)
 }
 
-// url is the DATABASE_URL for this server at addr: its own, or a proxy's.
+// url is the DATABASE_URL for this server at addr: its own address, or a
+// proxy's.
 func (p *postgres) url(addr string) string {
 	return "postgres://jobs:" + password + "@" + addr + "/postgres"
 }
@@ -145,8 +149,8 @@ func (p *postgres) start() {
 	p.t.Helper()
 	_, port, err := net.SplitHostPort(p.addr)
 	must(p.t, err)
-	// Without fsync a committed row is lost if the machine goes down, but not if
-	// the server does.
+	// Without fsync a committed row is lost if the machine goes down, but not
+	// if the server does.
 	p.Process = process.StartCommand(p.t, p.command("postgres", "-D", p.dir, "-p", port,
 		"-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="))
 	server := p.Process
@@ -164,30 +168,30 @@ func (p *postgres) start() {
 	})
 }
 
-// stop ends all connections and the server: at once with SIGQUIT, with SIGINT
-// in good order.
+// stop ends all connections and the server: at once with SIGQUIT, in good order
+// with SIGINT.
 func (p *postgres) stop(sig os.Signal) {
 	p.t.Helper()
 	p.Signal(sig)
 	<-p.Exited()
 }
 
-// exec is for the test's own part of the database.
+// exec runs a statement of the test itself.
 func (p *postgres) exec(sql string) {
 	p.t.Helper()
 	_, err := p.db.Exec(p.t.Context(), sql)
 	must(p.t, err)
 }
 
-// number returns the one number that a query has as its result.
+// number returns the one number that the query selects.
 func (p *postgres) number(sql string) (n int) {
 	p.t.Helper()
 	must(p.t, p.db.QueryRow(context.Background(), sql).Scan(&n))
 	return n
 }
 
-// noteDone has the database note each time that it is committed that a job is
-// done, whoever does that. The table is to be there.
+// noteDone makes the database record every commit that marks a job as done,
+// regardless of the process. The table must exist.
 func (p *postgres) noteDone() {
 	p.t.Helper()
 	p.exec(`create table done (job bigint not null);
@@ -197,8 +201,8 @@ func (p *postgres) noteDone() {
 			for each row execute function note_done();`)
 }
 
-// hang has the query that is to say that a job is done never return, for the
-// jobs with this text. unhang is to be called when no such query is under way.
+// hang makes the query that marks a job as done never return, for jobs with
+// this text. No such query may be under way when unhang is called.
 func (p *postgres) hang(job string) {
 	p.t.Helper()
 	p.exec(fmt.Sprintf(`create function hang() returns trigger language plpgsql as
@@ -210,11 +214,13 @@ func (p *postgres) hang(job string) {
 func (p *postgres) awaitHanging(queries int) {
 	p.t.Helper()
 	await(p.t, fmt.Sprint(queries, " queries hang"), func() bool {
-		return p.number(`select count(*) from pg_stat_activity where wait_event = 'PgSleep'`) == queries
+		return p.number(
+			`select count(*) from pg_stat_activity where wait_event = 'PgSleep'`) == queries
 	})
 }
 
-// unhang waits until those that hung are no more: they have locks on the table.
+// unhang waits until the queries that hung have ended: they hold locks on the
+// table.
 func (p *postgres) unhang() {
 	p.t.Helper()
 	p.exec(`set lock_timeout = '1min'; drop trigger hang on jobs; drop function hang;`)

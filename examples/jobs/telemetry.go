@@ -19,17 +19,17 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// telemetry has metrics for Prometheus, which asks for them. What happens after
-// it has asked for the last time it never hears of. So there is a collector
-// too, which gets traces and metrics by OTLP, if OTEL_EXPORTER_OTLP_ENDPOINT or
-// one of its relatives says where it is.
+// telemetry has metrics for Prometheus, which scrapes them. Prometheus never
+// learns of events after its last scrape. So the program sends traces and
+// metrics by OTLP to a collector too, if OTEL_EXPORTER_OTLP_ENDPOINT or one of
+// its relatives is set.
 type telemetry struct {
 	traces  *sdktrace.TracerProvider
 	metrics *sdkmetric.MeterProvider
 }
 
 func startTelemetry(ctx context.Context) (*telemetry, error) {
-	// A collector that is down is no reason not to work.
+	// The service works even if the collector is down.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		slog.Warn("telemetry", "err", err)
 	}))
@@ -56,8 +56,8 @@ func startTelemetry(ctx context.Context) (*telemetry, error) {
 		if err != nil {
 			return nil, err
 		}
-		// A span that finds the queue full is dropped. By default that has room
-		// for 2048, which a burst of requests fills.
+		// A span is dropped if the queue is full. By default it has room for
+		// 2048 spans, which a burst of requests fills.
 		traceOptions = append(traceOptions,
 			sdktrace.WithBatcher(spans, sdktrace.WithMaxQueueSize(1<<15)))
 		metricOptions = append(metricOptions,
@@ -72,8 +72,8 @@ func startTelemetry(ctx context.Context) (*telemetry, error) {
 	return t, nil
 }
 
-// Shutdown sends what has not been sent yet. ForceFlush comes first, since
-// Shutdown alone sends the spans too, but does not return the error of that.
+// Shutdown sends the remaining telemetry. ForceFlush comes first: Shutdown
+// alone sends the spans too, but does not return the error.
 func (t *telemetry) Shutdown(ctx context.Context) error {
 	return errors.Join(
 		lost("spans", cmp.Or(t.traces.ForceFlush(ctx), t.traces.Shutdown(ctx))),

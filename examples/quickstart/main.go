@@ -1,5 +1,5 @@
-// Command quickstart is the program at the top of the README: an HTTP API that
-// takes jobs into a database, and a worker that does them. Each job answered
+// Command quickstart is the first program of the README: an HTTP API that
+// stores jobs in a database, and a worker that does them. Each job answered
 // with 202 is done exactly once, even if the program is stopped and started
 // again in between.
 //
@@ -7,8 +7,8 @@
 //	curl -d 'a job' localhost:8080/jobs # answers with the path of its result
 //	curl localhost:8080/jobs/1
 //
-// Press Ctrl-C while jobs are waiting: the job at hand is finished, and the
-// next run does the others. They are in the file jobs.db.
+// Press Ctrl-C while jobs are waiting: the worker finishes the job in hand, and
+// the next run does the others. They are in the file jobs.db.
 package main
 
 import (
@@ -67,13 +67,14 @@ type jobs struct {
 }
 
 func openJobs(path string) (*jobs, error) {
-	// The file is this process's alone: another one would do the same jobs. It
-	// waits for one that is being stopped, but not for long.
-	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)&_pragma=locking_mode(exclusive)")
+	// Only one process at a time may use the file: a second one would do the
+	// same jobs. A process waits for its predecessor to stop, but not for long.
+	db, err := sql.Open("sqlite",
+		path+"?_pragma=busy_timeout(5000)&_pragma=locking_mode(exclusive)")
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1) // SQLite has one writer
+	db.SetMaxOpenConns(1) // SQLite allows one writer
 	const schema = `BEGIN EXCLUSIVE;
 		CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, text TEXT NOT NULL, result TEXT);
 		COMMIT`
@@ -119,7 +120,7 @@ func (j *jobs) doNext(ctx context.Context) error {
 	select {
 	case <-time.After(20 * time.Millisecond): // stands for the work
 	case <-ctx.Done():
-		return context.Cause(ctx) // no time is left, and the next run does it
+		return context.Cause(ctx) // the time has run out: the next run does the job
 	}
 	const done = `UPDATE jobs SET result = ? WHERE id = ?`
 	if _, err := j.db.ExecContext(ctx, done, strings.ToUpper(text), id); err != nil {

@@ -21,8 +21,9 @@ import (
 
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
-		// The program takes signals from its WaitSignal on, which nobody
-		// outside can see: one that comes when it serves might be too early.
+		// The program takes signals once it has called WaitSignal, which nobody
+		// outside can see: a signal sent as soon as it serves might be too
+		// early.
 		quit.GetQuitEvent().NotifySignal()
 		fmt.Fprintln(os.Stderr, ready)
 		main()
@@ -34,7 +35,7 @@ const (
 	portTaken = "listen tcp :8080: bind: address already in use"
 )
 
-// takePort listens on the port of the program, which others may have for a
+// takePort listens on the port of the program, which others may use for a
 // while.
 func takePort(t *testing.T) net.Listener {
 	t.Helper()
@@ -71,33 +72,35 @@ func start(t *testing.T, dir string) *process.Process {
 		}
 		if !strings.Contains(p.Stderr(), portTaken) {
 			t.Fatal("the program has ended")
-		} // else somebody was faster
+		} // another process was faster
 	}
 	t.Fatal("the program does not get a port that was free")
 	return nil
 }
 
-// TestNothingLost stops the program again and again under load. It wants each
-// request on a connection that was made to be answered, and each job that was
-// accepted to be done, once.
+// TestNothingLost stops the program again and again under load. Each request on
+// an established connection must be answered, and each accepted job must be
+// done once.
 func TestNothingLost(t *testing.T) {
 	var (
 		mu       sync.Mutex          // guards the variables below
 		accepted = map[string]bool{} // paths of jobs
 		enough   = make(chan struct{})
-		want     = 1 // how many until enough is closed
+		want     = 1 // enough is closed after this many
 	)
 	stopped := make(chan struct{})
 	var clients sync.WaitGroup
 	client := func() {
-		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Minute}
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true},
+			Timeout: 3 * time.Minute}
 		for {
 			select {
 			case <-stopped:
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
-			resp, err := c.Post("http://127.0.0.1:8080/jobs", "text/plain", strings.NewReader("a job"))
+			resp, err := c.Post("http://127.0.0.1:8080/jobs", "text/plain",
+				strings.NewReader("a job"))
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				continue
 			}
@@ -162,7 +165,8 @@ func TestNothingLost(t *testing.T) {
 			}
 			text, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if result = strings.TrimSpace(string(text)); result != "A JOB" && result != "not done yet" {
+			if result = strings.TrimSpace(string(text)); result != "A JOB" &&
+				result != "not done yet" {
 				t.Fatalf("%s: %q", path, result)
 			}
 		}
@@ -180,7 +184,7 @@ func TestNothingLost(t *testing.T) {
 	t.Logf("%d stops, %d jobs accepted", stops+1, len(accepted))
 }
 
-// TestPortTaken wants a taken port to end the program in order.
+// TestPortTaken checks that the program shuts down if its port is taken.
 func TestPortTaken(t *testing.T) {
 	defer takePort(t).Close()
 	cmd := process.Command(t)
@@ -192,8 +196,8 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// TestSecondProcess wants a second process in the same directory to end, and
-// not to do the jobs of the first one, which is still at work.
+// TestSecondProcess checks that a second process in the same directory ends
+// without doing jobs of the first one, which is still at work.
 func TestSecondProcess(t *testing.T) {
 	takePort(t).Close()
 	dir := t.TempDir()
@@ -209,7 +213,7 @@ func TestSecondProcess(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestNoDatabase wants the error to name the file.
+// TestNoDatabase checks that the error names the file.
 func TestNoDatabase(t *testing.T) {
 	cmd := process.Command(t)
 	cmd.Dir = t.TempDir()
@@ -223,8 +227,8 @@ func TestNoDatabase(t *testing.T) {
 	}
 }
 
-// TestDatabaseFails wants a database that fails while the program runs to end
-// it with status 1.
+// TestDatabaseFails checks that the program ends with status 1 if the database
+// fails while it runs.
 func TestDatabaseFails(t *testing.T) {
 	takePort(t).Close()
 	dir := t.TempDir()
@@ -232,7 +236,8 @@ func TestDatabaseFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const trigger = `CREATE TRIGGER fails BEFORE UPDATE ON jobs BEGIN SELECT RAISE(ABORT, 'no result today'); END`
+	const trigger = `CREATE TRIGGER fails BEFORE UPDATE ON jobs ` +
+		`BEGIN SELECT RAISE(ABORT, 'no result today'); END`
 	_, err = jobs.db.Exec(trigger)
 	if err := errors.Join(err, jobs.db.Close()); err != nil {
 		t.Fatal(err)
@@ -244,7 +249,8 @@ func TestDatabaseFails(t *testing.T) {
 		resp.Body.Close()
 	}
 	p.WantExit(1)
-	if got := p.Stderr(); !strings.Contains(got, "worker: ") || !strings.Contains(got, "no result today") {
+	if got := p.Stderr(); !strings.Contains(got, "worker: ") ||
+		!strings.Contains(got, "no result today") {
 		t.Errorf("stderr = %q, want it to name the worker and the failure", got)
 	}
 }

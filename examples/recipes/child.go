@@ -13,44 +13,45 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// StartChild starts cmd, which [exec.Command] has made, and stops it at its
-// turn in the stop of q: SIGTERM to it and to all that it has started, and
-// SIGKILL to those if it has not ended when its share of the time has. That one
-// is a failure; with quit.Ignore(context.DeadlineExceeded) it is none. Whatever
-// it leaves behind when it ends is killed, as in a container. That is no
-// failure either, unless it holds a pipe to us for another second:
-// [exec.ErrWaitDelay].
+// StartChild starts cmd, which [exec.Command] has made, and stops it when its
+// turn comes in the shutdown of q. The child and all processes that it has
+// started get SIGTERM. If it has not ended by the end of its share, they get
+// SIGKILL, and that is a failure, unless quit.Ignore(context.DeadlineExceeded)
+// is given. Processes that it leaves behind when it ends are killed, as in a
+// container. That is no failure either, unless one holds a pipe to the program
+// for another second: see [exec.ErrWaitDelay].
 //
-// A child that fails by itself ends the program; "signal: killed" counts then,
-// and not after the fire. A child that ends with status 0 has ended, no more.
+// A child that fails by itself ends the program. "signal: killed" counts as a
+// failure before the fire, but not after it. A child that ends with status 0
+// changes nothing.
 //
 // The rule: the child has a process group of its own. Ctrl-C in the terminal
-// does not reach it, so what needs it can be stopped before it, and one kill
-// reaches its children, unless they have left the group. It cannot read from
-// the terminal then. [exec.CommandContext] with q.Context() kills it at the
-// fire, without a SIGTERM, and not its children; its Cancel and WaitDelay know
-// neither the order nor the time of the stop.
+// does not reach it, so the parts that need it can be stopped first. One kill
+// reaches its children too, unless they have left the group. The child cannot
+// read from the terminal. [exec.CommandContext] with q.Context() would kill it
+// at the fire, without a SIGTERM and without its children. Its Cancel and
+// WaitDelay know neither the order nor the time of the shutdown.
 //
-// If counted goroutines use the child, start it with an event of its own, which
-// is registered AfterDrain. In systemd, set KillMode=mixed: else the child gets
-// SIGTERM when the program does. A forced end by a second Ctrl-C leaves the
-// child behind, as SIGKILL does.
+// If counted goroutines use the child, start it with an event of its own that
+// is registered AfterDrain. In systemd, set KillMode=mixed: otherwise the child
+// gets SIGTERM together with the program. A forced end by a second Ctrl-C
+// leaves the child behind, as SIGKILL does.
 func StartChild(q *quit.QuitEvent, cmd *exec.Cmd, opts ...quit.Option) error {
-	if !q.TryAddGoroutine() { // so nothing is closed for good while it starts
+	if !q.TryAddGoroutine() { // keeps the shutdown from ending during the start
 		return nil // the program was asked to end: nothing is started
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second // for those it leaves behind, if they hold a pipe to us
+	cmd.WaitDelay = time.Second // for processes left behind that hold a pipe to the program
 	var group int               // the child's, negated; set before started is closed
 	started, ended := make(chan struct{}), make(chan struct{})
 	kill := func(s syscall.Signal) {
-		if <-started; group != 0 { // which would be our own
+		if <-started; group != 0 { // 0 would be our own group
 			syscall.Kill(group, s)
 		}
 	}
-	// Before the start: a stop that comes meanwhile has this as a closer, which
-	// waits for the start. Registered during the drain, it would be called
-	// after that, and the drain waits for the child.
+	// Before the start: a shutdown that begins meanwhile finds this closer,
+	// which waits for the start. Registered during the drain, it would be
+	// called after the drain, and the drain waits for the child.
 	unregister := q.RegisterQuitCloser(quit.Graceful(
 		func() { kill(syscall.SIGTERM); <-ended },
 		func() { kill(syscall.SIGKILL) },
@@ -81,8 +82,8 @@ func StartChild(q *quit.QuitEvent, cmd *exec.Cmd, opts ...quit.Option) error {
 	return nil
 }
 
-// endedBy reports whether err is that of a command that one of the signals has
-// ended. Some programs catch a signal, and then end with 128 + its number.
+// endedBy reports whether err says that one of the signals has ended the
+// command. Some programs catch a signal, and then exit with 128 + its number.
 func endedBy(err error, signals ...syscall.Signal) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

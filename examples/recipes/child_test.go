@@ -26,7 +26,7 @@ import (
 type child struct {
 	*testing.T
 	q    *quit.QuitEvent
-	pipe *bufio.Reader // at its end when the child and all that it has started have ended
+	pipe *bufio.Reader // at its end when the child and all processes it has started have ended
 }
 
 func startChild(t *testing.T, script string, set func(*exec.Cmd), opts ...quit.Option) *child {
@@ -49,7 +49,8 @@ func startChild(t *testing.T, script string, set func(*exec.Cmd), opts ...quit.O
 	return c
 }
 
-// wantAllEnded wants the child and all that it has started to have ended.
+// wantAllEnded checks that the child and all processes it has started have
+// ended.
 func (c *child) wantAllEnded() {
 	c.Helper()
 	ended := make(chan string)
@@ -67,8 +68,8 @@ func (c *child) wantAllEnded() {
 	}
 }
 
-// TestChildStops has children that end when they are told to, each in a way of
-// its own. None of them is a failure.
+// TestChildStops has children that end when they are told to, each in its own
+// way. None of them is a failure.
 func TestChildStops(t *testing.T) {
 	for name, script := range map[string]string{
 		"by the signal":      `echo ready >&3; exec sleep 1000`,
@@ -89,7 +90,7 @@ func TestChildStops(t *testing.T) {
 	}
 }
 
-// TestChildFailsToStop has a child whose cleanup fails: that counts.
+// TestChildFailsToStop has a child whose cleanup fails, which is a failure.
 func TestChildFailsToStop(t *testing.T) {
 	t.Parallel()
 	c := startChild(t, `trap "exit 3" TERM; sleep 1000 & echo ready >&3; wait`, nil)
@@ -100,12 +101,13 @@ func TestChildFailsToStop(t *testing.T) {
 	c.wantAllEnded()
 }
 
-// TestChildTimeUp has a child and its child that ignore SIGTERM.
+// TestChildTimeUp has a child that ignores SIGTERM, as its own child does.
 func TestChildTimeUp(t *testing.T) {
 	for _, ignore := range []bool{false, true} {
 		t.Run("", func(t *testing.T) {
 			t.Parallel()
-			opts := []quit.Option{quit.Timeout(2 * time.Second)} // its share, which is 19 s by default
+			// Its share, which is 19 s by default.
+			opts := []quit.Option{quit.Timeout(2 * time.Second)}
 			if ignore {
 				opts = append(opts, quit.Ignore(context.DeadlineExceeded))
 			}
@@ -158,8 +160,8 @@ func TestChildEnds(t *testing.T) {
 	})
 }
 
-// TestChildOutput has a child whose output is read by us, and that leaves
-// another one behind which holds the pipe: nobody waits for that one.
+// TestChildOutput has a child whose output the program reads. It leaves another
+// process behind that holds the pipe, and nobody waits for that one.
 func TestChildOutput(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -176,7 +178,8 @@ func TestChildOutput(t *testing.T) {
 
 func TestChildNotStarted(t *testing.T) {
 	q := newEvent()
-	if err := recipes.StartChild(q, exec.Command("/does/not/exist")); !errors.Is(err, os.ErrNotExist) {
+	if err := recipes.StartChild(
+		q, exec.Command("/does/not/exist")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("StartChild of a missing program = %v, want %v", err, os.ErrNotExist)
 	}
 	if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 1 {
@@ -185,15 +188,16 @@ func TestChildNotStarted(t *testing.T) {
 	q.Fire()
 	cmd := exec.Command("sleep", "1000")
 	if err := recipes.StartChild(q, cmd); err != nil || cmd.Process != nil {
-		t.Errorf("StartChild after the fire: %v, started: %v; want nil, false", err, cmd.Process != nil)
+		t.Errorf("StartChild after the fire: %v, started: %v; want nil, false",
+			err, cmd.Process != nil)
 	}
 	if err := q.Shutdown(context.Background()); err != nil {
 		t.Error(err)
 	}
 }
 
-// stopsWhileStarting is a context for a command that is about to start: then
-// the stop of q begins, and its first step.
+// stopsWhileStarting is a context for a command that is about to start: it
+// makes the shutdown of q begin with its first step just then.
 type stopsWhileStarting struct {
 	context.Context
 	begin func()
@@ -204,9 +208,9 @@ func (c stopsWhileStarting) Done() <-chan struct{} {
 	return nil
 }
 
-// TestChildStartsLate has a stop that comes while the child is being started:
-// the child is told to end in its turn, and not when the drain, which waits for
-// it, is given up.
+// TestChildStartsLate begins a shutdown while the child is being started. The
+// child is told to end in its turn, and not only when the drain, which waits
+// for it, is given up.
 func TestChildStartsLate(t *testing.T) {
 	t.Parallel()
 	q := newEvent()
@@ -230,8 +234,8 @@ func TestChildStartsLate(t *testing.T) {
 	}
 }
 
-// TestChildAfterDrain has work in flight that uses the child, which so has an
-// event of its own.
+// TestChildAfterDrain has work in flight that uses the child, which therefore
+// has an event of its own.
 func TestChildAfterDrain(t *testing.T) {
 	t.Parallel()
 	c := startChild(t, `trap "exit 0" TERM; sleep 1000 & echo ready >&3; wait`, nil)
@@ -250,9 +254,9 @@ func TestChildAfterDrain(t *testing.T) {
 	c.wantAllEnded()
 }
 
-// TestCommandContext shows what the context of exec.CommandContext does at the
-// fire: it kills the child, which could have ended in order, and leaves what
-// that has started.
+// TestCommandContext shows the effect of exec.CommandContext at the fire: it
+// kills the child, which could have ended in good order, and leaves the
+// processes that the child has started.
 func TestCommandContext(t *testing.T) {
 	t.Parallel()
 	q := newEvent()

@@ -1,8 +1,8 @@
-// Package recipes is there to be copied from: a file a recipe, each of which
-// is right in the last second too. The comment of a recipe says what it is for,
-// which rule makes it right, and what happens when its time runs out.
+// Package recipes has parts to copy, one in each file. Each is correct even in
+// the last second of a program. The comment of a recipe states its purpose, the
+// rule that makes it correct, and the outcome if its time runs out.
 // docs/recipes.md shows the essential lines of each. The tests run them all.
 //
-// In all of them q is the event of the program, quit.GetQuitEvent(), unless the
-// comment says that it may be one of its own.
+// In all recipes q is the event of the program, quit.GetQuitEvent(), unless the
+// comment says that it may be another one.
 package recipes

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestDocs finds each Go snippet of docs/recipes.md in a file of this folder,
-// and each recipe of this folder in docs/recipes.md.
+// TestDocs checks that each Go snippet of docs/recipes.md is in a file of this
+// folder, and that docs/recipes.md links to each recipe.
 func TestDocs(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/recipes.md")
 	if err != nil {
@@ -54,5 +54,6 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// squeeze makes all space one space, so that indentation does not count.
+// squeeze replaces each run of white space by one space, so that indentation
+// does not count.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") + " " }

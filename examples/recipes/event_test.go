@@ -17,7 +17,8 @@ func newEvent() *quit.QuitEvent {
 	return q
 }
 
-// wantNamed wants the drain of q to be given up, and to name these goroutines.
+// wantNamed checks that the drain of q is given up, and that the error names
+// these goroutines.
 func wantNamed(t *testing.T, q *quit.QuitEvent, goroutines string) {
 	t.Helper()
 	if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {

@@ -8,19 +8,18 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Heartbeat calls beat again and again for as long as counted goroutines of q
-// work: to extend a lease, or the visibility timeout of a message. Take a third
-// of the lease's time for every, so that a beat may fail now and then.
+// Heartbeat calls beat again and again as long as counted goroutines of q work.
+// Use it to extend a lease, or the visibility timeout of a message. Set every
+// to a third of the lease's time, so that a beat may fail now and then.
 //
 // The rule: the beats are goroutines of an event of their own, which is
-// registered AfterDrain. They hear of the end only when the drain is over.
-// Goroutines of q itself hear of it at the fire, and the lease would run out
-// under work that is being finished. What gives up the lease is registered
-// before, AfterDrain too: then it is called after the last beat has ended.
+// registered AfterDrain. So they end only after the drain. Goroutines of q
+// itself end at the fire, and the lease would run out while work is being
+// finished. Register the closer that gives up the lease before Heartbeat,
+// AfterDrain too: then it is called after the last beat has ended.
 //
-// Work that outlasts the time of the drain has no more beats, so the lease runs
-// out under it. A beat that hangs is cut off by its context when the next one
-// is due.
+// Work that outlasts the drain gets no more beats, so its lease runs out. The
+// context of a beat that hangs is cancelled when the next beat is due.
 func Heartbeat(q *quit.QuitEvent, every time.Duration, beat func(ctx context.Context) error) {
 	beats := quit.NewQuitEvent()
 	beats.Logger = q.Logger
@@ -30,7 +29,7 @@ func Heartbeat(q *quit.QuitEvent, every time.Duration, beat func(ctx context.Con
 		defer ticker.Stop()
 		for {
 			select {
-			case <-ctx.Done(): // nobody works any longer
+			case <-ctx.Done(): // no counted goroutine works any longer
 				return nil
 			case <-ticker.C:
 				ctx, cancel := context.WithTimeout(beats.WorkContext(), every)

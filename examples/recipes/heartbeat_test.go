@@ -12,7 +12,7 @@ import (
 	"github.com/gracefulgo/graceful/examples/recipes"
 )
 
-// A lease that is extended by 3 s each time.
+// lease is a lease that each beat extends by 3 s.
 type lease struct {
 	mu       sync.Mutex // guards the fields below
 	last     time.Time  // extended
@@ -33,7 +33,7 @@ func (l *lease) release(context.Context) error {
 	return nil
 }
 
-// times returns when it was last extended, and released.
+// times returns when the lease was last extended, and when it was released.
 func (l *lease) times() (last, released time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +45,7 @@ func (l *lease) hasRunOut() bool {
 	return time.Since(last) >= 3*time.Second
 }
 
-// TestHeartbeat has work that takes far longer to finish than the lease is.
+// TestHeartbeat has work whose end takes far longer than the lease.
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, l := newEvent(), new(lease)

@@ -7,18 +7,20 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// ReleaseLease gives up the lease of a leader at the end, unless somebody may
-// still act as the leader. Call it before [Heartbeat], which then ends first.
+// ReleaseLease gives up the lease of a leader at the end, unless a goroutine
+// may still act as the leader. Call it before [Heartbeat], which then ends
+// first.
 //
-// The rule: AfterDrain closers are called even if the drain was given up, while
-// a goroutine runs on that nobody can stop. If the lease is released then, two
-// act as the leader. So ask the counter: whoever acts as the leader is counted,
-// and if one is left, the lease runs out by itself. Its time must be longer
-// than what the stop has left after the drain, so that the process has ended by
-// then; that is a tenth of [quit.QuitEvent.Timeout] and the reserve.
+// The rule: AfterDrain closers are called even if the drain was given up while
+// a goroutine still runs. If the lease were released then, two processes would
+// act as the leader. So ask the counter: every goroutine that acts as the
+// leader is counted. If one is left, the lease runs out by itself. The time of
+// the lease must be longer than the rest of the shutdown after the drain, so
+// that the process has ended by then; that is a tenth of
+// [quit.QuitEvent.Timeout] and the reserve.
 //
-// The counter is that of q. So that others do not hold the lease, give the
-// leader an event of its own, which is registered with that of the program.
+// The counter is that of q. Give the leader an event of its own, registered
+// with that of the program, so that other goroutines do not hold the lease.
 func ReleaseLease(q *quit.QuitEvent, release func(ctx context.Context) error) {
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		if n := q.Report().Goroutines; n > 0 {

@@ -19,7 +19,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// exitIf is for the programs.
+// exitIf prints err, if it is not nil, and ends the program.
 func exitIf(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

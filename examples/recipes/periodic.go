@@ -7,13 +7,14 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Every calls run each time that d has passed, never twice at once, until the
-// fire. An error of run ends the program: log what should not, and return nil.
+// Every calls run each time d has passed, until the fire. It never calls run
+// twice at once. An error of run ends the program: to go on, log the error and
+// return nil.
 //
-// The rule: look at HasFired once more before a run. After a long run both the
-// tick and the fire may be there, and then select picks either. The run that
-// has begun gets WorkContext, so it is finished. It is cancelled when the time
-// of the drain is over; a run that goes on is named.
+// The rule: check HasFired again before each run. After a long run both the
+// tick and the fire may have come, and then select picks either. A run that has
+// begun gets WorkContext, so it is finished. Its context is cancelled when the
+// time of the drain is over; a run that ignores that is named.
 func Every(q *quit.QuitEvent, d time.Duration,
 	run func(ctx context.Context) error, opts ...quit.Option) {
 	q.Go(func(ctx context.Context) error {

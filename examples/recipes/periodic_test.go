@@ -11,9 +11,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestEvery fires during a run that is longer than the time between two: a tick
-// waits by then. The run is finished, and none begins. Which of the two a
-// select picks is chance, hence the many events.
+// TestEvery fires during a run that is longer than the period, so that a tick
+// waits by then. The run is finished, and no other begins. A select picks
+// either by chance, hence the many events.
 func TestEvery(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Pool runs tasks in goroutines of q, at most so many at once as it has slots.
+// Pool runs tasks in goroutines of q, with a limit on the tasks at one time.
 type Pool struct {
 	q     *quit.QuitEvent
 	slots chan struct{}
@@ -17,15 +17,16 @@ func NewPool(q *quit.QuitEvent, n int) *Pool {
 	return &Pool{q: q, slots: make(chan struct{}, n)}
 }
 
-// Go waits for a slot and starts the task. It reports false, and starts
-// nothing, if ctx is done or q has fired before. An error of the task ends the
+// Go waits for a slot and starts the task. If ctx is done or q has fired before
+// that, it starts nothing and reports false. An error of the task ends the
 // program.
 //
-// The rule: [quit.QuitEvent.Go] alone decides. If it says true, the drain waits
-// for the task; if false, the task is still the caller's, to be given back.
-// There is no moment in between. Whoever waits for a slot waits for the fire
-// too. The task gets WorkContext, so that it is finished after the fire. It is
-// cancelled when the time of the drain is over; tasks that go on are named.
+// The rule: [quit.QuitEvent.Go] alone decides. If it reports true, the drain
+// waits for the task. If it reports false, the task is still the caller's, to
+// be given back. There is no moment in between. A caller that waits for a slot
+// also waits for the fire. The task gets WorkContext, so that it is finished
+// after the fire. Its context is cancelled when the time of the drain is over;
+// a task that ignores that is named.
 func (p *Pool) Go(ctx context.Context, task func(ctx context.Context) error) bool {
 	select {
 	case p.slots <- struct{}{}:

@@ -54,13 +54,16 @@ func TestPoolCallerGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
 		pool := recipes.NewPool(q, 1)
-		pool.Go(context.Background(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		pool.Go(context.Background(), func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if pool.Go(ctx, func(context.Context) error { return nil }) {
 			t.Error("Go() = true for a caller that has gone")
 		}
-		// The task is cut off when its time is over, and that is said.
+		// The task is cut off when its time is over, and the error says so.
 		if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Shutdown() = %v, want %v", err, context.DeadlineExceeded)
 		}

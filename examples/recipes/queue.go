@@ -9,14 +9,15 @@ import (
 )
 
 // Queue is between the handlers of a server, which accept jobs, and the workers
-// that do them. What Add has accepted is done, or is in the error of the stop.
-// (If the process is killed, what waits is lost: jobs that must survive that
-// belong in a database.)
+// that do them. Each job that Add has accepted is done, or is in the error of
+// the shutdown. (If the process is killed, waiting jobs are lost: jobs that
+// must survive that belong in a database.)
 //
 // The rule: the channel is closed after the last handler has ended and before
-// the drain, and the workers range over it. So StartQueue comes before
-// quithttp.ListenAndServe: what is registered later is stopped earlier. A
-// worker that selects on Done instead leaves what waits in the channel.
+// the drain, and the workers range over it. So call StartQueue before
+// quithttp.ListenAndServe: closers registered later are called earlier. A
+// worker that selects on Done instead would leave the waiting jobs in the
+// channel.
 type Queue struct {
 	jobs chan string
 
@@ -26,11 +27,11 @@ type Queue struct {
 
 // StartQueue starts n workers, each of which calls do for one job at a time. An
 // error of do breaks the promise of Add and so ends the program, but the other
-// jobs are still done: to give up a job, log that and return nil.
+// jobs are still done. To give up a job without that, log it and return nil.
 //
 // At the end of the drain's time the context of do is cancelled, and do should
-// return its cause: then each job that was not done is named. Those for which
-// no worker is left, since do hangs or has panicked, are counted.
+// return its cause: then the error names each job that was not done. Jobs for
+// which no worker is left, since do hangs or has panicked, are counted.
 func StartQueue(q *quit.QuitEvent, size, n int,
 	do func(ctx context.Context, job string) error) *Queue {
 	queue := &Queue{jobs: make(chan string, size)}
@@ -49,9 +50,9 @@ func StartQueue(q *quit.QuitEvent, size, n int,
 	return queue
 }
 
-// Add reports whether it has accepted the job: answer 202 if so, and else 503.
-// It does not if the queue is full, or closed: a handler for which the server
-// waits no longer can still call it.
+// Add reports whether it has accepted the job. Answer 202 if so, and 503 if
+// not. It does not accept a job if the queue is full or closed: a handler that
+// the server no longer waits for can still call it.
 func (queue *Queue) Add(job string) bool {
 	queue.mu.Lock()
 	defer queue.mu.Unlock()

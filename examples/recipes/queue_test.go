@@ -26,8 +26,9 @@ import (
 const (
 	queueSize = 256
 	workers   = 4
-	// So many jobs are done at once. The others are begun, and wait for the
-	// signal: so the queue is full by then, regardless of how fast all is.
+	// This many jobs are done at once. The others begin, and wait for the
+	// signal. So the queue is full by then, regardless of the speed of the
+	// machine.
 	doneAtOnce = 100
 )
 
@@ -68,7 +69,7 @@ var jobServer = process.NewProgram("job server", func(args []string) {
 	exitIf(q.WaitSignal())
 })
 
-// startSelecting is StartQueue with the loop that is wrong for a queue.
+// startSelecting is StartQueue with a loop that is wrong for a queue.
 func startSelecting(q *quit.QuitEvent,
 	do func(context.Context, string) error) (add func(string) bool) {
 	jobs := make(chan string, queueSize)
@@ -139,16 +140,17 @@ func TestQueue(t *testing.T) {
 			if loop == "range" && lost > 0 {
 				t.Errorf("%d of %d jobs were accepted and not done", lost, len(accepted))
 			}
-			// Some 250 jobs wait when it is told to end. Select would have to
-			// choose the job as often before it chooses the end for once.
+			// Some 250 jobs wait when the signal comes. A select would have to
+			// choose a job that often before it chooses the end once.
 			if loop == "select" && lost == 0 {
-				t.Error("the loop that selects on Done has lost no job: then the recipe is needless")
+				t.Error(
+					"the loop that selects on Done has lost no job: then the recipe is needless")
 			}
 		})
 	}
 }
 
-// produce posts one job after the other until the server is gone.
+// produce posts one job after the other until the server has gone.
 func produce(t *testing.T, url, name string, accept func(job string)) {
 	client := &http.Client{Transport: new(http.Transport), Timeout: 3 * time.Minute}
 	defer client.CloseIdleConnections()
@@ -167,14 +169,15 @@ func produce(t *testing.T, url, name string, accept func(job string)) {
 		case http.StatusAccepted:
 			accept(job)
 		case http.StatusServiceUnavailable:
-			time.Sleep(time.Millisecond) // the others have the processor, too
+			time.Sleep(time.Millisecond) // lets the others have the processor
 		default:
 			t.Errorf("%s: status %d", job, res.StatusCode)
 		}
 	}
 }
 
-// TestQueueTimeUp wants a failure for each job that there was no time for.
+// TestQueueTimeUp checks that each job for which there was no time is a
+// failure.
 func TestQueueTimeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
@@ -205,7 +208,7 @@ func TestQueueHangs(t *testing.T) {
 	})
 }
 
-// TestQueuePanics has a job that panics, and no worker is left.
+// TestQueuePanics has a job that panics, so that no worker is left.
 func TestQueuePanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
@@ -217,7 +220,8 @@ func TestQueuePanics(t *testing.T) {
 	})
 }
 
-// TestQueueFailure has one job fail: the program ends, and the others are done.
+// TestQueueFailure makes one job fail: the program ends, and the other jobs are
+// done.
 func TestQueueFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
@@ -247,7 +251,8 @@ func add(t *testing.T, queue *recipes.Queue, jobs ...string) {
 	}
 }
 
-// wantFailures wants the shutdown of q to fail with these, one a line.
+// wantFailures checks that the shutdown of q fails with these failures, one a
+// line.
 func wantFailures(t *testing.T, q *quit.QuitEvent, want ...string) {
 	t.Helper()
 	err := q.Shutdown(context.Background())
@@ -256,7 +261,9 @@ func wantFailures(t *testing.T, q *quit.QuitEvent, want ...string) {
 		t.Errorf("Shutdown() = %v, want %d failures", err, len(want))
 	}
 	for _, w := range want {
-		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, w) }) {
+		if !slices.ContainsFunc(lines, func(line string) bool {
+			return strings.Contains(line, w)
+		}) {
 			t.Errorf("Shutdown() = %v, want in it: %s", err, w)
 		}
 	}

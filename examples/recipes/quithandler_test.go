@@ -37,7 +37,8 @@ func TestQuitHandler(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// As main does: the stop begins at the fire, while the handler runs.
+				// As in main: the shutdown begins at the fire, while the
+				// handler runs.
 				stopped := make(chan error, 1)
 				go func() {
 					<-q.Done()
@@ -76,7 +77,7 @@ func TestQuitHandler(t *testing.T) {
 	}
 }
 
-// flushed notes whether the event had fired when the answer was sent.
+// flushed records whether the event had fired when the answer was sent.
 type flushed struct {
 	http.ResponseWriter
 	q      *quit.QuitEvent
@@ -87,7 +88,7 @@ type flushed struct {
 func (f *flushed) Write(p []byte) (int, error) { f.answer += string(p); return len(p), nil }
 func (f *flushed) FlushError() error           { f.before = !f.q.HasFired(); return nil }
 
-// TestQuitHandlerOrder wants the answer to be sent before the fire.
+// TestQuitHandlerOrder checks that the answer is sent before the fire.
 func TestQuitHandlerOrder(t *testing.T) {
 	q := newEvent()
 	f := &flushed{ResponseWriter: httptest.NewRecorder(), q: q}

@@ -13,20 +13,21 @@ import (
 )
 
 // Reload calls load now, and again for each SIGHUP until the fire. Call it
-// before what takes its time: until then, SIGHUP ends the program. All other
-// signals are those of [quit.QuitEvent.WaitSignal]; do not list SIGHUP there.
+// early: until then, SIGHUP ends the program. All other signals are those of
+// [quit.QuitEvent.WaitSignal]; do not list SIGHUP there.
 //
-// load puts the new configuration in place as a whole, as an [atomic.Pointer]
-// does. If it fails, the old one stays; only the first time is that an error.
+// load replaces the configuration as a whole, as an [atomic.Pointer] does. If
+// it fails, the old configuration stays. Only the error of the first load is
+// returned.
 //
-// The rule: one goroutine loads, so two loads never overlap, and the channel
-// holds one signal: a SIGHUP that comes during a load leads to one more. The
+// The rule: one goroutine loads, so two loads never overlap. The channel holds
+// one signal: a SIGHUP that arrives during a load leads to one more. The
 // channel is never stopped: after [signal.Stop], a SIGHUP in the last second
-// would end the program in the middle of its stop. Under nohup SIGHUP stays
-// ignored; signal.Notify alone would undo that.
+// would kill the process during its shutdown. Under nohup SIGHUP stays ignored;
+// signal.Notify alone would undo that.
 //
-// The fire cancels a reload, and the stop waits for it. One that hangs is named
-// "reload" when the drain is given up.
+// The fire cancels a reload, and the shutdown waits for it. A reload that hangs
+// is named "reload" when the drain is given up.
 //
 // [atomic.Pointer]: https://pkg.go.dev/sync/atomic#Pointer
 func Reload(q *quit.QuitEvent, load func(ctx context.Context) error) error {
@@ -34,7 +35,8 @@ func Reload(q *quit.QuitEvent, load func(ctx context.Context) error) error {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(hangups, syscall.SIGHUP) // before the first load, so none is lost
 	}
-	if err := load(q.WorkContext()); err != nil { // a fire lets the program start, and then ends it
+	// After a fire the program still starts, and then ends.
+	if err := load(q.WorkContext()); err != nil {
 		return err
 	}
 	q.Go(func(ctx context.Context) error {

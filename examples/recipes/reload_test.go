@@ -18,9 +18,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// reloader says when each load begins. The first ends well, and the second with
-// a failure, each once a SIGHUP has come meanwhile. The third waits for the
-// fire. With an argument, no SIGHUP is expected.
+// reloader says when each load begins. The first load succeeds and the second
+// fails, each after a SIGHUP has come meanwhile. The third waits for the fire.
+// With an argument, no SIGHUP is expected.
 var reloader = process.NewProgram("reloader", func(args []string) {
 	q := quit.GetQuitEvent()
 	q.NotifySignal()
@@ -63,7 +63,7 @@ func TestReload(t *testing.T) {
 	p := reloader.Start(t)
 	p.Expect("load 1")
 	p.Signal(syscall.SIGHUP) // during the first load
-	// Those two are said by two goroutines.
+	// Two goroutines say those two.
 	said := []string{p.Next(), p.Next()}
 	if slices.Sort(said); !slices.Equal(said, []string{"load 2", "running"}) {
 		t.Fatalf("the process said %q, want that it runs, and load 2", said)
@@ -72,8 +72,8 @@ func TestReload(t *testing.T) {
 	p.AwaitStderr("the old configuration stays")
 	p.Expect("load 3")
 
-	// The fire ends a load. A SIGHUP during the stop does nothing: not even end
-	// the process, which would be its default.
+	// The fire ends a load. A SIGHUP during the shutdown does nothing: it does
+	// not even kill the process, which would be the default.
 	p.Signal(syscall.SIGTERM)
 	p.Expect("stopping")
 	p.Signal(syscall.SIGHUP)
@@ -81,11 +81,12 @@ func TestReload(t *testing.T) {
 	p.Tell()
 	p.WantExit(0)
 	if strings.Count(p.Stderr(), "the old configuration stays") != 1 {
-		t.Errorf("stderr = %q, want one failure in it: the load that was cut off is none", p.Stderr())
+		t.Errorf("stderr = %q, want one failure in it: the load that was cut off is none",
+			p.Stderr())
 	}
 }
 
-// TestReloadNohup has SIGHUP ignored from the start, and it stays so.
+// TestReloadNohup starts with SIGHUP ignored, and it stays ignored.
 func TestReloadNohup(t *testing.T) {
 	t.Parallel()
 	cmd := reloader.Command(t, "no hangup")
@@ -102,7 +103,7 @@ func TestReloadNohup(t *testing.T) {
 var hangingReloader = process.NewProgram("hanging reloader", func([]string) {
 	q := quit.GetQuitEvent()
 	q.NotifySignal()
-	q.Timeout = time.Second // enough, for all of it is to be wasted
+	q.Timeout = time.Second // enough, since all of it will be wasted
 	first := true
 	exitIf(recipes.Reload(q, func(context.Context) error {
 		if first {
@@ -130,8 +131,8 @@ func TestReloadHangs(t *testing.T) {
 	}
 }
 
-// TestReloadFired has the fire come before the first load, which is not cut
-// off: the program starts, and then ends.
+// TestReloadFired fires before the first load, which is not cut off: the
+// program starts, and then ends.
 func TestReloadFired(t *testing.T) {
 	q := newEvent()
 	q.Fire()
@@ -143,7 +144,7 @@ func TestReloadFired(t *testing.T) {
 	}
 }
 
-// TestReloadFirst has the first load fail: the program does not start.
+// TestReloadFirst makes the first load fail: the program does not start.
 func TestReloadFirst(t *testing.T) {
 	q := newEvent()
 	failure := errors.New("bad file")

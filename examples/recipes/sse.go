@@ -9,19 +9,19 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// EventStream sends server-sent events to each client. The func next waits for
-// the event that follows the one with the id last, or until ctx is done; last
-// is "" for a new client. An id and data are a line each, with no newline.
+// EventStream sends server-sent events to each client. The function next waits
+// for the event that follows the one with the id last, or until ctx is done;
+// last is "" for a new client. An id is one line, and so is data: no newlines.
 //
-// The rule: a stream has no end, so the handler ends it at the fire; else it
-// takes the server's whole share of the time. It returns, and so the client
-// sees the regular end of the answer and not a reset. The ids are why nothing
-// is lost: an EventSource comes back after the time of "retry", elsewhere, with
-// the last id that it has got.
+// The rule: a stream has no end, so the handler ends it at the fire. Otherwise
+// the stream would take the server's whole share. The handler returns, so the
+// client sees the regular end of the answer and not a reset. Thanks to the ids
+// no event is lost: an EventSource connects again after the time of "retry",
+// perhaps to another server, and sends the last id that it has received.
 //
-// A stream that is asked for after the fire ends at once, with status 200: an
-// EventSource that gets a 503 never comes back. A client that does not read
-// holds up the stop until the deadline of a write, and no longer.
+// A stream requested after the fire ends at once, with status 200: an
+// EventSource that gets a 503 never connects again. A client that does not read
+// delays the shutdown until the deadline of a write, and no longer.
 func EventStream(q *quit.QuitEvent,
 	next func(ctx context.Context, last string) (id, data string, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -32,7 +32,7 @@ func EventStream(q *quit.QuitEvent,
 		out := http.NewResponseController(w)
 		send := func(format string, args ...any) error {
 			out.SetWriteDeadline(time.Now().Add(5 * time.Second))
-			defer out.SetWriteDeadline(time.Time{}) // a stream of HTTP/2 would end by it
+			defer out.SetWriteDeadline(time.Time{}) // a stream of HTTP/2 would end at the deadline
 			fmt.Fprintf(w, format, args...)
 			return out.Flush()
 		}

@@ -33,7 +33,7 @@ const (
 	end    = "event: restart\ndata: come back\n\n"
 )
 
-// serveEvents serves an EventStream, and returns a func that asks for it.
+// serveEvents serves an EventStream, and returns a function that requests it.
 func serveEvents(t *testing.T, q *quit.QuitEvent) (open func(last string) *http.Response) {
 	t.Helper()
 	srv := &http.Server{Addr: "127.0.0.1:0", Handler: recipes.EventStream(q, three)}
@@ -67,7 +67,7 @@ func TestEventStream(t *testing.T) {
 	q := newEvent()
 	open := serveEvents(t, q)
 
-	// One that has got all there is, and one that comes back.
+	// One client has received all events, another one connects again.
 	streams := map[string]*http.Response{begin + events: open("")}
 	streams[begin+events[strings.Index(events, "id: xxx"):]] = open("xx")
 	for want, res := range streams {
@@ -77,7 +77,8 @@ func TestEventStream(t *testing.T) {
 		}
 	}
 
-	// One that comes when the event has fired, and the server still serves.
+	// A client that connects when the event has fired and the server still
+	// serves.
 	q.Fire()
 	late, err := io.ReadAll(open("xxx").Body)
 	if want := begin + end; err != nil || string(late) != want {
@@ -88,14 +89,14 @@ func TestEventStream(t *testing.T) {
 		t.Error(err)
 	}
 	for _, res := range streams {
-		// No error: it is a regular end.
+		// No error: the stream ends regularly.
 		if got, err := io.ReadAll(res.Body); err != nil || string(got) != end {
 			t.Errorf("end of the stream = %q, %v, want %q", got, err, end)
 		}
 	}
 }
 
-// pipes is a listener whose connections are in memory, for a bubble.
+// pipes is a listener whose connections are in memory, for a synctest bubble.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -152,7 +153,8 @@ func TestEventStreamSlow(t *testing.T) {
 			stopped := make(chan error, 1)
 			time.AfterFunc(5*time.Minute, func() { stopped <- q.Shutdown(context.Background()) })
 			got, err := io.ReadAll(res.Body)
-			if want := begin + events + end; err != nil || string(got) != want || res.ProtoMajor != version {
+			if want := begin + events + end; err != nil || string(got) != want ||
+				res.ProtoMajor != version {
 				t.Errorf("HTTP/%d: stream = %q, %v, want %q in HTTP/%d",
 					res.ProtoMajor, got, err, want, version)
 			}
@@ -163,8 +165,8 @@ func TestEventStreamSlow(t *testing.T) {
 	}
 }
 
-// TestEventStreamNotRead has a client that reads no more than the beginning. It
-// holds up the stop for no longer than a write may take.
+// TestEventStreamNotRead has a client that reads only the beginning. It delays
+// the shutdown no longer than a write may take.
 func TestEventStreamNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
@@ -173,7 +175,8 @@ func TestEventStreamNotRead(t *testing.T) {
 		client, server := net.Pipe()
 		ln.conns <- server
 		fmt.Fprint(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		if line, err := bufio.NewReaderSize(client, 16).ReadString('\n'); line != "HTTP/1.1 200 OK\r\n" {
+		if line, err := bufio.NewReaderSize(client, 16).ReadString(
+			'\n'); line != "HTTP/1.1 200 OK\r\n" {
 			t.Errorf("answer: %q, %v", line, err)
 		}
 		start := time.Now()

@@ -15,16 +15,15 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// EachLine calls do for each line of stdin, until its end, or until the fire.
-// Run it in q.Go, or in [RunTool]. Each line that was read is done, and the
-// others are still there to be read by the next program: not even a part of
-// one is lost.
+// EachLine calls do for each line of stdin, until its end or until the fire.
+// Run it in q.Go, or in [RunTool]. Each line that was read is done. The others
+// are left for the next program to read: not even a part of one is lost.
 //
-// The rule: no context ends a Read that waits, but a deadline does, where a
-// file can have one. So at the fire the file gets a deadline that has passed.
-// After it, the complete lines in the buffer are done, and a line that has been
-// begun is read to its end byte by byte. For that it has a second: a line that
-// does not end is an error.
+// The rule: no context ends a Read that waits, but a deadline does, if the file
+// supports one. So at the fire the file gets a deadline in the past. After
+// that, the complete lines in the buffer are done, and an incomplete line is
+// read to its end byte by byte. That may take a second: a line that does not
+// end by then is an error.
 func EachLine(q *quit.QuitEvent, do func(ctx context.Context, line string) error) error {
 	file := stdin()
 	defer context.AfterFunc(q.Context(), func() { file.SetReadDeadline(time.Unix(1, 0)) })()
@@ -54,8 +53,8 @@ func EachLine(q *quit.QuitEvent, do func(ctx context.Context, line string) error
 	return nil
 }
 
-// untilFire reads byte by byte after the fire, so that it takes no more than
-// the line that has been begun.
+// untilFire reads byte by byte after the fire, so that it reads no further than
+// the end of the current line.
 type untilFire struct {
 	q *quit.QuitEvent
 	*os.File
@@ -68,13 +67,12 @@ func (f untilFire) Read(p []byte) (int, error) {
 	return f.File.Read(p)
 }
 
-// stdin returns stdin as a file that can have a deadline, unless it is one that
-// never makes a Read wait. On Linux, /dev/stdin is a pipe or a terminal opened
-// anew: the flags of the one that we share with other programs stay as they
-// are. (Without O_NONBLOCK, a named pipe whose writer has gone would make the
-// open wait.) Where that cannot be had, as for a socket, a goroutine that is
-// not counted reads for us: nothing waits for it, and what it has in hand at
-// the end is lost.
+// stdin returns stdin as a file that supports deadlines, unless a Read of it
+// never waits. On Linux it opens /dev/stdin again, if that is a pipe or a
+// terminal: so the flags of the one shared with other programs stay the same.
+// (Without O_NONBLOCK, opening a named pipe whose writer has gone would wait.)
+// If that is impossible, as for a socket, a goroutine that is not counted reads
+// stdin: nothing waits for it, and the data that it holds at the end is lost.
 func stdin() *os.File {
 	if info, err := os.Stdin.Stat(); err == nil && info.Mode().IsRegular() {
 		return os.Stdin
@@ -83,7 +81,7 @@ func stdin() *os.File {
 	if err == nil && file.SetReadDeadline(time.Time{}) == nil {
 		return file
 	}
-	file.Close() // of nil too
+	file.Close() // accepts nil too
 	r, w, err := os.Pipe()
 	if err != nil {
 		return os.Stdin

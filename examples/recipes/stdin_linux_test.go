@@ -39,7 +39,7 @@ func terminal(t *testing.T) (user, program *os.File) {
 	return user, program
 }
 
-// TestStdinTerminal stops the program while somebody types a line.
+// TestStdinTerminal stops the program while a user types a line.
 func TestStdinTerminal(t *testing.T) {
 	t.Parallel()
 	user, program := terminal(t)
@@ -52,7 +52,7 @@ func TestStdinTerminal(t *testing.T) {
 		t.Errorf("done: %q, want the line that was complete", did(p))
 	}
 	// The shell that comes next has the same terminal. Fd would make it
-	// blocking again, so it is asked before.
+	// blocking again, so the mode is read first.
 	raw, err := program.SyscallConn()
 	must(t, err)
 	must(t, raw.Control(func(fd uintptr) {

@@ -19,8 +19,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// lines prints each line of stdin. The one that is "wait" it prints after the
-// fire.
+// lines prints each line of stdin. It prints the line "wait" after the fire.
 func lines() {
 	q := quit.GetQuitEvent()
 	q.NotifySignal()
@@ -29,8 +28,8 @@ func lines() {
 			if line == "wait\n" {
 				fmt.Println("waits")
 				<-q.Done()
-				// The deadline has been set by then, as a rule. All is the same
-				// if it comes later.
+				// The deadline has usually been set by then. The result is the
+				// same if it comes later.
 				time.Sleep(100 * time.Millisecond)
 			}
 			fmt.Print("did ", line)
@@ -39,7 +38,7 @@ func lines() {
 	}))
 }
 
-// startLines starts lines with that stdin.
+// startLines starts lines with the given stdin.
 func startLines(t *testing.T, stdin *os.File) *process.Process {
 	t.Helper()
 	cmd := process.Command(t)
@@ -58,8 +57,8 @@ func did(p *process.Process) string {
 	return all.String()
 }
 
-// many returns more lines than fit into a pipe. Where a Read of a buffer ends
-// is within a line.
+// many returns more lines than fit into a pipe. A Read of a full buffer ends
+// within a line.
 func many() string {
 	var all strings.Builder
 	for n := range 20_000 {
@@ -71,8 +70,8 @@ func many() string {
 	return all.String()
 }
 
-// TestStdin stops the program within a pipe, and within a file. What it has
-// done and what is left to be read is all there was, without a gap.
+// TestStdin stops the program within a pipe, and within a file. The lines done
+// and the lines left to read are all lines, without a gap.
 func TestStdin(t *testing.T) {
 	all := many()
 	for name, stdin := range map[string]func(t *testing.T) *os.File{
@@ -113,7 +112,7 @@ func TestStdin(t *testing.T) {
 	}
 }
 
-// pipeAnew skips a test of pipes where they cannot be opened anew.
+// pipeAnew skips a test of pipes where they cannot be opened again.
 func pipeAnew(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -121,8 +120,8 @@ func pipeAnew(t *testing.T) {
 	}
 }
 
-// TestStdinEnds has stdin end before the program is told to, and before it has
-// opened its own end.
+// TestStdinEnds ends stdin before the program is told to end, and before it has
+// opened its own copy.
 func TestStdinEnds(t *testing.T) {
 	const all = "one\ntwo\nno newline"
 	for name, open := range map[string]func(t *testing.T) (r, w *os.File){
@@ -197,7 +196,7 @@ func TestStdinWithinLine(t *testing.T) {
 	}
 }
 
-// TestStdinSocket has a stdin that cannot be opened anew.
+// TestStdinSocket has a stdin that cannot be opened again.
 func TestStdinSocket(t *testing.T) {
 	t.Parallel()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

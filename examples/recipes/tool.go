@@ -11,27 +11,28 @@ import (
 )
 
 // RunTool runs the work of a command-line tool, and returns the exit status: 0
-// if it has succeeded, 130 after Ctrl-C, 143 after SIGTERM, and otherwise 1.
-// The signal cancels the work's context.
+// if the work has succeeded, 130 after Ctrl-C, 143 after SIGTERM, and otherwise
+// 1. The signal cancels the work's context.
 //
 //	func main() { os.Exit(recipes.RunTool(quit.GetQuitEvent(), work)) }
 //
 // The rule: fire after success, and only then. An error that is returned fires
-// by itself, and is the cause. A deferred Fire comes before it: then the cause
-// is a plain fire, also for closers that ask whether to keep the output, and an
-// error that is [context.Canceled], such as that of a context of the work's
-// own, is taken for the answer to the fire and lost.
+// by itself, and is the cause. A deferred Fire would come first. Then the cause
+// would be a plain fire, even for closers that use it to decide whether to keep
+// the output. And an error that is [context.Canceled], for example from a
+// context of the work's own, would be taken for the answer to the fire and
+// lost.
 //
-// The signal decides the status, and not the error: most errors of work that is
-// interrupted wrap that of its context. They are printed all the same. Work
-// that has succeeded in spite of a signal has the status of the signal, too.
+// The signal decides the status, and not the error: most errors of interrupted
+// work wrap the error of its context. They are printed all the same. Work that
+// succeeds in spite of a signal also gets the status of the signal.
 //
 // If the work ignores its context, the drain is given up at the end of its
-// time, which is an error. A second Ctrl-C ends the tool at once, and stderr
-// has the stack of the work.
+// time, which is an error. A second Ctrl-C ends the tool at once, and prints
+// the stack of the work on stderr.
 func RunTool(q *quit.QuitEvent, work func(ctx context.Context) error) (status int) {
 	if q.Logger == nil {
-		q.Logger = slog.New(slog.DiscardHandler) // what has failed is printed in the end
+		q.Logger = slog.New(slog.DiscardHandler) // failures are printed at the end
 	}
 	q.NotifySignal() // before the work begins: until then, a signal ends the process halfway
 	q.Go(func(ctx context.Context) error {

@@ -67,7 +67,8 @@ func TestTool(t *testing.T) {
 				p.Signal(test.signal)
 			}
 			p.WantExit(test.status)
-			if got := p.Stderr(); !strings.Contains(got, test.stderr) || (got == "") != (test.stderr == "") {
+			if got := p.Stderr(); !strings.Contains(got, test.stderr) ||
+				(got == "") != (test.stderr == "") {
 				t.Errorf("stderr = %q, want in it: %q", got, test.stderr)
 			}
 		})
@@ -88,12 +89,12 @@ func TestToolHangs(t *testing.T) {
 	}
 }
 
-// TestDeferredFire shows what the other form loses: the failure, if it is
-// context.Canceled, and the cause, whatever the failure is.
+// TestDeferredFire shows the losses of the other form: the failure, if it is
+// context.Canceled, and the cause, regardless of the failure.
 func TestDeferredFire(t *testing.T) {
 	for _, failure := range []error{context.Canceled, errors.New("no such file")} {
 		q := newEvent()
-		var seen error // by a closer that asks whether to keep the output
+		var seen error // by a closer that uses it to decide whether to keep the output
 		q.RegisterStopFunc(func() { seen = q.Cause() })
 		q.Go(func(context.Context) error {
 			defer q.Fire()

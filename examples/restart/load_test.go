@@ -16,36 +16,38 @@ import (
 	"time"
 )
 
-// client is for one request at a time, and has one connection at most.
+// client sends one request at a time, and has one connection at most.
 type client struct {
 	http.Client
 	url string
 }
 
 // newClient returns a client of the socket of that name, or of "http/2", which
-// is that of https too.
+// uses the socket of https.
 func (s *service) newClient(name string, keepAlive bool) *client {
 	socket, h2 := strings.CutSuffix(name, "/2")
 	if h2 {
 		socket = "https"
 	}
-	transport := testServer().Client().Transport.(*http.Transport).Clone() // which knows the certificate
+	transport := testServer().Client().Transport.(*http.Transport).Clone() // knows the certificate
 	transport.DisableKeepAlives = !keepAlive
 	transport.ForceAttemptHTTP2 = h2
 	if !h2 {
 		transport.TLSClientConfig.NextProtos = nil
 		transport.TLSNextProto = nil
 	}
-	transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial(socket, s.addr[socket]) }
+	transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		return dial(socket, s.addr[socket])
+	}
 	url := "http://restart/"
 	if socket == "https" {
-		url = "https://example.com/" // whose certificate it is
+		url = "https://example.com/" // the name in the certificate
 	}
 	return &client{http.Client{Transport: transport, Timeout: limit}, url}
 }
 
-// ask returns the pid of the process that answered. It asks once: net/http
-// sends no body again that it cannot get anew.
+// ask returns the pid of the process that answered. It asks once: net/http does
+// not send a body again that it cannot get anew.
 func (c *client) ask(method, body string) (pid int, err error) {
 	r, err := http.NewRequest(method, c.url, struct{ io.Reader }{strings.NewReader(body)})
 	if err != nil {
@@ -58,7 +60,7 @@ func (c *client) ask(method, body string) (pid int, err error) {
 	return answer(resp, body)
 }
 
-// answer reads an answer, which should have the body of the request in it.
+// answer reads an answer, which must contain the body of the request.
 func answer(resp *http.Response, body string) (pid int, err error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
@@ -75,7 +77,7 @@ func answer(resp *http.Response, body string) (pid int, err error) {
 	return pid, nil
 }
 
-// load is clients that ask all the time.
+// load is a set of clients that ask all the time.
 type load struct {
 	s       *service
 	stopped chan struct{}
@@ -87,10 +89,11 @@ type load struct {
 	failures []error
 }
 
-// startLoad starts all kinds of clients: of each socket, with each method, on
-// connections that are kept and on new ones.
+// startLoad starts all kinds of clients: for each socket and each method, on
+// kept and on new connections.
 func (s *service) startLoad() *load {
-	l := &load{s: s, stopped: make(chan struct{}), answers: make(map[string]int), last: make(map[string]int)}
+	l := &load{s: s, stopped: make(chan struct{}), answers: make(map[string]int),
+		last: make(map[string]int)}
 	for socket := range s.addr {
 		for _, c := range []struct {
 			method    string
@@ -108,7 +111,8 @@ func (s *service) startLoad() *load {
 
 func (l *load) start(socket, method string, keepAlive bool) {
 	l.mu.Lock()
-	name := fmt.Sprintf("client %d, %s of %s, keep-alive %v", len(l.last), method, socket, keepAlive)
+	name := fmt.Sprintf("client %d, %s of %s, keep-alive %v",
+		len(l.last), method, socket, keepAlive)
 	l.last[name] = 0
 	l.mu.Unlock()
 	l.clients.Go(func() { l.run(name, socket, method, l.s.newClient(socket, keepAlive)) })
@@ -129,7 +133,9 @@ func (l *load) run(name, socket, method string, c *client) {
 		pid, err := c.ask(method, body)
 		l.mu.Lock()
 		if err != nil {
-			l.failures = append(l.failures, fmt.Errorf("%s, request %d, after an answer of pid %d: %w", name, i, l.last[name], err))
+			l.failures = append(l.failures,
+				fmt.Errorf("%s, request %d, after an answer of pid %d: %w",
+					name, i, l.last[name], err))
 		} else {
 			l.answers[socket]++
 			l.last[name] = pid
@@ -157,13 +163,14 @@ func (l *load) await(pid int) {
 	})
 }
 
-// result reports whether no request has failed so far, and logs how many there
-// were.
+// result reports whether no request has failed so far, and logs the number of
+// requests.
 func (l *load) result() bool {
 	l.s.t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.s.t.Logf("answers: %v, failures: %d\n%v", l.answers, len(l.failures), errors.Join(l.failures...))
+	l.s.t.Logf("answers: %v, failures: %d\n%v",
+		l.answers, len(l.failures), errors.Join(l.failures...))
 	return len(l.failures) == 0
 }
 
@@ -176,7 +183,7 @@ func (l *load) stop() {
 	l.clients.Wait()
 }
 
-// held is a request of which the server waits for the body.
+// held is a request whose body the server waits for.
 type held struct {
 	t    *testing.T
 	conn net.Conn
@@ -197,10 +204,11 @@ func (s *service) holdOn(socket, query string) *held {
 	return h
 }
 
-// begin begins a request on a connection that has had its answers.
+// begin begins a request on a connection that has received its answers.
 func (h *held) begin(query string) {
 	h.t.Helper()
-	fmt.Fprintf(h.conn, "POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", query)
+	fmt.Fprintf(h.conn,
+		"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", query)
 	if line, err := h.r.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 100") {
 		h.t.Fatalf("first line = %q, %v, want 100", line, err)
 	}

@@ -18,11 +18,12 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// Five restarts under load on all sockets, and three attempts with versions
-// that are broken: no request fails, and nothing is left.
+// TestRestarts restarts the program five times under load on all sockets, and
+// tries three broken versions. No request fails, and nothing is left behind.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
-	s := startAll(t, "-delay=3s", "-ready-timeout=8s") // each client asks once in 3 s, on any machine
+	// Each client asks once in 3 s, on any machine.
+	s := startAll(t, "-delay=3s", "-ready-timeout=8s")
 	files := s.files(s.pid)
 	l := s.startLoad()
 	pid := s.pid
@@ -53,13 +54,16 @@ func TestRestarts(t *testing.T) {
 	if got := strings.Count(s.Stderr(), "restart: -cert=/nowhere -key="); got != 1 {
 		t.Errorf("the certificate is named %d times, want once", got)
 	}
-	s.await("the last process has no more files open than the first", func() bool { return s.files(pid) <= files })
+	s.await("the last process has no more files open than the first", func() bool {
+		return s.files(pid) <= files
+	})
 	s.stop(pid)
 }
 
-// Ten restarts under load without a delay lose no request either. A client has
-// a quarter of a second to come back to its connection. On a slow machine one
-// may need longer, and so there is another try.
+// TestRestartsWithoutDelay restarts the program ten times under load without a
+// delay: no request is lost either. A client has a quarter of a second to come
+// back to its connection. On a slow machine one may need longer, so there is
+// another try.
 func TestRestartsWithoutDelay(t *testing.T) {
 	t.Parallel()
 	for range 3 {
@@ -80,8 +84,9 @@ func TestRestartsWithoutDelay(t *testing.T) {
 	t.Error("each time requests failed")
 }
 
-// Once the successor serves, its predecessor answers what still comes on its
-// connections, and asks the client to leave.
+// TestClientsAreAskedToLeave checks that the predecessor, once the successor
+// serves, still answers requests on its connections, and asks the clients to
+// leave.
 func TestClientsAreAskedToLeave(t *testing.T) {
 	t.Parallel()
 	s := startAll(t, "-delay=15s") // longer than the test takes
@@ -100,10 +105,11 @@ func TestClientsAreAskedToLeave(t *testing.T) {
 	pid, err := answer(resp, "hello")
 	must(t, err)
 	if pid != s.pid || !resp.Close {
-		t.Errorf("pid %d answered, Connection: close %v, want pid %d and true", pid, resp.Close, s.pid)
+		t.Errorf("pid %d answered, Connection: close %v, want pid %d and true",
+			pid, resp.Close, s.pid)
 	}
-	// New connections are not for it anymore, even if the successor takes its
-	// time. The first one may come before it has closed its sockets.
+	// It gets no new connections any more, even if the successor is slow. The
+	// first one may come before it has closed its sockets.
 	var failures []error
 	for try := 0; try == 0 || failures != nil && try < 5; try++ {
 		failures = nil
@@ -111,7 +117,8 @@ func TestClientsAreAskedToLeave(t *testing.T) {
 			s.signal(next, syscall.SIGSTOP)
 			time.AfterFunc(200*time.Millisecond, func() { syscall.Kill(next, syscall.SIGCONT) })
 			if pid, err := s.newClient(name, false).ask("GET", ""); pid != next || err != nil {
-				failures = append(failures, fmt.Errorf("%s: pid %d answered, error %v, want %d", name, pid, err, next))
+				failures = append(failures, fmt.Errorf("%s: pid %d answered, error %v, want %d",
+					name, pid, err, next))
 			}
 		}
 	}
@@ -130,7 +137,7 @@ func TestRequestInFlight(t *testing.T) {
 	must(t, err)
 	s.signal(s.pid, syscall.SIGHUP)
 	next := s.serving(2)
-	if _, err := idle.r.ReadByte(); err != io.EOF { // which Shutdown does, once it has closed the listener
+	if _, err := idle.r.ReadByte(); err != io.EOF { // Shutdown closes it, after the listener
 		t.Errorf("the idle connection: %v, want it closed", err)
 	}
 	s.answers(next)
@@ -142,10 +149,12 @@ func TestRequestInFlight(t *testing.T) {
 	s.stop(next)
 }
 
-// A request that does not end does not keep the old process, and it says so.
+// TestRequestNeverEnds checks that a request that does not end does not keep
+// the old process running, and that the process says so.
 func TestRequestNeverEnds(t *testing.T) {
 	t.Parallel()
-	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // of which the request has half a second to say so
+	// The request has half a second of it to say so.
+	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		s := startService(t, "-delay=0", fmt.Sprint("-timeout=", timeout))
 		h := s.hold("?d=1h")
 		h.send()
@@ -164,14 +173,15 @@ func TestRequestNeverEnds(t *testing.T) {
 	})
 }
 
-// Whatever is at the path instead of a good version: the old process says why
-// it goes on, waits for what it started, and has nothing left of it. It can be
-// replaced later, and it can be stopped.
+// TestNoSuccessor puts various broken programs at the path. The old process
+// says why it goes on, waits for the process it has started, and keeps nothing
+// of it. It can be replaced later, and it can be stopped.
 func TestNoSuccessor(t *testing.T) {
 	for name, test := range map[string]struct{ file, why string }{
-		"exits":         {"#!/bin/sh\nexit 1\n", "it ended before it served (exit status 1)"},
-		"ends well":     {"#!/bin/sh\n", "it ended before it served (exit status 0)"},
-		"crashes":       {"#!/bin/sh\nkill -KILL $$\n", "it ended before it served (signal: killed)"},
+		"exits":     {"#!/bin/sh\nexit 1\n", "it ended before it served (exit status 1)"},
+		"ends well": {"#!/bin/sh\n", "it ended before it served (exit status 0)"},
+		"crashes": {"#!/bin/sh\nkill -KILL $$\n",
+			"it ended before it served (signal: killed)"},
 		"no program":    {"hello\n", "exec format error"},
 		"nothing there": {"", "no such file or directory"},
 	} {
@@ -188,7 +198,9 @@ func TestNoSuccessor(t *testing.T) {
 			s.signal(s.pid, syscall.SIGHUP)
 			s.noSuccessor(s.pid, test.why)
 			s.answers(s.pid)
-			s.await("no more files are open than before", func() bool { return s.files(s.pid) <= files })
+			s.await("no more files are open than before", func() bool {
+				return s.files(s.pid) <= files
+			})
 			s.putProgram()
 			next := s.restart(s.pid, 2)
 			s.answers(next)
@@ -197,13 +209,15 @@ func TestNoSuccessor(t *testing.T) {
 	}
 }
 
-// One that hangs, and does not heed SIGTERM either, is killed.
+// TestSuccessorHangs checks that a successor that hangs, and ignores SIGTERM
+// too, is killed.
 func TestSuccessorHangs(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0", "-ready-timeout=500ms")
 	s.putScript("trap '' TERM; " + hang)
 	line := fmt.Sprintf("restart: pid %d has no successor: pid ", s.pid)
-	for n := 1; !hanging.MatchString(s.Stdout()); n++ { // on a slow machine, none may come as far at first
+	// On a slow machine, none may come as far at first.
+	for n := 1; !hanging.MatchString(s.Stdout()); n++ {
 		s.signal(s.pid, syscall.SIGHUP)
 		s.await("it has no successor", func() bool { return strings.Count(s.Stderr(), line) == n })
 		if n == 100 {
@@ -211,20 +225,22 @@ func TestSuccessorHangs(t *testing.T) {
 		}
 	}
 	successor := s.awaitPid(hanging, 1)
-	s.AwaitStderr(fmt.Sprintf("%s%d: it did not serve within 500ms (signal: killed)\n", line, successor))
+	s.AwaitStderr(fmt.Sprintf("%s%d: it did not serve within 500ms (signal: killed)\n",
+		line, successor))
 	s.wantGone(successor)
 	s.answers(s.pid)
 	s.stop(s.pid)
 }
 
-// A stop that is no restart loses nothing on the Unix socket: clients are
-// answered, or find no file. One may be on its way between the two, and so
-// there is another try.
+// TestStopOfUnixSocket checks that a shutdown that is no restart loses nothing
+// on the Unix socket: clients are answered, or find no file. One may be on its
+// way between the two, so there is another try.
 func TestStopOfUnixSocket(t *testing.T) {
 	t.Parallel()
 	for range 3 {
 		s := startService(t, "-addr=", "-delay=0", "-unix="+socketPath(t))
-		l := &load{s: s, stopped: make(chan struct{}), answers: make(map[string]int), last: make(map[string]int)}
+		l := &load{s: s, stopped: make(chan struct{}), answers: make(map[string]int),
+			last: make(map[string]int)}
 		for range 8 {
 			l.start("unix", "POST", false)
 		}
@@ -237,7 +253,9 @@ func TestStopOfUnixSocket(t *testing.T) {
 		must(t, err)
 		s.stopped(s.pid)
 		s.wantEnd(0)
-		if !slices.ContainsFunc(l.failures, func(err error) bool { return !errors.Is(err, syscall.ENOENT) }) {
+		if !slices.ContainsFunc(l.failures, func(err error) bool {
+			return !errors.Is(err, syscall.ENOENT)
+		}) {
 			return
 		}
 		l.result()
@@ -245,7 +263,8 @@ func TestStopOfUnixSocket(t *testing.T) {
 	t.Error("each time requests failed")
 }
 
-// A socket in blocking mode would have its Accept hold up the stop.
+// TestStopAfterFailedRestart checks that the sockets are still in non-blocking
+// mode after a failed restart. Otherwise Accept would block the shutdown.
 func TestStopAfterFailedRestart(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")
@@ -273,14 +292,16 @@ func TestSignalWhileSuccessorStarts(t *testing.T) {
 	}
 	t.Run("not heeded", func(t *testing.T) {
 		t.Parallel()
-		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // of which it has a tenth to say so
+		// It has a tenth of it to say so.
+		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 			s := startService(t, "-delay=0", "-ready-timeout=10m", fmt.Sprint("-timeout=", timeout))
 			s.putScript("trap '' TERM; " + hang)
 			s.signal(s.pid, syscall.SIGHUP)
 			s.awaitPid(hanging, 1)
 			s.signal(s.pid, syscall.SIGTERM)
 			s.wantEnd(1) // since the time was not enough
-			return strings.Contains(s.Stderr(), "quit: received signal: terminated (signal: killed)")
+			return strings.Contains(s.Stderr(),
+				"quit: received signal: terminated (signal: killed)")
 		})
 	})
 	t.Run("the successor hears of it", func(t *testing.T) {
@@ -312,7 +333,8 @@ func TestSecondHangup(t *testing.T) {
 	s.signal(s.pid, syscall.SIGHUP)
 	successor := s.awaitPid(hanging, 1)
 	s.signal(s.pid, syscall.SIGHUP)
-	s.AwaitStderr(fmt.Sprintf("restart: pid %d: SIGHUP ignored: pid %d is being started\n", s.pid, successor))
+	s.AwaitStderr(fmt.Sprintf("restart: pid %d: SIGHUP ignored: pid %d is being started\n",
+		s.pid, successor))
 	s.signal(successor, syscall.SIGTERM)
 	s.noSuccessor(s.pid, "it ended before it served (signal: terminated)")
 	s.putProgram()
@@ -320,7 +342,8 @@ func TestSecondHangup(t *testing.T) {
 	s.stop(next)
 }
 
-// What is started is what is at the path by then, and not what was.
+// TestNewVersion checks that a restart starts the program that is at the path
+// by then.
 func TestNewVersion(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")
@@ -362,7 +385,8 @@ func TestPidfile(t *testing.T) {
 func TestUnderNohup(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.start(process.Other(t, "/bin/sh", "-c", `trap '' HUP; exec "$0" "$@"`, s.path, "-addr=127.0.0.1:0", "-delay=0"))
+	s.start(process.Other(t, "/bin/sh", "-c", `trap '' HUP; exec "$0" "$@"`, s.path,
+		"-addr=127.0.0.1:0", "-delay=0"))
 	next := s.restart(s.pid, 2)
 	last := s.restart(next, 3)
 	s.stop(last)
@@ -371,8 +395,9 @@ func TestUnderNohup(t *testing.T) {
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0", "-timeout=3s")
-	body := strings.Repeat("x", 1<<20) // which is answered
-	process.NeverRead(t, s.addr["http"], fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	body := strings.Repeat("x", 1<<20) // it is answered
+	process.NeverRead(t, s.addr["http"],
+		fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 	s.signal(s.pid, syscall.SIGTERM)
 	s.wantEnd(1)
 	if got := s.Stderr(); !strings.Contains(got, "\nrestart: quit: http (restart/main.go:") {
@@ -388,7 +413,8 @@ func TestSecondInterrupt(t *testing.T) {
 	s.AwaitStderr("quit: fired")
 	s.InterruptAgain()
 	s.wantEnd(130)
-	if got := s.Stderr(); !strings.Contains(got, "http  ") || !strings.Contains(got, "ending at once") {
+	if got := s.Stderr(); !strings.Contains(got, "http  ") ||
+		!strings.Contains(got, "ending at once") {
 		t.Errorf("stderr = %q, want the report", got)
 	}
 }
@@ -403,8 +429,10 @@ func TestBadStart(t *testing.T) {
 		why    string
 	}{
 		{[]string{"-addr", taken}, 1, "listen tcp " + taken + ": bind: address already in use"},
-		{[]string{"-addr=127.0.0.1:0", "-unix", nowhere}, 1, nowhere + ": bind: no such file or directory"},
-		{[]string{"-https=127.0.0.1:0", "-cert=" + nowhere, "-key=x"}, 1, "-cert=" + nowhere + " -key=x: open"},
+		{[]string{"-addr=127.0.0.1:0", "-unix", nowhere}, 1,
+			nowhere + ": bind: no such file or directory"},
+		{[]string{"-https=127.0.0.1:0", "-cert=" + nowhere, "-key=x"}, 1,
+			"-cert=" + nowhere + " -key=x: open"},
 		{[]string{"-addr="}, 1, "no socket"},
 		{[]string{"-https=127.0.0.1:0", "-cert=x"}, 2, "-https needs -cert and -key"},
 		{[]string{"-adr=:0"}, 2, "flag provided but not defined: -adr"},
@@ -415,14 +443,18 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
-// A pidfile that cannot be written ends the program when it serves already.
+// TestPidfileNowhere checks that a pidfile that cannot be written ends the
+// program, which serves already.
 func TestPidfileNowhere(t *testing.T) {
 	t.Parallel()
 	socket := socketPath(t)
-	p := process.Start(t, "-addr=127.0.0.1:0", "-delay=0", "-unix="+socket, "-pidfile="+filepath.Join(t.TempDir(), "no", "pid"))
+	p := process.Start(t, "-addr=127.0.0.1:0", "-delay=0", "-unix="+socket,
+		"-pidfile="+filepath.Join(t.TempDir(), "no", "pid"))
 	p.WantExit(1)
-	if want := "no such file or directory\n"; p.Stdout() != "" || !strings.HasSuffix(p.Stderr(), want) {
-		t.Errorf("stdout = %q, stderr = %q, want nothing, and %q at the end", p.Stdout(), p.Stderr(), want)
+	if want := "no such file or directory\n"; p.Stdout() != "" ||
+		!strings.HasSuffix(p.Stderr(), want) {
+		t.Errorf("stdout = %q, stderr = %q, want nothing, and %q at the end",
+			p.Stdout(), p.Stderr(), want)
 	}
 	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket's file: %v, want it removed", err)

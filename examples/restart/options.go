@@ -13,7 +13,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// options are the flags. A successor has the same ones.
+// options are the flags. A successor gets the same ones.
 type options struct {
 	http, https, unix string // addresses; empty for none
 	cert, key         string
@@ -24,7 +24,7 @@ type options struct {
 // parseFlags sets the fields of q and returns the other flags.
 func parseFlags(q *quit.QuitEvent) (o options) {
 	flags := flag.NewFlagSet("restart", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.StringVar(&o.http, "addr", "127.0.0.1:8080",
 		"serve HTTP on `address`; port 0 picks one; empty for none")
 	flags.StringVar(&o.https, "https", "", "serve HTTPS on `address`, which needs -cert and -key")

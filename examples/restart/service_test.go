@@ -24,10 +24,10 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// With this variable the test binary is the program. A successor inherits it.
+// With this variable, the test binary is the program. A successor inherits it.
 const asProgram = "EXAMPLE_RESTART_AS_PROGRAM"
 
-// limit is how long a test waits for what is expected at once.
+// limit is how long a test waits for something that should happen at once.
 const limit = 3 * time.Minute
 
 func TestMain(m *testing.M) {
@@ -38,13 +38,13 @@ func TestMain(m *testing.M) {
 	process.Main(m, main)
 }
 
-// service is a process and all its successors, which are a process group, and
-// write to the same two pipes. The embedded Process has ended when all have,
-// with the status of the first.
+// service is a process with all its successors. They are a process group, and
+// write to the same two pipes. The embedded Process has ended when all of them
+// have, with the status of the first.
 type service struct {
 	*process.Process
 	t    *testing.T
-	path string            // of the program: each restart starts what is there
+	path string            // of the program: each restart starts the file that is there
 	pid  int               // of the first process
 	addr map[string]string // by the name of the socket
 }
@@ -57,7 +57,7 @@ func startService(t *testing.T, args ...string) *service {
 	return s
 }
 
-// startAll starts one that has a socket of each kind.
+// startAll starts a service with a socket of each kind.
 func startAll(t *testing.T, args ...string) *service {
 	t.Helper()
 	cert, key := certificateFiles(t)
@@ -81,7 +81,7 @@ func (s *service) start(cmd *exec.Cmd) {
 	s.Process = process.StartCommand(s.t, cmd)
 	s.t.Cleanup(func() {
 		select {
-		case <-s.Exited(): // and so has the group, whose number may be another's by now
+		case <-s.Exited(): // the group has ended too, and its number may have been reused
 		default:
 			syscall.Kill(-s.Process.Process.Pid, syscall.SIGKILL)
 		}
@@ -92,8 +92,8 @@ func (s *service) start(cmd *exec.Cmd) {
 	}
 }
 
-// putProgram has the path lead to the program, in one step. It is a symlink, as
-// deployments have them.
+// putProgram makes the path lead to the program, in one step. It is a symlink,
+// as in real deployments.
 func (s *service) putProgram() {
 	s.t.Helper()
 	self, err := os.Executable()
@@ -110,15 +110,15 @@ func (s *service) putScript(text string) {
 
 func (s *service) putFile(text string) {
 	s.t.Helper()
-	// A process that another test starts now would have the file open for
-	// writing, for a moment, and a file like that is not executed.
+	// A process started by another test just now would have the file open for
+	// writing for a moment, and a file like that cannot be executed.
 	syscall.ForkLock.RLock()
 	err := os.WriteFile(s.path+".new", []byte(text), 0o700)
 	syscall.ForkLock.RUnlock()
 	must(s.t, errors.Join(err, os.Rename(s.path+".new", s.path)))
 }
 
-// hang never serves. It says its pid, as the program does.
+// hang never serves. It prints its pid, as the program does.
 const hang = `echo "pid $$: hanging"; exec sleep 1000`
 
 var (
@@ -128,7 +128,7 @@ var (
 )
 
 // serving waits until n processes in all have said that they serve, and returns
-// the pid of the last.
+// the pid of the last one.
 func (s *service) serving(n int) int { s.t.Helper(); return s.awaitPid(listening, n) }
 
 func (s *service) awaitPid(line *regexp.Regexp, n int) (pid int) {
@@ -166,8 +166,8 @@ func (s *service) signal(pid int, sig syscall.Signal) {
 	}
 }
 
-// stop stops the process that serves, and wants it to be the last, and that the
-// first one has ended well.
+// stop stops the process that serves, and checks that it is the last one and
+// that the first one has ended with status 0.
 func (s *service) stop(pid int) {
 	s.t.Helper()
 	s.signal(pid, syscall.SIGTERM)
@@ -175,8 +175,8 @@ func (s *service) stop(pid int) {
 	s.wantEnd(0)
 }
 
-// wantEnd waits for the end of all processes, and wants that status of the
-// first, and nothing to be left.
+// wantEnd waits for the end of all processes. It checks the status of the
+// first, and that nothing is left.
 func (s *service) wantEnd(status int) {
 	s.t.Helper()
 	s.WantExit(status)
@@ -205,7 +205,7 @@ func dial(name, addr string) (net.Conn, error) {
 	return net.Dial(network, addr)
 }
 
-// answers waits until a new connection is answered by the process.
+// answers waits until the process answers a new connection.
 func (s *service) answers(pid int) {
 	s.t.Helper()
 	client := s.newClient("http", false)
@@ -216,8 +216,8 @@ func (s *service) answers(pid int) {
 	})
 }
 
-// files returns the number of files that the process has open, or 0 where that
-// is not to be had.
+// files returns the number of files that the process has open, or 0 if that is
+// unknown.
 func (s *service) files(pid int) int {
 	s.t.Helper()
 	if runtime.GOOS != "linux" {
@@ -228,8 +228,8 @@ func (s *service) files(pid int) int {
 	return len(files)
 }
 
-// restart sends SIGHUP, and returns the pid of the successor, the n-th process
-// that serves, once its predecessor has stopped.
+// restart sends SIGHUP. When the predecessor has stopped, it returns the pid of
+// the successor, the n-th process that serves.
 func (s *service) restart(pid, n int) int {
 	s.t.Helper()
 	s.signal(pid, syscall.SIGHUP)
@@ -243,14 +243,17 @@ func (s *service) noSuccessor(pid int, why string) {
 	s.t.Helper()
 	line := fmt.Sprintf("restart: pid %d has no successor: ", pid)
 	s.AwaitStderr(line)
-	s.await("the line has its end", func() bool { _, text, _ := strings.Cut(s.Stderr(), line); return strings.Contains(text, "\n") })
+	s.await("the line has its end", func() bool {
+		_, text, _ := strings.Cut(s.Stderr(), line)
+		return strings.Contains(text, "\n")
+	})
 	_, text, _ := strings.Cut(s.Stderr(), line)
 	if text, _, _ = strings.Cut(text, "\n"); !strings.HasSuffix(text, why) {
 		s.t.Errorf("stderr = %q, want %q at the end", line+text, why)
 	}
 }
 
-// wantGone wants no such process, not even one that was not waited for.
+// wantGone checks that there is no such process, not even as a zombie.
 func (s *service) wantGone(pid int) {
 	s.t.Helper()
 	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
@@ -265,8 +268,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// socketPath returns a path that is not too long for a socket, as that of
-// TempDir may be.
+// socketPath returns a path that is short enough for a socket, which that of
+// TempDir may not be.
 func socketPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "restart")

@@ -14,8 +14,8 @@ import (
 	"syscall"
 )
 
-// socket is a listener and its name, which says how it is served: http, https,
-// or unix.
+// socket is a listener with its name, http, https or unix, which decides how it
+// is served.
 type socket struct {
 	net.Listener
 	name string
@@ -31,20 +31,23 @@ func listenEnv(names []string) []string {
 	}
 }
 
-// inherit returns the sockets that systemd or our predecessor has opened: as
-// many as LISTEN_FDS says, from file descriptor 3 on, with the names in
-// LISTEN_FDNAMES. The one named predecessor is the connection to that.
+// inherit returns the sockets that systemd or the predecessor has opened:
+// LISTEN_FDS is their number, LISTEN_FDNAMES has their names, and they begin at
+// file descriptor 3. The one named predecessor is the connection to the
+// predecessor.
 //
-// LISTEN_PID says for which process they are, and is checked only if it is set.
-// systemd sets it. A predecessor does not know our pid before it starts us, and
-// in Go nothing can be done between fork and exec. LISTEN_FDS without it cannot
-// be another program's by mistake: one that takes sockets unsets the variables,
-// as we do, and what systemd has set for one that does not has its LISTEN_PID.
+// LISTEN_PID is the pid of the process that they are meant for. It is checked
+// only if it is set. systemd sets it. A predecessor cannot: it does not know
+// the pid before it starts the process, and Go can do nothing between fork and
+// exec. LISTEN_FDS without LISTEN_PID cannot be meant for another program: a
+// program that takes sockets unsets the variables, as this one does, and those
+// that systemd has set for a program that does not take them include
+// LISTEN_PID.
 func inherit() (sockets []socket, predecessor *os.File, err error) {
 	fds, fdnames := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	pid := os.Getenv("LISTEN_PID")
 	for _, name := range []string{"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"} {
-		os.Unsetenv(name) // what we start is not to take them for its own
+		os.Unsetenv(name) // child processes must not take them for their own
 	}
 	if fds == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		return nil, nil, nil
@@ -59,7 +62,7 @@ func inherit() (sockets []socket, predecessor *os.File, err error) {
 	}
 	for i, name := range names {
 		fd := 3 + i
-		syscall.CloseOnExec(fd) // else all that we start would have it
+		syscall.CloseOnExec(fd) // or all child processes would have it
 		file := os.NewFile(uintptr(fd), name)
 		if name == "predecessor" {
 			predecessor = file
@@ -85,7 +88,7 @@ func inherit() (sockets []socket, predecessor *os.File, err error) {
 
 // open adds a socket for each address whose name was not inherited: a new
 // version may have one more. It returns the configuration for HTTPS too, since
-// a process without its certificate is not to open anything, nor to take over.
+// a process without its certificate must neither open sockets nor take over.
 func (o options) open(sockets []socket) ([]socket, *tls.Config, error) {
 	isOpen := func(name string) bool {
 		return slices.ContainsFunc(sockets, func(s socket) bool { return s.name == name })
@@ -104,7 +107,7 @@ func (o options) open(sockets []socket) ([]socket, *tls.Config, error) {
 	}{
 		{"http", o.http, listenTCP},
 		{"https", o.https, listenTCP},
-		{"unix", o.unix, listenUnix}, // last: of two that start at once, one has the ports
+		{"unix", o.unix, listenUnix}, // last: if two start at once, one has the ports
 	} {
 		if s.addr == "" || isOpen(s.name) {
 			continue
@@ -152,10 +155,10 @@ func isLeftover(path string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// copyOf is what the File methods of listeners return but for one thing: to
-// start a process with that would put the socket, which is one for all its
-// copies, into blocking mode. Then an Accept under way is not ended by Close,
-// and the stop hangs.
+// copyOf returns the same as the File methods of listeners, with one
+// difference: starting a process with their file would put the socket, which
+// all copies share, into blocking mode. Then Close would not end an Accept
+// under way, and the shutdown would hang.
 func copyOf(ln syscall.Conn) (*os.File, error) {
 	conn, err := ln.SyscallConn()
 	if err != nil {

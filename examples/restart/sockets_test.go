@@ -26,7 +26,7 @@ func fileOf(t *testing.T, c interface{ File() (*os.File, error) }) *os.File {
 	return file
 }
 
-// listen returns a listener as systemd has it.
+// listen returns a listener like those of systemd.
 func listen(t *testing.T) *net.TCPListener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,7 +35,7 @@ func listen(t *testing.T) *net.TCPListener {
 	return ln.(*net.TCPListener)
 }
 
-// inheriting returns a command that gets files, with such variables.
+// inheriting returns a command that gets the files and the variables.
 func inheriting(t *testing.T, files []*os.File, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := process.Command(t, args...)
@@ -66,23 +66,31 @@ func TestBadSockets(t *testing.T) {
 		{"-1", "http", nil, "LISTEN_FDS=-1 is no number of sockets\n"},
 		{"0", "", nil, "LISTEN_FDS=0 is no number of sockets\n"},
 		{"2", "http", []*os.File{good, good}, "LISTEN_FDS=2 does not match LISTEN_FDNAMES=http\n"},
-		{"1", "restart.socket", []*os.File{good}, "LISTEN_FDS=1: file descriptor 3 (restart.socket): its name is not http, https or unix\n"},
+		{"1", "restart.socket", []*os.File{good},
+			"LISTEN_FDS=1: file descriptor 3 (restart.socket): " +
+				"its name is not http, https or unix\n"},
 		{"2", "http:unix", []*os.File{good}, "LISTEN_FDS=2: file descriptor 4 (unix): "},
 		{"1", "http", []*os.File{null}, "LISTEN_FDS=1: file descriptor 3 (http): "},
-		{"1", "http", []*os.File{fileOf(t, udp.(*net.UDPConn))}, "LISTEN_FDS=1: file descriptor 3 (http): "},
-		{"2", "http:http", []*os.File{good, fileOf(t, conn.(*net.TCPConn))}, "LISTEN_FDS=2: file descriptor 4 (http): it does not listen\n"},
+		{"1", "http", []*os.File{fileOf(t, udp.(*net.UDPConn))},
+			"LISTEN_FDS=1: file descriptor 3 (http): "},
+		{"2", "http:http", []*os.File{good, fileOf(t, conn.(*net.TCPConn))},
+			"LISTEN_FDS=2: file descriptor 4 (http): it does not listen\n"},
 		{"1", "https", []*os.File{good}, "-cert= -key=: "},
 	} {
-		p := process.StartCommand(t, inheriting(t, test.files, []string{"LISTEN_FDS=" + test.fds, "LISTEN_FDNAMES=" + test.fdnames}, "-addr="))
+		p := process.StartCommand(t, inheriting(t, test.files,
+			[]string{"LISTEN_FDS=" + test.fds, "LISTEN_FDNAMES=" + test.fdnames}, "-addr="))
 		p.WantExit(1)
-		if got := p.Stderr(); !strings.HasPrefix(got, "restart: "+test.want) || strings.Count(got, "\n") != 1 || p.Stdout() != "" {
-			t.Errorf("LISTEN_FDS=%s LISTEN_FDNAMES=%s: stdout = %q, stderr = %q, want nothing and %q", test.fds, test.fdnames, p.Stdout(), got, test.want)
+		if got := p.Stderr(); !strings.HasPrefix(got, "restart: "+test.want) ||
+			strings.Count(got, "\n") != 1 || p.Stdout() != "" {
+			t.Errorf("LISTEN_FDS=%s LISTEN_FDNAMES=%s: stdout = %q, stderr = %q, want nothing "+
+				"and %q", test.fds, test.fdnames, p.Stdout(), got, test.want)
 		}
 	}
 }
 
-// Sockets for another process, whose pid is in LISTEN_PID, are not taken. Those
-// for this one are, two of one name too, and its successor gets no LISTEN_PID.
+// TestListenPid checks that sockets for another process, whose pid is in
+// LISTEN_PID, are not taken. Those for this process are taken, even two with
+// the same name, and its successor gets no LISTEN_PID.
 func TestListenPid(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
@@ -97,13 +105,14 @@ func TestListenPid(t *testing.T) {
 	p.WantExit(0)
 
 	s := newService(t)
-	cmd := process.Other(t, "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, s.path, "-addr=", "-delay=0")
+	cmd := process.Other(t, "/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, s.path,
+		"-addr=", "-delay=0")
 	cmd.Env = append(cmd.Env, env...)
 	other := listen(t)
 	cmd.ExtraFiles = []*os.File{fileOf(t, ln), fileOf(t, other)}
 	s.start(cmd)
 	for _, c := range []io.Closer{ln, other, cmd.ExtraFiles[0], cmd.ExtraFiles[1]} {
-		must(t, c.Close()) // so that the end of the program is that of the sockets
+		must(t, c.Close()) // so that the sockets end with the program
 	}
 	if !strings.Contains(s.Stdout(), "[http://"+ln.Addr().String()+" http://") {
 		t.Errorf("it does not listen on %v and another", ln.Addr())
@@ -120,8 +129,9 @@ func TestListenPid(t *testing.T) {
 	s.stop(next)
 }
 
-// The file of a Unix socket belongs to the process whose predecessor leaves the
-// sockets to it, and not to one that was given up.
+// TestUnixSocketIsLeft checks that the file of a Unix socket belongs to a
+// process to which the predecessor leaves the sockets, and not to one that was
+// given up.
 func TestUnixSocketIsLeft(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer string
@@ -138,7 +148,8 @@ func TestUnixSocketIsLeft(t *testing.T) {
 			ours, theirs, err := connection()
 			must(t, err)
 			defer ours.Close()
-			p := process.StartCommand(t, inheriting(t, []*os.File{theirs, fileOf(t, ln)}, listenEnv([]string{"predecessor", "unix"}),
+			p := process.StartCommand(t, inheriting(t, []*os.File{theirs, fileOf(t, ln)},
+				listenEnv([]string{"predecessor", "unix"}),
 				"-addr=", "-delay=0", "-unix="+path))
 			theirs.Close()
 			n, err := ours.Read(make([]byte, 2))
@@ -156,7 +167,7 @@ func TestUnixSocketIsLeft(t *testing.T) {
 	}
 }
 
-// A new version may have one more socket.
+// TestNewSocket checks that a new version may have one more socket.
 func TestNewSocket(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")
@@ -171,8 +182,9 @@ func TestNewSocket(t *testing.T) {
 	s.stop(next)
 }
 
-// The file that a killed process leaves does not hinder a start. One on which
-// somebody listens does, and so does one that is no socket; neither is touched.
+// TestUnixSocketIsTaken checks that the file of a killed process does not
+// prevent a start. A socket on which somebody listens does, and so does a file
+// that is no socket. Neither is touched.
 func TestUnixSocketIsTaken(t *testing.T) {
 	t.Parallel()
 	path := socketPath(t)
@@ -199,8 +211,8 @@ func TestUnixSocketIsTaken(t *testing.T) {
 	}
 }
 
-// systemd itself passes its socket, to a process that can be replaced too, and
-// keeps the file.
+// TestSystemd checks that systemd passes its socket, even to a process that can
+// be replaced, and that the file stays.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
 	activate, err := exec.LookPath("systemd-socket-activate")
@@ -215,15 +227,18 @@ func TestSystemd(t *testing.T) {
 	go func() {
 		c := s.newClient("unix", false)
 		_, err := c.ask("POST", "hello")
-		for end := time.Now().Add(limit); err != nil && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) { // it listens
+		for end := time.Now().Add(limit); err != nil &&
+			time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			// It listens.
+			if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
 				break
 			}
 			_, err = c.ask("POST", "hello")
 		}
 		first <- err
 	}()
-	s.start(process.Other(t, activate, "-E", asProgram+"=1", "-l", path, "--fdname=unix", s.path, "-addr=", "-delay=0"))
+	s.start(process.Other(t, activate, "-E", asProgram+"=1", "-l", path, "--fdname=unix", s.path,
+		"-addr=", "-delay=0"))
 	must(t, <-first)
 	next := s.restart(s.pid, 2)
 	if pid, err := s.newClient("unix", false).ask("POST", "hello"); pid != next || err != nil {

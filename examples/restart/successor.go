@@ -17,10 +17,10 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// programPath returns the path that the program was called by. It is asked for
-// at the start, since a relative one is soon another; and it is not
-// os.Executable, which may follow a symlink to the old version, or the old file
-// to its new name.
+// programPath returns the path by which the program was called. It is called at
+// the start, since the meaning of a relative path may change soon.
+// os.Executable would not do: it may follow a symlink to the old version, or
+// the old file to its new name.
 func programPath() (string, error) {
 	path, err := exec.LookPath(os.Args[0])
 	if err != nil {
@@ -30,8 +30,7 @@ func programPath() (string, error) {
 }
 
 // handOver starts the successor, waits until it serves, and fires q. If it
-// returns an error, there is no successor: it was ended, if it was started at
-// all.
+// returns an error, there is no successor: it was not started, or it was ended.
 func handOver(q *quit.QuitEvent, path string, sockets []socket,
 	timeout time.Duration, hangups <-chan os.Signal) error {
 	cmd, successor, err := start(path, sockets)
@@ -40,7 +39,7 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket,
 	}
 	defer successor.Close()
 	serves := make(chan bool, 1)
-	go func() { // ends when the successor serves, or ends, or is closed
+	go func() { // ends when the successor serves, ends, or is closed
 		n, _ := successor.Read(make([]byte, 1))
 		serves <- n == 1
 	}()
@@ -53,7 +52,7 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket,
 				err = errors.New("it ended before it served")
 				break
 			}
-			// Either this fires or a signal has, and then nobody is to serve.
+			// Either this fires or a signal has, and then no process may serve.
 			hangup := &quit.SignalError{Signal: syscall.SIGHUP}
 			if q.Fail(fmt.Errorf("pid %d serves: %w", cmd.Process.Pid, hangup)) {
 				return nil
@@ -73,9 +72,10 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket,
 	return fmt.Errorf("pid %d: %w (%v)", cmd.Process.Pid, err, cmd.ProcessState)
 }
 
-// takeOver tells the predecessor that we serve, and reports whether the sockets
-// are ours alone now. It says no if it has given us up, and goes on. Else it
-// ends the connection, if only because it was killed.
+// takeOver tells the predecessor that this process serves, and reports whether
+// the sockets belong to it alone now. The predecessor answers no if it has
+// given this process up and goes on. Otherwise it ends the connection, if only
+// because it was killed.
 func takeOver(predecessor *os.File) bool {
 	defer predecessor.Close()
 	predecessor.Write([]byte{1})
@@ -83,7 +83,7 @@ func takeOver(predecessor *os.File) bool {
 	return n == 0
 }
 
-// isReplaced reports whether q was fired since there is a successor.
+// isReplaced reports whether q was fired because there is a successor.
 func isReplaced(q *quit.QuitEvent) bool {
 	var sig *quit.SignalError
 	return errors.As(q.Cause(), &sig) && sig.Signal == syscall.SIGHUP
@@ -96,7 +96,7 @@ func start(path string, sockets []socket) (*exec.Cmd, *os.File, error) {
 		return nil, nil, err
 	}
 	files, names := []*os.File{predecessor}, []string{"predecessor"}
-	defer func() { // so that the end of the successor is that of the connection
+	defer func() { // so that the connection ends with the successor
 		for _, f := range files {
 			f.Close()
 		}
@@ -110,7 +110,7 @@ func start(path string, sockets []socket) (*exec.Cmd, *os.File, error) {
 		files, names = append(files, file), append(names, s.name)
 	}
 
-	cmd := exec.Command(path, os.Args[1:]...) // not CommandContext: it outlives us
+	cmd := exec.Command(path, os.Args[1:]...) // not CommandContext: it outlives this process
 	cmd.Env = append(os.Environ(), listenEnv(names)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = files // from 3 on
@@ -121,7 +121,7 @@ func start(path string, sockets []socket) (*exec.Cmd, *os.File, error) {
 	return cmd, successor, nil
 }
 
-// connection returns the two ends of one.
+// connection returns the two ends of a connection.
 func connection() (ours, theirs *os.File, err error) {
 	syscall.ForkLock.RLock() // no process is started in between
 	defer syscall.ForkLock.RUnlock()
@@ -135,8 +135,8 @@ func connection() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "successor"), os.NewFile(uintptr(fds[1]), "predecessor"), nil
 }
 
-// end ends the successor and waits for that. It begins with SIGTERM, since one
-// that is late may serve by now.
+// end ends the successor and waits for its end. It begins with SIGTERM, since a
+// late successor may serve by now.
 func end(q *quit.QuitEvent, cmd *exec.Cmd, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(q.WorkContext(), timeout)
 	defer cancel()
@@ -145,7 +145,8 @@ func end(q *quit.QuitEvent, cmd *exec.Cmd, timeout time.Duration) {
 	cmd.Wait() // its error is in cmd.ProcessState
 }
 
-// writePID replaces the file in one step: who reads it finds the old pid or ours.
+// writePID replaces the file in one step: a reader finds the old pid or the new
+// one.
 func writePID(path string) error {
 	if path == "" {
 		return nil

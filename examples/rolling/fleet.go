@@ -21,7 +21,7 @@ import (
 
 const (
 	replicas = 3
-	limit    = 2 * time.Minute // for what should happen within a second
+	limit    = 2 * time.Minute // for events that should happen within a second
 )
 
 // fleet is HAProxy with its replicas.
@@ -35,18 +35,21 @@ type fleet struct {
 	replicas [replicas]*child
 }
 
-// start starts HAProxy, with haproxy.cfg of the working directory, that number of retries and
-// that time for a check, and replicas that are command with an -addr, and waits until
-// HAProxy takes all of them for ready.
-// The replicas' temporary files are in tmp.
-func start(ctx context.Context, tmp string, retries int, check time.Duration, command []string) (_ *fleet, err error) {
+// start starts HAProxy, with haproxy.cfg of the working directory, the given
+// number of retries and the given timeout for a check. It starts replicas by
+// running command with an -addr, and waits until HAProxy takes all of them for
+// ready. The replicas put their temporary files in tmp.
+func start(ctx context.Context, tmp string, retries int, check time.Duration, command []string) (
+	_ *fleet, err error,
+) {
 	f := &fleet{command: command, env: []string{"TMPDIR=" + tmp}}
 	defer func() {
 		if err != nil {
 			f.kill()
 		}
 	}()
-	env := []string{"FRONT_FD=3", "STATS_FD=4", fmt.Sprint("RETRIES=", retries), fmt.Sprint("CHECK=", check.Milliseconds())}
+	env := []string{"FRONT_FD=3", "STATS_FD=4", fmt.Sprint("RETRIES=", retries),
+		fmt.Sprint("CHECK=", check.Milliseconds())}
 	for i := range f.replicas {
 		if f.ports[i], err = holdPort(); err != nil {
 			return nil, err
@@ -69,7 +72,7 @@ func start(ctx context.Context, tmp string, retries int, check time.Duration, co
 	}
 	f.haproxy, err = startChild(cmd)
 	for _, file := range cmd.ExtraFiles {
-		file.Close() // if HAProxy ends, it is not to look as if it listened
+		file.Close() // if HAProxy ends, it must not look as if it listened
 	}
 	if err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func listen() (file *os.File, addr string, err error) {
 	return file, ln.Addr().String(), err
 }
 
-// kill ends what runs still.
+// kill ends the processes that still run.
 func (f *fleet) kill() {
 	for _, p := range append(f.replicas[:], f.haproxy) {
 		if p != nil {
@@ -109,17 +112,19 @@ func (f *fleet) kill() {
 }
 
 func (f *fleet) startReplica(i int) (err error) {
-	args := append(f.command[1:len(f.command):len(f.command)], fmt.Sprint("-addr=127.0.0.1:", f.ports[i].number))
+	args := append(f.command[1:len(f.command):len(f.command)],
+		fmt.Sprint("-addr=127.0.0.1:", f.ports[i].number))
 	cmd := exec.Command(f.command[0], args...)
 	cmd.Env = append(os.Environ(), f.env...)
 	f.replicas[i], err = startChild(cmd)
 	return err
 }
 
-// replace stops replica i with SIGTERM, starts it anew on the same port, and waits
-// until HAProxy sends requests to it. It returns the exit status of the old one. The new
-// one starts when HAProxy has noticed that the old one is gone, and away has passed: a
-// restart that is too quick to be true would hide what is lost in between.
+// replace stops replica i with SIGTERM, starts it again on the same port, and
+// waits until HAProxy sends requests to it. It returns the exit status of the
+// old process. The new process starts once HAProxy has noticed that the old one
+// is gone, and away has passed: an unrealistically quick restart would hide the
+// losses in between.
 func (f *fleet) replace(ctx context.Context, i int, away time.Duration) (status string, err error) {
 	old := f.replicas[i]
 	if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -147,7 +152,7 @@ func (f *fleet) replace(ctx context.Context, i int, away time.Duration) (status 
 	return status, f.await(ctx, i, "UP")
 }
 
-// await waits until HAProxy has found by a check that replica i is UP, or DOWN.
+// await waits until a check of HAProxy has found that replica i is UP, or DOWN.
 func (f *fleet) await(ctx context.Context, i int, want string) error {
 	timeout := time.After(limit)
 	for {
@@ -163,12 +168,13 @@ func (f *fleet) await(ctx context.Context, i int, want string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timeout:
-			return fmt.Errorf("replica %d is %s, and not %s\n%s", i, status, want, f.replicas[i].output.String())
+			return fmt.Errorf("replica %d is %s, and not %s\n%s",
+				i, status, want, f.replicas[i].output.String())
 		}
 	}
 }
 
-// status is UP or DOWN, or something else while that is not known.
+// status is UP or DOWN, or another word while that is not known.
 func (f *fleet) status(i int) (string, error) {
 	conn, err := net.DialTimeout("tcp", f.stats, limit)
 	if err != nil {
@@ -190,7 +196,8 @@ func (f *fleet) status(i int) (string, error) {
 			}
 		case row[column["svname"]] == fmt.Sprint("replica", i):
 			// Before its first check a server is "UP" too.
-			if status, check := row[column["status"]], row[column["check_status"]]; status != "UP" || check == "L7OK" {
+			if status, check := row[column["status"]],
+				row[column["check_status"]]; status != "UP" || check == "L7OK" {
 				return status, nil
 			}
 			return "unchecked", nil
@@ -199,9 +206,10 @@ func (f *fleet) status(i int) (string, error) {
 	return "", fmt.Errorf("haproxy knows no replica %d", i)
 }
 
-// port is a port of a replica. It is held by a socket that does not listen: so the replicas
-// that come one after the other can have it, and nobody else in between. (HAProxy
-// opens so many connections that it would be one of them some day.)
+// port is the port of a replica. A socket that does not listen holds it: so
+// successive replicas can have the port, and nobody else in between. (HAProxy
+// opens so many connections that sooner or later it would use the port for
+// one.)
 type port struct{ fd, number int }
 
 func holdPort() (*port, error) {
@@ -220,15 +228,15 @@ func holdPort() (*port, error) {
 	return &port{fd, addr.(*syscall.SockaddrInet4).Port}, nil
 }
 
-// child is a program that runs, or has ended.
+// child is a program that runs or has ended.
 type child struct {
 	cmd    *exec.Cmd
 	output output
 	exited chan struct{} // closed once cmd.ProcessState is set
 }
 
-// startChild starts cmd so that a Ctrl-C in the terminal does not reach it, and that
-// it does not outlive this process.
+// startChild starts cmd so that Ctrl-C in the terminal does not reach it, and
+// that it does not outlive this process.
 func startChild(cmd *exec.Cmd) (*child, error) {
 	p := &child{cmd: cmd, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
@@ -243,7 +251,7 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 	return p, nil
 }
 
-// output is what a process has written so far.
+// output is the output of a process so far.
 type output struct {
 	mu   sync.Mutex // guards the field below
 	text bytes.Buffer

@@ -17,23 +17,25 @@ import (
 )
 
 const (
-	patience = time.Minute      // of a client with an answer: longer than HAProxy's
+	patience = time.Minute      // a client waits this long for an answer: longer than HAProxy does
 	maxIdle  = 10 * time.Second // of a connection: HAProxy closes it after 50 s
 )
 
-// answer is what has come of a request.
+// answer is the outcome of a request.
 type answer struct {
 	latency time.Duration // from the moment at which the request was due
-	lost    string        // how; empty if it was answered as it should
+	lost    string        // how it was lost; empty if it was answered as it should be
 }
 
-// load sends n requests to addr, rate in a second, and then more until enough is closed, and
-// returns when all have their answer; or earlier, once ctx is done, with those that were
-// sent. It is an open loop: requests are sent when they are due, however many are still
-// unanswered. So it does not spare a service that is slow, and a wait counts in full.
+// load sends n requests to addr, rate a second, and then more until enough is
+// closed. It returns when all have their answer; or earlier, once ctx is done,
+// with those that were sent. It is an open loop: requests are sent when they
+// are due, regardless of how many are still unanswered. So it does not spare a
+// slow service, and a wait counts in full.
 //
-// It is a client of its own, since http.Client sends a GET a second time where it has
-// no answer to the first. Nobody may do that for a POST, so here nobody does.
+// It has a client of its own, since http.Client sends a GET again if the first
+// one gets no answer. A client must not do that for a POST, so this one never
+// does it.
 func load(ctx context.Context, enough <-chan struct{}, addr string, n, rate int) []*answer {
 	var answers []*answer
 	c := &client{addr: addr}
@@ -72,7 +74,7 @@ type client struct {
 	addr string
 
 	mu   sync.Mutex // guards the field below
-	idle []*conn    // the one used last is the last
+	idle []*conn    // the most recently used one is last
 }
 
 type conn struct {
@@ -81,14 +83,16 @@ type conn struct {
 	used time.Time
 }
 
-// get asks for work that takes d, once, and returns how the answer was lost, if it was.
+// get asks once for work that takes d. It returns how the answer was lost, or
+// "".
 func (c *client) get(d time.Duration) (lost string) {
 	conn, err := c.conn()
 	if err != nil {
 		return kind(err)
 	}
 	conn.SetDeadline(time.Now().Add(patience))
-	if _, err := fmt.Fprintf(conn, "GET /work?d=%v HTTP/1.1\r\nHost: rolling\r\n\r\n", d); err != nil {
+	if _, err := fmt.Fprintf(
+		conn, "GET /work?d=%v HTTP/1.1\r\nHost: rolling\r\n\r\n", d); err != nil {
 		conn.Close()
 		return kind(err)
 	}
@@ -114,7 +118,7 @@ func (c *client) get(d time.Duration) (lost string) {
 	return ""
 }
 
-// kind is how a request was lost that has no answer.
+// kind names the way in which a request without an answer was lost.
 func kind(err error) string {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return "timeout"

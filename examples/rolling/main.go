@@ -1,18 +1,19 @@
 //go:build linux
 
-// Command rolling counts what clients lose by a rolling update. Behind HAProxy
-// with health checks run three replicas of a program. Under constant load they
-// are stopped by SIGTERM and started anew, one after the other, again and
-// again. It does that with examples/server, which is stopped by package quit,
-// with a Delay and without one, and with programs that are stopped by hand, and
-// prints a table.
+// Command rolling counts the requests that clients lose in a rolling update.
+// Three replicas of a program run behind HAProxy, which checks their health.
+// Under constant load, one replica after the other is stopped with SIGTERM and
+// started again. The command compares examples/server, which is stopped by
+// package quit with and without a Delay, with programs that are stopped by
+// hand, and prints a table.
 //
-//	go run . -requests 20000 -rounds 1   # of each kind; two minutes
-//	go run . -update                     # 200,000 of each, a quarter of an hour; writes the table to README.md
+//	go run . -requests 20000 -rounds 1   # 20,000 of each kind; two minutes
+//	go run . -update                     # 200,000; a quarter of an hour
 //
-// It is run in its own folder, and needs haproxy and go in the PATH. Its exit
-// status is 1 if quit has lost a request that was sent on a connection, or,
-// with a Delay or with HAProxy's retries, any request.
+// With -update it writes the table to README.md. Run it in its own folder, with
+// haproxy and go in the PATH. Its exit status is 1 if quit has lost a request
+// that was sent on a connection, or, with a Delay or with HAProxy's retries,
+// any request.
 package main
 
 import (
@@ -35,13 +36,13 @@ import (
 
 // delay is longer than HAProxy takes to notice that a replica fails its checks:
 // at most fall × (inter + timeout check) = 2 × (100 ms + 400 ms). The rest is
-// for requests that have been given to the replica just then, and for a busy
+// for requests that were given to the replica just then, and for a busy
 // machine.
 const delay = 1500 * time.Millisecond
 
-// linger is for how long a replica without a Delay waits for HAProxy to use an
-// idle connection once more. It is longer than HAProxy takes to notice that
-// connections are refused: fall × inter = 2 × 100 ms. From then on it uses
+// linger is how long a replica without a Delay waits for HAProxy to use an idle
+// connection once more. It is longer than HAProxy takes to notice that
+// connections are refused: fall × inter = 2 × 100 ms. From then on HAProxy uses
 // none.
 const linger = time.Second
 
@@ -55,23 +56,24 @@ type variant struct {
 	promise promise
 }
 
-// promise is what a variant may lose.
+// promise is the kind of loss that a variant may have.
 type promise int
 
 const (
 	anything promise = iota
-	refused          // connections that are refused, which HAProxy's retries make good
+	refused          // refused connections, for which HAProxy's retries make up
 	nothing
 )
 
 var variants = []variant{
 	{"`quit` with `Delay`", []string{"server", "-admin=", "-delay=" + delay.String()}, nothing},
-	{"`quit` without `Delay`", []string{"server", "-admin=", "-linger=" + linger.String()}, refused},
+	{"`quit` without `Delay`", []string{"server", "-admin=", "-linger=" + linger.String()},
+		refused},
 	{"`http.Server.Shutdown`, by hand", []string{"byhand", "-pattern=shutdown"}, anything},
 	{"the pattern of a widely copied article", []string{"byhand", "-pattern=article"}, anything},
 }
 
-// kept reports whether v may lose what was lost with that number of retries.
+// kept reports whether v may have these losses with that number of retries.
 func (v variant) kept(retries int, lost map[string]int) bool {
 	for kind := range lost {
 		switch {
@@ -84,16 +86,16 @@ func (v variant) kept(retries int, lost map[string]int) bool {
 	return true
 }
 
-// retries are the settings of HAProxy that are compared: its default, and none.
+// retries are the compared settings of HAProxy: its default, and none.
 var retries = []int{3, 0}
 
 // plan says how a variant is tested.
 type plan struct {
 	requests, rate int           // in all rounds, and in a second
-	rounds         int           // the variants take turns, so that a busy time of the machine meets all
-	every          time.Duration // from the stop of a replica to the stop of the next
-	away           time.Duration // a replica stays, once HAProxy has noticed
-	check          time.Duration // HAProxy waits for the answer to a check
+	rounds         int           // the variants take turns, so that a busy machine affects all
+	every          time.Duration // from the stop of one replica to the stop of the next
+	away           time.Duration // a replica stays away this long, once HAProxy has noticed
+	check          time.Duration // HAProxy waits this long for the answer to a check
 }
 
 func main() {
@@ -103,7 +105,7 @@ func main() {
 
 	var kept bool
 	q.Go(func(ctx context.Context) error {
-		defer q.Fire() // done: there is nothing to wait for
+		defer q.Fire() // done: there is nothing left to wait for
 		text, ok, err := compare(ctx, p)
 		if err != nil && ctx.Err() != nil {
 			return ctx.Err() // interrupted: nothing is lost
@@ -119,7 +121,7 @@ func main() {
 		return nil
 	}, quit.Name("comparison"))
 
-	// The drain waits for the comparison, which ends the processes that it has
+	// The drain waits for the comparison, which ends the processes it has
 	// started.
 	err := q.WaitSignal()
 	var sig *quit.SignalError
@@ -136,12 +138,15 @@ func main() {
 func parseFlags() (p plan, update bool) {
 	p.check = check
 	flags := flag.NewFlagSet("rolling", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.IntVar(&p.requests, "requests", 200_000, "send `n` requests for each figure")
-	flags.IntVar(&p.rounds, "rounds", 4, "send them in `n` rounds, in each of which all variants have their turn")
+	flags.IntVar(&p.rounds, "rounds", 4,
+		"send them in `n` rounds, in each of which all variants have their turn")
 	flags.IntVar(&p.rate, "rate", 2000, "send `n` requests in a second")
-	flags.DurationVar(&p.every, "every", 2500*time.Millisecond, "`time` from the stop of a replica to the stop of the next")
-	flags.DurationVar(&p.away, "away", 0, "`time` that a replica stays away, once HAProxy has noticed that it is")
+	flags.DurationVar(&p.every, "every", 2500*time.Millisecond,
+		"`time` from the stop of a replica to the stop of the next")
+	flags.DurationVar(&p.away, "away", 0,
+		"`time` that a replica stays away, once HAProxy has noticed that it is")
 	flags.BoolVar(&update, "update", false, "write the table to README.md")
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
@@ -155,7 +160,8 @@ func parseFlags() (p plan, update bool) {
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case p.rate < 1 || p.rounds < 1 || p.every <= 0 || p.away < 0 || p.replacements() < 1:
-		err = fmt.Errorf("-requests=%d -rate=%d -rounds=%d -every=%v -away=%v do not suffice for a replacement in each round",
+		err = fmt.Errorf("-requests=%d -rate=%d -rounds=%d -every=%v -away=%v do not suffice for "+
+			"a replacement in each round",
 			p.requests, p.rate, p.rounds, p.every, p.away)
 	}
 	if err != nil {
@@ -170,14 +176,15 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// replacements is how many replicas are replaced in a round, so that the last
-// requests come after the last of them. It is the same for all variants.
+// replacements is the number of replicas replaced in a round. It is chosen so
+// that the last requests come after the last replacement, and is the same for
+// all variants.
 func (p plan) replacements() int {
 	return int(time.Duration(p.requests/p.rounds)*time.Second/time.Duration(p.rate)/p.every) - 1
 }
 
-// compare returns the table, and reports whether no variant lost what it must
-// not.
+// compare returns the table, and reports whether every variant kept its
+// promise.
 func compare(ctx context.Context, p plan) (text string, kept bool, err error) {
 	version, err := exec.CommandContext(ctx, "haproxy", "-v").Output()
 	if err != nil {
@@ -196,13 +203,15 @@ func compare(ctx context.Context, p plan) (text string, kept bool, err error) {
 		for _, v := range variants {
 			for _, r := range retries {
 				key := fmt.Sprintf("%s, retries %d", v.name, r)
-				fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, p.rounds, key) // it takes a while
+				// It takes a while.
+				fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, p.rounds, key)
 				res, err := p.run(ctx, tmp, v, r)
 				if err != nil {
 					return "", false, fmt.Errorf("%s: %w", key, err)
 				}
 				if res.sent > p.requests/p.rounds {
-					return "", false, fmt.Errorf("%s: all planned requests were sent before the last replica was replaced: make -every longer", key)
+					return "", false, fmt.Errorf("%s: all planned requests were sent before the "+
+						"last replica was replaced: make -every longer", key)
 				}
 				fmt.Fprintf(os.Stderr, "\tlost %s; %s\n", res.losses(), res.times())
 				if round > 0 {
@@ -214,9 +223,13 @@ func compare(ctx context.Context, p plan) (text string, kept bool, err error) {
 	}
 
 	var b strings.Builder
-	fmt.Fprintf(&b, "For each figure: %d requests, %d in a second, and %d replacements of a replica, in %d rounds. %s, %s, %d cores.\n\n",
-		p.requests, p.rate, p.rounds*p.replacements(), p.rounds, strings.Join(strings.Fields(string(version))[:3], " "), runtime.Version(), runtime.NumCPU())
-	b.WriteString("| the replicas are stopped by | lost, HAProxy's default (`retries 3`) | answered: 99.9 %, longest | lost, `retries 0` | answered: 99.9 %, longest | exit status |\n")
+	fmt.Fprintf(&b, "For each figure: %d requests, %d in a second, and %d replacements of a "+
+		"replica, in %d rounds. %s, %s, %d cores.\n\n",
+		p.requests, p.rate, p.rounds*p.replacements(), p.rounds,
+		strings.Join(strings.Fields(string(version))[:3], " "), runtime.Version(), runtime.NumCPU())
+	b.WriteString("| the replicas are stopped by | lost, HAProxy's default (`retries 3`) | " +
+		"answered: 99.9 %, longest | lost, `retries 0` | answered: 99.9 %, longest | " +
+		"exit status |\n")
 	b.WriteString("| --- | --- | --- | --- | --- | --- |\n")
 	kept = true
 	for _, v := range variants {
@@ -233,7 +246,7 @@ func compare(ctx context.Context, p plan) (text string, kept bool, err error) {
 	return b.String(), kept, nil
 }
 
-// build builds the programs that are compared into folder.
+// build builds the compared programs into folder.
 func build(ctx context.Context, folder string) error {
 	for name, dir := range map[string]string{"server": "../server", "byhand": "byhand"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(folder, name), ".")
@@ -245,18 +258,18 @@ func build(ctx context.Context, folder string) error {
 	return nil
 }
 
-// result is what came of the requests.
+// result is the outcome of the requests.
 type result struct {
 	sent      int             // in one round
 	lost      map[string]int  // by kind
 	rounds    []int           // lost in each
 	latencies []time.Duration // of those answered
-	statuses  map[string]int  // with which the replicas that were replaced have ended
+	statuses  map[string]int  // exit statuses of the replaced replicas
 }
 
-// run is a round: it replaces replicas that are stopped as v says while
-// requests are sent: as many as planned, or more, until the last replica is
-// replaced.
+// run runs one round: it replaces replicas, stopped as v says, while requests
+// are sent. It sends the planned number of requests, or more, until the last
+// replica is replaced.
 func (p plan) run(ctx context.Context, programs string, v variant, retries int) (*result, error) {
 	command := slices.Clone(v.command)
 	command[0] = filepath.Join(programs, command[0])
@@ -333,7 +346,7 @@ func (r *result) add(other *result) {
 	}
 }
 
-// losses are the numbers of those lost, as a cell of the table.
+// losses are the numbers of lost requests, as a cell of the table.
 func (r *result) losses() string {
 	var sum int
 	var kinds []string
@@ -351,18 +364,18 @@ func (r *result) losses() string {
 	return fmt.Sprintf("%d%s: %s", sum, spread, strings.Join(kinds, ", "))
 }
 
-// times are those that 99.9 % of the answers took at most, and the longest, as
-// a cell.
+// times are the 99.9th percentile and the maximum of the latencies, as a cell.
 func (r *result) times() string {
 	n := len(r.latencies)
 	if n == 0 {
 		return "none"
 	}
 	slices.Sort(r.latencies)
-	return fmt.Sprintf("%d ms, %d ms", r.latencies[n*999/1000].Milliseconds(), r.latencies[n-1].Milliseconds())
+	return fmt.Sprintf("%d ms, %d ms",
+		r.latencies[n*999/1000].Milliseconds(), r.latencies[n-1].Milliseconds())
 }
 
-// updateFile replaces what is between the two markers in the file by text.
+// updateFile replaces the text between the two markers in the file.
 func updateFile(name, text string) error {
 	const from, to = "<!-- figures: written by go run . -update -->\n", "<!-- end of figures -->"
 	old, err := os.ReadFile(name)

@@ -33,18 +33,18 @@ func needHAProxy(t *testing.T) {
 	}
 }
 
-// A short version of what the command does. HAProxy's retries hide refused
-// connections; the article's losses are not to be hidden even by them.
+// TestRollingUpdate is a short version of the command. HAProxy's retries hide
+// refused connections; even they must not hide the article's losses.
 //
-// Where none may be lost, a slow machine must not lose any either. So there are
-// fewer requests; HAProxy does not take replicas out that are merely slow to
-// answer a check, whereas one that quits answers at once that it is not ready;
-// and if HAProxy itself is late to notice, or to use a connection once more,
-// the Delay is long, or the time that the stop waits for that. So it shows a
-// stop that loses requests as a rule, and the command's figures one that does
-// now and then. Where some are to be lost, many are in flight. In both,
-// requests are sent until the last replica is replaced, however long that
-// takes.
+// Where no request may be lost, a slow machine must not lose any either. So
+// there are fewer requests, and HAProxy does not remove replicas that are
+// merely slow to answer a check. (A replica that quits says at once that it is
+// not ready.) In case HAProxy itself is slow to notice, or to use a connection
+// once more, the Delay and the linger are long. So the test detects a shutdown
+// that regularly loses requests; the command's figures show one that loses a
+// request now and then. Where losses are expected, many requests are in flight.
+// In both cases, requests are sent until the last replica is replaced, however
+// long that takes.
 func TestRollingUpdate(t *testing.T) {
 	needHAProxy(t)
 	programs := t.TempDir()
@@ -56,7 +56,8 @@ func TestRollingUpdate(t *testing.T) {
 	withDelay.command = []string{"server", "-admin=", "-delay=5s", "-timeout=2m"}
 	withoutDelay.command = []string{"server", "-admin=", "-linger=3s", "-timeout=2m"}
 	long := plan{requests: 4_800, rate: 200, rounds: 1, every: 6 * time.Second, check: check}
-	short := plan{requests: 6_000, rate: 1000, rounds: 1, every: 1500 * time.Millisecond, check: check}
+	short := plan{requests: 6_000, rate: 1000, rounds: 1,
+		every: 1500 * time.Millisecond, check: check}
 	for _, test := range []struct {
 		variant variant
 		plan    plan
@@ -75,21 +76,24 @@ func TestRollingUpdate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%d replacements, lost %s; %s", test.plan.replacements(), res.losses(), res.times())
+			t.Logf("%d replacements, lost %s; %s",
+				test.plan.replacements(), res.losses(), res.times())
 			if lossy := len(res.lost) > 0; lossy != test.lossy {
 				t.Errorf("lost %s, want some lost: %v", res.losses(), test.lossy)
 			}
 			if !test.variant.kept(test.retries, res.lost) {
 				t.Errorf("lost %s, which it must not", res.losses())
 			}
-			if got, want := res.statuses[test.status], test.plan.replacements(); got != want || len(res.statuses) > 1 {
+			if got, want := res.statuses[test.status], test.plan.replacements(); got != want ||
+				len(res.statuses) > 1 {
 				t.Errorf("exit statuses %v, want %d × %s", res.statuses, want, test.status)
 			}
 		})
 	}
 }
 
-// A Ctrl-C ends the command and all that it has started.
+// TestInterrupt checks that Ctrl-C ends the command and every process it has
+// started.
 func TestInterrupt(t *testing.T) {
 	needHAProxy(t)
 	cmd := process.Command(t, "-requests=1000000")
@@ -105,17 +109,19 @@ func TestInterrupt(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"-no-such"}, {"stray"}, {"-requests=10"}, {"-rate=0"}, {"-rounds=0"}, {"-every=0s"}, {"-away=-1s"}} {
+	for _, args := range [][]string{{"-no-such"}, {"stray"}, {"-requests=10"},
+		{"-rate=0"}, {"-rounds=0"}, {"-every=0s"}, {"-away=-1s"}} {
 		p := process.Start(t, args...)
 		p.WantExit(2)
-		if got := p.Stderr(); !strings.HasPrefix(got, "rolling: ") || strings.Count(got, "\n") != 1 {
+		if got := p.Stderr(); !strings.HasPrefix(got, "rolling: ") ||
+			strings.Count(got, "\n") != 1 {
 			t.Errorf("%q: stderr is %q, want one line", args, got)
 		}
 	}
 }
 
-// delay and linger must be longer than HAProxy takes with the times in
-// haproxy.cfg, with a margin.
+// TestDelay checks that delay and linger are longer than HAProxy takes with the
+// times in haproxy.cfg, with a margin.
 func TestDelay(t *testing.T) {
 	cfg, err := os.ReadFile("haproxy.cfg")
 	if err != nil {
@@ -136,17 +142,18 @@ func TestDelay(t *testing.T) {
 		t.Error("haproxy.cfg does not take its timeout check from CHECK")
 	}
 	const margin = 500 * time.Millisecond
-	fall, inter := time.Duration(number(`\bfall (\d+)`)), time.Duration(number(`\binter (\d+)ms`))*time.Millisecond
+	fall, inter := time.Duration(number(`\bfall (\d+)`)),
+		time.Duration(number(`\binter (\d+)ms`))*time.Millisecond
 	if want := fall*(inter+check) + margin; delay < want {
 		t.Errorf("delay = %v, want %v or more", delay, want)
 	}
-	if want := fall*inter + margin; linger < want { // a check that is refused fails at once
+	if want := fall*inter + margin; linger < want { // a refused check fails at once
 		t.Errorf("linger = %v, want %v or more", linger, want)
 	}
 }
 
-// Requests are sent whether or not others are answered: here, none is before
-// all are there.
+// TestLoadIsOpen checks that requests are sent before others are answered:
+// here, none is answered before all have arrived.
 func TestLoadIsOpen(t *testing.T) {
 	const n = 50
 	var arrived sync.WaitGroup
@@ -160,13 +167,15 @@ func TestLoadIsOpen(t *testing.T) {
 	if got := tally(answers).losses(); got != "0" {
 		t.Errorf("lost %s, want 0", got)
 	}
-	// The last was due 49 ms after the first, which so has waited as long.
+	// The last request was due 49 ms after the first, which therefore has
+	// waited as long.
 	if first := answers[0].latency; first < 49*time.Millisecond {
 		t.Errorf("latency of the first = %v, want 49ms or more", first)
 	}
 }
 
-// Each way to lose a request is counted, once, and no request is sent twice.
+// TestLoadCountsLosses checks that each way to lose a request is counted once,
+// and that no request is sent twice.
 func TestLoadCountsLosses(t *testing.T) {
 	const n = 40 // a quarter of which asks for 1ms
 	var mu sync.Mutex
@@ -187,7 +196,8 @@ func TestLoadCountsLosses(t *testing.T) {
 		}
 	})
 	answers := send(t, addr, n, 500)
-	if got, want := tally(answers).losses(), "30: 10 × 502, 10 × connection closed, 10 × wrong answer"; got != want {
+	if got, want := tally(answers).losses(),
+		"30: 10 × 502, 10 × connection closed, 10 × wrong answer"; got != want {
 		t.Errorf("lost %s, want %s", got, want)
 	}
 	if requests != n {
@@ -201,12 +211,13 @@ func TestLoadWhereNobodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Close(p.fd)
-	if got, want := tally(send(t, fmt.Sprint("127.0.0.1:", p.number), 3, 1000)).losses(), "3: 3 × connection closed"; got != want {
+	if got, want := tally(send(t, fmt.Sprint("127.0.0.1:", p.number), 3, 1000)).losses(),
+		"3: 3 × connection closed"; got != want {
 		t.Errorf("lost %s, want %s", got, want)
 	}
 }
 
-// A half of an answer is none.
+// TestLoadOfTruncatedAnswer checks that half an answer counts as none.
 func TestLoadOfTruncatedAnswer(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -224,7 +235,8 @@ func TestLoadOfTruncatedAnswer(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	if got, want := tally(send(t, ln.Addr().String(), 1, 1000)).losses(), "1: 1 × connection closed"; got != want {
+	if got, want := tally(send(t, ln.Addr().String(), 1, 1000)).losses(),
+		"1: 1 × connection closed"; got != want {
 		t.Errorf("lost %s, want %s", got, want)
 	}
 }
@@ -276,7 +288,7 @@ func TestUpdateFile(t *testing.T) {
 	if err := os.WriteFile(name, readme, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second finds what the first has written
+	for range 2 { // the second time, the text of the first is replaced
 		if err := updateFile(name, "new figures\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +299,8 @@ func TestUpdateFile(t *testing.T) {
 	}
 	before, rest, _ := strings.Cut(string(readme), "<!-- figures")
 	_, after, _ := strings.Cut(rest, "<!-- end")
-	want := before + "<!-- figures: written by go run . -update -->\n\nnew figures\n\n<!-- end" + after
+	want := before + "<!-- figures: written by go run . -update -->\n\nnew figures\n\n<!-- end" +
+		after
 	if string(got) != want {
 		t.Errorf("the file is %q, want %q", got, want)
 	}

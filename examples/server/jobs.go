@@ -31,13 +31,14 @@ func newHandler(q *quit.QuitEvent, jobs *queue) http.Handler {
 }
 
 // addJob promises the job with a 202 only once it is in the queue. After the
-// signal it takes jobs as before, for as long as requests come in.
+// signal it still takes jobs, as long as requests come in.
 func addJob(w http.ResponseWriter, r *http.Request, jobs *queue) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJob))
 	job := strings.TrimSuffix(strings.TrimSuffix(string(body), "\n"), "\r")
 	switch tooLong := (*http.MaxBytesError)(nil); {
 	case errors.As(err, &tooLong):
-		http.Error(w, fmt.Sprintf("a job has at most %d bytes", maxJob), http.StatusRequestEntityTooLarge)
+		http.Error(w, fmt.Sprintf("a job has at most %d bytes", maxJob),
+			http.StatusRequestEntityTooLarge)
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case strings.TrimSpace(job) == "":
@@ -56,20 +57,21 @@ func addJob(w http.ResponseWriter, r *http.Request, jobs *queue) {
 func work(w http.ResponseWriter, r *http.Request) {
 	d, err := time.ParseDuration(r.URL.Query().Get("d"))
 	if err != nil || d < 0 || d > maxWork {
-		http.Error(w, fmt.Sprintf("d must be a duration from 0s to %v", maxWork), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("d must be a duration from 0s to %v", maxWork),
+			http.StatusBadRequest)
 		return
 	}
 	ctx := r.Context()
 	select {
 	case <-time.After(d):
 		fmt.Fprintln(w, "worked for", d)
-	case <-ctx.Done(): // the client has gone, or there is no time left
+	case <-ctx.Done(): // the client has gone, or the time has run out
 		http.Error(w, context.Cause(ctx).Error(), http.StatusServiceUnavailable)
 	}
 }
 
 // queue is between the handlers and the worker. It never blocks a handler: if
-// the disk is slower than the clients, they are told.
+// the disk is slower than the clients, they get an error.
 type queue struct {
 	c chan string
 
@@ -78,9 +80,9 @@ type queue struct {
 	accepted int64 // does not change once closed
 }
 
-// add reports whether it added the job, which is a promise to journal it. It
-// does not if the queue is full, or closed: a handler that the server did not
-// wait for any longer can still come here.
+// add reports whether it has added the job, which is a promise to journal it.
+// It adds nothing if the queue is full or closed: a handler that the server no
+// longer waits for can still call it.
 func (q *queue) add(job string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -96,7 +98,7 @@ func (q *queue) add(job string) bool {
 	}
 }
 
-// close has writeTo return once it has written every job that was added.
+// close makes writeTo return once it has written every job that was added.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -106,7 +108,7 @@ func (q *queue) close() {
 	}
 }
 
-// writeTo is the worker. Its error stops the program.
+// writeTo is the worker. Its error shuts the program down.
 func (q *queue) writeTo(j *journal) error {
 	for job := range q.c {
 		if err := j.write(job); err != nil {

@@ -11,7 +11,7 @@ import (
 // journal is a file with a line for each job.
 type journal struct {
 	file  *os.File
-	isNew bool         // was not there before
+	isNew bool         // the file did not exist before
 	jobs  atomic.Int64 // atomic since main reads it even if the worker hangs in a write
 }
 
@@ -33,11 +33,12 @@ func openJournal(name string) (*journal, error) {
 	return &journal{file: file}, err
 }
 
-// endLine ends the line that an earlier run has written in part, when it was
-// killed or the disk was full. The first job would become part of that line.
+// endLine ends a line that an earlier run left incomplete, because it was
+// killed or the disk was full. Otherwise the first job would become part of
+// that line.
 func endLine(file *os.File) error {
 	info, err := file.Stat()
-	if err != nil || info.Size() == 0 { // as that of a device and a pipe
+	if err != nil || info.Size() == 0 { // a device or a pipe has size 0 too
 		return err
 	}
 	content, err := os.Open(file.Name())
@@ -60,7 +61,7 @@ func (j *journal) discard() {
 	}
 }
 
-// write has no buffer: an error is then that of the job at hand.
+// write does not buffer, so that an error belongs to the job at hand.
 func (j *journal) write(job string) error {
 	if _, err := j.file.WriteString(job + "\n"); err != nil {
 		return err
@@ -69,7 +70,7 @@ func (j *journal) write(job string) error {
 	return nil
 }
 
-// Close syncs too, since an error of a write may show no earlier than that.
+// Close syncs too, since an error of a write may not show earlier.
 func (j *journal) Close() error {
 	err := j.file.Sync()
 	if errors.Is(err, syscall.EINVAL) {

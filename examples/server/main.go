@@ -1,9 +1,8 @@
-// Command server is a job service that keeps its word when SIGTERM or Ctrl-C
-// stops it, with or without -delay. It breaks no connection: the request that a
-// client has sent is answered, and then the client is told to leave. A client
-// that connects later is refused. Every job that was accepted is in the
-// journal. If the time or the disk does not suffice for that, the server says
-// so, and its exit status is 1.
+// Command server is a job service that keeps its promises when SIGTERM or
+// Ctrl-C stops it, with or without -delay. It breaks no connection: it answers
+// the request that a client has sent, and then tells the client to leave. New
+// connections are refused. Every accepted job is in the journal. If time or
+// disk space runs out, the server says so, and its exit status is 1.
 //
 //	go run ./examples/server
 //	curl -d 'a job' localhost:8080/jobs
@@ -15,10 +14,11 @@
 //	GET /work?d=700ms  works for that long: 200
 //	GET /readyz        200, and 503 once the server is quitting
 //
-// Another port, of -admin, has /readyz too, and /debug/quit, a page that shows
-// the stop: its plan, its progress and its result.
+// The admin server, on the address given by -admin, has /readyz too. It also
+// has /debug/quit, a page that shows the plan, the progress and the result of
+// the shutdown.
 //
-// It is there to be copied. All that is about stopping is in main.
+// The program is there to be copied. Everything about the shutdown is in main.
 package main
 
 import (
@@ -49,8 +49,8 @@ func main() {
 		"time between the signal and the closing of the port, for load balancers to notice")
 	parseFlags("server")
 
-	// As early as this, so that no signal ends the program halfway: one that
-	// comes while it starts lets it start, and then stops it at once.
+	// First, so that no signal kills the process: one that arrives during the
+	// start lets it complete, and then stops the program at once.
 	q.NotifySignal()
 
 	// Each part is registered after the parts that it needs, and so is stopped
@@ -78,18 +78,17 @@ func main() {
 	}
 	q.RegisterCloser(journal, quit.AfterDrain(), quit.Name("journal"))
 
-	// Stopped second: the worker. It ends neither at the signal nor by its
-	// context but when the queue is closed and empty, and the drain waits for
-	// that.
+	// Stopped second: the worker. It ends when the queue is closed and empty,
+	// not at the signal, and the drain waits for that.
 	jobs := &queue{c: make(chan string, maxQueue)}
 	q.Go(func(context.Context) error { return jobs.writeTo(journal) }, quit.Name("worker"))
 	q.RegisterStopFunc(jobs.close, quit.Name("queue"))
 
-	// Stopped first: the server. It opens the port itself, so from the stop on
-	// the system refuses new connections. The stop waits for the requests in
-	// flight, so nobody is left then to add a job. Their context is cancelled
-	// when their time has run out, and not by the signal.
-	// It comes when all that it needs is there, since it serves at once.
+	// Stopped first: the server. It is started last, since it serves at once.
+	// It opens the port itself, so the system refuses new connections as soon
+	// as the server is stopped. The shutdown waits for the requests in flight,
+	// so nobody is left then to add a job. Their context is cancelled when
+	// their time has run out, and not by the signal.
 	srv := newServer(*addr, newHandler(q, jobs))
 	bound, err := quithttp.ListenAndServe(q, srv, quithttp.Linger(*linger))
 	if err != nil {
@@ -102,15 +101,16 @@ func main() {
 		fmt.Printf("admin: http://%v/debug/quit\n", adminAddr)
 	}
 
-	// It returns when all of the above has been stopped: main must not end
-	// before.
+	// WaitSignal returns when all of the above has been stopped. main must not
+	// return before.
 	err = q.WaitSignal()
 
 	fmt.Print(q.Report())
 	journalled := journal.jobs.Load()
 	fmt.Printf("journalled %d jobs\n", journalled)
 	if lost := jobs.accepted - journalled; lost > 0 {
-		err = errors.Join(err, fmt.Errorf("%d jobs were accepted and could not be journalled", lost))
+		err = errors.Join(err,
+			fmt.Errorf("%d jobs were accepted and could not be journalled", lost))
 	}
 	if err != nil {
 		exit(1, err)
@@ -121,10 +121,10 @@ func newServer(addr string, h http.Handler) *http.Server {
 	return &http.Server{
 		Addr:    addr,
 		Handler: h,
-		// A client that is slow to send must not hold up the stop.
+		// A slow client must not delay the shutdown.
 		ReadTimeout: 10 * time.Second,
 		// Longer than most load balancers keep an idle connection: if the
-		// server closes it first, a request that is on its way is lost.
+		// server closes it first, a request on its way is lost.
 		IdleTimeout: 2 * time.Minute,
 	}
 }

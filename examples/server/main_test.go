@@ -33,8 +33,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the program can write no file longer than fullAt bytes: a
-// disk that gets full.
+// With this variable, the program cannot write a file longer than fullAt bytes,
+// as if the disk were full.
 const (
 	smallDisk = "EXAMPLE_SERVER_SMALL_DISK"
 	fullAt    = 1005
@@ -60,8 +60,8 @@ func limitFiles() {
 	}
 }
 
-// answerProbes answers each line with the number of requests that are in work:
-// a client cannot tell when the server has taken in what it sent.
+// answerProbes answers each line with the number of requests in work: a client
+// cannot tell when the server has read its request.
 func answerProbes(in io.Reader, out io.Writer) {
 	stacks := make([]byte, 16<<20)
 	for lines := bufio.NewScanner(in); lines.Scan(); {
@@ -70,8 +70,8 @@ func answerProbes(in io.Reader, out io.Writer) {
 	}
 }
 
-// command returns the program with args, as it would be run by a user, but
-// without an admin port where args do not have one: many run at once.
+// command returns the program with args, as a user would run it, but without an
+// admin port unless args name one: many run at once.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	return process.Command(t, append([]string{"-admin="}, args...)...)
@@ -91,7 +91,8 @@ type server struct {
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "journal")
-	return startCommand(t, command(t, append([]string{"-addr=127.0.0.1:0", "-journal=" + path}, args...)...))
+	return startCommand(t, command(t,
+		append([]string{"-addr=127.0.0.1:0", "-journal=" + path}, args...)...))
 }
 
 func startCommand(t *testing.T, cmd *exec.Cmd) *server {
@@ -102,7 +103,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 	must(t, err)
 	t.Cleanup(func() { r.Close() })
 	cmd.ExtraFiles = append([]*os.File{w}, cmd.ExtraFiles...) // it is number 3
-	s := &server{t: t, Process: process.StartCommand(t, cmd), probe: probe, inWork: bufio.NewReader(r)}
+	s := &server{t: t, Process: process.StartCommand(t, cmd), probe: probe,
+		inWork: bufio.NewReader(r)}
 	w.Close()
 	s.url = s.Line("listening on ")
 	s.journal = s.Line("journal: ")
@@ -110,19 +112,19 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *server {
 }
 
 // wantEnd waits for the end of the process, and returns the lines of the
-// journal, of which it wants as many as the program says.
+// journal. It checks that there are as many as the program says.
 func (s *server) wantEnd(status int) []string {
 	s.t.Helper()
 	s.WantExit(status)
 	content, err := os.ReadFile(s.journal)
 	must(s.t, err)
 	lines := strings.Split(string(content), "\n")
-	lines = lines[:len(lines)-1] // what follows the last newline is no line
+	lines = lines[:len(lines)-1] // text after the last newline is no line
 	s.wantJournalled(len(lines))
 	return lines
 }
 
-// wantExit is wantEnd for a journal that is not there to be read.
+// wantExit is like wantEnd, for a journal that cannot be read.
 func (s *server) wantExit(status, journalled int) {
 	s.t.Helper()
 	s.WantExit(status)
@@ -135,7 +137,8 @@ func (s *server) wantJournalled(jobs int) {
 	if want := fmt.Sprintf("%d jobs\n", jobs); rest != want {
 		s.t.Errorf("stdout ends with %q, want %q after %q", rest, want, "journalled ")
 	}
-	for _, want := range []string{"quit: stopped after", "*http.Server", "queue", "drain", "journal"} {
+	for _, want := range []string{"quit: stopped after", "*http.Server", "queue",
+		"drain", "journal"} {
 		if !strings.Contains(timeline, want) {
 			s.t.Errorf("the timeline does not have %q:\n%s", want, timeline)
 		}
@@ -208,18 +211,20 @@ func wantPost(t *testing.T, s *server, job string) {
 type loader struct {
 	name     string
 	client   *http.Client
-	accepted func()         // called for each job that was
+	accepted func()         // called for each accepted job
 	answers  map[string]int // the status, by job
 	broken   error          // the connection ended without an answer: no more was posted
-	gap      time.Duration  // until it was to be used, since the job before it was sent
+	gap      time.Duration  // from the last request on the connection until it was to be used again
 }
 
-// run posts each job once: net/http sends no body again that it cannot get
-// anew.
+// run posts each job once: net/http does not send a body again that it cannot
+// get anew.
 func (l *loader) run(url string) {
 	var sent atomic.Int64 // when, counted from the start
 	start := time.Now()
-	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent.Store(int64(time.Since(start))) }}
+	trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) {
+		sent.Store(int64(time.Since(start)))
+	}}
 	ctx := httptrace.WithClientTrace(context.Background(), trace)
 	for n := 0; ; n++ {
 		last := sent.Load()
@@ -254,20 +259,20 @@ func (l *loader) run(url string) {
 
 // TestStopUnderLoad stops the program while 32 clients post jobs without a
 // pause, after a number of jobs was accepted. No connection is broken: each
-// client has answers until it is refused. And every job that was answered with
-// 202 is in the journal, once, and no other.
+// client gets answers until it is refused. The journal has exactly the jobs
+// that were answered with 202, each once.
 //
-// It is not parallel to others. A client must come back to its connection
-// within the time that the stop waits for it, 250 ms: one that does not, on a
-// slow machine, is not the server's fault. And only Linux can be told to refuse
-// connections before the port is closed: elsewhere one that comes just then is
-// broken.
+// The test is not parallel to others. A client must come back to its connection
+// within 250 ms, the time that the shutdown waits for it. If it does not, on a
+// slow machine, the server is not at fault. And only Linux can refuse
+// connections before the port is closed: on other systems, a connection made
+// just then is broken.
 func TestStopUnderLoad(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		sig   os.Signal
 		after int64 // jobs
-		new   bool  // connections for each job, instead of one that is kept alive
+		new   bool  // a connection for each job, instead of one that is kept alive
 		delay time.Duration
 	}{
 		{name: "at once", sig: syscall.SIGTERM},
@@ -291,7 +296,8 @@ func TestStopUnderLoad(t *testing.T) {
 			var clients sync.WaitGroup
 			loaders := make([]*loader, 32)
 			for i := range loaders {
-				l := &loader{name: fmt.Sprint("client ", i), client: newClient(t), answers: make(map[string]int)}
+				l := &loader{name: fmt.Sprint("client ", i), client: newClient(t),
+					answers: make(map[string]int)}
 				l.client.Transport.(*http.Transport).DisableKeepAlives = test.new
 				l.accepted = func() {
 					if accepted.Add(1) == test.after {
@@ -352,9 +358,9 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return b.Reader.Read(p)
 }
 
-// TestInFlight stops the program while handlers wait for the bodies of their
-// jobs, and others work. All of them have been taken in for certain, so all are
-// to be answered, long after the port was closed.
+// TestInFlight stops the program while some handlers wait for the bodies of
+// their jobs, and others work. The server has certainly read all of these
+// requests, so all must be answered, long after the port was closed.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
 	const jobs, works = 8, 8
@@ -365,7 +371,8 @@ func TestInFlight(t *testing.T) {
 	for i := range jobs {
 		c := newClient(t)
 		clients.Go(func() {
-			body := &heldBody{strings.NewReader(fmt.Sprintln("job", i)), sync.OnceFunc(asked.Done), release}
+			body := &heldBody{strings.NewReader(fmt.Sprintln("job", i)),
+				sync.OnceFunc(asked.Done), release}
 			req, err := http.NewRequest("POST", s.url+"/jobs", body)
 			if err != nil {
 				t.Error(err)
@@ -386,7 +393,8 @@ func TestInFlight(t *testing.T) {
 	for range works {
 		c := newClient(t)
 		clients.Go(func() {
-			if status, body, _, err := get(c, s.url+"/work?d=5s"); status != http.StatusOK || err != nil {
+			if status, body, _, err := get(c, s.url+"/work?d=5s"); status != http.StatusOK ||
+				err != nil {
 				t.Errorf("work was not answered with 200: %d, %q, %v", status, body, err)
 			}
 		})
@@ -426,11 +434,12 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// TestOutOfTime has a request take longer than the stop may.
+// TestOutOfTime has a request that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	want := regexp.MustCompile(`(?m)^server: .*\*http\.Server.* context deadline exceeded\n`)
-	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool { // of which a part is left for the journal
+	// A part of it is left for the journal.
+	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool {
 		s := start(t, fmt.Sprint("-timeout=", timeout))
 		wantPost(t, s, "job")
 		go get(newClient(t), s.url+"/work?d=1m")
@@ -451,7 +460,8 @@ func TestOutOfTime(t *testing.T) {
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
 	s := start(t, "-timeout=3s")
-	process.NeverRead(t, strings.TrimPrefix(s.url, "http://"), "GET /work?d=0s HTTP/1.1\r\nHost: x\r\n\r\n")
+	process.NeverRead(t, strings.TrimPrefix(s.url, "http://"),
+		"GET /work?d=0s HTTP/1.1\r\nHost: x\r\n\r\n")
 	s.Signal(syscall.SIGTERM)
 	s.wantEnd(1)
 	if got := s.Stderr(); !strings.Contains(got, "\nserver: quit: *http.Server (server/main.go:") {
@@ -473,7 +483,7 @@ func TestSecondInterrupt(t *testing.T) {
 	}
 }
 
-// TestClientGone wants the work to end when nobody waits for it anymore.
+// TestClientGone checks that the work ends when nobody waits for it any more.
 func TestClientGone(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -489,8 +499,8 @@ func TestClientGone(t *testing.T) {
 	s.wantEnd(0)
 }
 
-// TestJournalFull has a write fail in the middle of a line, after others were
-// done.
+// TestJournalFull makes a write fail in the middle of a line, after others have
+// succeeded.
 func TestJournalFull(t *testing.T) {
 	t.Parallel()
 	const job, fit = "some job.", fullAt / len("some job.\n")
@@ -520,15 +530,16 @@ func TestJournalFull(t *testing.T) {
 	if len(lines) != fit || lost < 1 {
 		t.Errorf("%d lines in the journal, want %d; %d jobs lost, want some", len(lines), fit, lost)
 	}
-	want := regexp.MustCompile(`(?m)^server: .*worker: write ` + regexp.QuoteMeta(path) + `: file too large\n` +
+	want := regexp.MustCompile(`(?m)^server: .*worker: write ` + regexp.QuoteMeta(path) +
+		`: file too large\n` +
 		strconv.Itoa(lost) + ` jobs were accepted and could not be journalled\n\z`)
 	if got := s.Stderr(); !want.MatchString(got) {
 		t.Errorf("stderr = %q, want %v", got, want)
 	}
 }
 
-// TestJournalOnFullDevice has the first write fail. No job is promised after
-// it, though the port is open for a while.
+// TestJournalOnFullDevice makes the first write fail. No job is promised after
+// it, though the port stays open for a while.
 func TestJournalOnFullDevice(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -537,7 +548,8 @@ func TestJournalOnFullDevice(t *testing.T) {
 	s := startCommand(t, command(t, "-addr=127.0.0.1:0", "-journal=/dev/full", "-delay=8s"))
 	wantPost(t, s, "job")
 	s.AwaitFired()
-	if status, err := post(newClient(t), s.url, "one more"); status != http.StatusServiceUnavailable || err != nil {
+	if status, err := post(
+		newClient(t), s.url, "one more"); status != http.StatusServiceUnavailable || err != nil {
 		t.Errorf("POST after the failure: status %d, %v, want 503", status, err)
 	}
 	s.wantExit(1, 0)
@@ -548,8 +560,8 @@ func TestJournalOnFullDevice(t *testing.T) {
 	}
 }
 
-// TestJournalLostDuringStop has the write of a job fail that was accepted after
-// the signal.
+// TestJournalLostDuringStop makes the write fail of a job that was accepted
+// after the signal.
 func TestJournalLostDuringStop(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -560,14 +572,16 @@ func TestJournalLostDuringStop(t *testing.T) {
 	s.AwaitFired()
 	wantPost(t, s, "job")
 	s.wantExit(1, 0)
-	if got := s.Stderr(); !strings.HasSuffix(got, "write /dev/full: no space left on device\n1 jobs were accepted and could not be journalled\n") {
+	if got := s.Stderr(); !strings.HasSuffix(got,
+		"write /dev/full: no space left on device\n"+
+			"1 jobs were accepted and could not be journalled\n") {
 		t.Errorf("stderr = %q, want it to say what was lost, and why", got)
 	}
 }
 
 // TestSlowJournal stops the program while the journal is so far behind that the
-// queue is full. The journal is a pipe, which nobody reads before the drain: it
-// is not to be closed until then.
+// queue is full. The journal is a pipe that nobody reads before the drain. It
+// must not be closed until then.
 func TestSlowJournal(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -608,8 +622,8 @@ func TestSlowJournal(t *testing.T) {
 	s.wantExit(0, accepted)
 }
 
-// hasBegun reports whether the step with that name has begun, as the status
-// page has it.
+// hasBegun reports whether the step with that name has begun, according to the
+// status page.
 func hasBegun(t *testing.T, page, name string) bool {
 	t.Helper()
 	req, err := http.NewRequest("GET", page, nil)
@@ -634,8 +648,8 @@ func hasBegun(t *testing.T, page, name string) bool {
 	return false
 }
 
-// TestBadStart wants a start that fails to say why in one line, and to leave
-// nothing behind.
+// TestBadStart checks that a start that fails prints the reason in one line,
+// and leaves nothing behind.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	taken := process.TakenAddr(t)
@@ -649,8 +663,10 @@ func TestBadStart(t *testing.T) {
 		{[]string{"-addr=" + taken}, 1, "address already in use"},
 		{[]string{"-addr=" + taken, "-journal=" + path}, 1, "address already in use"},
 		{[]string{"-addr=127.0.0.1", "-journal=" + path}, 1, "missing port"},
-		{[]string{"-addr=127.0.0.1:0", "-admin=" + taken, "-journal=" + path}, 1, "admin: quit: listen tcp"},
-		{[]string{"-addr=127.0.0.1:0", "-journal=" + filepath.Join(dir, "none", "journal")}, 1, "no such file"},
+		{[]string{"-addr=127.0.0.1:0", "-admin=" + taken, "-journal=" + path}, 1,
+			"admin: quit: listen tcp"},
+		{[]string{"-addr=127.0.0.1:0", "-journal=" + filepath.Join(dir, "none", "journal")}, 1,
+			"no such file"},
 		{[]string{"-addr=127.0.0.1:0", "-journal=" + dir}, 1, "is a directory"},
 		{[]string{"-timeout=fast", "-journal=" + path}, 2, `invalid value "fast"`},
 		{[]string{"-delay", "-journal=" + path}, 2, "invalid value"},
@@ -681,7 +697,7 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
-// TestAdmin asks the admin server, also while the others stop: it is closed
+// TestAdmin asks the admin server, even while the others stop: it is closed
 // last.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
@@ -706,7 +722,7 @@ func TestAdmin(t *testing.T) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/work?d=1m", nil)
 	must(t, err)
-	go newClient(t).Do(req) // it holds up the stop until it is cancelled
+	go newClient(t).Do(req) // it delays the shutdown until it is cancelled
 	s.waitInWork(1)
 	s.Signal(syscall.SIGTERM)
 	s.AwaitFired()
@@ -744,8 +760,8 @@ func TestDefaultJournal(t *testing.T) {
 	s.wantEnd(0)
 }
 
-// TestJournalGoesOn runs the program with a journal that is there. A start that
-// fails leaves it as it is.
+// TestJournalGoesOn runs the program with an existing journal. A start that
+// fails does not change it.
 func TestJournalGoesOn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")
@@ -761,8 +777,8 @@ func TestJournalGoesOn(t *testing.T) {
 	}
 }
 
-// TestJournalWithTornLine runs the program with a journal whose last line was
-// written in part: that does not become part of a job.
+// TestJournalWithTornLine runs the program with a journal whose last line is
+// incomplete. That line does not become part of a job.
 func TestJournalWithTornLine(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")
@@ -777,9 +793,8 @@ func TestJournalWithTornLine(t *testing.T) {
 	}
 }
 
-// TestClientThatIsSlowToSend has a client of either port never send the body
-// that it has announced. It does not hold up the stop until the time for that
-// runs out.
+// TestClientThatIsSlowToSend has a client, of either port, that never sends the
+// body it has announced. It does not delay the shutdown until time runs out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"jobs": "/work?d=0s", "admin": "/readyz"} {
@@ -833,10 +848,12 @@ func TestRequests(t *testing.T) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(test.method, test.target, strings.NewReader(test.body)))
 		if w.Code != test.want {
-			t.Errorf("%s %s %.20q: status %d, want %d", test.method, test.target, test.body, w.Code, test.want)
+			t.Errorf("%s %s %.20q: status %d, want %d",
+				test.method, test.target, test.body, w.Code, test.want)
 		}
 		if w.Code >= 400 && (w.Body.Len() == 0 || strings.Count(w.Body.String(), "\n") != 1) {
-			t.Errorf("%s %s %.20q: body %q, want a line", test.method, test.target, test.body, w.Body)
+			t.Errorf("%s %s %.20q: body %q, want a line",
+				test.method, test.target, test.body, w.Body)
 		}
 	}
 	jobs.close()
@@ -847,7 +864,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestNoRoom wants no promise for a job that is not in the queue.
+// TestNoRoom checks that a job is promised only if it is in the queue.
 func TestNoRoom(t *testing.T) {
 	jobs := &queue{c: make(chan string, 1)}
 	h := newHandler(quit.NewQuitEvent(), jobs)
@@ -870,8 +887,8 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// TestAddWhileClosing has handlers add while the queue is closed, as after a
-// shutdown of the server that was given up.
+// TestAddWhileClosing has handlers that add jobs while the queue is closed, as
+// after a shutdown of the server that was abandoned.
 func TestAddWhileClosing(t *testing.T) {
 	for range 200 {
 		jobs := &queue{c: make(chan string, 8)}

@@ -1,22 +1,22 @@
-// Command tasks is a server with tasks that have subtasks. Each level has a
-// limit of its own, and each piece of work ends with the first limit above it
-// that passes. The answer and the log name the cause.
+// Command tasks is a server whose tasks have subtasks. Each level has a limit
+// of its own, and each piece of work ends with the first limit above it that
+// passes. The answer and the log name the cause.
 //
 //	go run ./examples/tasks
 //	curl 'localhost:8080/task?sub=1s&sub=9s,2s&sub=9s&timeout=4s'
 //
-// Of these three subtasks the first is done after 1 s; the second, which takes
-// 9 s, is stopped by its own limit of 2 s, alone; and the third by the limit of
-// the task, 4 s. More to try:
+// The first of these three subtasks is done after 1 s. The second would take 9
+// s; its own limit of 2 s stops it alone. The limit of the task, 4 s, stops the
+// third. More to try:
 //
 //	curl "localhost:8080/task?sub=9s&sub=9s,2s&deadline=$(($(date +%s)+4))"
-//	curl 'localhost:8080/task?sub=5s&sub=9s'     # Ctrl-C here: both are stopped
+//	curl 'localhost:8080/task?sub=5s&sub=9s'     # Ctrl-C here stops both
 //	curl 'localhost:8080/task?sub=5s&sub=9s,2s'  # there: it is still answered
 //	curl 'localhost:8080/task?sub=50s'           # there: after 19 s, 503
 //
-// A signal stops no task: tasks have the time of the stop. When that runs out,
-// the rest of them are stopped, with that as the cause, and the exit status is
-// 1.
+// A signal stops no task: tasks may use the time of the shutdown. When that
+// runs out, the remaining tasks are stopped, the cause says so, and the exit
+// status is 1.
 package main
 
 import (

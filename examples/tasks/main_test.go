@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, main) }
 
-// outOfTime is the cause when the time of the stop has run out.
+// outOfTime is the cause when the time of the shutdown has run out.
 const outOfTime = "quit: no time left for the request: context deadline exceeded"
 
 // start starts the program with a port of its own, and returns its URL too.
@@ -29,7 +29,7 @@ func start(t *testing.T, args ...string) (p *process.Process, url string) {
 	return p, p.Line("listening on ")
 }
 
-// wantStopped stops the program, and wants it to end well.
+// wantStopped stops the program, and checks that it ends without an error.
 func wantStopped(t *testing.T, p *process.Process) {
 	t.Helper()
 	p.Signal(syscall.SIGTERM)
@@ -71,8 +71,8 @@ func lines(results ...string) string {
 	return b.String()
 }
 
-// TestLimits wants each limit to stop the work below it, and no other, and to
-// be named as the cause.
+// TestLimits checks that each limit stops the work below it and no other, and
+// is named as the cause.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -86,11 +86,12 @@ func TestLimits(t *testing.T) {
 		{query: "sub=0s&sub=1ms", status: 200, body: lines("done", "done")},
 		{query: "sub=0s,1h&timeout=1h", status: 200, body: lines("done")},
 		{query: fmt.Sprint("sub=1ms&deadline=", inTime), status: 200, body: lines("done")},
-		// The subtask's limit ends it alone: the others, and the task, go on.
+		// The subtask's limit ends it alone: the task and the other subtasks go
+		// on.
 		{query: "sub=1ms&sub=1h,20ms&sub=1s", status: 200,
 			body: lines("done", stopped(errSubtask), "done")},
-		// The task's limits end all subtasks that are not done, and not what
-		// their own limit has ended before.
+		// The task's limits end all subtasks that still run. Those that their
+		// own limit has ended before keep their cause.
 		{query: "sub=0s&sub=1h&sub=1h,1ms&sub=1h,1h&timeout=2s", status: 504,
 			body: lines("done", stopped(errTask), stopped(errSubtask), stopped(errTask))},
 		{query: "sub=1h&sub=1h,1h&deadline=1", status: 504,
@@ -134,7 +135,8 @@ func TestBadRequests(t *testing.T) {
 		strings.Repeat("sub=1ms&", 17): "sub: want 1 to 16, not 17",
 	} {
 		got := get(newClient(t), url, query)
-		if got.status != 400 || !strings.HasPrefix(got.body, why) || strings.Count(got.body, "\n") != 1 {
+		if got.status != 400 || !strings.HasPrefix(got.body, why) ||
+			strings.Count(got.body, "\n") != 1 {
 			t.Errorf("GET /task?%s = %v, want 400 and a line with %q", query, got, why)
 		}
 	}
@@ -168,8 +170,8 @@ func (w withContext) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.RoundTripper.RoundTrip(r.WithContext(w.ctx))
 }
 
-// TestClientGone wants the end of a client to end its task with all subtasks,
-// and no other task.
+// TestClientGone checks that a client that goes away ends its task with all
+// subtasks, and no other task.
 func TestClientGone(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -188,8 +190,8 @@ func TestClientGone(t *testing.T) {
 	wantStopped(t, p)
 }
 
-// TestTasksLiveOnAfterTheFire wants a task and its subtasks not to be stopped
-// by the signal, and their own limits to count as before.
+// TestTasksLiveOnAfterTheFire checks that the signal stops neither a task nor
+// its subtasks, and that their own limits still count.
 func TestTasksLiveOnAfterTheFire(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
@@ -206,8 +208,8 @@ func TestTasksLiveOnAfterTheFire(t *testing.T) {
 	}
 }
 
-// TestClientGoneDuringTheStop wants a task that nobody waits for not to hold up
-// the stop.
+// TestClientGoneDuringTheStop checks that a task whose client has gone does not
+// delay the shutdown.
 func TestClientGoneDuringTheStop(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -221,8 +223,8 @@ func TestClientGoneDuringTheStop(t *testing.T) {
 	}
 }
 
-// TestTimeOfTheStopRunsOut wants a task and all of its subtasks to be stopped
-// then, and to be answered.
+// TestTimeOfTheStopRunsOut checks that a task and all of its subtasks are
+// stopped when the time runs out, and are answered.
 func TestTimeOfTheStopRunsOut(t *testing.T) {
 	t.Parallel()
 	// The task has half a second of it to say so.
@@ -240,15 +242,16 @@ func TestTimeOfTheStopRunsOut(t *testing.T) {
 		if got != want {
 			t.Errorf("GET /task = %v, want %v", got, want)
 		}
-		if want := "tasks: quit: *http.Server (tasks/main.go:"; !strings.Contains(p.Stderr(), want) {
+		if want := "tasks: quit: *http.Server (tasks/main.go:"; !strings.Contains(
+			p.Stderr(), want) {
 			t.Errorf("stderr = %q, want it with %q", p.Stderr(), want)
 		}
 		return true
 	})
 }
 
-// TestConnections wants the number of the connection, a value of a context
-// above, in the subtasks.
+// TestConnections checks that the subtasks see the number of the connection, a
+// value of a context above.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -261,8 +264,8 @@ func TestConnections(t *testing.T) {
 	wantStopped(t, p)
 }
 
-// TestClientThatIsSlowToSend has a client never send the body that it has
-// announced. It does not hold up the stop until the time for that runs out.
+// TestClientThatIsSlowToSend has a client that never sends the body it has
+// announced. It does not delay the shutdown until time runs out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -272,8 +275,8 @@ func TestClientThatIsSlowToSend(t *testing.T) {
 	wantAnswer()
 }
 
-// TestClientThatNeverReads has a client that sends and never reads. It does not
-// hold up the stop for longer than that may take.
+// TestClientThatNeverReads has a client that sends and never reads. The
+// shutdown still ends in time.
 func TestClientThatNeverReads(t *testing.T) {
 	t.Parallel()
 	p, url := start(t, "-timeout=4s")

@@ -10,7 +10,7 @@ import (
 
 const maxSubtasks = 16
 
-// parse parses sub=1s or sub=1s,500ms, which may be there several times,
+// parse parses the parameters sub=1s or sub=1s,500ms, which may be repeated,
 // timeout=2s and deadline=1700000000.
 func parse(query url.Values) (*task, error) {
 	t := new(task)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The causes with which work is stopped. The errors of the contexts say less:
-// DeadlineExceeded or Canceled.
+// These are the causes with which work is stopped. The errors of the contexts
+// say less: DeadlineExceeded or Canceled.
 var (
 	errServer   = errors.New("the server's limit for a task has passed")
 	errTask     = errors.New("the task's own timeout has passed")
@@ -27,18 +27,18 @@ type connKey struct{}
 
 // newServer returns a server whose contexts are a tree:
 //
-//	root        lives on after the fire, until no time is left
+//	root        outlives the fire, until no time is left
 //	connection  has its number as a value
 //	request     ends when its client goes away, and has the server's limit
-//	task        has a timeout, a deadline or both, for which its client asked
+//	task        has the timeout or the deadline, or both, of the request
 //	subtask     has a limit of its own
 //
 // Each has the values of those above it and ends with them at the latest. None
-// ends those above it, or beside it.
+// ends those above or beside it.
 //
-// The root, BaseContext, is left to package quithttp: it derives it from
-// WorkContext, and tells the requests that time has run out before it closes
-// their connections.
+// The root, BaseContext, is set by package quithttp: it derives it from
+// WorkContext, and cancels it before it closes the connections, so that the
+// requests can still be answered when time has run out.
 func newServer(addr string, limit time.Duration) *http.Server {
 	var conns atomic.Int64
 	return &http.Server{
@@ -47,7 +47,7 @@ func newServer(addr string, limit time.Duration) *http.Server {
 			return context.WithValue(ctx, connKey{}, conns.Add(1))
 		},
 		Handler:     newHandler(limit),
-		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		ReadTimeout: 10 * time.Second, // a slow client must not delay the shutdown
 		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	}
 }
@@ -71,7 +71,7 @@ func newHandler(limit time.Duration) http.Handler {
 	return mux
 }
 
-// task is a request for work. Zero limits are none.
+// task is a request for work. A zero limit means none.
 type task struct {
 	timeout  time.Duration
 	deadline time.Time
@@ -80,8 +80,8 @@ type task struct {
 
 type subtask struct{ takes, limit time.Duration }
 
-// run runs the subtasks, all at once, and waits for each. It returns their
-// results, and the cause if the task itself was stopped.
+// run runs all subtasks at once, and waits for each. It returns their results,
+// and the cause if the task itself was stopped.
 func (t *task) run(ctx context.Context) (text string, cause error) {
 	if t.timeout > 0 { // from now on
 		var cancel context.CancelFunc
@@ -99,8 +99,9 @@ func (t *task) run(ctx context.Context) (text string, cause error) {
 		name := fmt.Sprintf("connection %v, subtask %d", ctx.Value(connKey{}), i+1)
 		wg.Go(func() { errs[i] = s.run(ctx, name) })
 	}
-	// The stop waits for the handler, and so for the subtasks only if it does. A
-	// panic in one of them ends the process: net/http catches those of handlers.
+	// The handler waits for the subtasks, and the shutdown waits for the
+	// handler. A panic in a subtask ends the process: net/http recovers those
+	// of handlers only.
 	wg.Wait()
 	for i, err := range errs {
 		if err == nil {
@@ -115,8 +116,8 @@ func (t *task) run(ctx context.Context) (text string, cause error) {
 	return text, cause
 }
 
-// run stands for anything that takes its time. Its error says why it did not
-// take all of it.
+// run stands for anything that takes its time. If it is stopped before the end,
+// it returns the cause.
 func (s subtask) run(ctx context.Context, name string) error {
 	if s.limit > 0 {
 		var cancel context.CancelFunc
@@ -143,5 +144,5 @@ func status(cause error) int {
 	case errServer, errTask, errDeadline:
 		return http.StatusGatewayTimeout
 	}
-	return http.StatusServiceUnavailable // no time is left, or nobody reads it
+	return http.StatusServiceUnavailable // no time is left, or nobody reads the answer
 }

@@ -1,24 +1,22 @@
 // Command worker has the three loops that a worker can be:
 //
-//   - One asks for the next piece of work for as long as
-//     [quit.QuitEvent.HasFired] is false. Its queue keeps the orders that it
-//     does not take.
+//   - One asks for the next piece of work as long as [quit.QuitEvent.HasFired]
+//     is false. Its queue keeps the orders that it does not take.
 //   - One waits in a select for the next tick, together with
-//     [quit.QuitEvent.Done], and makes a report at each. It sends the reports
-//     to a channel, and closes the channel when it ends.
-//   - One works off that channel until it is closed and empty. A select on Done
-//     would lose the reports that wait in the channel.
+//     [quit.QuitEvent.Done], and makes a report at each tick. It sends the
+//     reports to a channel, and closes the channel when it ends.
+//   - One receives from that channel until it is closed and empty. A select on
+//     Done would lose the reports that wait in the channel.
 //
 // To try it:
 //
 //	go run ./examples/worker                       # Ctrl-C: all is finished
 //	go run ./examples/worker -work=1m -timeout=5s  # or given up after 4 s
 //
-// After Ctrl-C or SIGTERM no order is taken from the queue, except the one that
-// a worker is about to take at that moment. Each order that was taken and each
-// report that was made is finished: the signal does not cut it off. If the time
-// runs out, it is cut off. Then the program names each that was not finished,
-// and its exit status is 1.
+// After Ctrl-C or SIGTERM no order is taken from the queue, except one that a
+// worker is just taking. The signal does not interrupt orders and reports in
+// hand; the workers finish them. If time runs out, they are interrupted. Then
+// the program names each unfinished one, and its exit status is 1.
 package main
 
 import (
@@ -44,21 +42,21 @@ func main() {
 	w := &worker{q: q, queue: newQueue(*orders), reports: make(chan string, maxWaiting),
 		work: *work, every: *every}
 
-	// Before the first worker starts: from then on, neither Ctrl-C nor SIGTERM
-	// ends the program halfway.
+	// Before the first worker starts: from then on, Ctrl-C and SIGTERM do not
+	// kill the process.
 	q.NotifySignal()
 
-	// Go starts nothing after the fire. So the receiver comes before the
-	// sender, which sends nothing then.
+	// Go starts nothing after the fire. So the receiver is started before the
+	// sender: without a receiver, there is no sender either.
 	q.Go(func(context.Context) error { w.workOff(); return nil }, quit.Name("reporter"))
 
 	// Counted by hand. AddGoroutine comes before the go statement: in the
-	// goroutine, it might come after the drain has found nobody to wait for.
+	// goroutine, it might come too late, when the drain has ended.
 	q.AddGoroutine()
 	go func() {
 		defer q.DoneGoroutine()
 		if err := w.poll(); err != nil {
-			q.Fail(err) // it is in the error that WaitSignal returns
+			q.Fail(err) // WaitSignal returns it
 		}
 	}()
 
@@ -68,11 +66,11 @@ func main() {
 		w.tick()
 	}()
 
-	// Go does all of that, as above. It catches panics too, and a goroutine
-	// that holds up the stop has a name and a stack in the log.
+	// Go does all of the above. It catches panics too, and names a goroutine
+	// that blocks the shutdown, with its stack, in the log.
 	q.Go(func(context.Context) error { return w.poll() }, quit.Name("poller"))
 
-	// It returns when the workers have ended.
+	// WaitSignal returns when the workers have ended.
 	err := q.WaitSignal()
 
 	fmt.Println("orders left in the queue:", len(w.queue))
@@ -105,10 +103,10 @@ func (w *worker) poll() error {
 	return nil
 }
 
-// tick is the loop of a worker that is told when there is something to do: by a
-// timer here. It waits if there is no room for a report, after the fire too.
+// tick is the loop of a worker that is told when there is work: by a timer
+// here. If there is no room for a report, it waits, even after the fire.
 func (w *worker) tick() {
-	defer close(w.reports) // workOff ends when it has done the last one
+	defer close(w.reports) // workOff ends after the last report
 	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
 	for n := 1; !w.q.HasFired(); n++ {
@@ -122,19 +120,18 @@ func (w *worker) tick() {
 	}
 }
 
-// workOff is the loop of a worker behind a channel. The channel is gone with
-// the process, unlike the queue, and so workOff leaves nothing in it.
+// workOff is the loop of a worker that receives from a channel. Unlike the
+// queue, the channel is lost with the process, so workOff leaves nothing in it.
 func (w *worker) workOff() {
 	for report := range w.reports {
 		if err := w.do(report); err != nil {
-			w.q.Fail(err) // and on to the next: tick may wait for room
+			w.q.Fail(err) // and goes on: tick may wait for room
 		}
 	}
 }
 
 // do stands for anything that takes its time. It passes WorkContext on, which
-// lives through the stop until time runs out. Context would be cancelled by the
-// signal.
+// outlives the signal until time runs out. The signal would cancel Context.
 func (w *worker) do(what string) error {
 	ctx := w.q.WorkContext()
 	select {
@@ -157,8 +154,8 @@ func newQueue(orders int) queue {
 	return q
 }
 
-// next waits for an order, but not long: a loop that asks can end only between
-// two waits, so each may hold up the stop.
+// next waits for an order, but not for long: the loop can end only between two
+// calls, so each may delay the shutdown.
 func (q queue) next() (order string, ok bool) {
 	select {
 	case order = <-q:

@@ -19,9 +19,9 @@ func TestMain(m *testing.M) { process.Main(m, main) }
 
 var named = regexp.MustCompile(`((?:order|report) \d+) was not finished: `)
 
-// wantAccount wants each order to be finished, or named as not finished, or in
-// the queue still, and each report to be finished or named. It returns how many
-// were finished and how many were not.
+// wantAccount checks that each order is finished, or named as unfinished, or
+// still in the queue, and that each report is finished or named. It returns how
+// many were finished and how many were not.
 func wantAccount(t *testing.T, p *process.Process, orders int) (finished, cut int) {
 	t.Helper()
 	state := make(map[string]string)
@@ -65,7 +65,7 @@ func wantAccount(t *testing.T, p *process.Process, orders int) (finished, cut in
 	return finished, cut
 }
 
-// TestStop stops the program in all kinds of moments.
+// TestStop stops the program at all kinds of moments.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -84,7 +84,8 @@ func TestStop(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := process.Start(t, append(test.args, "-every=2ms", "-orders="+strconv.Itoa(test.orders))...)
+			p := process.Start(t, append(test.args, "-every=2ms",
+				"-orders="+strconv.Itoa(test.orders))...)
 			p.Line(test.after)
 			p.Signal(test.sig)
 			p.WantExit(0)
@@ -114,14 +115,15 @@ func TestInHand(t *testing.T) {
 	wantAccount(t, p, 10)
 }
 
-// TestOutOfTime has work take longer than the stop may.
+// TestOutOfTime has work that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	var p *process.Process
 	var taken int
 	// They have a tenth of it to say so.
 	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
-		p = process.Start(t, "-orders=10", "-work=10h", "-every=1ms", fmt.Sprint("-timeout=", timeout))
+		p = process.Start(t, "-orders=10", "-work=10h", "-every=1ms",
+			fmt.Sprint("-timeout=", timeout))
 		for _, what := range []string{"order 1", "order 2", "report 3"} { // reports 2 and 3 wait
 			p.AwaitStdout("took " + what + "\n")
 		}
@@ -138,7 +140,8 @@ func TestOutOfTime(t *testing.T) {
 		`(?m)^(worker: )?report 3 was not finished: quit: no time left for work in flight: ` +
 			`context deadline exceeded$`,
 		`(?m)^(worker: )?quit: goroutine poller: order [12] was not finished: `, // Go names it
-		`(?m)^(worker: )?quit: drain: [34] goroutines left after `,              // tick may have ended
+		// The goroutine of tick may have ended.
+		`(?m)^(worker: )?quit: drain: [34] goroutines left after `,
 	} {
 		if got := p.Stderr(); !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("stderr = %s\nwant %s", got, want)

@@ -11,13 +11,13 @@ import (
 	"slices"
 )
 
-// profiled is a goroutine, or several with the same stack, in the text of a
-// profile.
+// profiled matches a goroutine, or several with the same stack, in the text of
+// a profile.
 var profiled = regexp.MustCompile(`(?m)^\d+ @ .*\n(?:#.*\n)*`)
 
-// noLeaks reports whether all goroutines that no other one can wake have one of
-// the functions on their stacks, and writes those that have not to stderr. It
-// knows of them if the tests were built with
+// noLeaks reports whether all leaked goroutines, which no other goroutine can
+// wake, are in one of the functions onPurpose. It writes the others to stderr.
+// It finds leaks only if the tests were built with
 // GOEXPERIMENT=goroutineleakprofile.
 func noLeaks(onPurpose []string) bool {
 	profile := pprof.Lookup("goroutineleak")

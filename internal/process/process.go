@@ -1,10 +1,10 @@
 //go:build unix
 
-// Package process runs a program under test the way a shell or a container
-// does: as a process, with real signals, pipes and an exit status.
+// Package process runs a program under test as a shell or a container does: as
+// a process, with real signals, pipes and an exit status.
 //
-// The process is the test binary itself, run again as the program, so that what
-// -race or -cover adds is in it too:
+// The process is the test binary itself, run again as the program. So it is
+// also built with -race or -cover if the tests are:
 //
 //	func TestMain(m *testing.M) { process.Main(m, main) }
 //
@@ -16,7 +16,7 @@
 //		p.WantExit(0)
 //	}
 //
-// A test binary can also be several programs: see [Program].
+// A test binary can be several programs: see [Program].
 package process
 
 import (
@@ -37,32 +37,34 @@ import (
 	"time"
 )
 
-// With this variable the test binary is a program: the one of NewProgram with
-// that name, or main.
+// asProgram is the environment variable that makes the test binary a program:
+// the one of NewProgram with that name, or main.
 const asProgram = "QUIT_TEST_AS_PROGRAM"
 
-// mainName is the name of Main's main.
+// mainName is the name of the func main passed to Main.
 const mainName = "main()"
 
-// With this variable the test binary is run by that command, as is needed for a
-// machine that is emulated. It is what -exec is for go test.
+// runner is the environment variable with a command that runs the test binary,
+// such as the emulator of another machine. It is like the flag -exec of go
+// test.
 const runner = "QUIT_TEST_EXEC"
 
-// limit is how long a process may live, and how long a test waits for something
-// that is expected at once: far more than a slow machine needs.
+// limit is the time that a process may live, and that a test waits for
+// something that should happen at once. It is far more than a slow machine
+// needs.
 const limit = 3 * time.Minute
 
-// Main runs the tests, or, in a process that a test has started, the program.
-// main is the program of Start and Command; it may be nil if there are only
-// those of NewProgram.
+// Main runs the tests or, in a process that a test has started, the program.
+// Start and Command use main as their program. It may be nil if all programs
+// are made by NewProgram.
 //
-// If Go finds goroutines that can never end ([runtime/pprof] has the profile
-// goroutineleak), the tests fail, unless such a goroutine is in one of the
-// functions in leaks, which leak it on purpose.
+// The tests fail if the profile goroutineleak of [runtime/pprof] finds
+// goroutines that can never end. The functions in leaks are exceptions, since
+// they leak a goroutine on purpose.
 func Main(m *testing.M, main func(), leaks ...string) {
 	if name := os.Getenv(asProgram); name != "" {
 		os.Unsetenv(asProgram)
-		// A process whose test was killed ends by itself. A timer is no
+		// A process whose test was killed ends by itself. The timer needs no
 		// goroutine.
 		time.AfterFunc(2*limit, func() { panic("no test has ended this process") })
 		if name == mainName {
@@ -73,8 +75,8 @@ func Main(m *testing.M, main func(), leaks ...string) {
 		}
 		os.Exit(0)
 	}
-	// A process inherits which signals are ignored, as they are in the
-	// background of a shell, but not which are handled.
+	// Child processes inherit ignored signals, such as those that a shell
+	// ignores for background jobs, but not handled ones.
 	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
@@ -87,8 +89,9 @@ func Main(m *testing.M, main func(), leaks ...string) {
 	os.Exit(status)
 }
 
-// Command returns Main's main with args, not started yet. If it lives longer
-// than three minutes, SIGQUIT ends it, with its stacks on stderr.
+// Command returns a command that runs the main of Main with args. If the
+// process lives longer than three minutes, SIGQUIT ends it, with its stacks on
+// stderr.
 func Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	return command(t, mainName, args)
@@ -98,14 +101,14 @@ func command(t testing.TB, program string, args []string) *exec.Cmd {
 	t.Helper()
 	cmd := Self(t, args...)
 	cmd.Env = append(cmd.Env, asProgram+"="+program, "GOTRACEBACK=single",
-		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // by default each exit takes a second
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // by default an exit takes a second
 	if testing.CoverMode() != "" {
-		cmd.Env = append(cmd.Env, "GOCOVERDIR="+t.TempDir()) // without it, a warning is on stderr
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+t.TempDir()) // or else stderr has a warning
 	}
 	return cmd
 }
 
-// Self is Command for the test binary as it is: it runs tests.
+// Self is Command for the test binary as a test binary, which runs tests.
 func Self(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -116,18 +119,18 @@ func Self(t testing.TB, args ...string) *exec.Cmd {
 	return Other(t, line[0], append(line[1:], args...)...)
 }
 
-// Other is Command for another program than the one that is tested.
+// Other is Command for a program that is not the one under test.
 func Other(t testing.TB, name string, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
-	cmd.WaitDelay = time.Minute // also for what is left in the pipes when it has ended
+	cmd.WaitDelay = time.Minute // also to read the pipes after the process has ended
 	cmd.Env = os.Environ()
 	return cmd
 }
 
-// Process is a program that runs, or has ended. Its methods are for the test's
+// Process is a program that runs or has ended. Its methods are for the test's
 // own goroutine.
 type Process struct {
 	*exec.Cmd
@@ -136,20 +139,21 @@ type Process struct {
 	read           int // of stdout, by Line
 	exited         chan struct{}
 
-	// The test's ends of the pipes of a Program; of no use in another process.
+	// The test's ends of the pipes of a Program. Other processes have no such
+	// pipes.
 	said  *bufio.Reader
 	stdin io.Writer
 }
 
-// Start starts Main's main with args.
+// Start starts the main of Main with args.
 func Start(t testing.TB, args ...string) *Process {
 	t.Helper()
 	return StartCommand(t, Command(t, args...))
 }
 
-// StartCommand starts cmd. Where cmd has no Stdout or Stderr, the methods of
-// the Process read it. At the end of the test the process is killed if it still
-// runs, and what it wrote is logged if the test has failed.
+// StartCommand starts cmd. The methods of the Process read stdout and stderr,
+// unless cmd has its own Stdout or Stderr. At the end of the test the process
+// is killed if it still runs. If the test has failed, its output is logged.
 func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{Cmd: cmd, t: t, exited: make(chan struct{}),
@@ -164,7 +168,7 @@ func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 		t.Fatal(err)
 	}
 	go func() { // ends with the process, which the end of the test kills
-		cmd.Wait() // its error is in the status
+		cmd.Wait() // ProcessState has its error
 		p.stdout.close()
 		p.stderr.close()
 		close(p.exited)
@@ -180,7 +184,7 @@ func StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 }
 
 // Line returns the rest of the next line of stdout that begins with prefix. It
-// skips others.
+// skips other lines.
 func (p *Process) Line(prefix string) string {
 	p.t.Helper()
 	for {
@@ -197,7 +201,7 @@ func (p *Process) Line(prefix string) string {
 	}
 }
 
-// Signal sends sig.
+// Signal sends sig to the process.
 func (p *Process) Signal(sig os.Signal) {
 	p.t.Helper()
 	if err := p.Process.Signal(sig); err != nil {
@@ -205,15 +209,16 @@ func (p *Process) Signal(sig os.Signal) {
 	}
 }
 
-// InterruptAgain sends an interrupt that counts as a second Ctrl-C: within half
-// a second after the first one it would count as the same one, arriving twice.
+// InterruptAgain sends an interrupt that counts as a second Ctrl-C. Within half
+// a second after the first, it would count as the first one arriving twice.
 func (p *Process) InterruptAgain() {
 	p.t.Helper()
 	time.Sleep(600 * time.Millisecond)
 	p.Signal(os.Interrupt)
 }
 
-// AwaitStdout waits until stdout has text, and AwaitStderr until stderr has.
+// AwaitStdout waits until stdout contains text. AwaitStderr does the same for
+// stderr.
 func (p *Process) AwaitStdout(text string) { p.t.Helper(); p.await(&p.stdout, "stdout", text) }
 func (p *Process) AwaitStderr(text string) { p.t.Helper(); p.await(&p.stderr, "stderr", text) }
 
@@ -224,7 +229,7 @@ func (p *Process) await(o *output, name, text string) {
 	}
 }
 
-// AwaitFired waits until the program's log says that it quits.
+// AwaitFired waits until the program logs that the event has fired.
 func (p *Process) AwaitFired() { p.t.Helper(); p.AwaitStderr("quit: fired") }
 
 // AwaitPortClosed waits until nothing listens on addr any longer.
@@ -244,12 +249,13 @@ func (p *Process) AwaitPortClosed(addr string) {
 	}
 }
 
-// Stdout and Stderr return what there is so far; all there was, after the end.
+// Stdout and Stderr return the output so far, or all of it after the end.
 func (p *Process) Stdout() string { return p.stdout.String() }
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// WantEnd waits for the end of the process, and wants it to be as in "exit
-// status 130" or "signal: terminated". A Program is to have said nothing more.
+// WantEnd waits for the end of the process, and fails the test if it is not
+// want, such as "exit status 130" or "signal: terminated". It also fails the
+// test if a Program has said more.
 func (p *Process) WantEnd(want string) {
 	p.t.Helper()
 	if rest, _ := io.ReadAll(p.said); len(rest) > 0 {
@@ -261,18 +267,18 @@ func (p *Process) WantEnd(want string) {
 	}
 }
 
-// WantExit is WantEnd for an exit status.
+// WantExit is WantEnd with an exit status.
 func (p *Process) WantExit(status int) {
 	p.t.Helper()
 	p.WantEnd(fmt.Sprint("exit status ", status))
 }
 
-// WantBadStart starts the program with args, and wants it to end with that
-// status, having written nothing but one line on stderr, which begins with the
-// name of its folder and contains why.
+// WantBadStart starts the program with args. It fails the test unless the
+// program ends with the status and writes only one line, on stderr. That line
+// has to begin with the name of the program's folder, and to contain why.
 func WantBadStart(t testing.TB, status int, why string, args ...string) {
 	t.Helper()
-	folder, err := os.Getwd() // of a test: that of its package
+	folder, err := os.Getwd() // a test runs in the folder of its package
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,10 +293,10 @@ func WantBadStart(t testing.TB, status int, why string, args ...string) {
 	}
 }
 
-// Patiently calls try with a timeout for the program. The last steps of a stop
-// have a part of that time only, which may be too short on a slow machine. Then
-// try reports false, and is called again with twice as much, at most two times.
-// A test that has failed is not tried again.
+// Patiently calls try with a timeout for the program. The last steps of a
+// shutdown have only a part of that time, which may be too short on a slow
+// machine. If try reports false, Patiently doubles the timeout and calls it
+// again, at most twice. It does not try again after the test has failed.
 func Patiently(t testing.TB, timeout time.Duration, try func(timeout time.Duration) bool) {
 	t.Helper()
 	for range 3 {
@@ -304,8 +310,8 @@ func Patiently(t testing.TB, timeout time.Duration, try func(timeout time.Durati
 }
 
 // NeverRead sends request to addr again and again, and reads no answer, until
-// the server is stuck in a write: then it does not read any longer either. The
-// connection is open until the end of the test.
+// the server is stuck in a write and so no longer reads. The connection stays
+// open until the end of the test.
 func NeverRead(t testing.TB, addr, request string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -313,14 +319,14 @@ func NeverRead(t testing.TB, addr, request string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	// A small buffer, and requests that are not small: whenever a server that
-	// is merely slow reads one, there is room for more to be sent.
+	// The buffer is small, and the requests are not. So whenever a server that
+	// is only slow reads a request, there is room to send more.
 	conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
 	padded := "\r\nPad: " + strings.Repeat("x", 256) + "\r\n\r\n"
 	request = strings.Replace(request, "\r\n\r\n", padded, 1)
 	batch := strings.Repeat(request, 1+64<<10/len(request))
-	// Several times in a row, and each time it answers another client: so the
-	// server does not just stand still.
+	// The server counts as stuck after several failed writes in a row. It
+	// answers another client after each, so it does not just stand still.
 	for rest, stuck := batch, 0; stuck < 6; {
 		conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 		n, err := io.WriteString(conn, rest)
@@ -338,10 +344,10 @@ func NeverRead(t testing.TB, addr, request string) {
 	}
 }
 
-// SlowToSend has a client send the head of a GET to addr, which announces a
-// body, and never the body. That delays a stop until the server waits no
-// longer. It returns a func to call after the stop, which wants the client to
-// have its answer.
+// SlowToSend starts a client that sends the head of a GET request to addr,
+// which announces a body, but never sends the body. This delays the shutdown
+// until the server stops waiting. The func that SlowToSend returns is called
+// after the shutdown, and fails the test unless the client gets its answer.
 func SlowToSend(t testing.TB, addr, path string) (wantAnswer func()) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -350,7 +356,7 @@ func SlowToSend(t testing.TB, addr, path string) (wantAnswer func()) {
 	}
 	t.Cleanup(func() { conn.Close() })
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", path)
-	ask(t, addr) // accepted later than the other
+	ask(t, addr) // accepted after the slow client
 	return func() {
 		t.Helper()
 		conn.SetDeadline(time.Now().Add(limit))
@@ -360,7 +366,7 @@ func SlowToSend(t testing.TB, addr, path string) (wantAnswer func()) {
 	}
 }
 
-// ask waits until the server at addr answers a new client, whatever it says.
+// ask waits until the server at addr answers a new client, with any answer.
 func ask(t testing.TB, addr string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -375,8 +381,7 @@ func ask(t testing.TB, addr string) {
 	}
 }
 
-// TakenAddr returns an address on which somebody listens until the end of the
-// test.
+// TakenAddr returns an address that is in use until the end of the test.
 func TakenAddr(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -387,10 +392,10 @@ func TakenAddr(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// Exited is closed when the process has ended.
+// Exited returns a channel that is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// output is what a process has written so far.
+// output is the output of a process so far.
 type output struct {
 	mu      sync.Mutex // guards the fields below
 	text    []byte
@@ -413,7 +418,7 @@ func (o *output) close() {
 	o.tell()
 }
 
-// tell is called with mu held.
+// tell wakes await. It is called with mu held.
 func (o *output) tell() {
 	if o.changed != nil {
 		close(o.changed)
@@ -427,7 +432,8 @@ func (o *output) String() string {
 	return string(o.text)
 }
 
-// await waits until the text fulfils is, and reports false once it never will.
+// await waits until is returns true for the output. It reports false if the
+// process has ended or the limit has passed before.
 func (o *output) await(is func(text string) bool) (text string, ok bool) {
 	timeout := time.After(limit)
 	for {

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// Program is one of several programs in a test binary, for tests that need a
-// small one each. It is a package-level variable beside its test:
+// Program is one of several programs in a test binary, for tests that each need
+// a small one. It is a package-level variable next to its test:
 //
 //	var closing = process.NewProgram("closing", func(args []string) {
 //		process.Say("closing")
@@ -31,20 +31,19 @@ import (
 //		p.WantEnd("exit status 0")
 //	}
 //
-// Say and Expect, and Tell and Listen, use pipes that are there for nothing
-// else: file descriptor 3, and stdin. The program and the test tell each other
-// over them how far they are, so that neither has to guess it by the time.
-// stdout and stderr stay free to be read, full or broken.
+// Say and Expect, like Tell and Listen, use a pipe of their own: file
+// descriptor 3 and stdin. By these pipes, the program and the test tell each
+// other how far they are, and need not guess it from the time. A test can read
+// stdout and stderr, or make them full or broken pipes.
 type Program struct{ name string }
 
-// programs holds the main functions of all programs, by name. It does not
-// change after Main was called.
+// programs has the main functions of all programs, by name. It does not change
+// after the call of Main.
 var programs = make(map[string]func(args []string))
 
-// NewProgram returns a new program, whose name no other one in the test binary
-// has. Its main function gets the args that it is started with; when it
-// returns, the exit status is 0. NewProgram is for the initialization of
-// package-level variables.
+// NewProgram returns a new program. Its name must be unique in the test binary.
+// main is called with the args of Start. When it returns, the exit status is 0.
+// NewProgram is for the initialization of package-level variables.
 func NewProgram(name string, main func(args []string)) *Program {
 	if _, taken := programs[name]; taken {
 		panic("process: two programs are named " + name)
@@ -53,20 +52,20 @@ func NewProgram(name string, main func(args []string)) *Program {
 	return &Program{name: name}
 }
 
-// Command is [Command] for g.
+// Command is like [Command], for the program g.
 func (g *Program) Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	return command(t, g.name, args)
 }
 
-// Start is [Start] for g.
+// Start is like [Start], for the program g.
 func (g *Program) Start(t testing.TB, args ...string) *Process {
 	t.Helper()
 	return g.StartCommand(t, g.Command(t, args...))
 }
 
-// StartCommand is [StartCommand] for a cmd that g.Command returned. It takes
-// Stdin and ExtraFiles too.
+// StartCommand is like [StartCommand], for a cmd that g.Command returned. It
+// sets cmd.Stdin and cmd.ExtraFiles.
 func (g *Program) StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	said, w := pipe(t)
@@ -81,26 +80,27 @@ func (g *Program) StartCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// toTest is the pipe that Say writes to; nil if the process is not a Program.
+// toTest is the pipe to which Say writes; nil if the process is not a Program.
 var toTest *os.File
 
-// Say is called by a Program. It says a line to the test.
+// Say is called by a Program. It sends a line to the test.
 func Say(format string, args ...any) {
 	if _, err := fmt.Fprintf(toTest, format+"\n", args...); err != nil {
-		panic(err) // nobody tests this process any longer
+		panic(err) // the test has ended
 	}
 }
 
-// Listen is called by a Program. It waits until the test calls Tell once more.
+// Listen is called by a Program. It waits for the next call of Tell in the
+// test.
 func Listen() { os.Stdin.Read(make([]byte, 1)) }
 
-// Next returns the next line that the Program says, or "" if it has ended.
+// Next returns the next line of Say, or "" if the Program has ended.
 func (p *Process) Next() string {
 	line, _ := p.said.ReadString('\n')
 	return strings.TrimSuffix(line, "\n")
 }
 
-// Expect wants the next lines that the Program says to be these.
+// Expect fails the test unless the next lines of Say are these.
 func (p *Process) Expect(want ...string) {
 	p.t.Helper()
 	for _, want := range want {
@@ -110,12 +110,12 @@ func (p *Process) Expect(want ...string) {
 	}
 }
 
-// Tell tells the Program to go on: one Listen returns. If the process has
-// ended, Tell does nothing, and the next Expect fails.
+// Tell has one Listen in the Program return. If the process has ended, Tell
+// does nothing, and the next Expect fails.
 func (p *Process) Tell() { io.WriteString(p.stdin, "\n") }
 
-// IgnoreHangups has cmd, which has not been started, ignore SIGHUP and SIGINT
-// from the start, as nohup and the background jobs of a shell do.
+// IgnoreHangups changes cmd, before it is started, so that its process ignores
+// SIGHUP and SIGINT from the start, as under nohup or in a shell's background.
 func IgnoreHangups(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	sh, err := exec.LookPath("sh")
@@ -126,7 +126,7 @@ func IgnoreHangups(t testing.TB, cmd *exec.Cmd) {
 	cmd.Path = sh
 }
 
-// BrokenPipe returns a pipe for a process to write to that has no reader.
+// BrokenPipe returns the writing end of a pipe that has no reader.
 func BrokenPipe(t testing.TB) *os.File {
 	t.Helper()
 	r, w := pipe(t)
@@ -134,8 +134,8 @@ func BrokenPipe(t testing.TB) *os.File {
 	return w
 }
 
-// FullPipe returns a pipe for a process to write to that is full, and is not
-// read before the end of the test.
+// FullPipe returns the writing end of a pipe that is full, and that is not read
+// before the end of the test.
 func FullPipe(t testing.TB) *os.File {
 	t.Helper()
 	_, w := pipe(t)
@@ -143,7 +143,7 @@ func FullPipe(t testing.TB) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw.Write(func(fd uintptr) bool { // not blocking until a process has it
+	raw.Write(func(fd uintptr) bool { // non-blocking until a process has the pipe
 		for err == nil || err == syscall.EINTR {
 			_, err = syscall.Write(int(fd), []byte("x"))
 		}

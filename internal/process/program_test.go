@@ -31,7 +31,7 @@ func TestMainProgram(t *testing.T) {
 	p.WantExit(7)
 }
 
-// echo says its args, one each time it is told to go on.
+// echo sends its args to the test, one for each call of Tell.
 var echo = process.NewProgram("echo", func(args []string) {
 	for _, arg := range args {
 		process.Say("%s", arg)
@@ -62,7 +62,7 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// recorder is a test that may fail.
+// recorder is a testing.TB that records failures.
 type recorder struct {
 	testing.TB
 	failures []string
@@ -74,7 +74,7 @@ func (r *recorder) Errorf(format string, args ...any) {
 
 func (r *recorder) Fatalf(format string, args ...any) { r.Errorf(format, args...) }
 
-// TestProgramFails has programs do something else than their tests want.
+// TestProgramFails runs programs that do not do as their tests expect.
 func TestProgramFails(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -114,7 +114,7 @@ func TestProgramFails(t *testing.T) {
 	}
 }
 
-// ignoring says which signals are ignored, and writes to stdout.
+// ignoring tells the test which signals are ignored, and writes to stdout.
 var ignoring = process.NewProgram("ignoring", func([]string) {
 	process.Say("SIGHUP %v, SIGINT %v, SIGTERM %v", signal.Ignored(syscall.SIGHUP),
 		signal.Ignored(syscall.SIGINT), signal.Ignored(syscall.SIGTERM))

@@ -4,5 +4,6 @@ package stacks
 
 import "unsafe"
 
-// getProfLabel has no way to tell the labels of a goroutine.
+// getProfLabel returns nil, since other compilers have no way to get the labels
+// of a goroutine.
 func getProfLabel() unsafe.Pointer { return nil }

@@ -8,12 +8,12 @@ import (
 	"unsafe"
 )
 
-// Labels are the labels of a goroutine. They are comparable; two that are equal
+// Labels are the labels of a goroutine. Two Labels are equal (==) only if they
 // are the same.
 type Labels struct{ p unsafe.Pointer } // a *labelMap of runtime/pprof; nil: none
 
-// Inherited returns the labels of the calling goroutine, which a goroutine that
-// it starts inherits.
+// Inherited returns the labels of the calling goroutine. A goroutine that it
+// starts inherits them.
 func Inherited() Labels { return Labels{getProfLabel()} }
 
 // Of returns the labels of ctx.
@@ -43,15 +43,15 @@ func (l Labels) Extend(ctx context.Context, name, owner string) context.Context 
 	return Label(ctx, name, owner)
 }
 
-// labelMap returns the key under which a context has its labels, and the type
-// that the value points to.
+// labelMap returns the context key of labels, and the type that the value
+// points to.
 var labelMap = sync.OnceValues(func() (key any, mapType reflect.Type) {
 	spy := &keySpy{Context: context.Background()}
 	ctx := pprof.WithLabels(spy, pprof.Labels("a", "b"))
 	return spy.key, reflect.TypeOf(ctx.Value(spy.key)).Elem()
 })
 
-// keySpy learns a key by which it is asked for a value.
+// keySpy is a context that records the key passed to Value.
 type keySpy struct {
 	context.Context
 	key any

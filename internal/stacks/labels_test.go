@@ -8,7 +8,7 @@ import (
 	"github.com/gracefulgo/graceful/internal/stacks"
 )
 
-// TestExtend has goroutines inherit labels, which are kept beside our own.
+// TestExtend checks that inherited labels are kept beside those of this module.
 func TestExtend(t *testing.T) {
 	label := func(ctx context.Context, key string) string {
 		v, _ := pprof.Label(ctx, key)
@@ -17,7 +17,8 @@ func TestExtend(t *testing.T) {
 	check := func(when string, name, owners, other string) {
 		t.Helper()
 		ctx := stacks.Inherited().Extend(t.Context(), "name", "1")
-		if n, o, x := label(ctx, "quit"), label(ctx, "quit.id"), label(ctx, "other"); n != name || o != owners || x != other {
+		n, o, x := label(ctx, "quit"), label(ctx, "quit.id"), label(ctx, "other")
+		if n != name || o != owners || x != other {
 			t.Errorf("%s: labels %q, %q, %q, want %q, %q, %q", when, n, o, x, name, owners, other)
 		}
 		if ctx.Done() != t.Context().Done() {

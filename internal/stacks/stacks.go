@@ -1,6 +1,6 @@
-// Package stacks finds the goroutines that hold something up. They are labelled, for
-// the profiler, with their name and with the ids of their owners: those that wait
-// for them. What a goroutine starts inherits its labels.
+// Package stacks finds the goroutines that hold up a step. Goroutines have
+// profiler labels with their name and with the ids of their owners, which wait
+// for them. A goroutine inherits the labels of the goroutine that starts it.
 package stacks
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const (
 	nameLabel  = "quit"
-	ownerLabel = "quit.id" // since names need not be unique; several have spaces between
+	ownerLabel = "quit.id" // ids separated by spaces; names need not be unique
 )
 
 // Label returns ctx with the labels of the goroutines of owner.
@@ -28,15 +28,15 @@ func Label(ctx context.Context, name, owner string) context.Context {
 	return pprof.WithLabels(ctx, pprof.Labels(nameLabel, name, ownerLabel, owner))
 }
 
-// LabelAs returns ctx with our labels of like, and one more owner.
+// LabelAs returns ctx with the name and the owners of like, and one more owner.
 func LabelAs(like, ctx context.Context, owner string) context.Context {
 	name, _ := pprof.Label(like, nameLabel)
 	owners, _ := pprof.Label(like, ownerLabel)
 	return Label(ctx, name, owners+" "+owner)
 }
 
-// Handed returns ctx with the name of like, and with owner alone: like's owner
-// does not wait for the goroutine any longer.
+// Handed returns ctx with the name of like, and with owner as the only owner.
+// It is for a goroutine for which the owners of like no longer wait.
 func Handed(like, ctx context.Context, owner string) context.Context {
 	name, _ := pprof.Label(like, nameLabel)
 	return Label(ctx, name, owner)
@@ -50,10 +50,11 @@ func Join(ctx context.Context, name, owner string) context.Context {
 	return Label(ctx, name, owner)
 }
 
-// OwnedBy reports whether owner is one of those in the labels of ctx.
+// OwnedBy reports whether owner is one of the owners in the labels of ctx. It
+// is called for each request, and does not allocate.
 func OwnedBy(ctx context.Context, owner string) bool {
 	owners, _ := pprof.Label(ctx, ownerLabel)
-	for o := range strings.FieldsSeq(owners) { // and not Fields, which allocates: this is called for each request
+	for o := range strings.FieldsSeq(owners) {
 		if o == owner {
 			return true
 		}
@@ -61,23 +62,24 @@ func OwnedBy(ctx context.Context, owner string) bool {
 	return false
 }
 
-// ID returns what identifies *p, as an owner, among all that live on the heap.
+// ID returns the id of *p as an owner. It is unique among all values that live
+// on the heap.
 func ID[T any](p *T) string {
 	return strconv.FormatUint(uint64(uintptr(unsafe.Pointer(p))), 16)
 }
 
-// Owner is a closer that waits for goroutines of its own. The type of the id keeps it
-// apart from a closer that is not ours and has a method Owner, for something else.
+// Owner is a closer that waits for its own goroutines. The type OwnerID tells
+// it apart from a user's closer that has some other Owner method.
 type Owner interface {
 	Owner() OwnerID
-	Detail() string // what it waits for now; "" if that is nothing
+	Detail() string // such as "3 busy connections"; "" if it waits for nothing
 }
 
 // OwnerID is the id of an Owner.
 type OwnerID string
 
-// Error is the error of a closer that gave up, with the stacks of what it
-// waited for then.
+// Error is the error of a closer that gave up, with the stacks of the
+// goroutines that it was waiting for.
 type Error struct {
 	Err    error
 	Stacks string
@@ -86,53 +88,53 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// All returns the stacks of all labelled goroutines by the ids of their owners.
-// They are as they were at some moment after the call. Calls at the same time
-// share one look at the goroutines.
+// All returns the stacks of all labelled goroutines, by the ids of their
+// owners. The stacks are those of some moment after the call. Calls at the same
+// time share one look at the goroutines.
 func All() map[string]string {
 	mine := looks.begun.Load()
 	looks.waiting.Add(1)
 	looks.mu.Lock()
 	defer looks.mu.Unlock()
-	if looks.number <= mine { // the last one began before the call
+	if looks.number <= mine { // the last look began before the call
 		looks.number = looks.begun.Add(1)
 		looks.all = look()
 	}
 	all := looks.all
 	if looks.waiting.Add(-1) == 0 {
-		looks.all, looks.number = nil, 0 // nobody else can use it: a call to come wants a later one
+		looks.all, looks.number = nil, 0 // a later call needs a later look
 	}
 	return all
 }
 
-// looks is what calls of All share.
+// looks has the looks that calls of All share.
 var looks struct {
-	begun   atomic.Int64 // looks that have begun; a call that reads it comes after those
-	waiting atomic.Int64 // calls that have not got theirs
+	begun   atomic.Int64 // looks that have begun; a call that reads it comes after these
+	waiting atomic.Int64 // calls that have no look yet
 
-	mu     sync.Mutex // guards the fields below, and is held while a look is taken
+	mu     sync.Mutex // guards the fields below, and is held during a look
 	number int64      // of the last look; 0: none is kept
 	all    map[string]string
 }
 
-// look takes the stacks. It is
-// made of the goroutine profile, which folds identical ones into one with a count: so
-// it is small also where there are many goroutines, and these are not stopped one by one.
-// Where few are identical, such as where each has a name of its own, it has the stacks
-// that most goroutines have, and says how many others there are.
+// look takes the stacks from the goroutine profile. The profile folds identical
+// stacks into one with a count. So it is small even for many goroutines, and
+// these are not stopped one by one. If few stacks are identical, as when each
+// goroutine has its own name, look keeps the most frequent ones and counts the
+// others.
 func look() map[string]string {
-	const most = 50 // stacks of one owner
+	const most = 50 // stacks of an owner
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
 		return nil
 	}
-	_, records, _ := strings.Cut(profile.String(), "\n") // the first line is the profile's own
+	_, records, _ := strings.Cut(profile.String(), "\n") // without the profile's first line
 	type held struct {
 		text         strings.Builder
-		stacks, more int // more: goroutines whose stacks are left out
+		stacks, more int // more counts the goroutines whose stacks are left out
 	}
 	byOwner, known := make(map[string]*held), make(map[string]string)
-	for record := range strings.SplitSeq(records, "\n\n") { // of most goroutines first
+	for record := range strings.SplitSeq(records, "\n\n") { // the most frequent first
 		owners, _ := labelIn(record, ownerLabel)
 		drawn := ""
 		if owners != "" {
@@ -165,13 +167,13 @@ func look() map[string]string {
 	return all
 }
 
-// count returns how many goroutines a record of the profile stands for.
+// count returns the number of goroutines in a record of the profile.
 func count(record string) string {
 	n, _, _ := strings.Cut(strings.TrimSpace(record), " ")
 	return n
 }
 
-// labelIn returns a label of a record of the profile, whose second line is
+// labelIn returns a label in a record of the profile, whose second line is
 //
 //	# labels: {"quit":"the name", "quit.id":"c000012345"}
 func labelIn(record, key string) (value string, ok bool) {
@@ -189,13 +191,14 @@ func labelIn(record, key string) (value string, ok bool) {
 	return value, err == nil
 }
 
-// draw draws a record of the profile like the stacks of a panic:
+// draw draws a record of the profile in the style of a panic:
 //
 //	2 goroutines of consumer:
 //		main.(*consumer).read
 //			/src/consumer/main.go:42
 //
-// known has the frames that have been drawn: in a crowd, most are the same.
+// known has the frames that have been drawn. In a crowd of goroutines, most
+// frames are the same.
 func draw(record string, known map[string]string) string {
 	_, frames, _ := strings.Cut(record, "\n#\t")
 	drawn, ok := known[frames]
@@ -215,23 +218,23 @@ func draw(record string, known map[string]string) string {
 	return n + noun + text.OneLine(name) + ":\n" + drawn
 }
 
-// drawFrames draws the frames of a record: lines of "#", an address, the func
-// and its file, with tabs between. Frames that call the closer or handler, at
-// the end, are left out, and so are goroutines that net/http has for the
-// connection of one that is drawn, and the one of os/signal, which whoever was
-// the first to handle a signal has started.
+// drawFrames draws the frames of a record, whose lines are "#", an address, the
+// func and its file, separated by tabs. It leaves out the frames at the end
+// that call the closer or handler. It returns "" for a goroutine of net/http
+// that belongs to the connection of another goroutine, and for that of
+// os/signal, which has the labels of the first goroutine that handled a signal.
 func drawFrames(record string) string {
 	const maxFrames = 24
 	var frames []string
-	last := 0 // the frames up to the last that is no caller
+	last := 0 // the number of frames up to the last that is not such a caller
 	for line := range strings.SplitSeq(record, "\n") {
 		fields := strings.FieldsFunc(line, func(r rune) bool { return r == '\t' })
 		if len(fields) != 4 || fields[0] != "#" {
 			continue
 		}
 		name, _, _ := strings.Cut(fields[2], "+0x")
-		if name == "os/signal.loop" ||
-			isOfNetHTTP(name, ").backgroundRead", ").readLoop", ").writeLoop", ").readFrames", "erverConn).serve") {
+		if name == "os/signal.loop" || isOfNetHTTP(name, ").backgroundRead", ").readLoop",
+			").writeLoop", ").readFrames", "erverConn).serve") {
 			return ""
 		}
 		frames = append(frames, "\t"+name+"\n\t\t"+fields[3]+"\n")
@@ -249,7 +252,8 @@ func drawFrames(record string) string {
 	return strings.Join(frames, "") + more
 }
 
-// isOfNetHTTP reports whether a func is one of net/http, or of a package within, and its name ends so.
+// isOfNetHTTP reports whether name is that of a func in net/http or in a
+// package within, and has one of the ends.
 func isOfNetHTTP(name string, ends ...string) bool {
 	if !strings.HasPrefix(name, "net/http.") && !strings.HasPrefix(name, "net/http/internal/") {
 		return false
@@ -265,8 +269,9 @@ func isOfNetHTTP(name string, ends ...string) bool {
 var module = strings.TrimSuffix(reflect.TypeFor[Error]().PkgPath(), "internal/stacks")
 
 func isOurs(name string) bool {
-	return strings.HasPrefix(name, module+"quit.") || strings.HasPrefix(name, module+"quit/quithttp.")
+	return strings.HasPrefix(name, module+"quit.") ||
+		strings.HasPrefix(name, module+"quit/quithttp.")
 }
 
-// Looks returns how many looks at the goroutines there were. It is for tests.
+// Looks returns the number of looks at the goroutines so far. It is for tests.
 func Looks() int64 { return looks.begun.Load() }

@@ -15,14 +15,15 @@ func park(release <-chan struct{}) { <-release }
 
 var one, two, none int
 
-// TestAll has goroutines of one owner, of two and of none.
+// TestAll starts goroutines with one owner, with two and with none.
 func TestAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		defer close(release)
 		name := "a \"name\", \"quit.id\":\"0\"\nof two lines"
 		labels := Label(context.Background(), name, ID(&one))
-		both := pprof.WithLabels(LabelAs(labels, context.Background(), ID(&two)), pprof.Labels("a", "b", "z", "\n\n"))
+		both := LabelAs(labels, context.Background(), ID(&two))
+		both = pprof.WithLabels(both, pprof.Labels("a", "b", "z", "\n\n"))
 		for _, ctx := range []context.Context{labels, both, both, context.Background()} {
 			go func() {
 				pprof.SetGoroutineLabels(ctx)
@@ -41,7 +42,8 @@ func TestAll(t *testing.T) {
 				t.Errorf("%d stacks, want %d:\n%s", n, len(want), text)
 			}
 			for _, want := range want {
-				if want += `a "name", "quit.id":"0"\nof two lines:` + "\n\t"; !strings.Contains(text, want) {
+				want += `a "name", "quit.id":"0"\nof two lines:` + "\n\t"
+				if !strings.Contains(text, want) {
 					t.Errorf("%q does not have %q", text, want)
 				}
 			}
@@ -52,9 +54,10 @@ func TestAll(t *testing.T) {
 	})
 }
 
-// TestAllBounded has many goroutines with a name for each two, and some with the same.
+// TestAllBounded starts 10 goroutines with the same name, and 990 others of
+// which each two share a name.
 func TestAllBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // it ends when they all have
+	synctest.Test(t, func(t *testing.T) { // waits for all goroutines
 		release := make(chan struct{})
 		for i := range 1000 {
 			name := "same"
@@ -68,7 +71,8 @@ func TestAllBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		text := All()[ID(&one)]
-		if n := strings.Count(text, " of "); n != 50 || !strings.HasPrefix(text, "10 goroutines of same:\n") ||
+		n := strings.Count(text, " of ")
+		if n != 50 || !strings.HasPrefix(text, "10 goroutines of same:\n") ||
 			!strings.HasSuffix(text, "\n… and 892 more, with other stacks or names\n") {
 			t.Errorf("%d stacks:\n%.400s\n…\n%s", n, text, text[max(len(text)-400, 0):])
 		}
@@ -76,10 +80,12 @@ func TestAllBounded(t *testing.T) {
 	})
 }
 
-// TestOwnedBy is for each request that quithttp.Track counts.
+// TestOwnedBy checks the result and that OwnedBy does not allocate.
 func TestOwnedBy(t *testing.T) {
 	ctx := LabelAs(Label(context.Background(), "name", "12"), context.Background(), "34")
-	for owner, want := range map[string]bool{"12": true, "34": true, "1": false, "2 3": false, "": false} {
+	for owner, want := range map[string]bool{
+		"12": true, "34": true, "1": false, "2 3": false, "": false,
+	} {
 		if got := OwnedBy(ctx, owner); got != want {
 			t.Errorf("OwnedBy(%q) = %v", owner, got)
 		}
@@ -89,7 +95,7 @@ func TestOwnedBy(t *testing.T) {
 	}
 }
 
-// record returns one of the profile.
+// record returns a record of the profile.
 func record(count int, frames ...string) string {
 	text := fmt.Sprintf("%d @ 0x1 0x2\n# labels: {\"quit\":\"api\", \"quit.id\":\"1\"}\n", count)
 	for i, f := range frames {
@@ -102,23 +108,73 @@ func TestDraw(t *testing.T) {
 	quit, known := module+"quit.", make(map[string]string)
 	for name, c := range map[string]struct {
 		frames []string
-		want   int // frames; 0: nothing at all
+		want   int // drawn frames; 0: "" is drawn
 	}{
-		"closer":        {[]string{"main.close", "main.Close", quit + "(*step).call", quit + "caught"}, 2},
-		"ours only":     {[]string{quit + "(*QuitEvent).Shutdown", quit + "(*step).call"}, 2},
-		"ours between":  {[]string{quit + "(*QuitEvent).Shutdown", "main.Close", quit + "(*step).call"}, 2},
-		"of like names": {[]string{"main.close", module + "quit_test.f", module + "quit/quithttp_test.f", module + "quitting.f"}, 4},
-		"HTTP/1":        {[]string{"main.handler", "net/http.HandlerFunc.ServeHTTP", "net/http.(*ServeMux).ServeHTTP", "net/http.serverHandler.ServeHTTP", "net/http.(*conn).serve"}, 1},
-		"HTTP/2":        {[]string{"main.handler", module + "quit/quithttp.Track.func1", "net/http.HandlerFunc.ServeHTTP", "net/http.initALPNRequest.ServeHTTP", "net/http.(*http2serverConn).runHandler"}, 1},
-		"HTTP/2, moved": {[]string{"main.handler", "net/http.serverHandler.ServeHTTP", "net/http/internal/http2.(*serverConn).runHandler"}, 1},
-		"own ServeHTTP": {[]string{"main.(*app).ServeHTTP", "net/http/httputil.(*ReverseProxy).ServeHTTP", "net/http.serverHandler.ServeHTTP", "net/http.(*conn).serve"}, 2},
-		"idle":          {[]string{"net/http.(*conn).readRequest", "net/http.(*conn).serve"}, 1},
-		"background":    {[]string{"net.(*conn).Read", "net/http.(*connReader).backgroundRead"}, 0},
-		"frames":        {[]string{"main.read", "net/http.(*http2serverConn).readFrames"}, 0},
-		"connection":    {[]string{"net/http.(*http2serverConn).serve", "net/http.(*conn).serve"}, 0},
-		"transport":     {[]string{"net/http.(*persistConn).readLoop"}, 0},
-		"own readLoop":  {[]string{"main.(*conn).readLoop"}, 1},
-		"deep":          {make([]string, 40), 24},
+		"closer": {frames: []string{
+			"main.close",
+			"main.Close",
+			quit + "(*step).call",
+			quit + "caught",
+		}, want: 2},
+		"ours only": {frames: []string{
+			quit + "(*QuitEvent).Shutdown",
+			quit + "(*step).call",
+		}, want: 2},
+		"ours between": {frames: []string{
+			quit + "(*QuitEvent).Shutdown",
+			"main.Close",
+			quit + "(*step).call",
+		}, want: 2},
+		"of like names": {frames: []string{
+			"main.close",
+			module + "quit_test.f",
+			module + "quit/quithttp_test.f",
+			module + "quitting.f",
+		}, want: 4},
+		"HTTP/1": {frames: []string{
+			"main.handler",
+			"net/http.HandlerFunc.ServeHTTP",
+			"net/http.(*ServeMux).ServeHTTP",
+			"net/http.serverHandler.ServeHTTP",
+			"net/http.(*conn).serve",
+		}, want: 1},
+		"HTTP/2": {frames: []string{
+			"main.handler",
+			module + "quit/quithttp.Track.func1",
+			"net/http.HandlerFunc.ServeHTTP",
+			"net/http.initALPNRequest.ServeHTTP",
+			"net/http.(*http2serverConn).runHandler",
+		}, want: 1},
+		"HTTP/2, moved": {frames: []string{
+			"main.handler",
+			"net/http.serverHandler.ServeHTTP",
+			"net/http/internal/http2.(*serverConn).runHandler",
+		}, want: 1},
+		"own ServeHTTP": {frames: []string{
+			"main.(*app).ServeHTTP",
+			"net/http/httputil.(*ReverseProxy).ServeHTTP",
+			"net/http.serverHandler.ServeHTTP",
+			"net/http.(*conn).serve",
+		}, want: 2},
+		"idle": {frames: []string{
+			"net/http.(*conn).readRequest",
+			"net/http.(*conn).serve",
+		}, want: 1},
+		"background": {frames: []string{
+			"net.(*conn).Read",
+			"net/http.(*connReader).backgroundRead",
+		}, want: 0},
+		"frames": {frames: []string{
+			"main.read",
+			"net/http.(*http2serverConn).readFrames",
+		}, want: 0},
+		"connection": {frames: []string{
+			"net/http.(*http2serverConn).serve",
+			"net/http.(*conn).serve",
+		}, want: 0},
+		"transport":    {frames: []string{"net/http.(*persistConn).readLoop"}, want: 0},
+		"own readLoop": {frames: []string{"main.(*conn).readLoop"}, want: 1},
+		"deep":         {frames: make([]string, 40), want: 24},
 	} {
 		for i := range c.frames {
 			if c.frames[i] == "" {
@@ -142,7 +198,8 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-// TestDrawFrames has stacks as long as what is drawn of one, and longer.
+// TestDrawFrames draws stacks of up to 24 frames, all of which are drawn, and
+// longer ones.
 func TestDrawFrames(t *testing.T) {
 	record := func(frames int) string {
 		var b strings.Builder
@@ -155,7 +212,7 @@ func TestDrawFrames(t *testing.T) {
 		frames, drawn int
 		more          string
 	}{
-		{frames: 0, drawn: 1}, // of our own, since there is no other
+		{frames: 0, drawn: 1}, // a frame of this module, since there is no other
 		{frames: 1, drawn: 1},
 		{frames: 24, drawn: 24},
 		{frames: 25, drawn: 24, more: "\t… 1 more frame"},
@@ -166,13 +223,17 @@ func TestDrawFrames(t *testing.T) {
 		if i := strings.Index(got, "\t…"); i >= 0 {
 			frames, more = got[:i], got[i:]
 		}
-		if n := strings.Count(frames, "\n\t\t/"); n != test.drawn || !strings.HasPrefix(more, test.more) || (more != "") != (test.more != "") {
-			t.Errorf("of %d frames, %d are drawn, and %q, want %d and %q", test.frames, n, more, test.drawn, test.more)
+		n := strings.Count(frames, "\n\t\t/")
+		if n != test.drawn || !strings.HasPrefix(more, test.more) ||
+			(more != "") != (test.more != "") {
+			t.Errorf("of %d frames, %d are drawn, and %q, want %d and %q",
+				test.frames, n, more, test.drawn, test.more)
 		}
 	}
 }
 
-// What All has found is not kept when its last caller has it.
+// TestAllKeepsNothing checks that a look is dropped once the last call of All
+// has used it.
 func TestAllKeepsNothing(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
@@ -180,12 +241,15 @@ func TestAllKeepsNothing(t *testing.T) {
 	}
 	wg.Wait()
 	if looks.all != nil || looks.number != 0 || looks.waiting.Load() != 0 {
-		t.Errorf("kept: %v, number %d, %d calls waiting, want none", looks.all, looks.number, looks.waiting.Load())
+		t.Errorf("kept: %v, number %d, %d calls waiting, want none",
+			looks.all, looks.number, looks.waiting.Load())
 	}
 }
 
 func TestLabelIn(t *testing.T) {
-	const labels = "1 @ 0x1\n# labels: {\"a\":\"x\", \"quit\":\"q \\\"1\\\"\", \"broken\":\"y}\n#\t0x1\tf+0x1\tf.go:1\n"
+	const labels = "1 @ 0x1\n" +
+		"# labels: {\"a\":\"x\", \"quit\":\"q \\\"1\\\"\", \"broken\":\"y}\n" +
+		"#\t0x1\tf+0x1\tf.go:1\n"
 	for _, test := range []struct {
 		record, key, want string
 		ok                bool

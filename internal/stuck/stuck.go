@@ -1,6 +1,6 @@
 // Package stuck is a program whose shutdown hangs. The documentation shows its
-// report, which tests draw anew: in a synctest bubble, where it takes no time and
-// comes to the same each time.
+// report. Tests draw it anew in a synctest bubble, where the shutdown takes no
+// time, and the report is the same each time.
 package stuck
 
 import (
@@ -23,15 +23,15 @@ func (r *Reader) leaveGroup() error {
 }
 
 // Shutdown returns an event that was shut down, with a closer that hangs until
-// release is called, and one that failed.
+// release is called, and a closer that failed.
 func Shutdown() (q *quit.QuitEvent, release func()) {
 	q = &quit.QuitEvent{Delay: 2 * time.Second, Logger: slog.New(slog.DiscardHandler)}
 	hang := make(chan struct{})
 
-	q.RegisterStopFunc(func() { time.Sleep(40 * time.Millisecond) }, quit.Name("database"), quit.AfterDrain())
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("write: broken pipe") }), quit.Name("journal"))
+	q.RegisterStopFunc(sleep(40*time.Millisecond), quit.Name("database"), quit.AfterDrain())
+	q.RegisterQuitCloser(quit.ShutdownFunc(closeJournal), quit.Name("journal"))
 	q.RegisterCloser(&Reader{hang})
-	q.RegisterStopFunc(func() { time.Sleep(1200 * time.Millisecond) }, quit.Name("http server"))
+	q.RegisterStopFunc(sleep(1200*time.Millisecond), quit.Name("http server"))
 	q.Go(func(ctx context.Context) error {
 		<-ctx.Done()
 		time.Sleep(23 * time.Second)
@@ -43,8 +43,12 @@ func Shutdown() (q *quit.QuitEvent, release func()) {
 	return q, func() { close(hang) }
 }
 
-// sigterm is the signal on systems that have none, too.
+// sigterm stands for SIGTERM, which some systems do not have.
 type sigterm struct{}
 
 func (sigterm) Signal()        {}
 func (sigterm) String() string { return "terminated" }
+
+func sleep(d time.Duration) func() { return func() { time.Sleep(d) } }
+
+func closeJournal(context.Context) error { return errors.New("write: broken pipe") }

@@ -1,5 +1,5 @@
-// Package text prepares texts for a terminal or a page: names and errors, which
-// can be anything, and durations and numbers.
+// Package text prepares names, errors, durations and numbers for a terminal or
+// a page. A name or an error can be any text.
 package text
 
 import (
@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// OneLine returns s with everything escaped that would not stay in its place:
-// control characters, marks that change the direction, and what is not UTF-8.
+// OneLine returns s with control characters, marks that change the direction of
+// text, and invalid UTF-8 escaped.
 func OneLine(s string) string {
 	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
 		return s // as most names
@@ -31,7 +31,7 @@ func OneLine(s string) string {
 	return b.String()
 }
 
-// Width returns the number of columns of s on a terminal.
+// Width returns the number of columns that s takes on a terminal.
 func Width(s string) int {
 	n := 0
 	for _, r := range s {
@@ -40,8 +40,8 @@ func Width(s string) int {
 	return n
 }
 
-// runeWidth returns 0 for marks on the rune before, 2 for the scripts and
-// symbols that terminals draw wide, and 1 for the rest.
+// runeWidth returns 0 for a mark on the rune before, 2 for scripts and symbols
+// that terminals draw wide, and 1 for all other runes.
 func runeWidth(r rune) int {
 	switch {
 	case r < 0x300:
@@ -56,7 +56,7 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// Clip cuts s to n columns, with an ellipsis where something is missing.
+// Clip cuts s to its first n columns. An ellipsis stands for the rest.
 func Clip(s string, n int) string {
 	if Width(s) <= n {
 		return s
@@ -71,8 +71,7 @@ func Clip(s string, n int) string {
 	return b.String() + "…"
 }
 
-// Tail cuts s to its last n columns, with an ellipsis where something is
-// missing.
+// Tail cuts s to its last n columns. An ellipsis stands for the rest.
 func Tail(s string, n int) string {
 	width := Width(s)
 	if width <= n {
@@ -87,7 +86,7 @@ func Tail(s string, n int) string {
 	return "…"
 }
 
-// Head returns the first n bytes of s at most, without a part of a rune at the
+// Head returns at most the first n bytes of s, without a part of a rune at the
 // end.
 func Head(s string, n int) string {
 	if len(s) <= n {
@@ -99,8 +98,8 @@ func Head(s string, n int) string {
 	return s[:n]
 }
 
-// Lines returns the lines of s, each as OneLine has it, with spaces for tabs.
-// Beyond the first n bytes of s it only says how much there is.
+// Lines applies OneLine to each line of s, with spaces for tabs. It cuts s to
+// the first n bytes, and says how many are left out.
 func Lines(s string, n int) string {
 	s = strings.TrimRight(s, "\n")
 	head := Head(s, n)
@@ -115,8 +114,9 @@ func Lines(s string, n int) string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-// Error returns the text of err, and "" for nil. An Error method that panics,
-// as that of a typed nil does, has the text that package fmt makes of it.
+// Error returns the text of err, or "" if err is nil. If the Error method
+// panics, as that of a typed nil may, the text is the one that package fmt
+// prints.
 func Error(err error) (text string) {
 	if err == nil {
 		return ""
@@ -129,8 +129,8 @@ func Error(err error) (text string) {
 	return err.Error()
 }
 
-// panicked is fmt.Sprint(err), which panics if the value of the panic does so,
-// too.
+// panicked returns fmt.Sprint(err). That panics if printing the value of err's
+// panic panics too, and then the text names only the type.
 func panicked(err error) (text string) {
 	defer func() {
 		if recover() != nil {
@@ -140,7 +140,7 @@ func panicked(err error) (text string) {
 	return fmt.Sprint(err)
 }
 
-// Plural returns n with the noun, which is regular.
+// Plural returns n with the noun, whose plural is regular.
 func Plural[N int | int64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -148,7 +148,8 @@ func Plural[N int | int64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// Duration returns d in at most seven columns: 12µs, 1.23s, 2m03s, 1h02m.
+// Duration formats d in at most seven columns, such as 12µs, 1.23s, 2m03s or
+// 1h02m.
 func Duration(d time.Duration) string {
 	three := func(unit time.Duration, name string) string {
 		switch v := float64(d) / float64(unit); {

@@ -13,13 +13,18 @@ import (
 func TestDuration(t *testing.T) {
 	const us, ms, sec = time.Microsecond, time.Millisecond, time.Second
 	for d, want := range map[time.Duration]string{
-		0: "0s", -1: "0s", 1: "1ns", 999: "999ns", us: "1µs", 1500: "1.5µs", 35400: "35.4µs", 999499: "999µs", 999500: "1ms",
-		ms: "1ms", 123456 * us: "123ms", 999499 * us: "999ms", 999500 * us: "1s", 1234 * ms: "1.23s", 22500 * ms: "22.5s",
-		59949 * ms: "59.9s", 59950 * ms: "1m00s", 123 * sec: "2m03s", time.Hour - 1: "1h00m", 62 * time.Minute: "1h02m",
+		0: "0s", -1: "0s", 1: "1ns", 999: "999ns", us: "1µs", 1500: "1.5µs",
+		35400: "35.4µs", 999499: "999µs", 999500: "1ms",
+		ms: "1ms", 123456 * us: "123ms", 999499 * us: "999ms", 999500 * us: "1s",
+		1234 * ms: "1.23s", 22500 * ms: "22.5s",
+		59949 * ms: "59.9s", 59950 * ms: "1m00s", 123 * sec: "2m03s",
+		time.Hour - 1: "1h00m", 62 * time.Minute: "1h02m",
 		999 * time.Hour: "999h00m", 5000 * time.Hour: "5000h",
 		9994: "9.99µs", 9995: "10µs", 99949: "99.9µs", 99950: "100µs",
-		62600 * ms: "1m03s", 105 * sec: "1m45s", time.Hour - 700*ms: "59m59s", time.Hour - 500*ms: "1h00m",
-		time.Hour - 300*ms: "1h00m", 61 * time.Minute: "1h01m", 62*time.Minute + 40*sec: "1h03m", 105 * time.Minute: "1h45m",
+		62600 * ms: "1m03s", 105 * sec: "1m45s", time.Hour - 700*ms: "59m59s",
+		time.Hour - 500*ms: "1h00m",
+		time.Hour - 300*ms: "1h00m", 61 * time.Minute: "1h01m",
+		62*time.Minute + 40*sec: "1h03m", 105 * time.Minute: "1h45m",
 		1000 * time.Hour: "1000h", 1500 * time.Hour: "1500h",
 	} {
 		if got := text.Duration(d); got != want {
@@ -30,7 +35,8 @@ func TestDuration(t *testing.T) {
 
 func TestOneLine(t *testing.T) {
 	for s, want := range map[string]string{
-		"": "", "a b~": "a b~", "é 世": "é 世", "\x1b[1m": `\x1b[1m`, "a\nb\tc": `a\nb\tc`, "\x7f": `\x7f`,
+		"": "", "a b~": "a b~", "é 世": "é 世", "\x1b[1m": `\x1b[1m`, "a\nb\tc": `a\nb\tc`,
+		"\x7f":     `\x7f`,
 		"a\u202eb": `a\u202eb`, "a\xffb": `a\xffb`, "\uFFFD": "\uFFFD", "é'\"\\": "é'\"\\",
 	} {
 		if got := text.OneLine(s); got != want {
@@ -39,7 +45,7 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
-// TestWidth has the first and the last rune of each range of wide ones, and
+// TestWidth tries the first and the last rune of each range of wide runes, and
 // their neighbours.
 func TestWidth(t *testing.T) {
 	for _, test := range []struct {
@@ -47,9 +53,11 @@ func TestWidth(t *testing.T) {
 		runes string
 	}{
 		{width: 0, runes: "\u0300\u036f\u20dd\u302a\ufe2f"},
-		{width: 1, runes: "a~é\u02ff\u0370\u10ff\u1160\u2e7f\ua4d0\uabff\ud7a4\uf8ff\ufb00\ufe70\ufeff\uff61\uffdf\uffe7" +
+		{width: 1, runes: "a~é\u02ff\u0370\u10ff\u1160\u2e7f\ua4d0\uabff\ud7a4\uf8ff" +
+			"\ufb00\ufe70\ufeff\uff61\uffdf\uffe7" +
 			"\U0001f2ff\U0001fb00\U0001ffff\U0003fffe"},
-		{width: 2, runes: "\u1100\u115f\u2e80\ua4cf\uac00\ud7a3\uf900\ufaff\ufe30\ufe6f\uff00\uff60\uffe0\uffe6" +
+		{width: 2, runes: "\u1100\u115f\u2e80\ua4cf\uac00\ud7a3\uf900\ufaff" +
+			"\ufe30\ufe6f\uff00\uff60\uffe0\uffe6" +
 			"\U0001f300\U0001faff\U00020000\U0003fffd"},
 	} {
 		for _, r := range test.runes {
@@ -90,7 +98,7 @@ func TestHead(t *testing.T) {
 		{s: "abc", n: 2, want: "ab"},
 		{s: "a€", n: 3, want: "a"},
 		{s: "€", n: 2, want: ""},
-		{s: "\x80\x80\x80", n: 2, want: ""}, // no text at all
+		{s: "\x80\x80\x80", n: 2, want: ""}, // not UTF-8
 	} {
 		if got := text.Head(test.s, test.n); got != test.want {
 			t.Errorf("Head(%q, %d) = %q, want %q", test.s, test.n, got, test.want)

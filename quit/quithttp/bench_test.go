@@ -15,10 +15,12 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// BenchmarkRequest is a request on a connection that is kept alive: over
-// loopback, and on one in memory, where what is added to net/http shows best.
+// BenchmarkRequest measures a request on a connection that is kept alive. Over
+// loopback it is a real one. In memory, the cost of quithttp shows best.
 func BenchmarkRequest(b *testing.B) {
-	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "ok")
+	})
 	ways := []struct {
 		name  string
 		serve func(net.Listener) (stop func())
@@ -77,13 +79,12 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkTracked is what a request costs beside what net/http does for it.
+// BenchmarkTracked measures the cost that quithttp adds to a request.
 func BenchmarkTracked(b *testing.B) {
 	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	tracked, ctx := quithttp.Tracked(h)
-	// As net/http has it: of the connection, its local address, and the
-	// request.
+	// net/http derives these contexts for a connection and for its request.
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, new(net.TCPAddr))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -103,12 +104,12 @@ func BenchmarkTracked(b *testing.B) {
 	})
 }
 
-// endless is a connection of a client that asks left times, and waits for no
-// answer.
+// An endless is the connection of a client that sends its requests without
+// waiting for an answer.
 type endless struct {
 	net.Conn
 	request string
-	left    int
+	left    int // the number of requests that are still to be read
 	rest    string
 	end     chan struct{} // closed when the server has closed the connection
 }

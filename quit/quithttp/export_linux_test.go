@@ -5,5 +5,5 @@ import (
 	"time"
 )
 
-// Received tells what the kernel knows of a connection: see received.
+// Received is received, for tests.
 func Received(conn net.Conn) (has bool, last time.Duration, known bool) { return received(conn) }

@@ -14,7 +14,7 @@ func Fragment(r quit.Report) string {
 	return string(s.html(s.clock))
 }
 
-// WithoutPart switches a part of the stop off, for this process.
+// WithoutPart switches a part of every stop off, in this process.
 func WithoutPart(name string) {
 	switch name {
 	case "refuse":
@@ -28,9 +28,9 @@ func WithoutPart(name string) {
 	}
 }
 
-// Tracked returns what is done for a request on a connection beside what
-// net/http does, with h as the program's handler, and the context of the
-// connection.
+// Tracked returns a func that does for a request on a connection all that
+// quithttp does, with h as the program's handler. It also returns the context
+// of the connection.
 func Tracked(h http.Handler) (serve func(http.ResponseWriter, *http.Request), ctx context.Context) {
 	s := newStop(defaultLinger, 0)
 	conn := new(net.TCPConn)
@@ -42,14 +42,16 @@ func Tracked(h http.Handler) (serve func(http.ResponseWriter, *http.Request), ct
 	}, ctx
 }
 
-// InFlight returns how many requests are being answered while one of that major
-// version of HTTP is, and when its handler has returned.
+// InFlight returns the number of requests in flight while a request of that
+// major version of HTTP is being answered, and after that.
 func InFlight(major int) (during, after int) {
 	s := newStop(defaultLinger, 0)
 	conn := new(net.TCPConn)
 	r := (&http.Request{ProtoMajor: major}).WithContext(s.connect(context.Background(), conn))
 	s.change(conn, http.StateActive)
-	s.serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { during = s.requests() }), nil, r)
+	s.serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		during = s.requests()
+	}), nil, r)
 	s.change(conn, http.StateIdle)
 	return during, s.requests()
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// FuzzStatus has names, errors and panics of any text in a report, and looks at
-// what its text, its page, its stream and its JSON make of them: before the
-// fire, during the shutdown and after it.
+// FuzzStatus puts names, errors and panics of any text into a report. It checks
+// the text, the page, the stream and the JSON of the report before the fire,
+// during the shutdown and after it.
 func FuzzStatus(f *testing.F) {
 	f.Add("name", "error", "panic", uint8(0))
 	f.Add("</title><script>", "two\nlines\x1b[2J", "\xff\u202e\x00", uint8(7))
@@ -27,7 +27,9 @@ func FuzzStatus(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			q := &quit.QuitEvent{Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler)}
 			inner := &quit.QuitEvent{Logger: q.Logger}
-			inner.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New(text) }), quit.Name(name), quit.AfterDrain())
+			inner.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+				return errors.New(text)
+			}), quit.Name(name), quit.AfterDrain())
 			q.RegisterQuitCloser(inner, quit.Name(text))
 			q.RegisterStopFunc(func() { panic(panics) }, quit.Name(name+"/"+panics))
 			if kind&1 != 0 {
@@ -52,14 +54,22 @@ func FuzzStatus(f *testing.F) {
 				html := page(h)
 				report := fragment(h)
 				for _, element := range []string{"title", "tspan", "dd"} {
-					textsOf(t, report, element) // fails if there are elements of others
+					textsOf(t, report, element) // fails if an element is not ours
 				}
 				if n := strings.Count(html, "<script"); n != 1 {
 					t.Errorf("%d scripts in the page, want ours", n)
 				}
-				for kind, body := range map[string]string{"page": html, "stream": ask(h, "GET", "text/event-stream").Body.String(), "text": ask(h, "GET").Body.String()} {
-					if i := strings.IndexFunc(body, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
-						t.Errorf("%s: %q is not to be printed", kind, body[max(i-20, 0):min(i+20, len(body))])
+				for kind, body := range map[string]string{
+					"page":   html,
+					"stream": ask(h, "GET", "text/event-stream").Body.String(),
+					"text":   ask(h, "GET").Body.String(),
+				} {
+					i := strings.IndexFunc(body, func(r rune) bool {
+						return r != '\n' && !unicode.IsPrint(r)
+					})
+					if i >= 0 {
+						t.Errorf("%s: %q is not to be printed",
+							kind, body[max(i-20, 0):min(i+20, len(body))])
 					}
 				}
 				if !json.Valid(ask(h, "GET", "application/json").Body.Bytes()) {
@@ -78,7 +88,7 @@ func FuzzStatus(f *testing.F) {
 			if !strings.Contains(err.Error(), "panic: "+panics) && !strings.Contains(panics, "\n") {
 				t.Errorf("the error does not have the panic: %q", err)
 			}
-			time.Sleep(2 * time.Minute) // for the closer that is late
+			time.Sleep(2 * time.Minute) // until the abandoned closer has returned
 		})
 	})
 }

@@ -13,18 +13,19 @@ import (
 	"unsafe"
 )
 
-// netns is a network namespace of its own: a thread that calls funcs in it.
+// A netns is a network namespace. A thread of its own calls funcs in it.
 type netns struct{ calls chan func() }
 
-// link is a pair of network namespaces with a wire between them that delays
-// each packet. Each end is a TUN device; goroutines carry the packets.
+// A link is a pair of network namespaces with a wire between them that delays
+// each packet. Each end of the wire is a TUN device. Goroutines carry the
+// packets.
 type link struct {
 	server, client         netns
 	serverAddr, clientAddr string
 }
 
-// newLink returns a link over which a packet takes delay, and a func that takes
-// it down. It skips the test where namespaces are not to be had.
+// newLink returns a link on which a packet takes delay, and a func that takes
+// the link down. It skips the test if the system gives no namespaces.
 func newLink(t *testing.T, delay time.Duration) (l *link, down func()) {
 	t.Helper()
 	l = &link{serverAddr: "10.77.0.1", clientAddr: "10.77.0.2"}
@@ -46,7 +47,7 @@ func newLink(t *testing.T, delay time.Duration) (l *link, down func()) {
 				}
 				select {
 				case onTheWay <- packet{time.Now().Add(delay), append([]byte(nil), buf[:n]...)}:
-				default: // lost, as on any link that is full
+				default: // the link is full, so the packet is lost
 				}
 			}
 		})
@@ -68,13 +69,13 @@ func newLink(t *testing.T, delay time.Duration) (l *link, down func()) {
 	}
 }
 
-// open makes the namespace, with a device that has the address, and returns the
-// device.
+// open makes the namespace and a device in it that has the address. It returns
+// the device.
 func (n *netns) open(t *testing.T, addr, peer string) (tun *os.File) {
 	t.Helper()
 	n.calls = make(chan func())
 	go func() { // ends when calls is closed
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		for f := range n.calls {
 			f()
 		}
@@ -87,8 +88,8 @@ func (n *netns) open(t *testing.T, addr, peer string) (tun *os.File) {
 	return tun
 }
 
-// do calls f in the namespace: the processes that it starts are in it. A nil n
-// is that of the test.
+// do calls f in the namespace. Processes that f starts are in it too. A nil n
+// is the namespace of the test.
 func (n *netns) do(f func()) {
 	if n == nil {
 		f()
@@ -114,12 +115,17 @@ func newNamespace(addr, peer string) (tun *os.File, err error) {
 		_     [22]byte
 	}{flags: tunNoPI}
 	copy(ifreq.name[:], "wire")
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TUNSETIFF, uintptr(unsafe.Pointer(&ifreq))); errno != 0 {
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TUNSETIFF,
+		uintptr(unsafe.Pointer(&ifreq))); errno != 0 {
 		syscall.Close(fd)
 		return nil, fmt.Errorf("TUNSETIFF: %w", errno)
 	}
 	tun = os.NewFile(uintptr(fd), "tun")
-	for _, args := range []string{"link set lo up", "addr add " + addr + " peer " + peer + " dev wire", "link set wire up"} {
+	for _, args := range []string{
+		"link set lo up",
+		"addr add " + addr + " peer " + peer + " dev wire",
+		"link set wire up",
+	} {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
 			tun.Close()
 			return nil, fmt.Errorf("ip %s: %w: %s", args, err, out)

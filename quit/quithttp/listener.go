@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// listener is the listener of a server that can be drained: from then on, it
-// hands out the connections that the kernel has accepted, and then is closed.
+// A listener is the listener of a server. When it is drained, it hands out the
+// connections that the kernel has accepted, and is then closed.
 //
-// Closing a socket resets the connections in its queue, and those whose
-// handshake is under way. So the order is: the kernel refuses new connections,
-// where the socket is ours alone; the queue is emptied; it is closed. Only
-// EAGAIN from the socket shows that the queue is empty: an Accept whose
-// deadline has passed does not look at it.
+// Closing a socket resets the connections in its queue and those in a
+// handshake. So the kernel is first told to refuse new connections, if nobody
+// else has the socket. Then the queue is emptied, and then the socket is
+// closed. Only EAGAIN from the socket shows that the queue is empty: an Accept
+// whose deadline has passed does not look at the queue.
 //
 // Accept is called by one goroutine, that of [http.Server.Serve]. Once it has
 // returned [net.ErrClosed], the server knows all connections that it was ever
@@ -25,36 +25,40 @@ import (
 type listener struct {
 	net.Listener
 	own    bool         // opened by this package: nobody else has the socket
-	socket socket       // nil: a listener of another kind, which can only be closed
+	socket socket       // nil for a listener of another kind, which can only be closed
 	close  func() error // closes the Listener, once
 
-	// draining is set once, by drain, which then wakes Accept: whoever wakes up
-	// for that reason finds it set. What drain has written before is seen then.
+	// draining is set once, by drain, which then wakes Accept. An Accept that
+	// wakes up for that reason finds it set, and sees until and refusing, which
+	// drain has written before.
 	draining atomic.Bool
-	until    time.Time // the end of the time for draining, zero: no limit; written before draining is set
-	refusing bool      // so is this: no new connection can come
+	until    time.Time // the end of the time for draining; zero means no limit
+	refusing bool      // no new connection can come
 
-	lastAccept atomic.Int64 // Unix time in seconds; only a hint whether anybody is there
-	kept       *os.File     // an accepted connection for which there was no descriptor yet; used by Accept alone
+	lastAccept atomic.Int64 // Unix time in seconds; a hint that there are clients
+
+	// kept is an accepted connection for which no second descriptor was left.
+	// Only Accept uses it.
+	kept *os.File
 }
 
-// socket is what is needed of a *net.TCPListener or *net.UnixListener.
+// A socket is a *net.TCPListener or a *net.UnixListener.
 type socket interface {
 	net.Listener
 	syscall.Conn
 	SetDeadline(time.Time) error
 }
 
-// errNonePending is the error of acceptNow if no connection is pending.
+// errNonePending is the error of acceptNow when no connection is pending.
 var errNonePending = errors.New("none is pending")
 
 const (
-	// maxHandshakes is the longest wait for handshakes that are under way. The
-	// kernel goes on with one that is lost for a minute.
+	// maxHandshakes is the longest wait for handshakes. The kernel keeps one
+	// whose client is gone for a minute.
 	maxHandshakes = 500 * time.Millisecond
 
-	// unsure is the wait where it cannot be known what is pending, if a
-	// connection came not longer ago than recently.
+	// unsure is the wait for connections if nothing tells whether any are
+	// pending. There is no such wait if none has come recently.
 	unsure   = 50 * time.Millisecond
 	recently = 5 // seconds
 )
@@ -90,8 +94,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// drain has Accept hand out what is pending, at most until the given time, and
-// then close the listener. It is called once, and does not block.
+// drain makes Accept hand out the pending connections, at most until the given
+// time, and then close the listener. It is called once and does not block.
 func (l *listener) drain(until time.Time) {
 	l.until = until
 	if parts.refuse && l.own && l.socket != nil {
@@ -103,17 +107,17 @@ func (l *listener) drain(until time.Time) {
 		l.socket.SetDeadline(time.Unix(1, 0))
 	case l.quiet() || !parts.drain:
 		l.Close()
-	default: // it is accepted from as ever
+	default: // connections are accepted as before
 		time.AfterFunc(unsure, func() { l.Close() })
 	}
 }
 
-// quiet reports whether no connection came in the last seconds.
+// quiet reports whether no connection has come recently.
 func (l *listener) quiet() bool { return time.Now().Unix()-l.lastAccept.Load() > recently }
 
-// acceptPending returns the next connection that is pending. It returns a
-// temporary error if one cannot be accepted now, and another one if none is
-// left.
+// acceptPending returns the next pending connection. Its error is temporary if
+// a connection is pending that cannot be accepted now. Any other error ends the
+// draining.
 func (l *listener) acceptPending() (net.Conn, error) {
 	if l.socket == nil {
 		return l.Listener.Accept()
@@ -126,7 +130,7 @@ func (l *listener) acceptPending() (net.Conn, error) {
 		}
 		wait := unsure
 		if errors.Is(err, errNonePending) {
-			if !l.refusing { // others may come at any time, so this is as good a moment as any
+			if !l.refusing { // another could come at any time: a wait would not end
 				return nil, err
 			}
 			if n, unknown := handshakes(l.Addr()); unknown == nil {
@@ -150,19 +154,22 @@ func (l *listener) acceptPending() (net.Conn, error) {
 	}
 }
 
-// before reports whether t has not come yet; it never comes if it is zero.
+// before reports whether it is before t. The zero t never comes.
 func before(t time.Time) bool { return t.IsZero() || time.Now().Before(t) }
 
-// take accepts without waiting: its error is errNonePending if that is so.
+// take accepts a connection without waiting. Its error is errNonePending if
+// none is pending.
 func (l *listener) take() (net.Conn, error) {
 	if l.kept == nil {
 		fd, err := acceptNow(l.socket)
 		if err != nil {
-			return nil, &net.OpError{Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: err}
+			return nil, &net.OpError{
+				Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: err,
+			}
 		}
 		l.kept = os.NewFile(fd, "")
 	}
-	conn, err := net.FileConn(l.kept) // which is a duplicate
+	conn, err := net.FileConn(l.kept) // duplicates the descriptor
 	if err == nil || !isTemporary(err) {
 		l.kept.Close()
 		l.kept = nil
@@ -170,8 +177,8 @@ func (l *listener) take() (net.Conn, error) {
 	return conn, err
 }
 
-// isTemporary reports whether net/http tries to accept again after err, a
-// little later: there may be no descriptor left, until a request is answered.
+// isTemporary reports whether net/http calls Accept again after err, a little
+// later. The process may have no descriptor left until a request is answered.
 func isTemporary(err error) bool {
 	t, ok := err.(interface{ Temporary() bool })
 	return ok && t.Temporary()

@@ -20,8 +20,7 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// socketAddrs returns an address for each kind of socket, as ListenAndServe
-// takes them.
+// socketAddrs returns an address of ListenAndServe for each kind of socket.
 func socketAddrs(t *testing.T) map[string]string {
 	return map[string]string{
 		"IPv4":       "127.0.0.1:0",
@@ -32,7 +31,7 @@ func socketAddrs(t *testing.T) map[string]string {
 	}
 }
 
-// dialAddrs returns the addresses at which to reach a listener.
+// dialAddrs returns the addresses at which clients reach a listener.
 func dialAddrs(ln net.Addr) []string {
 	tcp, ok := ln.(*net.TCPAddr)
 	if ok && tcp.IP.IsUnspecified() {
@@ -62,8 +61,8 @@ func awaitRefused(t *testing.T, network, addr string) {
 	}
 }
 
-// gate keeps a server from accepting: BaseContext, which is called first, waits
-// until it is opened.
+// A gate keeps a server from accepting until it is closed. The server calls
+// BaseContext first, which waits for that.
 type gate chan struct{}
 
 func (g gate) server(addr string, h http.Handler) *http.Server {
@@ -73,9 +72,9 @@ func (g gate) server(addr string, h http.Handler) *http.Server {
 	return srv
 }
 
-// TestStopBeforeAccept has a stop begin before the server has accepted
-// anything. From then on the kernel refuses, and those who have connected
-// before are answered, with each kind of socket.
+// TestStopBeforeAccept begins a stop before the server has accepted anything,
+// with each kind of socket. From then on the kernel refuses connections.
+// Clients that have connected before are answered.
 func TestStopBeforeAccept(t *testing.T) {
 	for name, addr := range socketAddrs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -103,7 +102,8 @@ func TestStopBeforeAccept(t *testing.T) {
 			}
 			close(open)
 			for _, w := range pending {
-				// The first may be answered before all are accepted, and so not be told.
+				// The first may be answered before all are accepted, and then
+				// it is not told that its connection ends.
 				if body, _ := w.answer(); body != "answered" {
 					t.Errorf("answer = %q", body)
 				}
@@ -120,8 +120,8 @@ func TestStopBeforeAccept(t *testing.T) {
 	}
 }
 
-// TestStopAbandonedConnections has clients that connect and go away before they
-// are accepted, in each way.
+// TestStopAbandonedConnections has clients that close or reset their
+// connections before these are accepted.
 func TestStopAbandonedConnections(t *testing.T) {
 	q, open := quietEvent(), make(gate)
 	bound, err := quithttp.ListenAndServe(q, open.server("127.0.0.1:0", answered))
@@ -156,11 +156,14 @@ func TestStopAbandonedConnections(t *testing.T) {
 	}
 }
 
-// TestStopSharedListener has a listener that another holder has too, as a
-// successor or systemd has. It is never refused, and what is pending when the
-// server has ended is the other's.
+// TestStopSharedListener has a listener that is shared, as with a successor or
+// with systemd. It never refuses a connection. The other holder accepts the
+// connections that are pending when the server has ended.
 func TestStopSharedListener(t *testing.T) {
-	for name, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket")} {
+	for name, addr := range map[string]string{
+		"tcp":  "127.0.0.1:0",
+		"unix": filepath.Join(t.TempDir(), "socket"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			other, err := net.Listen(name, addr)
 			if err != nil {
@@ -198,9 +201,11 @@ func TestStopSharedListener(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
-			// The successor begins to serve.
+			// Now the successor serves.
 			var served sync.WaitGroup
-			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "successor") }))
+			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				io.WriteString(w, "successor")
+			}))
 			later := dial()
 			served.Go(func() { srv.Serve(other) })
 			if body, _ := later.answer(); body != "successor" {
@@ -212,8 +217,8 @@ func TestStopSharedListener(t *testing.T) {
 	}
 }
 
-// TestStopSharedUnderLoad has the successor accept already: whoever connects
-// during the stop is answered by the one or the other.
+// TestStopSharedUnderLoad has a successor that accepts already. A client that
+// connects during the stop is answered by one of the two servers.
 func TestStopSharedUnderLoad(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -273,7 +278,7 @@ func TestStopSharedUnderLoad(t *testing.T) {
 	all.Wait()
 }
 
-// limited is a listener with at most n connections at a time, as that of
+// A limited is a listener with a limited number of connections, like that of
 // golang.org/x/net/netutil.
 type limited struct {
 	net.Listener
@@ -312,8 +317,8 @@ type limitedConn struct {
 
 func (c *limitedConn) Close() error { defer c.release(); return c.Conn.Close() }
 
-// TestStopLimited has a listener of another kind than net's, with room for
-// another connection or not.
+// TestStopLimited has a listener that is not of package net. It has room for
+// another connection, or none.
 func TestStopLimited(t *testing.T) {
 	for _, room := range []int{1, 10} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -322,7 +327,9 @@ func TestStopLimited(t *testing.T) {
 		}
 		q := quietEvent()
 		release, begun := make(chan struct{}), make(chan struct{})
-		quithttp.Serve(q, quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		quithttp.Serve(q, quietServer(http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
 			close(begun)
 			<-release
 			answered(w, r)
@@ -347,8 +354,8 @@ func TestStopLimited(t *testing.T) {
 	}
 }
 
-// noDescriptors is a server that has no descriptor left when it is stopped,
-// until a request is answered. It uses all that it may have for connections.
+// noDescriptors is a server that has no descriptor left during its stop until a
+// request is answered. Its connections use all that it may have.
 var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 	q := quietEvent()
 	open, release := make(gate), make(chan struct{})
@@ -370,24 +377,28 @@ var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 	go func() { ended <- q.Shutdown(context.Background()) }()
 	<-q.Done()
 	close(open)
-	// None is left once no other can be opened.
+	// No descriptor is left once no file can be opened.
 	for full := false; !full; time.Sleep(time.Millisecond) {
 		f, err := os.Open(os.DevNull)
 		if full = errors.Is(err, syscall.EMFILE); !full {
 			f.Close()
 		}
 	}
-	time.Sleep(10 * time.Millisecond) // for Accept to find out; it is no matter if it has not
+	// Accept may now find out. If it has not, the test shows less.
+	time.Sleep(10 * time.Millisecond)
 	close(release)
 	if err := <-ended; err != nil {
 		process.Say("%v", err)
 	}
 })
 
-// TestStopWithoutDescriptors wants connections that are pending to be answered,
-// if the server has too few descriptors to accept them all.
+// TestStopWithoutDescriptors checks that pending connections are answered even
+// if the server has too few descriptors to accept them all at once.
 func TestStopWithoutDescriptors(t *testing.T) {
-	for name, addr := range map[string]string{"TCP": "127.0.0.1:0", "Unix": "unix:" + filepath.Join(t.TempDir(), "socket")} {
+	for name, addr := range map[string]string{
+		"TCP":  "127.0.0.1:0",
+		"Unix": "unix:" + filepath.Join(t.TempDir(), "socket"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := noDescriptors.Start(t, addr)
 			bound := p.Next()
@@ -416,8 +427,8 @@ func TestStopWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// TestStopSilentSocket has a client on a real socket that sends nothing: it
-// gets the end of the connection, and not a reset.
+// TestStopSilentSocket has a client on a real socket that sends nothing. It
+// reads the end of the connection, not a reset.
 func TestStopSilentSocket(t *testing.T) {
 	q := quietEvent()
 	accepted := make(chan struct{})
@@ -443,8 +454,8 @@ func TestStopSilentSocket(t *testing.T) {
 	newWire(t, conn).wantEnd()
 }
 
-// TestStopUnread has a request in the kernel that the server has not come to
-// read. It is read even if the time of its connection is over.
+// TestStopUnread has a request in the kernel that the server has not read yet.
+// It is read even if the linger of its connection is over.
 func TestStopUnread(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -452,18 +463,20 @@ func TestStopUnread(t *testing.T) {
 	}
 	q := quietEvent()
 	reading, goOn := make(chan struct{}, 10), make(chan struct{})
-	quithttp.Serve(q, quietServer(answered), pausing{ln, reading, goOn}, quithttp.Linger(20*time.Millisecond))
+	quithttp.Serve(q, quietServer(answered), pausing{ln, reading, goOn},
+		quithttp.Linger(20*time.Millisecond))
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newWire(t, conn)
-	<-reading // and does not come to it
+	<-reading // blocks until goOn is closed
 	w.send(getSlash)
 	ended := make(chan error)
 	go func() { ended <- q.Shutdown(context.Background()) }()
 	awaitRefused(t, "tcp", ln.Addr().String())
-	time.Sleep(50 * time.Millisecond) // longer than the linger; a shorter one would show nothing
+	// This is longer than the linger. A shorter sleep would show nothing.
+	time.Sleep(50 * time.Millisecond)
 	close(goOn)
 	w.wantAnswer(true)
 	if err := <-ended; err != nil {
@@ -471,8 +484,8 @@ func TestStopUnread(t *testing.T) {
 	}
 }
 
-// TestStopHalfRequest has an idle connection on which half a request has come,
-// which the server has read. The other half comes in time.
+// TestStopHalfRequest has an idle connection on which the server has read half
+// a request. The other half comes in time.
 func TestStopHalfRequest(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -491,11 +504,14 @@ func TestStopHalfRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if encrypted {
-			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			conn = tls.Client(conn, &tls.Config{
+				InsecureSkipVerify: true,
+				NextProtos:         []string{"http/1.1"},
+			})
 		}
 		w := newWire(t, conn)
 		w.ask(false)
-		time.Sleep(linger + linger/5) // its time is over when the stop begins
+		time.Sleep(linger + linger/5) // its linger is over when the stop begins
 		w.send(getSlash[:10])
 		time.Sleep(linger / 5)
 		ended := make(chan error)
@@ -510,7 +526,8 @@ func TestStopHalfRequest(t *testing.T) {
 	}
 }
 
-// pausing is a listener whose connections are read only when goOn is closed.
+// A pausing is a listener. Reading from its connections blocks until goOn is
+// closed.
 type pausing struct {
 	net.Listener
 	reading chan struct{}
@@ -539,7 +556,8 @@ func (c *pausingConn) Read(b []byte) (int, error) {
 	return c.TCPConn.Read(b)
 }
 
-// TestListenAndServeUnix serves on a Unix socket, and leaves nothing behind.
+// TestListenAndServeUnix serves on a Unix socket. The shutdown leaves nothing
+// behind, so the address can be used again.
 func TestListenAndServeUnix(t *testing.T) {
 	for name, addr := range socketAddrs(t) {
 		if name != "Unix" && name != "abstract" {
@@ -560,7 +578,8 @@ func TestListenAndServeUnix(t *testing.T) {
 			}
 			newWire(t, conn).ask(false)
 			conn.Close()
-			if _, err := quithttp.ListenAndServe(q, &http.Server{Addr: addr}); !errors.Is(err, syscall.EADDRINUSE) {
+			_, err = quithttp.ListenAndServe(q, &http.Server{Addr: addr})
+			if !errors.Is(err, syscall.EADDRINUSE) {
 				t.Errorf("ListenAndServe() of a taken address = %v", err)
 			}
 			if err := q.Shutdown(context.Background()); err != nil {
@@ -578,8 +597,8 @@ func TestListenAndServeUnix(t *testing.T) {
 	}
 }
 
-// TestStopHandshakeUnderWay has clients over a slow link that have begun to
-// connect when the stop begins: they are answered.
+// TestStopHandshakeUnderWay has clients that are connecting over a slow link
+// when the stop begins. They are answered or refused.
 func TestStopHandshakeUnderWay(t *testing.T) {
 	on, down := newLink(t, 20*time.Millisecond)
 	defer down()
@@ -613,7 +632,7 @@ func TestStopHandshakeUnderWay(t *testing.T) {
 			results <- result{string(b), err}
 		}()
 	}
-	<-connected // the first is connected, and the next is on its way
+	<-connected // the first is connected, and the next is connecting
 	p.Signal(syscall.SIGTERM)
 	answers := 0
 	for range n {
@@ -633,7 +652,8 @@ func TestStopHandshakeUnderWay(t *testing.T) {
 	}
 }
 
-// The kernel tells whether a client has sent anything, and how long ago.
+// TestReceived checks that the kernel tells whether a client has sent anything,
+// and how long ago.
 func TestReceived(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -666,7 +686,7 @@ func TestReceived(t *testing.T) {
 		if !has {
 			t.Fatal("a client that has sent something has sent nothing")
 		}
-		if last > since+20*time.Millisecond { // it counts in ticks
+		if last > since+20*time.Millisecond { // the kernel counts in ticks
 			t.Fatalf("the client has sent something %v ago, after %v", last, since)
 		}
 		if last >= 50*time.Millisecond {

@@ -33,14 +33,14 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, nil) }
 
-// load is a kind of clients.
+// A load is a kind of clients.
 type load struct {
 	name     string
 	protocol string // tcp, tls, h2, h2c or unix
 	manner   string // each, busy, slow or pool: see client
 }
 
-// loads are those of the table.
+// loads are the rows of the table.
 var loads = []load{
 	{"a connection each", "tcp", "each"},
 	{"kept alive, busy", "tcp", "busy"},
@@ -54,11 +54,15 @@ var loads = []load{
 	{"Unix, kept alive", "unix", "busy"},
 }
 
-// stoppedServer is a server that is stopped under load. It serves with protocol
-// on addr until SIGTERM.
+// stoppedServer is a server that is shut down under load. It serves with the
+// protocol on addr until a SIGTERM.
 var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 	kind, protocol, addr := args[0], args[1], args[2]
-	srv := &http.Server{Addr: addr, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Protocols: new(http.Protocols)}
+	srv := &http.Server{
+		Addr:      addr,
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, 0),
+		Protocols: new(http.Protocols),
+	}
 	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		io.WriteString(w, "answered")
@@ -90,9 +94,9 @@ var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 		ln := listen()
 		process.Say("%v", ln.Addr())
 		if encrypted {
-			go srv.ServeTLS(ln, "", "") // ends with the stop
+			go srv.ServeTLS(ln, "", "") // ends with the shutdown
 		} else {
-			go srv.Serve(ln) // so does this
+			go srv.Serve(ln) // ends with the shutdown
 		}
 	}
 	var opts []quit.Option
@@ -152,13 +156,15 @@ var stoppedServer = process.NewProgram("stopped server", func(args []string) {
 	}
 })
 
-// kinds are the ways to stop that are compared. "handed in" is quithttp with a
-// listener that it has not opened; of the others, something is switched off.
-var kinds = []string{"http.Server.Shutdown", "RegisterQuitCloser", "quithttp", "handed in", "without refuse", "without drain", "without header", "without linger"}
+// kinds are the ways to shut down that are compared. "handed in" is quithttp
+// with a listener that it has not opened. In each of the others, a part of
+// quithttp is switched off.
+var kinds = []string{"http.Server.Shutdown", "RegisterQuitCloser", "quithttp", "handed in",
+	"without refuse", "without drain", "without header", "without linger"}
 
-// clients sends requests until the server refuses connections. Each is sent
-// once: a body that cannot be had again keeps net/http from trying again what
-// may have been sent.
+// clients sends requests until the server refuses connections. Each request is
+// sent once. It has a body that can be read only once, so that net/http does
+// not retry it.
 var clients = process.NewProgram("clients", func(args []string) {
 	protocol, manner, addr := args[0], args[1], args[2]
 	const n = 32
@@ -203,12 +209,12 @@ var clients = process.NewProgram("clients", func(args []string) {
 			}
 			client := &http.Client{Transport: t, Timeout: time.Minute}
 			if manner == "slow" {
-				time.Sleep(rand.N(250 * time.Millisecond)) // or all would ask at the same time
+				time.Sleep(rand.N(250 * time.Millisecond)) // so that they ask at different times
 			}
 			for i := 1; ; i++ {
 				var body io.Reader = struct{ io.Reader }{strings.NewReader("a job")}
 				if protocol == "h2" || protocol == "h2c" {
-					body = nil // a client may send it again if the server says that it has not seen it
+					body = nil // retried if the server says that it has not seen the request
 				}
 				res, err := client.Post(url, "text/plain", body)
 				if err == nil {
@@ -244,7 +250,7 @@ var clients = process.NewProgram("clients", func(args []string) {
 	process.Say("%d %d", answered.Load(), broken.Load())
 })
 
-// stops is what came of some stops.
+// stops are the results of some shutdowns.
 type stops struct {
 	answered, broken int
 	took             []time.Duration
@@ -256,8 +262,8 @@ func (s *stops) median() time.Duration {
 	return s.took[len(s.took)/2]
 }
 
-// stopUnderLoad stops a server of that kind n times under load, over a link
-// with the delay, or over loopback if that is zero.
+// stopUnderLoad shuts a server of that kind down n times under load, over a
+// link with the delay, or over loopback if the delay is zero.
 func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int) (s stops) {
 	t.Helper()
 	host, server, client := "127.0.0.1", (*netns)(nil), (*netns)(nil)
@@ -276,7 +282,7 @@ func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int
 		bound := p.Next()
 		client.do(func() { c = clients.Start(t, l.protocol, l.manner, bound) })
 		c.Expect("warm")
-		time.Sleep(rand.N(100 * time.Millisecond)) // to anywhere between two requests
+		time.Sleep(rand.N(100 * time.Millisecond)) // until any point between two requests
 		p.Signal(syscall.SIGTERM)
 		var took string
 		if _, err := fmt.Sscanf(p.Next(), "stopped after %s", &took); err != nil {
@@ -297,7 +303,8 @@ func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int
 		}
 		<-c.Exited()
 		if broken > 0 {
-			s.errs = append(s.errs, fmt.Sprintf("%d in a stop of %v: %s", broken, d, strings.TrimSpace(c.Stderr())))
+			s.errs = append(s.errs,
+				fmt.Sprintf("%d in a stop of %v: %s", broken, d, strings.TrimSpace(c.Stderr())))
 		}
 		s.answered += answered
 		s.broken += broken
@@ -305,9 +312,9 @@ func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int
 	return s
 }
 
-// TestStopUnderLoad stops a server a few times under each load: no connection
-// is broken. The linger is long, so that a slow machine is not too slow for it;
-// a client that is busy leaves before.
+// TestStopUnderLoad shuts a server down a few times under each load. No
+// connection may break. The linger is long enough for a slow machine; clients
+// that are busy leave before its end.
 func TestStopUnderLoad(t *testing.T) {
 	for _, delay := range []time.Duration{0, 10 * time.Millisecond} {
 		for _, l := range loads {
@@ -326,24 +333,28 @@ func TestStopUnderLoad(t *testing.T) {
 
 var (
 	tableFile  = flag.String("table", "", "write the table of stops under load to this `file`")
-	tableStops = flag.Int("stops", 30, "how many stops a figure of the table is of; a third of it for those without a part")
-	onlyLoad   = flag.String("load", "", "only the loads with these `words` in their names")
-	onlyKind   = flag.String("kind", "", "only this `kind` of stop")
+	tableStops = flag.Int("stops", 30,
+		"how many stops a figure of the table is of; a third of it for those without a part")
+	onlyLoad = flag.String("load", "", "only the loads with these `words` in their names")
+	onlyKind = flag.String("kind", "", "only this `kind` of stop")
 )
 
-// TestStopsTable is a command rather than a test: docs/lossless.sh calls it.
+// TestStopsTable writes the table of docs/lossless.md. It is a command rather
+// than a test: docs/lossless.sh calls it.
 func TestStopsTable(t *testing.T) {
 	if *tableFile == "" {
 		t.Skip("only with -table")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "| link | clients | %s |\n| --- | --- |%s\n", strings.Join(kinds, " | "), strings.Repeat(" ---: |", len(kinds)))
+	fmt.Fprintf(&b, "| link | clients | %s |\n| --- | --- |%s\n",
+		strings.Join(kinds, " | "), strings.Repeat(" ---: |", len(kinds)))
 	for _, delay := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond} {
 		for _, l := range loads {
 			if !strings.Contains(l.name, *onlyLoad) || delay > 0 && l.protocol == "unix" {
 				continue
 			}
-			fmt.Fprintf(&b, "| %s | %s |", cmp.Or(strings.TrimPrefix(delay.String(), "0s"), "loopback"), l.name)
+			fmt.Fprintf(&b, "| %s | %s |",
+				cmp.Or(strings.TrimPrefix(delay.String(), "0s"), "loopback"), l.name)
 			for _, kind := range kinds {
 				if *onlyKind != "" && kind != *onlyKind {
 					b.WriteString(" |")
@@ -355,7 +366,8 @@ func TestStopsTable(t *testing.T) {
 					of = fmt.Sprintf(" of %d", n)
 				}
 				s := stopUnderLoad(t, delay, kind, l, n)
-				t.Logf("%v %s, %s: %d answered, %d broken in %d stops of %v %q", delay, l.name, kind, s.answered, s.broken, n, s.median(), s.errs)
+				t.Logf("%v %s, %s: %d answered, %d broken in %d stops of %v %q",
+					delay, l.name, kind, s.answered, s.broken, n, s.median(), s.errs)
 				fmt.Fprintf(&b, " %d%s, %v |", s.broken, of, s.median().Round(100*time.Microsecond))
 			}
 			b.WriteString("\n")

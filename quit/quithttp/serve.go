@@ -1,9 +1,77 @@
-// Package quithttp serves HTTP in a program that ends with package quit:
-// servers that start and stop with an event, a probe for load balancers,
-// requests that are counted, and a page that shows a shutdown.
+// Package quithttp serves HTTP in programs that package quit shuts down.
 //
-// It is a package of its own so that programs without HTTP do not pay for
-// net/http.
+// [ListenAndServe] and [Serve] start an [http.Server] and register it with a
+// [quit.QuitEvent]. The shutdown of such a server breaks no connection. [Ready]
+// is a readiness probe for load balancers. [Track] makes the drain wait for
+// requests, even for those that become WebSockets. [Status] shows the shutdown
+// in a browser or in a terminal.
+//
+//	func main() {
+//		http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+//			io.WriteString(w, "hello\n")
+//		})
+//		q := quit.GetQuitEvent()
+//		srv := &http.Server{Addr: ":8080"}
+//		if _, err := quithttp.ListenAndServe(q, srv); err != nil {
+//			log.Fatal(err)
+//		}
+//		if err := quit.WaitSignal(); err != nil {
+//			log.Fatal(err)
+//		}
+//	}
+//
+// The functions of this package, and the handlers that they return, are safe
+// for concurrent use. Their arguments must not be nil.
+//
+// The package is separate from package quit so that programs without HTTP do
+// not pay for net/http.
+//
+// # Shutting a server down
+//
+// The shutdown of a server breaks no connection: a client that has sent a
+// request gets an answer. The shutdown has four steps:
+//
+//  1. New connections are refused. Those that wait to be accepted are kept.
+//     This step needs Linux 5.7 or newer, and a listener that this package has
+//     opened.
+//  2. The connections that wait are accepted. Then the listener is closed.
+//  3. Each connection has its next request answered with "Connection: close",
+//     or with a GOAWAY frame of HTTP/2. A connection that is new or idle is
+//     kept open for that request as long as [Linger] says.
+//  4. [http.Server.Shutdown] is called once. If the time for all of this runs
+//     out, [http.Server.Close] follows.
+//
+// If nothing is connected, the shutdown of a server takes no time.
+//
+// A listener that is passed to [Serve] may be shared with another process, so
+// its shutdown goes without the first step. Without that step, a connection
+// that is made at the very moment of the close is reset. A listener that is
+// neither a [net.TCPListener] nor a [net.UnixListener] accepts connections for
+// at most another 50 ms.
+//
+// A client can lose a request nonetheless: if the request arrives after its
+// idle connection has lingered, if the client pipelines requests and ignores
+// "Connection: close", or if the process is killed.
+//
+// # The context of a request
+//
+// The fire does not cancel the context of a request. The context is cancelled
+// when time for the request has run out, and its cause says so. The request can
+// still be answered for a moment: half of the time that is left until the step
+// would be abandoned.
+//
+// The context is derived from the one that the server's BaseContext returns, or
+// from [quit.QuitEvent.WorkContext] if BaseContext is nil. In either case it is
+// cancelled with WorkContext. After a request has hijacked its connection, the
+// end of the server's time does not cancel its context; only WorkContext does.
+//
+// # Handlers that hang
+//
+// If handlers still run when the time has run out, their stacks are in
+// [quit.Step.Stacks] and in the log. Handlers that have hijacked their
+// connections are among them, although the server does not wait for them. The
+// stacks are found by pprof labels, which the goroutines of a server inherit,
+// so a request pays nothing for this.
 package quithttp
 
 import (
@@ -24,26 +92,33 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// ListenAndServe listens on srv.Addr (":http" if that is empty) and then does
-// what [Serve] does. It returns the address, which has the port that the system
-// picked for ":0". It does not block: the program goes on to [quit.WaitSignal].
-// An address that begins with "unix:" is the path of a Unix socket, or with
-// "unix:@" its abstract name.
+// ListenAndServe listens on srv.Addr, or on ":http" if that is empty, and then
+// serves srv as [Serve] does. It does not block: the program goes on to
+// [quit.WaitSignal]. It returns the address of the listener. If srv.Addr ends
+// in ":0", the address has the port that the system has picked.
 //
-// If the address is taken it returns the error, and nothing was started or
-// registered. After q has fired it serves nothing either, but that is no error:
-// the program was asked to end while it started, and WaitSignal says how that
-// went. The port is closed then.
+// If the address is taken, ListenAndServe returns the error, and it has neither
+// started nor registered anything.
+//
+// If q has already fired, ListenAndServe closes the listener and serves
+// nothing. This is no error: the program was asked to end while it started, and
+// WaitSignal returns the result.
+//
+// If srv.Addr begins with "unix:", the rest is the path of a Unix socket. A
+// path that begins with "@" is an abstract name.
 func ListenAndServe(q *quit.QuitEvent, srv *http.Server, opts ...quit.Option) (net.Addr, error) {
 	return listenAndServe(q, srv, ":http", plain, opts)
 }
 
-// ListenAndServeTLS is ListenAndServe for HTTPS, as
-// [http.Server.ListenAndServeTLS] is to [http.Server.ListenAndServe]. The
-// default address is ":https". A certificate that cannot be loaded is an error
-// here too, and then nothing was started.
-func ListenAndServeTLS(q *quit.QuitEvent, srv *http.Server, certFile, keyFile string, opts ...quit.Option) (net.Addr, error) {
-	if c := srv.TLSConfig; certFile != "" || keyFile != "" || c == nil || len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
+// ListenAndServeTLS acts like [ListenAndServe] for HTTPS. It uses the files as
+// [http.Server.ListenAndServeTLS] does. If srv.Addr is empty, it listens on
+// ":https". If the certificate cannot be loaded, ListenAndServeTLS returns the
+// error, and it has neither started nor registered anything.
+func ListenAndServeTLS(q *quit.QuitEvent, srv *http.Server,
+	certFile, keyFile string, opts ...quit.Option) (net.Addr, error) {
+
+	if c := srv.TLSConfig; certFile != "" || keyFile != "" || c == nil ||
+		len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
 			return nil, fmt.Errorf("quit: certificate %q, key %q: %w", certFile, keyFile, err)
 		}
@@ -51,7 +126,9 @@ func ListenAndServeTLS(q *quit.QuitEvent, srv *http.Server, certFile, keyFile st
 	return listenAndServe(q, srv, ":https", encrypted(certFile, keyFile), opts)
 }
 
-func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string, serve serveFunc, opts []quit.Option) (net.Addr, error) {
+func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string,
+	serve serveFunc, opts []quit.Option) (net.Addr, error) {
+
 	if srv.Addr != "" {
 		addr = srv.Addr
 	}
@@ -67,52 +144,34 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string, serve serv
 	return ln.Addr(), nil
 }
 
-// Serve serves srv on ln, in a goroutine of q, and registers srv with q: at its
-// turn in the shutdown it is stopped. An error other than
-// [http.ErrServerClosed] ends the program, as in [quit.QuitEvent.Go]. The
-// options are those of Go and of a Register method, and [Linger]; a [quit.Name]
-// is for both. With [quit.AfterDrain] it serves until after the drain: this is
-// for an admin server. The drain does not wait for the goroutine; the stop of
-// the server does.
+// Serve serves srv on ln in a goroutine of q, and registers srv with q. It does
+// not block. When the turn of srv comes in the shutdown, srv is shut down, and
+// no connection is broken; the package documentation has the details. If q has
+// already fired, Serve closes ln and does nothing else.
 //
-// The stop breaks no connection: what a client has sent is answered. On Linux
-// (5.7 or newer), new connections are refused if this package has opened the
-// socket. Elsewhere, and with a ln that was given, which may be shared with
-// another process, what is in the queue is accepted before it is closed; a
-// connection that is made at that very moment is reset. A ln of another type
-// than *net.TCPListener or *net.UnixListener is accepted from for another 50 ms
-// at most. Each connection has its next request answered with "Connection:
-// close", or a GOAWAY of HTTP/2. Those that are new or idle have the time of
-// [Linger] for that. Then [http.Server.Shutdown] is called, once, and Close if
-// the time for all of this runs out. If nothing is connected, the stop takes no
-// time.
+// The options are [Linger] and those of [quit.QuitEvent.Go] and
+// [quit.QuitEvent.RegisterQuitCloser]. A [quit.Name] is the name of both the
+// server and its goroutine. With [quit.AfterDrain], srv serves until after the
+// drain: pass it for an admin server. The drain does not wait for the
+// goroutine. The shutdown of srv does.
 //
-// The context of a request is not cancelled by the fire, but when time for the
-// request has run out, with that as the cause. The request can still be
-// answered then, for a moment: half of what is left until the step would be
-// abandoned. It is derived from what srv.BaseContext returns or, where that is
-// nil, from [quit.QuitEvent.WorkContext], with which it ends in either case.
-// That of a request that has hijacked its connection ends with WorkContext
-// alone. Serve sets the fields BaseContext, ConnContext, ConnState and Handler,
-// and calls what was in them: do not serve the same srv twice, nor set them
-// later.
+// An error of the server fires q, as an error of a function that is passed to
+// Go does. [http.ErrServerClosed] is no error: the program may close srv
+// itself, and srv is then unregistered.
 //
-// If handlers go on even then, their stacks are in [quit.Step.Stacks] and in
-// the log. They are found by the pprof labels that what srv starts inherits, so
-// that a request pays nothing for it. Handlers that have hijacked their
-// connections, for which nothing waits, are among them.
-//
-// A program that closes srv itself may do so: it is then unregistered.
-//
-// Serve does not block. After q has fired, it closes ln, and does nothing else.
-// None of the arguments may be nil; this goes for all of the package.
+// Serve sets the fields BaseContext, ConnContext, ConnState and Handler of srv,
+// and the server still calls their previous values. Do not set these fields
+// later, and do not serve the same srv twice.
 func Serve(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
 	startServer(q, srv, newListener(ln, false), plain, opts)
 }
 
-// ServeTLS is Serve for HTTPS and HTTP/2, as [http.Server.ServeTLS] is to
-// [http.Server.Serve]. A certificate that cannot be loaded ends the program.
-func ServeTLS(q *quit.QuitEvent, srv *http.Server, ln net.Listener, certFile, keyFile string, opts ...quit.Option) {
+// ServeTLS acts like [Serve] for HTTPS and HTTP/2. It uses the files as
+// [http.Server.ServeTLS] does. If the certificate cannot be loaded, the error
+// fires q, as any other error of the server does.
+func ServeTLS(q *quit.QuitEvent, srv *http.Server, ln net.Listener,
+	certFile, keyFile string, opts ...quit.Option) {
+
 	startServer(q, srv, newListener(ln, false), encrypted(certFile, keyFile), opts)
 }
 
@@ -122,25 +181,41 @@ type serveFunc func(*http.Server, net.Listener) error
 func plain(srv *http.Server, ln net.Listener) error { return srv.Serve(ln) }
 
 func encrypted(certFile, keyFile string) serveFunc {
-	return func(srv *http.Server, ln net.Listener) error { return srv.ServeTLS(ln, certFile, keyFile) }
+	return func(srv *http.Server, ln net.Listener) error {
+		return srv.ServeTLS(ln, certFile, keyFile)
+	}
 }
 
-// defaultLinger is the default of [Linger].
+// defaultLinger is the linger without the option [Linger].
 const defaultLinger = 250 * time.Millisecond
 
-// Linger is an option of Serve and the like: for how long after a connection
-// has become new or idle the stop waits for a request on it, 250 ms by default.
-// It should be longer than a round trip and, behind a load balancer, than that
-// takes to notice that connections are refused. These have longer, up to 4 d: a
-// connection that is used now and then, by three times the time between its
-// last two requests; a new one that is in a handshake, or on which a part of a
-// request has come; and all, until d after the last request on any of them,
-// since they may be of one pool. All of it takes an eighth of the server's
-// share of the time at most. Zero or less means none: then the stop is
-// [http.Server.Shutdown] alone.
+// Linger is an option of [Serve] and the other functions that start a server.
+// The shutdown of the server keeps each new or idle connection open for a
+// request until d after the connection became new or idle. The default is 250
+// milliseconds.
+//
+// It should be longer than a round trip. Behind a load balancer, it should also
+// be longer than the load balancer takes to notice that connections are
+// refused.
+//
+// Some connections are kept open for longer than d, up to 4 d:
+//
+//   - A connection that is used now and then, for three times the time between
+//     its last two requests.
+//   - A connection in a handshake, and one on which a part of a request has
+//     come.
+//   - All connections, until d after the last request on any of them, since
+//     they may belong to one pool.
+//
+// All of this takes at most an eighth of the server's share of the time.
+//
+// If d is zero or negative, the shutdown of the server is
+// [http.Server.Shutdown] alone, which can break connections. If Linger is
+// passed more than once, the last one counts. The functions of package quit
+// ignore it.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
-// lingerOption means nothing to quit: it is an option that ignores no error.
+// lingerOption is to package quit an option that ignores no error.
 type lingerOption struct {
 	quit.Option
 	d time.Duration
@@ -156,34 +231,42 @@ func lingerOf(opts []quit.Option) time.Duration {
 	return d
 }
 
-func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveFunc, opts []quit.Option) {
+func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener,
+	serve serveFunc, opts []quit.Option) {
+
 	if q.HasFired() {
 		ln.Close()
 		return
 	}
-	s := &server{Server: srv, ln: ln, stop: newStop(lingerOf(opts), srv.ReadTimeout), served: make(chan struct{})}
-	// Registered first: there is no moment at which it serves and would not be
-	// shut down.
-	unregister := q.RegisterQuitCloser(s, append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
+	s := &server{
+		Server: srv,
+		ln:     ln,
+		stop:   newStop(lingerOf(opts), srv.ReadTimeout),
+		served: make(chan struct{}),
+	}
+	// The server is registered before it serves. If it were the other way
+	// round, a shutdown could miss it.
+	unregister := q.RegisterQuitCloser(s,
+		append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
 	label := stacks.LabelAs
 	if slices.Contains(opts, quit.AfterDrain()) {
-		label = stacks.Handed // it and what it serves do not hold up the drain
+		label = stacks.Handed // neither the server nor its requests hold up the drain
 	}
 	detach := s.attach(q, label)
 	if !q.Go(func(ctx context.Context) error {
-		// The stop of the server waits for this goroutine, and the drain does
-		// not: a server that is stopped after the drain serves during it.
+		// The shutdown of the server waits for this goroutine. The drain does
+		// not, so that an AfterDrain server serves during the drain.
 		q.DoneGoroutine()
-		defer q.AddGoroutine() // which Go takes back
+		defer q.AddGoroutine() // Go counts it down
 		defer close(s.served)
-		defer ln.Close() // which ServeTLS does not do if it fails to begin
+		defer ln.Close() // ServeTLS leaves it open if it fails to begin
 		s.labels = ctx
 		err := serve(srv, ln)
-		if s.stop.closing.Err() != nil { // an end of Serve is no error then
+		if s.stop.closing.Err() != nil { // Serve was stopped, which is no error
 			return nil
 		}
-		if errors.Is(err, http.ErrServerClosed) { // by the program
+		if errors.Is(err, http.ErrServerClosed) { // closed by the program
 			unregister()
 			return nil
 		}
@@ -192,15 +275,16 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener, serve serveF
 		unregister()
 		detach()
 		ln.Close()
-		close(s.served) // its stop may have begun
+		close(s.served) // its shutdown may have begun
 	}
 }
 
-// labelFunc returns ctx with the name of like and with the owner.
+// A labelFunc returns ctx labelled with the name of like and with the owner.
 type labelFunc = func(like, ctx context.Context, owner string) context.Context
 
-// attach puts s between net/http and what the program has set in its server.
-// It does so before Serve returns to the program, which may read the fields.
+// attach puts s between net/http and the fields that the program has set in its
+// server. It is called before Serve returns, since the program may then read
+// the fields. detach restores them.
 func (s *server) attach(q *quit.QuitEvent, label labelFunc) (detach func()) {
 	srv, ln := s.Server, s.ln.Listener
 	base, connContext, connState := srv.BaseContext, srv.ConnContext, srv.ConnState
@@ -209,7 +293,9 @@ func (s *server) attach(q *quit.QuitEvent, label labelFunc) (detach func()) {
 	if serve == nil {
 		serve = http.DefaultServeMux
 	}
-	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.stop.serve(serve, w, r) })
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.stop.serve(serve, w, r)
+	})
 	srv.BaseContext = func(net.Listener) context.Context {
 		requests := q.WorkContext()
 		if base != nil {
@@ -217,16 +303,17 @@ func (s *server) attach(q *quit.QuitEvent, label labelFunc) (detach func()) {
 			context.AfterFunc(requests, func() { cancel(context.Cause(q.WorkContext())) })
 			requests = own
 		}
-		// In the requests' context too, for handlers that add labels with
-		// pprof.Do.
+		// The labels are in the context of requests too, so that a handler
+		// that adds labels with pprof.Do keeps them.
 		requests = label(s.labels, requests, stacks.ID(s))
-		pprof.SetGoroutineLabels(requests) // of this goroutine, which starts the others
+		// The goroutines of connections inherit the labels of this goroutine.
+		pprof.SetGoroutineLabels(requests)
 		return requests
 	}
 	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		if connContext != nil {
 			if ctx = connContext(ctx, conn); ctx == nil {
-				return nil // of which net/http complains
+				return nil // net/http panics
 			}
 		}
 		return s.stop.connect(ctx, conn)
@@ -238,24 +325,26 @@ func (s *server) attach(q *quit.QuitEvent, label labelFunc) (detach func()) {
 		}
 	}
 	return func() {
-		srv.Handler, srv.BaseContext, srv.ConnContext, srv.ConnState = handler, base, connContext, connState
+		srv.Handler, srv.BaseContext, srv.ConnContext, srv.ConnState =
+			handler, base, connContext, connState
 	}
 }
 
-// server is an http.Server whose stop breaks no connection, and whose requests
-// hear of the end of their time before their connections are closed.
+// A server is an http.Server whose shutdown breaks no connection. It tells its
+// requests that their time has run out before it closes their connections.
 type server struct {
 	*http.Server
 	ln     *listener
 	stop   *stop
-	labels context.Context // of the goroutine that serves; set before it does
+	labels context.Context // of the serving goroutine, which sets it before it serves
 	served chan struct{}   // closed when Serve has returned
 }
 
-// Owner returns whose the goroutines are that the serving one has started.
+// Owner returns the owner of the goroutines that the serving goroutine has
+// started.
 func (s *server) Owner() stacks.OwnerID { return stacks.OwnerID(stacks.ID(s)) }
 
-// Detail returns how many requests are being answered.
+// Detail returns the number of requests in flight, as text.
 func (s *server) Detail() string {
 	if n := s.stop.requests(); n > 0 {
 		return text.Plural(n, "request") + " in flight"
@@ -266,28 +355,31 @@ func (s *server) Detail() string {
 // errNoTime is the cause with which the context of a request is cancelled.
 var errNoTime = fmt.Errorf("quit: no time left for the request: %w", context.DeadlineExceeded)
 
+// Shutdown shuts the server down. It is called once, by the event.
 func (s *server) Shutdown(ctx context.Context) error {
 	s.stop.close()
 	start := time.Now()
 	if s.stop.linger > 0 {
 		s.lastAnswers(ctx)
 	}
-	// Shutdown goes on for a moment after the end of ctx, and ends as soon as
-	// no connection is left: it would find out by looking, ever more seldom.
+	// http.Server.Shutdown goes on for a moment after the end of ctx. It polls
+	// for connections that are left, ever more seldom, so last is cancelled as
+	// soon as none is left.
 	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	unanswered := make(chan int, 1)
 	inTime := context.AfterFunc(ctx, func() {
 		unanswered <- s.stop.requests()
 		s.stop.all(func(c *conn) { c.cancel(errNoTime) })
-		// An eighth of our share is left before we are abandoned: half of it is
-		// theirs.
+		// The step is abandoned after another eighth of its share. The requests
+		// have half of that.
 		time.AfterFunc(time.Since(start)/16, cancel)
 	})
 	select {
-	case <-s.served: // so all connections are known
+	case <-s.served: // all connections are known
 		s.stop.whenOver(func() {
-			// Or else those that have just ended would be among the stacks.
+			// Once ctx is done, the stacks are wanted: they are taken after the
+			// delay above, when the goroutines that have just ended are gone.
 			if ctx.Err() == nil {
 				cancel()
 			}
@@ -312,11 +404,12 @@ func (s *server) Shutdown(ctx context.Context) error {
 	return &stacks.Error{Err: err, Stacks: stacks.All()[stacks.ID(s)]}
 }
 
-// lastAnswers ends the connections of which Shutdown could break one.
+// lastAnswers ends the connections that http.Server.Shutdown could break. It
+// leaves most of the time to the requests.
 func (s *server) lastAnswers(ctx context.Context) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/8) // most of it is for the requests
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/8)
 		defer cancel()
 	}
 	until, _ := ctx.Deadline()
@@ -330,10 +423,12 @@ func (s *server) lastAnswers(ctx context.Context) {
 	s.stop.settle(ctx)
 }
 
-// Ready returns a handler for readiness probes: it answers 200 before the fire,
-// and 503 from then on. The answer is never cached. [quit.QuitEvent.Delay] is
-// the time that load balancers have to ask. Ready does not know whether the
-// program has started: serve it once the program can do its work.
+// Ready returns a handler for readiness probes. It answers 200 until q fires,
+// and 503 from then on. The answer is never cached. The time that load
+// balancers have for another probe is [quit.QuitEvent.Delay].
+//
+// Ready does not know whether the program has started: serve it once the
+// program can do its work.
 func Ready(q *quit.QuitEvent) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -348,21 +443,23 @@ func Ready(q *quit.QuitEvent) http.Handler {
 }
 
 // Track returns a handler that calls h and counts each request as a goroutine
-// of q while h runs. So the drain waits also for WebSockets and other hijacked
-// connections, for which [http.Server.Shutdown] does not wait; a handler that
-// has hijacked its connection returns when it is done with it.
+// of q until h returns, even if h panics. The drain therefore waits for
+// WebSockets and other hijacked connections, unlike [http.Server.Shutdown]. A
+// handler that hijacks a connection must not return before it is done with the
+// connection. A request that passes through Track twice is counted twice.
 //
-// The goroutine has the pprof label "quit" and so, if it holds up the drain,
-// its stack is in the report and in the log: as what serves it, if that is
-// [Serve] for q without [quit.AfterDrain], else with "request" as its name,
-// unless it has one. In the latter case, labels that are not in the
-// request's context are lost, as with [runtime/pprof.Do], and a handler that
-// sets labels by that context loses this one.
+// After the fire the handler still serves, since a load balancer may still send
+// requests. It answers with "Connection: close" unless the client asks for an
+// upgrade. No request is refused. Requests that come after the end of the drain
+// are not awaited.
 //
-// After the fire it still serves, since a load balancer may still send, and
-// answers with "Connection: close", unless the client asks for an upgrade. So
-// its requests are never refused; but those that come after the end of the
-// drain are not awaited.
+// The goroutine of a request has the pprof label "quit". If it holds up the
+// drain, its stack is in the report and in the log. If [Serve] serves the
+// request for q without [quit.AfterDrain], the label is that of the server's
+// goroutine. If not, Track sets the label: "request", or the name that the
+// goroutine has already. Labels that are not in the context of the request are
+// then lost, as with [runtime/pprof.Do], and a handler that sets labels from
+// that context removes the label of Track.
 func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 	id := stacks.ID(q)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

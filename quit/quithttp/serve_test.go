@@ -18,14 +18,14 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// generous is a bound that no machine is too slow for.
+// generous is a bound that even a slow machine does not reach.
 const generous = 2 * time.Minute
 
 func quietEvent() *quit.QuitEvent {
 	return &quit.QuitEvent{Timeout: generous, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// listen serves h for q, and returns the base URL.
+// listen serves h for q and returns the base URL.
 func listen(t *testing.T, q *quit.QuitEvent, h http.Handler, opts ...quit.Option) string {
 	t.Helper()
 	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: "127.0.0.1:0", Handler: h}, opts...)
@@ -52,13 +52,17 @@ func get(t *testing.T, url string) (*http.Response, string) {
 
 func TestListenAndServe(t *testing.T) {
 	q := quietEvent()
-	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
+	url := listen(t, q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "hello")
+	}))
 	if _, body := get(t, url); body != "hello" {
 		t.Errorf("GET = %q, want hello", body)
 	}
 	steps := q.Report().Steps
-	if s := steps[0]; s.Name != "*http.Server" || !strings.HasPrefix(s.Site, "quithttp/serve_test.go:") {
-		t.Errorf("the server is registered as %s at %s, want the call of ListenAndServe", s.Name, s.Site)
+	if s := steps[0]; s.Name != "*http.Server" ||
+		!strings.HasPrefix(s.Site, "quithttp/serve_test.go:") {
+		t.Errorf("the server is registered as %s at %s, want the call of ListenAndServe",
+			s.Name, s.Site)
 	}
 	if err := q.Shutdown(t.Context()); err != nil {
 		t.Errorf("Shutdown() = %v, want nil: ErrServerClosed is no failure", err)
@@ -76,7 +80,8 @@ func TestListenAndServeTakenPort(t *testing.T) {
 	defer ln.Close()
 	q := quietEvent()
 	addr, err := quithttp.ListenAndServe(q, &http.Server{Addr: ln.Addr().String()})
-	if err == nil || addr != nil || !strings.Contains(err.Error(), ln.Addr().String()) || !strings.HasPrefix(err.Error(), "quit: ") {
+	if err == nil || addr != nil || !strings.Contains(err.Error(), ln.Addr().String()) ||
+		!strings.HasPrefix(err.Error(), "quit: ") {
 		t.Errorf("ListenAndServe on a taken port = %v, %v", addr, err)
 	}
 	if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() {
@@ -108,7 +113,8 @@ func TestServeAfterFire(t *testing.T) {
 	}
 }
 
-// TestServeAfterEnd leaves the server as it is: it was not served, and is not closed.
+// TestServeAfterEnd checks that a server is neither served, changed nor closed
+// after the shutdown.
 func TestServeAfterEnd(t *testing.T) {
 	q := quietEvent()
 	q.GracefulStop()
@@ -120,12 +126,13 @@ func TestServeAfterEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := srv.Serve(brokenListener{ln}); errors.Is(err, http.ErrServerClosed) || srv.BaseContext != nil {
+	if err := srv.Serve(brokenListener{ln}); errors.Is(err, http.ErrServerClosed) ||
+		srv.BaseContext != nil {
 		t.Errorf("the server was changed or shut down: Serve() = %v", err)
 	}
 }
 
-// brokenListener fails at once.
+// A brokenListener fails at once.
 type brokenListener struct{ net.Listener }
 
 func (brokenListener) Accept() (net.Conn, error) { return nil, errors.New("accept is broken") }
@@ -138,7 +145,8 @@ func TestServeErrorEndsIt(t *testing.T) {
 	q := quietEvent()
 	quithttp.Serve(q, &http.Server{}, brokenListener{ln}, quit.Name("api"))
 	<-q.Done()
-	if err := q.Shutdown(t.Context()); err == nil || err.Error() != "quit: goroutine api: accept is broken" {
+	if err := q.Shutdown(t.Context()); err == nil ||
+		err.Error() != "quit: goroutine api: accept is broken" {
 		t.Errorf("Shutdown() = %v", err)
 	}
 }
@@ -179,9 +187,9 @@ func TestRequestContext(t *testing.T) {
 	}
 }
 
-// TestRequestOutOfTime has a request that ends when its context is cancelled, and
-// one that does not: the first is answered, the second cut off. Both have the
-// values of a context that the server has of its own.
+// TestRequestOutOfTime has a request that ends when its context is cancelled,
+// and one that hangs. The first is answered, and the second is cut off. Both
+// have the values of the server's own BaseContext.
 func TestRequestOutOfTime(t *testing.T) {
 	type key struct{}
 	own := context.WithValue(context.Background(), key{}, "own")
@@ -226,7 +234,8 @@ func TestRequestOutOfTime(t *testing.T) {
 				answered, cut := ask("/"), ask("/hang")
 				synctest.Wait()
 				err := q.Shutdown(context.Background())
-				if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "abandoned") {
+				if !errors.Is(err, context.DeadlineExceeded) ||
+					strings.Contains(err.Error(), "abandoned") {
 					t.Errorf("Shutdown() = %v, want the server's time to have run out", err)
 				}
 				if r := <-answered; r.err != nil || !strings.Contains(r.body, "no time left") {
@@ -241,8 +250,9 @@ func TestRequestOutOfTime(t *testing.T) {
 	}
 }
 
-// TestHijackedOutOfTime has a hijacked request that ends when its context is cancelled:
-// the server does not wait for it, and the drain gives it up.
+// TestHijackedOutOfTime has a hijacked request that ends when its context is
+// cancelled. The server does not wait for it. The drain cancels it when the
+// drain's time has run out.
 func TestHijackedOutOfTime(t *testing.T) {
 	for name, base := range map[string]func(net.Listener) context.Context{
 		"WorkContext":     nil,
@@ -253,23 +263,29 @@ func TestHijackedOutOfTime(t *testing.T) {
 				q := quietEvent()
 				ended := make(chan error, 1)
 				ln := make(pipes)
-				quithttp.Serve(q, &http.Server{BaseContext: base, Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					conn, _, err := http.NewResponseController(w).Hijack()
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer conn.Close()
-					select {
-					case <-r.Context().Done():
-					case <-time.After(time.Hour):
-					}
-					ended <- context.Cause(r.Context())
-				}))}, ln)
+				quithttp.Serve(q, &http.Server{
+					BaseContext: base,
+					Handler: quithttp.Track(q, http.HandlerFunc(func(
+						w http.ResponseWriter, r *http.Request,
+					) {
+						conn, _, err := http.NewResponseController(w).Hijack()
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						defer conn.Close()
+						select {
+						case <-r.Context().Done():
+						case <-time.After(time.Hour):
+						}
+						ended <- context.Cause(r.Context())
+					})),
+				}, ln)
 				conn, _ := ln.open()
 				defer conn.Close()
 				synctest.Wait()
-				if err := q.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+				err := q.Shutdown(context.Background())
+				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("Shutdown() = %v", err)
 				}
 				if n := q.Report().Goroutines; n != 0 {
@@ -294,7 +310,10 @@ func TestReady(t *testing.T) {
 		if w.Code != want.code || w.Body.String() != want.body {
 			t.Errorf("Ready: %d, %q, want %d, %q", w.Code, w.Body, want.code, want.body)
 		}
-		for key, want := range map[string]string{"Cache-Control": "no-store", "Content-Type": "text/plain; charset=utf-8"} {
+		for key, want := range map[string]string{
+			"Cache-Control": "no-store",
+			"Content-Type":  "text/plain; charset=utf-8",
+		} {
 			if got := w.Header().Get(key); got != want {
 				t.Errorf("Ready: %s: %q, want %q", key, got, want)
 			}
@@ -303,14 +322,16 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// TestTrack hijacks a connection, as a WebSocket does: http.Server does not wait
-// for it, and the drain does.
+// TestTrack hijacks a connection, as a WebSocket does. The server does not wait
+// for it. The drain does.
 func TestTrack(t *testing.T) {
 	q := quietEvent()
 	release := make(chan struct{})
 	hijacked := make(chan struct{})
 	var requestContext context.Context
-	url := listen(t, q, quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := listen(t, q, quithttp.Track(q, http.HandlerFunc(func(
+		w http.ResponseWriter, r *http.Request,
+	) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -330,7 +351,7 @@ func TestTrack(t *testing.T) {
 	defer conn.Close()
 	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-hijacked
-	if n := q.Report().Goroutines; n != 1 { // the request, and not the server's own
+	if n := q.Report().Goroutines; n != 1 { // the server's own is not counted
 		t.Errorf("%d goroutines are counted, want 1", n)
 	}
 	ended := make(chan error)
@@ -361,16 +382,20 @@ func TestTrack(t *testing.T) {
 
 func TestTrackAfterFire(t *testing.T) {
 	q := quietEvent()
-	h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "served") }))
+	h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "served")
+	}))
 	for _, want := range []string{"", "close"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		if w.Body.String() != "served" || w.Header().Get("Connection") != want {
-			t.Errorf("fired %v: %q with Connection: %q, want served, %q", q.HasFired(), w.Body, w.Header().Get("Connection"), want)
+			t.Errorf("fired %v: %q with Connection: %q, want served, %q",
+				q.HasFired(), w.Body, w.Header().Get("Connection"), want)
 		}
 		q.Fire()
 	}
-	// An upgrade goes on: a proxy adds its header to ours.
+	// The answer to an upgrade has its own Connection header, to which a proxy
+	// would add ours.
 	upgrade := httptest.NewRequest("GET", "/", nil)
 	upgrade.Header.Set("Connection", "Upgrade")
 	upgrade.Header.Set("Upgrade", "websocket")
@@ -386,10 +411,12 @@ func TestTrackAfterFire(t *testing.T) {
 	if got := w.Header().Get("Connection"); got != "close" {
 		t.Errorf("the answer by HTTP/2 has Connection: %q, want close", got)
 	}
-	// A panic in the handler, which net/http recovers, is counted down too.
+	// A request whose handler panics is counted down too.
 	func() {
 		defer func() { recover() }()
-		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })).
+		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			panic(http.ErrAbortHandler)
+		})).
 			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	}()
 	if n := q.Report().Goroutines; n != 0 {
@@ -400,7 +427,8 @@ func TestTrackAfterFire(t *testing.T) {
 func TestInFlight(t *testing.T) {
 	for _, major := range []int{1, 2} {
 		if during, after := quithttp.InFlight(major); during != 1 || after != 0 {
-			t.Errorf("HTTP/%d: %d requests in flight, then %d, want 1, then 0", major, during, after)
+			t.Errorf("HTTP/%d: %d requests in flight, then %d, want 1, then 0",
+				major, during, after)
 		}
 	}
 }

@@ -10,15 +10,17 @@ import (
 	"unsafe"
 )
 
-// refuse has the kernel refuse new connections to the socket, for all who have
-// it. Those that are pending, or whose handshake is under way, are kept.
+// refuse makes the kernel refuse new connections to the socket, in every
+// process that has it. Connections that are pending or in a handshake are kept.
 //
 // A TCP socket is bound to the index of an interface that does not exist, so
-// that no packet finds it. This needs no rights, from Linux 5.7 on, if the
-// socket is not bound to a device. Other ways drop the packet instead, or reset
-// what is pending.
+// that no packet finds it. This needs no rights since Linux 5.7, unless the
+// socket is bound to a device. Other ways drop the packet instead, or reset the
+// pending connections.
 func refuse(ln socket) (refused bool) {
-	const soBindToIfindex = 62 // include/uapi/asm-generic/socket.h, for all that Go runs on
+	// The number is the same on all of Go's architectures: see
+	// include/uapi/asm-generic/socket.h.
+	const soBindToIfindex = 62
 	control(ln, func(fd int) {
 		if _, ok := ln.(*net.UnixListener); ok {
 			refused = syscall.Shutdown(fd, syscall.SHUT_RD) == nil
@@ -52,7 +54,7 @@ func acceptNow(ln socket) (accepted uintptr, err error) {
 	return accepted, err
 }
 
-// unread reports whether the kernel has bytes of the client that nobody has
+// unread reports whether the kernel has bytes from the client that were not
 // read yet.
 func unread(conn net.Conn) (has bool) {
 	onSocket(conn, func(fd int) {
@@ -63,7 +65,7 @@ func unread(conn net.Conn) (has bool) {
 }
 
 // received reports whether the client has ever sent anything, and how long ago
-// it did last, if the kernel tells: it does of TCP.
+// it last did. known is false unless the kernel tells, as it does for TCP.
 func received(conn net.Conn) (has bool, last time.Duration, known bool) {
 	onSocket(conn, func(fd int) {
 		var info struct {
@@ -73,7 +75,8 @@ func received(conn net.Conn) (has bool, last time.Duration, known bool) {
 			bytesReceived uint64
 		}
 		size := uint32(unsafe.Sizeof(info))
-		_, _, errno := syscall.Syscall6(sysGetsockopt, uintptr(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO,
+		_, _, errno := syscall.Syscall6(sysGetsockopt, uintptr(fd),
+			syscall.IPPROTO_TCP, syscall.TCP_INFO,
 			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 		known = errno == 0 && size == uint32(unsafe.Sizeof(info))
 		has, last = info.bytesReceived > 0, time.Duration(info.lastReceived)*time.Millisecond
@@ -81,7 +84,7 @@ func received(conn net.Conn) (has bool, last time.Duration, known bool) {
 	return has, last, known
 }
 
-// onSocket calls f with the socket of conn, if it is known.
+// onSocket calls f with the descriptor of conn, if conn tells it.
 func onSocket(conn net.Conn, f func(fd int)) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
@@ -99,22 +102,24 @@ func control(c syscall.Conn, f func(fd int)) error {
 	return raw.Control(func(fd uintptr) { f(int(fd)) })
 }
 
-// handshakes returns how many TCP handshakes with the port of addr are under
-// way, as the kernel tells by its sock_diag(7).
+// handshakes returns the number of TCP handshakes under way with the port of
+// addr. It asks the kernel with sock_diag(7).
 func handshakes(addr net.Addr) (n int, err error) {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
-		return 0, nil // a Unix socket: to connect is one step
+		return 0, nil // a Unix socket has no handshake
 	}
-	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.NETLINK_INET_DIAG)
+	fd, err := syscall.Socket(syscall.AF_NETLINK,
+		syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.NETLINK_INET_DIAG)
 	if err != nil {
 		return 0, err
 	}
 	defer syscall.Close(fd)
-	// It answers at once. If it does not, the wait for handshakes is over
-	// anyway.
+	// The kernel answers at once. If it did not, the time for handshakes would
+	// be over anyway.
 	timeout := syscall.NsecToTimeval(maxHandshakes.Nanoseconds())
-	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout); err != nil {
+	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET,
+		syscall.SO_RCVTIMEO, &timeout); err != nil {
 		return 0, err
 	}
 	families := []byte{syscall.AF_INET, syscall.AF_INET6}
@@ -131,7 +136,7 @@ func handshakes(addr net.Addr) (n int, err error) {
 	return n, nil
 }
 
-// diagRequest is struct nlmsghdr and struct inet_diag_req_v2.
+// A diagRequest is a struct nlmsghdr and a struct inet_diag_req_v2.
 type diagRequest struct {
 	syscall.NlMsghdr
 	family, protocol, ext, pad byte
@@ -140,16 +145,23 @@ type diagRequest struct {
 	rest                       [46]byte
 }
 
+// dumpHandshakes returns the number of handshakes of one family.
 func dumpHandshakes(fd int, family byte, port uint16) (n int, err error) {
 	const (
 		sockDiagByFamily = 20
-		synReceived      = 1<<3 | 1<<12 // TCP_SYN_RECV, and TCP_NEW_SYN_RECV of the kernel itself
+		// TCP_SYN_RECV and TCP_NEW_SYN_RECV, the kernel's own state.
+		synReceived = 1<<3 | 1<<12
 	)
 	r := diagRequest{family: family, protocol: syscall.IPPROTO_TCP, states: synReceived}
-	r.NlMsghdr = syscall.NlMsghdr{Len: uint32(unsafe.Sizeof(r)), Type: sockDiagByFamily, Flags: syscall.NLM_F_REQUEST | syscall.NLM_F_DUMP}
+	r.NlMsghdr = syscall.NlMsghdr{
+		Len:   uint32(unsafe.Sizeof(r)),
+		Type:  sockDiagByFamily,
+		Flags: syscall.NLM_F_REQUEST | syscall.NLM_F_DUMP,
+	}
 	binary.BigEndian.PutUint16(r.localPort[:], port)
 	request := unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r))
-	if err := syscall.Sendto(fd, request, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+	if err := syscall.Sendto(fd, request, 0,
+		&syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
 		return 0, err
 	}
 	for buf := make([]byte, 32<<10); ; {

@@ -1,3 +1,3 @@
 package quithttp
 
-const sysGetsockopt = 365 // Linux 4.3; package syscall has only what came before
+const sysGetsockopt = 365 // since Linux 4.3; package syscall is older

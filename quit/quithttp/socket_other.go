@@ -8,10 +8,13 @@ import (
 	"time"
 )
 
-// Elsewhere the kernel cannot be told to refuse, nor be asked what is pending.
+// Other systems cannot be told to refuse connections, and do not tell whether
+// any are pending.
 
-func refuse(socket) bool                                           { return false }
-func acceptNow(socket) (uintptr, error)                            { return 0, errors.ErrUnsupported }
-func handshakes(net.Addr) (int, error)                             { return 0, errors.ErrUnsupported }
+func refuse(socket) bool                { return false }
+func acceptNow(socket) (uintptr, error) { return 0, errors.ErrUnsupported }
+func handshakes(net.Addr) (int, error)  { return 0, errors.ErrUnsupported }
+
 func received(net.Conn) (has bool, last time.Duration, known bool) { return false, 0, false }
-func unread(net.Conn) bool                                         { return false }
+
+func unread(net.Conn) bool { return false }

@@ -26,14 +26,23 @@ import (
 //go:noinline
 func hangHere(c <-chan struct{}) { <-c }
 
-// stuckHandlers hang until release is closed, each in its own way.
+// stuckHandlers returns handlers that hang until release is closed, each in its
+// own way.
 func stuckHandlers(q *quit.QuitEvent, release chan struct{}) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/hang", func(http.ResponseWriter, *http.Request) { hangHere(release) })
-	mux.Handle("/tracked", quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hangHere(release) })))
-	mux.Handle("/timeout", http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hangHere(release) }), time.Hour, ""))
+	mux.Handle("/tracked",
+		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			hangHere(release)
+		})))
+	mux.Handle("/timeout",
+		http.TimeoutHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			hangHere(release)
+		}), time.Hour, ""))
 	mux.HandleFunc("/labelled", func(_ http.ResponseWriter, r *http.Request) {
-		pprof.Do(r.Context(), pprof.Labels("route", "/labelled"), func(context.Context) { hangHere(release) })
+		pprof.Do(r.Context(), pprof.Labels("route", "/labelled"), func(context.Context) {
+			hangHere(release)
+		})
 	})
 	mux.HandleFunc("/within", func(http.ResponseWriter, *http.Request) {
 		done := make(chan struct{})
@@ -48,11 +57,11 @@ func stuckHandlers(q *quit.QuitEvent, release chan struct{}) http.Handler {
 	return mux
 }
 
-// client returns one whose connections are those of ln.
+// client returns a client that connects through p.
 func (p pipes) client(t *http.Transport) *http.Client {
 	t.DialContext = func(context.Context, string, string) (conn net.Conn, err error) {
 		defer func() {
-			if recover() != nil { // a retry, after the end
+			if recover() != nil { // a retry after the end: p is closed
 				conn, err = nil, net.ErrClosed
 			}
 		}()
@@ -63,20 +72,20 @@ func (p pipes) client(t *http.Transport) *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// hasty is an end of a pipe that does not send the goodbye of TLS: two ends of
-// a pipe that say it to each other would wait for each other.
+// A hasty is an end of a pipe that does not send the goodbye of TLS. Two ends
+// of a pipe that send it at the same time would wait for each other.
 type hasty struct{ net.Conn }
 
 func (c hasty) Write(b []byte) (int, error) {
-	const alert = 21 // the type of a record, until TLS 1.2
+	const alert = 21 // the type of a record, up to TLS 1.2
 	if len(b) > 0 && b[0] == alert {
 		return len(b), nil
 	}
 	return c.Conn.Write(b)
 }
 
-// TestStacksOfHandlers has handlers that hold up the shutdown: they are named,
-// and nothing else is, whatever the protocol.
+// TestStacksOfHandlers has handlers that hold up the shutdown, with each
+// protocol. Their stacks are in the report, and no others.
 func TestStacksOfHandlers(t *testing.T) {
 	certificate := func() tls.Certificate {
 		s := httptest.NewTLSServer(nil)
@@ -92,22 +101,28 @@ func TestStacksOfHandlers(t *testing.T) {
 		name      string
 		scheme    string
 		protocols *http.Protocols
-	}{{"HTTP1", "http", h1}, {"HTTPS1", "https", h1}, {"HTTPS2", "https", h2}, {"H2C", "http", h2c}} {
+	}{
+		{"HTTP1", "http", h1},
+		{"HTTPS1", "https", h1},
+		{"HTTPS2", "https", h2},
+		{"H2C", "http", h2c},
+	} {
 		for _, c := range []struct {
 			path string
-			want []string // and as many stacks
+			want []string // one for each stack
 		}{
 			{"/hang", []string{"3 goroutines of api:"}},
 			{"/tracked", []string{"3 goroutines of api:"}},
 			{"/labelled", []string{"3 goroutines of api:"}},
-			{"/context", nil}, // they end when they are told
+			// These end when their context is cancelled.
+			{"/context", nil},
 			{"/within", []string{"3 goroutines of api:", "3 goroutines of api:"}},
-			{"/timeout", []string{"3 goroutines of api:"}}, // so do these, but for what they have started
+			// So do these, but not the goroutines that they have started.
+			{"/timeout", []string{"3 goroutines of api:"}},
 		} {
 			t.Run(protocol.name+c.path, func(t *testing.T) {
-				// In Go 1.25, HTTP/2 has channels in a sync.Pool, and they must
-				// not leave the bubble: of what is in there, nothing is left
-				// after two collections.
+				// In Go 1.25, HTTP/2 keeps channels in a sync.Pool. They must
+				// not leave the bubble. Two collections empty the pool.
 				defer runtime.GC()
 				defer runtime.GC()
 				synctest.Test(t, func(t *testing.T) {
@@ -117,22 +132,37 @@ func TestStacksOfHandlers(t *testing.T) {
 					ln := make(pipes)
 					var listener net.Listener = ln
 					if protocol.scheme == "https" {
-						listener = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}})
+						listener = tls.NewListener(ln, &tls.Config{
+							Certificates: []tls.Certificate{certificate},
+							NextProtos:   []string{"h2", "http/1.1"},
+						})
 					}
-					srv := &http.Server{Handler: stuckHandlers(q, release), Protocols: protocol.protocols}
+					srv := &http.Server{
+						Handler:   stuckHandlers(q, release),
+						Protocols: protocol.protocols,
+					}
 					quithttp.Serve(q, srv, listener, quit.Name("api"))
 
-					// An innocent server and its handler, which hangs too.
+					// Another event's server has a handler that hangs too.
 					other := quietEvent()
 					otherLn := make(pipes)
-					quithttp.Serve(other, &http.Server{Handler: stuckHandlers(other, release)}, otherLn, quit.Name("api"))
+					quithttp.Serve(other, &http.Server{
+						Handler: stuckHandlers(other, release),
+					}, otherLn, quit.Name("api"))
 					go func() {
-						if res, err := otherLn.client(new(http.Transport)).Get("http://x/hang"); err == nil {
+						res, err := otherLn.client(new(http.Transport)).Get("http://x/hang")
+						if err == nil {
 							res.Body.Close()
 						}
 					}()
 
-					client := ln.client(&http.Transport{Protocols: protocol.protocols, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}})
+					client := ln.client(&http.Transport{
+						Protocols: protocol.protocols,
+						TLSClientConfig: &tls.Config{
+							InsecureSkipVerify: true,
+							MaxVersion:         tls.VersionTLS12,
+						},
+					})
 					answers := make(chan string, 3)
 					ask := func(path string) string {
 						res, err := client.Get(protocol.scheme + "://x" + path)
@@ -154,7 +184,10 @@ func TestStacksOfHandlers(t *testing.T) {
 					busy := "3 requests"
 					err := q.Shutdown(context.Background())
 					site := q.Report().Steps[0].Site
-					if want := "quit: api (" + site + "): no time left for " + busy + ": context deadline exceeded"; !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), want) {
+					want := "quit: api (" + site + "): no time left for " + busy +
+						": context deadline exceeded"
+					if !errors.Is(err, context.DeadlineExceeded) ||
+						!strings.HasPrefix(err.Error(), want) {
 						t.Errorf("Shutdown() = %v, want %s", err, want)
 					}
 					r := q.Report()
@@ -163,7 +196,8 @@ func TestStacksOfHandlers(t *testing.T) {
 						t.Errorf("the step's error: %#v, abandoned %v", s.Err, s.Abandoned)
 					}
 					if c.want != nil {
-						c.want = append(c.want, "quithttp_test.hangHere\n", "quithttp_test.stuckHandlers.func", "quithttp/stacks_test.go:")
+						c.want = append(c.want, "quithttp_test.hangHere\n",
+							"quithttp_test.stuckHandlers.func", "quithttp/stacks_test.go:")
 					}
 					for _, want := range c.want {
 						if !strings.Contains(s.Stacks, want) {
@@ -173,23 +207,29 @@ func TestStacksOfHandlers(t *testing.T) {
 					if n := strings.Count(s.Stacks, " of "); n != max(len(c.want)-3, 0) {
 						t.Errorf("%d stacks, want %d", n, len(c.want))
 					}
-					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n", "Shutdown", "quithttp.", "serverHandler"} {
-						if c.path != "/timeout" && strings.Contains(s.Stacks, other) { // one of its two is all net/http's
+					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n",
+						"Shutdown", "quithttp.", "serverHandler"} {
+						// One of the two stacks of /timeout is all net/http's.
+						if c.path != "/timeout" && strings.Contains(s.Stacks, other) {
 							t.Errorf("the stacks have %q", other)
 						}
 					}
 					if t.Failed() {
 						t.Errorf("the stacks:\n%s", s.Stacks)
 					}
-					if text := strings.ReplaceAll("\n"+s.Stacks, "\n", "\n    "); !strings.Contains(r.String(), strings.TrimSpace(strings.ReplaceAll(text, "\t", "    "))) {
+					text := strings.ReplaceAll("\n"+s.Stacks, "\n", "\n    ")
+					text = strings.TrimSpace(strings.ReplaceAll(text, "\t", "    "))
+					if !strings.Contains(r.String(), text) {
 						t.Errorf("the stacks are not in the report:\n%s", r)
 					}
-					if stacks, _ := recordOf(t, &logged, "quit: step failed")["stacks"].(string); stacks != s.Stacks {
+					record := recordOf(t, &logged, "quit: step failed")
+					if stacks, _ := record["stacks"].(string); stacks != s.Stacks {
 						t.Errorf("the record of the failure has stacks %q", stacks)
 					}
 					for range 3 {
 						got := <-answers
-						if answered := strings.Contains(got, "no time left for the request"); answered != (c.path == "/context") && c.path != "/timeout" {
+						answered := strings.Contains(got, "no time left for the request")
+						if answered != (c.path == "/context") && c.path != "/timeout" {
 							t.Errorf("the client got %q", got)
 						}
 					}
@@ -197,14 +237,14 @@ func TestStacksOfHandlers(t *testing.T) {
 					close(release)
 					other.GracefulStop()
 					client.CloseIdleConnections()
-					time.Sleep(time.Minute) // TLS says goodbye to who does not listen, for a while
+					time.Sleep(time.Minute) // until TLS gives up its goodbye
 				})
 			})
 		}
 	}
 }
 
-// recordOf returns the first record with the message.
+// recordOf returns the first record in the log with the message.
 func recordOf(t *testing.T, logged *bytes.Buffer, msg string) map[string]any {
 	t.Helper()
 	for line := range strings.Lines(logged.String()) {
@@ -221,14 +261,16 @@ func recordOf(t *testing.T, logged *bytes.Buffer, msg string) map[string]any {
 }
 
 // TestStacksOfHijacked has a tracked handler that hangs after it has hijacked
-// its connection: the server does not wait for it, and the drain, which does,
-// names it.
+// its connection. The server does not wait for it. The drain does, and has its
+// stack.
 func TestStacksOfHijacked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		release := make(chan struct{})
 		ln := make(pipes)
-		quithttp.Serve(q, &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		quithttp.Serve(q, &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(
+			w http.ResponseWriter, _ *http.Request,
+		) {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
 				t.Error(err)
@@ -244,7 +286,8 @@ func TestStacksOfHijacked(t *testing.T) {
 		if s := steps[0]; s.Err != nil || s.Stacks != "" {
 			t.Errorf("the server's step: %v, stacks:\n%s", s.Err, s.Stacks)
 		}
-		if s := steps[1]; s.Err == nil || !strings.Contains(s.Stacks, "1 goroutine of serve :0:") || !strings.Contains(s.Stacks, "quithttp_test.hangHere\n") {
+		if s := steps[1]; s.Err == nil || !strings.Contains(s.Stacks, "1 goroutine of serve :0:") ||
+			!strings.Contains(s.Stacks, "quithttp_test.hangHere\n") {
 			t.Errorf("the drain's step: %v, stacks:\n%s", s.Err, s.Stacks)
 		}
 		close(release)
@@ -252,14 +295,16 @@ func TestStacksOfHijacked(t *testing.T) {
 	})
 }
 
-// TestStacksOfTracked has a tracked handler that hangs in a server that is not
-// served by Serve, or by Serve for another event.
+// TestStacksOfTracked has a tracked handler that hangs, in a server that Serve
+// serves for another event and in one that it does not serve.
 func TestStacksOfTracked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		served, q := quietEvent(), quietEvent()
 		served.Timeout = time.Second
 		release := make(chan struct{})
-		srv := &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		srv := &http.Server{Handler: quithttp.Track(q, http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
 			hangHere(release)
 		}))}
 		ln, own := make(pipes), make(pipes)
@@ -276,7 +321,8 @@ func TestStacksOfTracked(t *testing.T) {
 		}
 		q.GracefulStop()
 		s := q.Report().Steps[0]
-		for _, want := range []string{"1 goroutine of serve :0:", "1 goroutine of request:", "quithttp_test.hangHere\n"} {
+		for _, want := range []string{"1 goroutine of serve :0:", "1 goroutine of request:",
+			"quithttp_test.hangHere\n"} {
 			if !strings.Contains(s.Stacks, want) {
 				t.Errorf("the drain's step: %v, stacks without %q:\n%s", s.Err, want, s.Stacks)
 			}
@@ -288,8 +334,8 @@ func TestStacksOfTracked(t *testing.T) {
 	})
 }
 
-// TestTrackRestoresLabels wants a handler that uses labels for itself to find
-// them.
+// TestTrackRestoresLabels checks that a handler has its own labels, and that
+// they are restored after it.
 func TestTrackRestoresLabels(t *testing.T) {
 	q := quietEvent()
 	ctx := pprof.WithLabels(t.Context(), pprof.Labels("own", "1"))
@@ -309,7 +355,9 @@ func TestTrackRestoresLabels(t *testing.T) {
 	pprof.SetGoroutineLabels(ctx)
 	defer pprof.SetGoroutineLabels(context.Background())
 	before, during := labels(), ""
-	quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { during = labels() })).
+	quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		during = labels()
+	})).
 		ServeHTTP(httptest.NewRecorder(), r)
 	if !strings.Contains(during, `"own":"1"`) || !strings.Contains(during, `"quit":"request"`) {
 		t.Errorf("labels of the handler's goroutine: %s", during)
@@ -319,9 +367,9 @@ func TestTrackRestoresLabels(t *testing.T) {
 	}
 }
 
-// TestStacksOfNewConnection has a client that sends nothing, and a stop that is
-// [http.Server.Shutdown] alone: there is no handler, and it holds up the
-// shutdown all the same.
+// TestStacksOfNewConnection has a client that sends nothing to a server that is
+// shut down by [http.Server.Shutdown] alone. The connection has no handler, and
+// holds up the shutdown nonetheless.
 func TestStacksOfNewConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -334,7 +382,9 @@ func TestStacksOfNewConnection(t *testing.T) {
 			t.Errorf("Shutdown() = %v", err)
 		}
 		stacks := q.Report().Steps[0].Stacks
-		if !strings.Contains(stacks, "1 goroutine of serve :0:") || !strings.Contains(stacks, "net/http.(*conn).readRequest\n") || strings.Count(stacks, " of ") != 1 {
+		if !strings.Contains(stacks, "1 goroutine of serve :0:") ||
+			!strings.Contains(stacks, "net/http.(*conn).readRequest\n") ||
+			strings.Count(stacks, " of ") != 1 {
 			t.Errorf("the stacks:\n%s", stacks)
 		}
 		client.Close()
@@ -342,15 +392,21 @@ func TestStacksOfNewConnection(t *testing.T) {
 }
 
 // TestStacksOnlyOfFailures has a server that is shut down in time, and one
-// whose failure is ignored.
+// whose failure is ignored. Neither has stacks.
 func TestStacksOnlyOfFailures(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var logged bytes.Buffer
-			q := &quit.QuitEvent{Logger: slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+			q := &quit.QuitEvent{
+				Logger: slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{
+					Level: slog.LevelDebug,
+				})),
+			}
 			release := make(chan struct{})
 			ln := make(pipes)
-			quithttp.Serve(q, &http.Server{Handler: stuckHandlers(q, release)}, ln, quit.Ignore(context.DeadlineExceeded))
+			quithttp.Serve(q, &http.Server{
+				Handler: stuckHandlers(q, release),
+			}, ln, quit.Ignore(context.DeadlineExceeded))
 			client := ln.client(new(http.Transport))
 			go func() {
 				if res, err := client.Get("http://x/hang"); err == nil {
@@ -369,7 +425,8 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 					t.Errorf("step %s has stacks:\n%s", s.Name, s.Stacks)
 				}
 			}
-			if strings.Contains(logged.String(), `"step":"*http.Server","stacks"`) || strings.Contains(logged.String(), "hangHere") {
+			if strings.Contains(logged.String(), `"step":"*http.Server","stacks"`) ||
+				strings.Contains(logged.String(), "hangHere") {
 				t.Errorf("there are stacks in the log:\n%s", &logged)
 			}
 			if hangs {
@@ -380,22 +437,24 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 	}
 }
 
-// TestStacksOfDrainBesideAdmin has a server that is stopped after the drain,
-// and a worker that hangs: only the worker holds up the drain.
+// TestStacksOfDrainBesideAdmin has an AfterDrain server and a worker that
+// hangs. Only the worker holds up the drain.
 func TestStacksOfDrainBesideAdmin(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln, release := quietEvent(), make(pipes), make(chan struct{})
 		quithttp.Serve(q, quietServer(answered), ln, quit.AfterDrain(), quit.Name("admin"))
 		q.Go(func(context.Context) error { <-release; return nil }, quit.Name("worker"))
 		ln.dial(t).ask(false)
-		if err := q.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "1 goroutine left") {
+		if err := q.Shutdown(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), "1 goroutine left") {
 			t.Errorf("Shutdown() = %v, want it to tell of the worker", err)
 		}
 		for _, s := range q.Report().Steps {
 			if s.Name != "drain" {
 				continue
 			}
-			if !strings.Contains(s.Stacks, "1 goroutine of worker:") || strings.Contains(s.Stacks, "of admin:") {
+			if !strings.Contains(s.Stacks, "1 goroutine of worker:") ||
+				strings.Contains(s.Stacks, "of admin:") {
 				t.Errorf("the drain was held up by\n%s", s.Stacks)
 			}
 		}
@@ -403,10 +462,10 @@ func TestStacksOfDrainBesideAdmin(t *testing.T) {
 	})
 }
 
-// TestTrackOwnsOnce has Track count a request whose goroutine Serve has labelled
-// for q already, and leave the labels as they are: that costs nothing, and the
-// handler keeps them with pprof.Do. A server that is stopped after the drain
-// does not hold it up, so Track has to label its requests.
+// TestTrackOwnsOnce has Track count a request whose goroutine Serve has already
+// labelled for q. Track leaves the labels as they are: this costs nothing, and
+// a handler keeps them when it calls pprof.Do. An AfterDrain server does not
+// hold up the drain, so Serve does not label its requests for q.
 func TestTrackOwnsOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := quietEvent()

@@ -11,82 +11,84 @@ import (
 	"time"
 )
 
-// stop ends the connections of a server such that no client loses what it has
-// sent. [http.Server.Shutdown] closes those that are idle while a request may
-// be on its way, and drops requests that it reads afterwards. So it is called
-// once the clients know that their connections end.
+// A stop ends the connections of a server so that no client loses a request
+// that it has sent. [http.Server.Shutdown] closes an idle connection even if a
+// request is on its way, and drops requests that it reads later. So it is
+// called once the clients know that their connections end.
 //
-// Once the stop has begun, each connection is in one of these states:
+// After begin, each connection is told or waits:
 //
-//   - told: the answer to its request has "Connection: close", for which HTTP/2
-//     sends a GOAWAY. It needs nothing more.
-//   - waiting: it is new or idle, or was busy when the stop began. It has
-//     until its time is over to send a request, or to get its answer. Then, if
-//     it is new or idle, it is ended, and waits until it is closed or has a
-//     request after all. Or else, and if it is HTTP/2, whose clients Shutdown
-//     tells, it is left to Shutdown. A GOAWAY loses requests that it crosses:
-//     with an answer it meets none, if the client has one at a time.
+//   - It is told if the answer to its request has "Connection: close", which
+//     HTTP/2 sends as a GOAWAY. Nothing more is to be done.
+//   - It waits if it is new or idle, or was busy at begin. It has until the end
+//     of its time to send a request or to get its answer. After that, a
+//     connection that is new or idle is ended. It then waits until it is closed
+//     or has read a request after all. A connection that is busy is left to
+//     Shutdown. So is one of HTTP/2, whose client Shutdown tells. A GOAWAY can
+//     cross a request, which is then lost. A GOAWAY that comes with an answer
+//     crosses none if the client sends one request at a time.
 //
-// As long as some connection is used, the time of none is over that is new or
-// idle: a pool hands out those too that were idle for long.
+// As long as any connection is used, no new or idle connection reaches the end
+// of its time, since a pool may hand out one that has been idle for long.
 //
-// The invariant is that waiting is the number of conns with waits set, and that
-// each of them has a timer.
+// Invariant: waiting is the number of conns with waits set, and each of them
+// has a timer.
 //
-// Before the stop, the handler of each request notes when it begins, without a
-// lock, and net/http tells when the connection is idle: when the answer has
-// been sent, which can be long after the handler has returned. During the stop,
-// all follows from the states that net/http reports.
+// Before begin, serve notes the beginning of each request, without a lock, and
+// net/http reports when the connection is idle. That is when the answer was
+// sent, which can be long after the handler has returned. After begin, all
+// follows from the states that net/http reports.
 type stop struct {
-	closing context.Context // done when the stop begins
+	closing context.Context // done once the server is being shut down
 	close   context.CancelFunc
 
 	linger      time.Duration
 	readTimeout time.Duration // of the server
-	epoch       time.Time     // what times are counted from
+	epoch       time.Time     // conn.since is counted from it
 
-	conns sync.Map // from net.Conn to *conn: all that are open and not hijacked
+	conns sync.Map // from net.Conn to *conn; those that are open and not hijacked
 
-	// begun is set once. A change of state is stored before begun is loaded,
-	// and begun is stored before the states are looked at: so either the one
-	// that changes a state sees begun, or begin sees the state.
+	// begun is set once. A state is stored before begun is loaded, and begun is
+	// stored before the states are loaded. So either change sees begun, or
+	// begin sees the state.
 	begun atomic.Bool
-	start time.Time // of the stop; written before begun is set
+	start time.Time // the time of begin; written before begun is set
 
-	open atomic.Int64 // the number of conns; who brings it to zero after over was set finds over set
+	// open is the number of conns. A goroutine that makes it zero after over
+	// was set finds over set.
+	open atomic.Int64
 
 	mu      sync.Mutex // guards the fields below, and those of conn that say so
-	used    time.Time  // when a request came last
+	used    time.Time  // the time of the last request
 	waiting int
-	changed chan struct{} // has room for one: waiting became zero
-	over    func()        // called when no connection is left; set when Shutdown is called
+	changed chan struct{} // receives when waiting becomes zero; has room for one
+	over    func()        // called when no connection is left; set before Shutdown
 }
 
-// conn is a connection, and the parent of the contexts of its requests.
+// A conn is a connection. It is the parent of the contexts of its requests.
 type conn struct {
 	context.Context
 	cancel context.CancelCauseFunc
 	stop   *stop
 	nc     net.Conn
 
-	// Atomic since they are noted without a lock: see stop.begun. since and
-	// period are written before state, by the goroutine that serves the
-	// connection.
-	state   atomic.Int32 // an http.ConnState; before the stop, HTTP/2 is not active
-	since   atomic.Int64 // when it became new or idle, counted from the epoch
-	period  atomic.Int64 // how often it has become idle lately
+	// These are written without a lock; see stop.begun. The goroutine that
+	// serves the connection writes since and period before state.
+	state   atomic.Int32 // an http.ConnState; before begin, HTTP/2 is not active
+	since   atomic.Int64 // when it became new or idle, in nanoseconds after the epoch
+	period  atomic.Int64 // the nanoseconds between the last two times it became idle
 	http1   atomic.Bool  // set by the first request
-	http2   atomic.Bool  // set when net/http has read the preface, or by the first request
-	streams atomic.Int64 // requests of HTTP/2 that are being answered
+	http2   atomic.Bool  // set by the preface, which net/http reads, or the first request
+	streams atomic.Int64 // requests of HTTP/2 in flight
 
-	ending sync.Mutex // keeps the end of the connection and its turn to a request apart
-	ended  bool       // guarded by ending: its read deadline has passed
+	ending sync.Mutex // held while the connection is ended, and while it is resumed
+	ended  bool       // guarded by ending: the read deadline has been set to the past
 
 	// Guarded by stop.mu:
 	told  bool // the answer to its request says that it is the last
 	waits bool
-	end   time.Time   // of its wait
-	timer *time.Timer // calls timeUp then; nil if it does not wait
+	end   time.Time   // the end of its time
+	timer *time.Timer // calls timeUp at end; nil if the connection does not wait
 }
 
 type connKey struct{}
@@ -99,17 +101,22 @@ func (c *conn) Value(key any) any {
 }
 
 func newStop(linger, readTimeout time.Duration) *stop {
-	s := &stop{linger: linger, readTimeout: readTimeout, epoch: time.Now(), changed: make(chan struct{}, 1)}
+	s := &stop{
+		linger:      linger,
+		readTimeout: readTimeout,
+		epoch:       time.Now(),
+		changed:     make(chan struct{}, 1),
+	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
 }
 
-// connect returns the context of a connection that was accepted. net/http tells
-// change of it next.
+// connect returns the context of a connection that was accepted. net/http calls
+// change with the connection next.
 func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
 	key := keyOf(nc)
 	if key == nil {
-		s.open.Add(1) // for good: who knows when it is closed
+		s.open.Add(1) // never taken back: nothing tells when it is closed
 		return ctx
 	}
 	c := &conn{stop: s, nc: nc}
@@ -121,8 +128,8 @@ func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
 	return c
 }
 
-// keyOf returns nc as the key of a map, or nil: a program's own type may not be
-// comparable.
+// keyOf returns nc as the key of a map, or nil if it cannot be one. A program's
+// own type may not be comparable.
 func keyOf(nc net.Conn) any {
 	switch nc.(type) {
 	case *net.TCPConn, *tls.Conn, *net.UnixConn:
@@ -134,8 +141,8 @@ func keyOf(nc net.Conn) any {
 	return nil
 }
 
-// change notes the state that net/http reports of a connection. Before the
-// stop, that of a request is left to serve.
+// change notes the state that net/http reports of a connection. Before begin,
+// it leaves the beginning of a request to serve.
 func (s *stop) change(nc net.Conn, state http.ConnState) {
 	if state == http.StateActive && !s.begun.Load() {
 		return
@@ -157,7 +164,7 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 	case state == http.StateClosed:
 		c.cancel(nil)
 	case state == http.StateIdle && !c.http1.Load():
-		c.http2.Store(true) // idle before any request
+		c.http2.Store(true) // HTTP/2 is idle before its first request
 	}
 	c.set(state)
 	if left && s.open.Add(-1) == 0 || s.begun.Load() {
@@ -165,7 +172,7 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// set notes the state of a connection, and when it became idle.
+// set notes the state of a connection, and the time at which it became idle.
 func (c *conn) set(state http.ConnState) {
 	if state == http.StateIdle {
 		now := int64(time.Since(c.stop.epoch))
@@ -177,11 +184,11 @@ func (c *conn) set(state http.ConnState) {
 	c.state.Store(int32(state))
 }
 
-// serve has h answer a request.
+// serve answers a request by h.
 func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	switch {
-	case c == nil: // of a type that is not comparable
+	case c == nil: // the connection cannot be the key of a map
 	case r.ProtoMajor >= 2:
 		c.http2.Store(true)
 		c.streams.Add(1)
@@ -189,7 +196,8 @@ func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	default:
 		if !c.http1.Load() {
 			c.http1.Store(true)
-			c.http2.Store(false) // it was idle after a request that net/http has answered itself
+			// It was idle after a request that net/http had answered itself.
+			c.http2.Store(false)
 		}
 		c.set(http.StateActive)
 		defer c.returned()
@@ -203,16 +211,16 @@ func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 // returned notes that the handler of a request has returned.
 func (c *conn) returned() {
 	if http.ConnState(c.state.Load()) == http.StateHijacked {
-		c.cancel(nil) // for the context must not be kept until the server ends
+		c.cancel(nil) // otherwise its parent would keep the context until the server ends
 	}
 }
 
-// begin begins the stop.
+// begin makes each connection wait.
 func (s *stop) begin() {
 	s.mu.Lock()
 	s.start = time.Now()
 	s.all(func(c *conn) {
-		if c.streams.Load() > 0 { // of which serve has not told
+		if c.streams.Load() > 0 { // serve does not set the state of HTTP/2
 			c.state.Store(int32(http.StateActive))
 		}
 		switch http.ConnState(c.state.Load()) {
@@ -227,14 +235,14 @@ func (s *stop) begin() {
 	s.all(s.look)
 }
 
-// look brings what is known of c in line with its state.
+// look lets c wait or not, as its state demands.
 func (s *stop) look(c *conn) {
 	if http.ConnState(c.state.Load()) == http.StateActive {
 		s.resume(c)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Of several goroutines that look at c, the last one sees its latest state.
+	// If several goroutines look at c, the last one sees its latest state.
 	waits := s.over == nil
 	switch http.ConnState(c.state.Load()) {
 	case http.StateNew:
@@ -247,8 +255,8 @@ func (s *stop) look(c *conn) {
 			c.told = false
 		}
 	case http.StateActive:
-		// Even if its time was over: net/http drops a request if Shutdown is
-		// called before the handler is.
+		// It waits even if its time was over: net/http drops a request if
+		// Shutdown is called before the handler.
 		waits, c.end = waits && !c.told, time.Now().Add(s.linger)
 	default:
 		waits = false
@@ -259,7 +267,7 @@ func (s *stop) look(c *conn) {
 	}
 }
 
-// at returns the time that was counted from the epoch.
+// at returns the time that is since after the epoch.
 func (s *stop) at(since int64) time.Time { return s.epoch.Add(time.Duration(since)) }
 
 func later(a, b time.Time) time.Time {
@@ -269,13 +277,13 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// patience returns for how long an idle connection may keep the stop waiting. A
-// client that uses it again and again has longer, by its own measure.
+// patience returns the time for which an idle connection waits. A client that
+// uses the connection now and then has longer.
 func (s *stop) patience(c *conn) time.Duration {
 	return min(max(3*time.Duration(c.period.Load()), s.linger), 4*s.linger)
 }
 
-// wait has c wait, or not. mu is held.
+// wait sets whether c waits, until c.end. mu is held.
 func (s *stop) wait(c *conn, waits bool) {
 	if c.timer != nil {
 		c.timer.Stop()
@@ -298,8 +306,8 @@ func (s *stop) wait(c *conn, waits bool) {
 	c.waits = waits
 }
 
-// inUseUntil returns until when any client may be about to send a request, as
-// some have lately. mu is held.
+// inUseUntil returns the time until which any client may be about to send a
+// request, because some have sent one lately. mu is held.
 func (s *stop) inUseUntil() time.Time {
 	until, most := s.used.Add(s.linger), s.start.Add(4*s.linger)
 	if until.After(most) {
@@ -308,20 +316,21 @@ func (s *stop) inUseUntil() time.Time {
 	return until
 }
 
-// timeUp is called when the time of a connection that waits is over.
+// timeUp is called at the end of the time of a connection that waits.
 func (s *stop) timeUp(c *conn) {
 	state := http.ConnState(c.state.Load())
 	busy := state == http.StateActive
-	// A request that is here is read next. A client that has begun, with a
-	// handshake or half a request, may need longer.
+	// A request that has arrived is read next. A client that has begun a
+	// handshake or sent a part of a request may need longer.
 	since := s.at(c.since.Load())
 	late := !busy && unread(c.nc)
 	if time.Since(later(since, s.start)) < 4*s.linger {
-		late = late || state == http.StateNew && hasBegun(c.nc) || state == http.StateIdle && hasGoneOn(c.nc, since)
+		late = late || state == http.StateNew && hasBegun(c.nc) ||
+			state == http.StateIdle && hasGoneOn(c.nc, since)
 	}
 	s.mu.Lock()
 	now := time.Now()
-	if !c.waits || now.Before(c.end) { // a timer that was stopped too late
+	if !c.waits || now.Before(c.end) { // the timer was stopped too late
 		s.mu.Unlock()
 		return
 	}
@@ -338,26 +347,27 @@ func (s *stop) timeUp(c *conn) {
 }
 
 // hasBegun reports whether the client of a new connection has sent anything. If
-// nobody can tell, it has begun its handshake if there is to be one.
+// the kernel does not tell, it assumes so for a connection with a handshake.
 func hasBegun(nc net.Conn) bool {
 	has, _, known := received(nc)
 	_, encrypted := nc.(*tls.Conn)
 	return has || !known && encrypted
 }
 
-// hasGoneOn reports whether the client of a connection that is idle since then
-// is known to have sent something: the begin of a request, which net/http has
-// read.
+// hasGoneOn reports whether the client of a connection that has been idle since
+// that time is known to have sent something. That is the beginning of a
+// request, which net/http has read.
 func hasGoneOn(nc net.Conn, since time.Time) bool {
-	const exact = 20 * time.Millisecond // the kernel counts in ticks, of 10 ms at most
+	const exact = 20 * time.Millisecond // the kernel counts in ticks of at most 10 ms
 	_, last, known := received(nc)
 	return known && time.Since(since) > last+exact
 }
 
-// end ends a connection that is new or idle: whoever reads from it gives it up,
-// unless a request has just been read. Until net/http has told which it is, the
-// connection waits. If it has not ended when end is called again, it is closed:
-// net/http may have set another deadline, or the connection may have none.
+// end ends a connection that is new or idle: its read deadline passes, so that
+// net/http gives it up unless a request has just been read. The connection
+// waits until net/http reports either. If it has not ended when end is called
+// again, it is closed, since net/http may have set another deadline, or the
+// connection may not have deadlines.
 func (s *stop) end(c *conn) {
 	c.ending.Lock()
 	defer c.ending.Unlock()
@@ -370,7 +380,7 @@ func (s *stop) end(c *conn) {
 	}
 }
 
-// resume takes the end of a connection back that has just read a request.
+// resume undoes end for a connection that has just read a request.
 func (s *stop) resume(c *conn) {
 	c.ending.Lock()
 	defer c.ending.Unlock()
@@ -384,15 +394,16 @@ func (s *stop) resume(c *conn) {
 	}
 }
 
-// settle waits until no connection waits, or ctx is done. Then those that are
-// still new or idle are ended.
+// settle waits until no connection waits. If ctx is done before, it ends those
+// that are still new or idle.
 func (s *stop) settle(ctx context.Context) {
 	for s.waits() {
 		select {
 		case <-s.changed:
 		case <-ctx.Done():
 			s.endAll()
-			time.AfterFunc(unsure, s.endAll) // those on which net/http has set another deadline
+			// A second time, since net/http may have set another deadline.
+			time.AfterFunc(unsure, s.endAll)
 			return
 		}
 	}
@@ -412,7 +423,8 @@ func (s *stop) waits() bool {
 	return s.waiting > 0
 }
 
-// whenOver has over called once no connection is left. From then on none waits.
+// whenOver makes s call over once no connection is left. From then on none
+// waits.
 func (s *stop) whenOver(over func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -429,7 +441,7 @@ func (s *stop) all(f func(*conn)) {
 	})
 }
 
-// requests returns how many requests are being answered.
+// requests returns the number of requests in flight.
 func (s *stop) requests() (n int) {
 	s.all(func(c *conn) {
 		switch {
@@ -442,9 +454,9 @@ func (s *stop) requests() (n int) {
 	return n
 }
 
-// tell has the answer to a request tell the client that the connection ends. An
-// upgrade is not told: it ends by being another protocol's, or goes on to the
-// next request.
+// tell makes the answer to a request say that the connection ends. The answer
+// to an upgrade does not say so: the connection is then hijacked, or has
+// another request.
 func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
 	if isUpgrade(r) || !parts.header {
 		return
@@ -460,9 +472,9 @@ func (s *stop) tell(c *conn, w http.ResponseWriter, r *http.Request) {
 }
 
 // isUpgrade reports whether the client asks for another protocol. The answer
-// has its own Connection header then, to which nothing may be added.
+// then has a Connection header of its own, to which nothing may be added.
 func isUpgrade(r *http.Request) bool { return r.ProtoMajor < 2 && r.Header["Upgrade"] != nil }
 
-// parts are the parts of a stop. A test switches some off, to see what each is
-// good for.
+// parts are the parts of a stop. A test switches each of them off to measure
+// its effect.
 var parts = struct{ refuse, drain, header bool }{true, true, true}

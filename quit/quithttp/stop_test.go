@@ -26,8 +26,7 @@ import (
 // linger is the default of quithttp.Linger.
 const linger = 250 * time.Millisecond
 
-// wire is the client's end of a connection, on which a test sends what it
-// likes.
+// A wire is the client's end of a connection.
 type wire struct {
 	net.Conn
 	t *testing.T
@@ -39,7 +38,7 @@ func newWire(t *testing.T, conn net.Conn) *wire {
 	return &wire{conn, t, bufio.NewReader(conn)}
 }
 
-// dial returns a connection to the server of p.
+// dial connects to the server that accepts from p.
 func (p pipes) dial(t *testing.T) *wire {
 	t.Helper()
 	client, server := net.Pipe()
@@ -56,7 +55,8 @@ func (w *wire) send(s string) {
 	}
 }
 
-// answer returns the next answer, and whether it is the last on the connection.
+// answer returns the body of the next answer, and whether the answer says that
+// it is the last on the connection.
 func (w *wire) answer() (body string, last bool) {
 	w.t.Helper()
 	res, err := http.ReadResponse(w.r, nil)
@@ -72,7 +72,8 @@ func (w *wire) answer() (body string, last bool) {
 	return string(b), res.Close
 }
 
-// wantAnswer wants the next answer to be "answered", and the last or not.
+// wantAnswer checks that the next answer is "answered", and whether it is the
+// last.
 func (w *wire) wantAnswer(last bool) {
 	w.t.Helper()
 	if body, closes := w.answer(); body != "answered" || closes != last {
@@ -80,14 +81,14 @@ func (w *wire) wantAnswer(last bool) {
 	}
 }
 
-// ask sends a request and wants it to be answered.
+// ask sends a request and checks its answer.
 func (w *wire) ask(last bool) {
 	w.t.Helper()
 	w.send(getSlash)
 	w.wantAnswer(last)
 }
 
-// wantEnd wants the connection to end without another byte.
+// wantEnd checks that the connection ends without another byte.
 func (w *wire) wantEnd() {
 	w.t.Helper()
 	if b, err := io.ReadAll(w.r); err != nil || len(b) > 0 {
@@ -104,14 +105,14 @@ func quietServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 }
 
-// servePipes serves h for a new event, in a bubble.
+// servePipes serves h for a new event, on pipes.
 func servePipes(h http.Handler, opts ...quit.Option) (*quit.QuitEvent, pipes) {
 	q, ln := quietEvent(), make(pipes)
 	quithttp.Serve(q, quietServer(h), ln, opts...)
 	return q, ln
 }
 
-// stopTakes shuts q down, which is to succeed and to take that long.
+// stopTakes shuts q down and checks that this succeeds and takes that long.
 func stopTakes(t *testing.T, q *quit.QuitEvent, want time.Duration) {
 	t.Helper()
 	start := time.Now()
@@ -123,9 +124,9 @@ func stopTakes(t *testing.T, q *quit.QuitEvent, want time.Duration) {
 	}
 }
 
-// inBubble is synctest.Test for tests of HTTP/2 too. In Go 1.25 that has
-// channels in a sync.Pool, which must not come into a bubble, nor out of one:
-// of what is in there, nothing is left after two collections.
+// inBubble is synctest.Test, for tests of HTTP/2 too. In Go 1.25, HTTP/2 keeps
+// channels in a sync.Pool. They must not come into a bubble, or out of one. Two
+// collections empty the pool.
 func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
 	collect := func() { runtime.GC(); runtime.GC() }
@@ -143,7 +144,7 @@ func bubble[T any](t *testing.T, tests map[string]T, f func(*testing.T, T)) {
 	}
 }
 
-// TestStopTakes wants a stop to wait for a connection that is new or idle as
+// TestStopTakes checks that a stop waits for a new or idle connection for as
 // long as its client may need, and not a moment longer.
 func TestStopTakes(t *testing.T) {
 	idle := func(gaps ...time.Duration) func(*testing.T, pipes) {
@@ -181,8 +182,12 @@ func TestStopTakes(t *testing.T) {
 			want:   linger,
 		},
 		"silent for a while": {
-			before: func(t *testing.T, ln pipes) { time.Sleep(time.Minute); ln.dial(t); time.Sleep(100 * ms) },
-			want:   linger - 100*ms,
+			before: func(t *testing.T, ln pipes) {
+				time.Sleep(time.Minute)
+				ln.dial(t)
+				time.Sleep(100 * ms)
+			},
+			want: linger - 100*ms,
 		},
 		"silent for a minute": {
 			before: func(t *testing.T, ln pipes) { ln.dial(t); time.Sleep(time.Minute) },
@@ -192,7 +197,7 @@ func TestStopTakes(t *testing.T) {
 			before: func(t *testing.T, ln pipes) {
 				w := ln.dial(t)
 				w.send(getSlash[:20])
-				go io.Copy(io.Discard, w) // it is answered with 400, which ends it
+				go io.Copy(io.Discard, w) // the answer is 400, and the connection ends
 			},
 			want: linger,
 		},
@@ -235,8 +240,9 @@ func TestStopTakes(t *testing.T) {
 		},
 		"Linger twice": {
 			before: idle(0),
-			opts:   []quit.Option{nil, quithttp.Linger(3 * time.Second), quit.Name("api"), quithttp.Linger(2 * time.Second), quit.Timeout(time.Minute)},
-			want:   2 * time.Second,
+			opts: []quit.Option{nil, quithttp.Linger(3 * time.Second), quit.Name("api"),
+				quithttp.Linger(2 * time.Second), quit.Timeout(time.Minute)},
+			want: 2 * time.Second,
 		},
 		"Linger, every 10 s": {
 			before: idle(10*time.Second, 10*time.Second, 0),
@@ -253,7 +259,7 @@ func TestStopTakes(t *testing.T) {
 			opts:   []quit.Option{quithttp.Linger(-time.Second)},
 			want:   0,
 		},
-		"Linger longer than there is time": { // an eighth of the share, which is 4/5
+		"Linger longer than there is time": { // an eighth of the share, which is 4/5 of the time
 			before: idle(0),
 			opts:   []quit.Option{quithttp.Linger(time.Hour), quit.Timeout(8 * time.Second)},
 			want:   time.Second,
@@ -270,7 +276,7 @@ func TestStopTakes(t *testing.T) {
 	})
 }
 
-// TestStopWithoutDeadline has nothing that bounds the stop but the linger.
+// TestStopWithoutDeadline has a stop that is bounded by the linger alone.
 func TestStopWithoutDeadline(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered)
@@ -282,8 +288,8 @@ func TestStopWithoutDeadline(t *testing.T) {
 	})
 }
 
-// TestStopAnswers has requests that come while the connections linger. Each is
-// answered, and the client is told that it is the last one.
+// TestStopAnswers has requests that come while their connections linger. Each
+// is answered, and the answer says that it is the last.
 func TestStopAnswers(t *testing.T) {
 	const ms = time.Millisecond
 	bubble(t, map[string]struct {
@@ -311,8 +317,12 @@ func TestStopAnswers(t *testing.T) {
 		},
 		"in two halves": {
 			before: func(w *wire) { w.send(getSlash[:10]) },
-			during: func(w *wire) { time.Sleep(100 * ms); w.send(getSlash[10:]); w.wantAnswer(true) },
-			want:   100 * ms,
+			during: func(w *wire) {
+				time.Sleep(100 * ms)
+				w.send(getSlash[10:])
+				w.wantAnswer(true)
+			},
+			want: 100 * ms,
 		},
 		"with a body that comes later": {
 			during: func(w *wire) {
@@ -327,7 +337,8 @@ func TestStopAnswers(t *testing.T) {
 		"that expects to be told to continue": {
 			during: func(w *wire) {
 				time.Sleep(200 * ms)
-				w.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+				w.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n" +
+					"Expect: 100-continue\r\n\r\n")
 				for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} {
 					if line, err := w.r.ReadString('\n'); line != want {
 						w.t.Errorf("read %q, %v, want %q", line, err, want)
@@ -381,19 +392,21 @@ func TestStopAnswers(t *testing.T) {
 	})
 }
 
-// TestStopPool has a client with connections that were idle for long, and one
-// that is used. It may use the former as long as it uses the latter, and some
-// time longer, but not for ever.
+// TestStopPool has a client with a pool: some connections have been idle for
+// long, and one is used. As long as one is used, the client may use any of
+// them, but not for ever.
 func TestStopPool(t *testing.T) {
 	const ms = time.Millisecond
 	bubble(t, map[string]struct {
-		used []time.Duration // after the begin of the stop, each on another connection
+		used []time.Duration // after the stop begins, each on another connection
 		want time.Duration
 	}{
 		"before the stop": {nil, linger - 50*ms},
 		"once":            {[]time.Duration{100 * ms}, 100*ms + linger},
 		"often":           {[]time.Duration{100 * ms, 200 * ms, 300 * ms}, 300*ms + linger},
-		"for ever":        {[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms}, 4 * linger},
+		"for ever": {
+			[]time.Duration{100 * ms, 300 * ms, 500 * ms, 700 * ms, 900 * ms}, 4 * linger,
+		},
 	}, func(t *testing.T, test struct {
 		used []time.Duration
 		want time.Duration
@@ -408,7 +421,7 @@ func TestStopPool(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		pool[6].ask(false)
-		pool[6].ask(false) // or it would be one that is used once a minute
+		pool[6].ask(false) // a second time, so that it is not used once a minute
 		time.Sleep(50 * ms)
 		var client sync.WaitGroup
 		client.Go(func() {
@@ -427,15 +440,17 @@ func TestStopPool(t *testing.T) {
 	})
 }
 
-// TestStopBusy has a request that is being answered when the stop begins, and
-// another behind it.
+// TestStopBusy has a request that is being answered when the stop begins, with
+// or without another behind it.
 func TestStopBusy(t *testing.T) {
 	for _, pipelined := range []bool{false, true} {
 		for _, takes := range []time.Duration{linger / 2, 2 * linger, 10 * time.Second} {
 			t.Run(fmt.Sprintf("pipelined %v, takes %v", pipelined, takes), func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					var once sync.Once
-					q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					q, ln := servePipes(http.HandlerFunc(func(
+						w http.ResponseWriter, r *http.Request,
+					) {
 						once.Do(func() { time.Sleep(takes) })
 						io.WriteString(w, "answered")
 					}))
@@ -447,8 +462,7 @@ func TestStopBusy(t *testing.T) {
 						client.Go(func() { io.WriteString(w, getSlash) })
 					}
 					client.Go(func() {
-						// net/http tells the client if Shutdown was called
-						// first.
+						// Once Shutdown is called, net/http tells the client.
 						late := takes > linger
 						w.wantAnswer(late)
 						if pipelined && !late {
@@ -467,8 +481,7 @@ func TestStopBusy(t *testing.T) {
 	}
 }
 
-// slowConn delivers what it has read some time later, as a machine does that is
-// busy.
+// A slowConn returns from Read after a delay, as on a busy machine.
 type slowConn struct {
 	net.Conn
 	delay *atomic.Int64
@@ -480,13 +493,13 @@ func (c slowConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestStopBusyMachine has a request that was sent in time, and a server that
-// comes to it late: after the end of the linger. It is answered all the same.
+// TestStopBusyMachine has a request that is sent in time, and a server that
+// handles it after the end of the linger. It is answered nonetheless.
 func TestStopBusyMachine(t *testing.T) {
 	const ms = time.Millisecond
 	bubble(t, map[string]struct {
 		read, change time.Duration // how long each takes
-		sent         time.Duration // after the begin of the stop
+		sent         time.Duration // after the stop begins
 	}{
 		"reading takes long":               {read: 5 * ms, sent: linger - 2*ms},
 		"a change of state takes long":     {change: 5 * ms, sent: linger - 2*ms},
@@ -515,13 +528,13 @@ func TestStopBusyMachine(t *testing.T) {
 			time.Sleep(test.sent)
 			w.ask(true)
 		})
-		stopTakes(t, q, test.sent+2*test.read+test.change) // net/http reads on behind a request
+		// net/http reads on after a request, so a delay of Read comes twice.
+		stopTakes(t, q, test.sent+2*test.read+test.change)
 		asked.Wait()
 	})
 }
 
-// deafConn is a connection that does not know of deadlines: it ignores them or
-// refuses them.
+// A deafConn is a connection without deadlines. It refuses or ignores them.
 type deafConn struct {
 	net.Conn
 	err error
@@ -529,7 +542,8 @@ type deafConn struct {
 
 func (c deafConn) SetReadDeadline(time.Time) error { return c.err }
 
-// TestStopWithoutDeadlines wants silent connections to be closed all the same.
+// TestStopWithoutDeadlines checks that silent connections without deadlines are
+// closed.
 func TestStopWithoutDeadlines(t *testing.T) {
 	bubble(t, map[string]struct {
 		err  error
@@ -550,14 +564,14 @@ func TestStopWithoutDeadlines(t *testing.T) {
 	})
 }
 
-// uncomparable is a type that cannot be the key of a map.
+// An uncomparable cannot be the key of a map.
 type uncomparable struct {
 	net.Conn
 	_ []int
 }
 
-// TestStopUncomparable has connections that the stop cannot tell apart. A
-// request is awaited all the same.
+// TestStopUncomparable has a connection that the stop cannot keep track of. Its
+// request is awaited nonetheless.
 func TestStopUncomparable(t *testing.T) {
 	for _, wait := range []time.Duration{0, linger} {
 		inBubble(t, func(t *testing.T) {
@@ -584,7 +598,7 @@ func TestStopUncomparable(t *testing.T) {
 }
 
 // TestStopSlowloris has many clients that send a byte now and then, and never a
-// whole request: they have the time of the linger.
+// whole request. The stop takes no longer than the linger.
 func TestStopSlowloris(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered)
@@ -607,15 +621,15 @@ func TestStopSlowloris(t *testing.T) {
 	})
 }
 
-// TestStopHijack has an upgrade while the connection lingers. It is not told to
-// close, and is awaited by the drain alone.
+// TestStopHijack has an upgrade while its connection lingers. The client is not
+// told that the connection ends, and the drain alone waits for it.
 func TestStopHijack(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Upgrade") == "" || refused {
-					w.Header().Del("Connection") // of Track, after the fire
+					w.Header().Del("Connection") // which Track sets after the fire
 					answered(w, r)
 					return
 				}
@@ -627,9 +641,10 @@ func TestStopHijack(t *testing.T) {
 				defer conn.Close()
 				rw.WriteString("HTTP/1.1 101 Switching Protocols\r\n\r\n")
 				rw.Flush()
-				line, err := rw.ReadString('\n') // its deadline is none of ours
+				line, err := rw.ReadString('\n') // has no deadline of the stop
 				if line != "over\n" || r.Context().Err() != nil {
-					t.Errorf("the hijacked connection read %q, %v, its context: %v", line, err, r.Context().Err())
+					t.Errorf("the hijacked connection read %q, %v, its context: %v",
+						line, err, r.Context().Err())
 				}
 			}))
 			quithttp.Serve(q, quietServer(h), ln)
@@ -653,7 +668,10 @@ func TestStopHijack(t *testing.T) {
 				w.send("over\n")
 				w.wantEnd()
 			})
-			stopTakes(t, q, map[bool]time.Duration{true: linger, false: linger/2 + time.Minute}[refused])
+			stopTakes(t, q, map[bool]time.Duration{
+				true:  linger,
+				false: linger/2 + time.Minute,
+			}[refused])
 			if s := q.Report().Steps[0]; !refused && s.End.Sub(s.Start) != linger/2 {
 				t.Errorf("the server's step took %v, want %v", s.End.Sub(s.Start), linger/2)
 			}
@@ -662,8 +680,7 @@ func TestStopHijack(t *testing.T) {
 	}
 }
 
-// TestStopAbort has a handler that aborts: with nothing, or with its connection
-// hijacked.
+// TestStopAbort has a handler that aborts, with its connection hijacked or not.
 func TestStopAbort(t *testing.T) {
 	for _, hijacks := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -687,7 +704,7 @@ func TestStopAbort(t *testing.T) {
 	}
 }
 
-// fakeListener counts how often it is closed.
+// A fakeListener counts how often it is closed.
 type fakeListener struct {
 	pipes
 	closed *atomic.Int32
@@ -708,8 +725,8 @@ func (l fakeListener) Close() error {
 	return net.ErrClosed
 }
 
-// TestStopClosesListener wants a listener to be closed once, however the server
-// ends.
+// TestStopClosesListener checks that a listener is closed once, however the
+// server ends.
 func TestStopClosesListener(t *testing.T) {
 	broken := errors.New("accept is broken")
 	bubble(t, map[string]struct {
@@ -722,10 +739,14 @@ func TestStopClosesListener(t *testing.T) {
 		"nothing connected": {},
 		"no linger":         {opts: []quit.Option{quithttp.Linger(0)}},
 		"connected": {
-			during: func(t *testing.T, _ *quit.QuitEvent, _ *http.Server, ln pipes) { ln.dial(t).ask(false) },
+			during: func(t *testing.T, _ *quit.QuitEvent, _ *http.Server, ln pipes) {
+				ln.dial(t).ask(false)
+			},
 		},
 		"closed by the program": {
-			during: func(_ *testing.T, _ *quit.QuitEvent, srv *http.Server, _ pipes) { srv.Close() },
+			during: func(_ *testing.T, _ *quit.QuitEvent, srv *http.Server, _ pipes) {
+				srv.Close()
+			},
 		},
 		"broken": {
 			accept: broken,
@@ -780,8 +801,8 @@ func TestStopClosesListener(t *testing.T) {
 
 var errAny = errors.New("any")
 
-// firingListener has the shutdown begin when it is asked for its address, which
-// Serve does once the server is registered and not served yet.
+// A firingListener calls fire when Serve asks for its address. At that point
+// the server is registered and does not serve yet.
 type firingListener struct {
 	net.Listener
 	fire func()
@@ -789,9 +810,8 @@ type firingListener struct {
 
 func (l firingListener) Addr() net.Addr { l.fire(); return l.Listener.Addr() }
 
-// TestServeFiredMeanwhile has the stop of a server begin before it is served.
-// It is served then or not, and the stop takes no time. The server is as it
-// was.
+// TestServeFiredMeanwhile begins the shutdown while Serve is running. It takes
+// no time, and the fields of the server are unchanged.
 func TestServeFiredMeanwhile(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := quietEvent()
@@ -814,26 +834,29 @@ func TestServeFiredMeanwhile(t *testing.T) {
 		if err := <-ended; err != nil || took != 0 {
 			t.Errorf("Shutdown() = %v after %v, want nil at once", err, took)
 		}
-		if srv.Handler != nil || srv.BaseContext != nil || srv.ConnContext != nil || srv.ConnState != nil {
+		if srv.Handler != nil || srv.BaseContext != nil || srv.ConnContext != nil ||
+			srv.ConnState != nil {
 			t.Error("the fields of a server that is not served were changed")
 		}
 	})
 }
 
-// TestServeSetsFields has a program look at its server after Serve.
+// TestServeSetsFields checks that Serve has set the fields when it returns.
 func TestServeSetsFields(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := quietEvent()
 		srv := quietServer(nil)
 		quithttp.Serve(q, srv, make(pipes))
-		if srv.Handler == nil || srv.BaseContext == nil || srv.ConnContext == nil || srv.ConnState == nil { // and no race
+		// Reading them is no race either.
+		if srv.Handler == nil || srv.BaseContext == nil || srv.ConnContext == nil ||
+			srv.ConnState == nil {
 			t.Error("Serve has not set the fields yet")
 		}
 		q.GracefulStop()
 	})
 }
 
-// TestServeDefaultMux serves what is registered with net/http itself.
+// TestServeDefaultMux has a server without a Handler.
 func TestServeDefaultMux(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		defer func(old *http.ServeMux) { http.DefaultServeMux = old }(http.DefaultServeMux)
@@ -847,8 +870,8 @@ func TestServeDefaultMux(t *testing.T) {
 	})
 }
 
-// TestServeClosedByProgram has a program close its server itself, in its own
-// way and for its own reasons: that ends nothing else.
+// TestServeClosedByProgram has a program that closes its server itself. The
+// event does not fire.
 func TestServeClosedByProgram(t *testing.T) {
 	bubble(t, map[string]func(*http.Server) error{
 		"Close":    (*http.Server).Close,
@@ -869,7 +892,8 @@ func TestServeClosedByProgram(t *testing.T) {
 	})
 }
 
-// TestServeListenerClosedByProgram is a failure, as with net/http.
+// TestServeListenerClosedByProgram has a program that closes the listener of
+// its server. This is a failure, as it is in net/http.
 func TestServeListenerClosedByProgram(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), nil}
@@ -882,8 +906,8 @@ func TestServeListenerClosedByProgram(t *testing.T) {
 	})
 }
 
-// TestOnShutdownOnce has a hook that can run once only, and a request that
-// outlives its share.
+// TestOnShutdownOnce has a hook that panics if it runs twice, and a request
+// that outlives the server's share.
 func TestOnShutdownOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
@@ -902,13 +926,14 @@ func TestOnShutdownOnce(t *testing.T) {
 	})
 }
 
-// TestAfterDrainServes has an admin server: it answers while goroutines are
-// drained, which do not include its own, and is stopped then.
+// TestAfterDrainServes has an admin server. It answers during the drain, which
+// does not wait for its goroutine, and is shut down after it.
 func TestAfterDrainServes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered, quit.AfterDrain(), quit.Name("admin"))
 		synctest.Wait()
-		if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 2 || r.Steps[1].Name != "admin" || r.Steps[1].Phase != quit.PhaseAfterDrain {
+		if r := q.Report(); r.Goroutines != 0 || len(r.Steps) != 2 || r.Steps[1].Name != "admin" ||
+			r.Steps[1].Phase != quit.PhaseAfterDrain {
 			t.Errorf("the plan:\n%v", r)
 		}
 		q.AddGoroutine()
@@ -922,16 +947,18 @@ func TestAfterDrainServes(t *testing.T) {
 		q.DoneGoroutine()
 		released := time.Now()
 		if err := <-ended; err != nil || time.Since(released) != 0 {
-			t.Errorf("Shutdown() = %v, %v after the drain, want nil at once", err, time.Since(released))
+			t.Errorf("Shutdown() = %v, %v after the drain, want nil at once",
+				err, time.Since(released))
 		}
 		r := q.Report()
-		if drain, admin := r.Steps[0], r.Steps[1]; r.Goroutines != 0 || drain.End != released || admin.Start != released || admin.End != released {
+		if drain, admin := r.Steps[0], r.Steps[1]; r.Goroutines != 0 || drain.End != released ||
+			admin.Start != released || admin.End != released {
 			t.Errorf("the server was not stopped after the drain:\n%v", r)
 		}
 	})
 }
 
-// TestServeFailures has servers that end otherwise than by a stop.
+// TestServeFailures has servers that fail before they are shut down.
 func TestServeFailures(t *testing.T) {
 	broken := errors.New("accept is broken")
 	bubble(t, map[string]struct {
@@ -978,7 +1005,8 @@ func TestServeFailures(t *testing.T) {
 		}
 		start := time.Now()
 		err := q.Shutdown(context.Background())
-		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) || time.Since(start) != 0 {
+		if (err == nil) != (test.want == "") ||
+			err != nil && !strings.Contains(err.Error(), test.want) || time.Since(start) != 0 {
 			t.Errorf("Shutdown() = %v after %v, want %q at once", err, time.Since(start), test.want)
 		}
 		if r := q.Report(); r.Goroutines != 0 {
@@ -990,8 +1018,8 @@ func TestServeFailures(t *testing.T) {
 	})
 }
 
-// TestServeCallsHooks wants what the program has set in its server to be called
-// as by net/http, with the listener that it gave.
+// TestServeCallsHooks checks that the hooks that the program has set in its
+// server are called as net/http calls them, with the listener of the program.
 func TestServeCallsHooks(t *testing.T) {
 	for _, stops := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -1001,7 +1029,8 @@ func TestServeCallsHooks(t *testing.T) {
 			var listener net.Listener
 			var conns []net.Conn
 			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Context().Value(key("base")) != 1 || r.Context().Value(key("conn")) != 2 || r.Context().Value(http.ServerContextKey) == nil {
+				if r.Context().Value(key("base")) != 1 || r.Context().Value(key("conn")) != 2 ||
+					r.Context().Value(http.ServerContextKey) == nil {
 					t.Error("the request's context does not have the values of the program")
 				}
 				answered(w, r)
@@ -1046,7 +1075,8 @@ func TestServeCallsHooks(t *testing.T) {
 	}
 }
 
-// TestServeNilConnContext is for net/http to complain of.
+// TestServeNilConnContext has a ConnContext that returns nil, for which
+// net/http panics.
 func TestServeNilConnContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
@@ -1056,14 +1086,15 @@ func TestServeNilConnContext(t *testing.T) {
 		_, server := net.Pipe()
 		ln <- server
 		<-q.Done()
-		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "ConnContext returned nil") {
+		if err := q.Shutdown(context.Background()); err == nil ||
+			!strings.Contains(err.Error(), "ConnContext returned nil") {
 			t.Errorf("Shutdown() = %v", err)
 		}
 	})
 }
 
-// TestTimeUpBeforeStacks wants requests to be told that their time is up before
-// stacks are taken, which can take long.
+// TestTimeUpBeforeStacks checks that requests are told that their time has run
+// out before stacks are taken, since that can take long.
 func TestTimeUpBeforeStacks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var told atomic.Int64
@@ -1082,7 +1113,8 @@ func TestTimeUpBeforeStacks(t *testing.T) {
 			ln.dial(t).send(getSlash)
 		}
 		synctest.Wait()
-		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "no time left for 5 requests") {
+		if err := q.Shutdown(context.Background()); err == nil ||
+			!strings.Contains(err.Error(), "no time left for 5 requests") {
 			t.Errorf("Shutdown() = %v", err)
 		}
 		if n := told.Load(); n != 5 || stacks.Looks() == looks {
@@ -1092,15 +1124,18 @@ func TestTimeUpBeforeStacks(t *testing.T) {
 	})
 }
 
-// TestHijackedOutlivesRequests has a slow request whose context is cancelled.
-// That of a hijacked connection lives on, until the end of the drain.
+// TestHijackedOutlivesRequests has a slow request, whose context is cancelled
+// at the end of the server's share. The contexts of hijacked connections live
+// on until the end of the drain's share.
 func TestHijackedOutlivesRequests(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			q.Timeout = 20 * time.Second
 			slow, hijacked := make(chan time.Time, 1), make(chan time.Time, 3)
-			srv := quietServer(quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			srv := quietServer(quithttp.Track(q, http.HandlerFunc(func(
+				w http.ResponseWriter, r *http.Request,
+			) {
 				if r.URL.Path == "/slow" {
 					<-r.Context().Done()
 					slow <- time.Now()
@@ -1130,11 +1165,13 @@ func TestHijackedOutlivesRequests(t *testing.T) {
 			r := q.Report()
 			server, drain := r.Steps[0], r.Steps[1]
 			if at := <-slow; at != server.Deadline {
-				t.Errorf("the context of a request ended at %v, want the end of the share, %v", at, server.Deadline)
+				t.Errorf("the context of a request ended at %v, want the end of the share, %v",
+					at, server.Deadline)
 			}
 			for range 3 {
 				if at := <-hijacked; at != drain.Deadline {
-					t.Errorf("the context of a hijacked connection ended at %v, want %v", at, drain.Deadline)
+					t.Errorf("the context of a hijacked connection ended at %v, want %v",
+						at, drain.Deadline)
 				}
 			}
 			if r.Goroutines != 0 {
@@ -1144,7 +1181,7 @@ func TestHijackedOutlivesRequests(t *testing.T) {
 	}
 }
 
-// parent is a context that counts the contexts that are derived from it.
+// A parent is a context that counts the contexts that are derived from it.
 type parent struct {
 	context.Context
 	children atomic.Int64
@@ -1159,9 +1196,11 @@ func (p *parent) AfterFunc(f func()) func() bool {
 	}
 }
 
-func (p *parent) Value(any) any { return nil } // or it would be seen through
+// Value hides the context within. Package context would go round AfterFunc if
+// it found that.
+func (p *parent) Value(any) any { return nil }
 
-// TestContextsEnd wants no context to outlive its connection.
+// TestContextsEnd checks that no context outlives its connection.
 func TestContextsEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		own, cancel := context.WithCancel(context.Background())
@@ -1200,8 +1239,8 @@ func TestContextsEnd(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2Endless has a stream of HTTP/2 that is open for ever: its
-// request is told, and then the connection is closed.
+// TestStopHTTP2Endless has a stream of HTTP/2 that never ends. The context of
+// its request is cancelled, and then the connection is closed.
 func TestStopHTTP2Endless(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		h2c := new(http.Protocols)
@@ -1223,12 +1262,14 @@ func TestStopHTTP2Endless(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
-		if err := q.Shutdown(context.Background()); err == nil || !strings.Contains(err.Error(), "no time left for 1 request:") {
+		if err := q.Shutdown(context.Background()); err == nil ||
+			!strings.Contains(err.Error(), "no time left for 1 request:") {
 			t.Errorf("Shutdown() = %v", err)
 		}
 		s := q.Report().Steps[0]
 		if at := <-told; s.Abandoned || at != s.Deadline {
-			t.Errorf("the request was told at %v, want %v; abandoned: %v", at, s.Deadline, s.Abandoned)
+			t.Errorf("the request was told at %v, want %v; abandoned: %v",
+				at, s.Deadline, s.Abandoned)
 		}
 		if _, err := io.ReadAll(res.Body); err == nil {
 			t.Error("the stream ended as if it was whole")
@@ -1237,8 +1278,9 @@ func TestStopHTTP2Endless(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2Tells has a connection of HTTP/2 that is used now and then: the
-// answer to the next request tells its client, and Shutdown comes after that.
+// TestStopHTTP2Tells has a connection of HTTP/2 that is used now and then. The
+// answer to the next request tells its client that the connection ends, and
+// Shutdown is called after that.
 func TestStopHTTP2Tells(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		h2c := new(http.Protocols)
@@ -1268,8 +1310,8 @@ func TestStopHTTP2Tells(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2 has an idle connection of HTTP/2, and one with a request that
-// takes longer than the linger: the request is answered.
+// TestStopHTTP2 has a connection of HTTP/2 that is idle, or has a request that
+// takes longer than the linger. The request is answered.
 func TestStopHTTP2(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -1300,12 +1342,12 @@ func TestStopHTTP2(t *testing.T) {
 	}
 }
 
-// TestStopHandshakes has clients of TLS that take long for their handshake, or
-// never end it.
+// TestStopHandshakes has clients of TLS whose handshake takes long, or never
+// ends.
 func TestStopHandshakes(t *testing.T) {
 	bubble(t, map[string]struct {
 		before func(*wire)
-		takes  time.Duration // the handshake; -1: for ever
+		takes  time.Duration // the handshake; -1 means for ever
 		asks   bool
 		want   time.Duration
 	}{
@@ -1349,7 +1391,10 @@ func TestStopHandshakes(t *testing.T) {
 				return
 			}
 			time.Sleep(test.takes)
-			c := tls.Client(w.Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+			c := tls.Client(w.Conn, &tls.Config{
+				InsecureSkipVerify: true,
+				NextProtos:         []string{"http/1.1"},
+			})
 			if err := c.Handshake(); err != nil {
 				t.Errorf("the handshake: %v", err)
 			}
@@ -1362,12 +1407,12 @@ func TestStopHandshakes(t *testing.T) {
 		})
 		stopTakes(t, q, test.want)
 		client.Wait()
-		time.Sleep(time.Minute) // TLS says goodbye to who does not listen, for a while
+		time.Sleep(time.Minute) // until TLS gives up its goodbye
 	})
 }
 
-// TestStopKeepsReadTimeout has a request that was read just when its connection
-// was ended: the time to read its body is as without a stop.
+// TestStopKeepsReadTimeout has a request that is read at the moment at which
+// its connection is ended. The time to read its body is as without a stop.
 func TestStopKeepsReadTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 10 * time.Second} {
 		inBubble(t, func(t *testing.T) {
@@ -1399,7 +1444,7 @@ func TestStopKeepsReadTimeout(t *testing.T) {
 			asked.Wait()
 			want := 20 * time.Second
 			if timeout > 0 {
-				want = timeout + 2*time.Millisecond // the end of it too is delivered late
+				want = timeout + 2*time.Millisecond // the error of Read is delayed too
 			}
 			if took != want {
 				t.Errorf("ReadTimeout %v: reading the body took %v, want %v", timeout, took, want)
@@ -1408,8 +1453,8 @@ func TestStopKeepsReadTimeout(t *testing.T) {
 	}
 }
 
-// TestServeForgetsConnections wants nothing to be kept of connections that are
-// gone, while the server goes on.
+// TestServeForgetsConnections checks that a server that goes on keeps nothing
+// of connections that are gone.
 func TestServeForgetsConnections(t *testing.T) {
 	q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hijack" {
@@ -1445,8 +1490,8 @@ func TestServeForgetsConnections(t *testing.T) {
 	q.GracefulStop()
 }
 
-// TestStopNotTold has a handler that takes the header back by which its client
-// would be told: then the connection has another request, and that is answered.
+// TestStopNotTold has a handler that removes the header "Connection: close".
+// Then the connection may have another request, which is answered.
 func TestStopNotTold(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
@@ -1459,7 +1504,7 @@ func TestStopNotTold(t *testing.T) {
 		}))
 		srv.ConnState = func(_ net.Conn, state http.ConnState) {
 			if state == http.StateActive {
-				time.Sleep(5 * time.Millisecond) // longer than the stop needs to go on
+				time.Sleep(5 * time.Millisecond) // longer than the stop needs for the next step
 			}
 		}
 		quithttp.Serve(q, srv, ln)
@@ -1472,7 +1517,7 @@ func TestStopNotTold(t *testing.T) {
 				w.ask(last)
 			}
 		})
-		client.Go(func() { // the stop does not end before
+		client.Go(func() { // keeps the stop from ending
 			time.Sleep(207 * time.Millisecond)
 			other.Close()
 		})
@@ -1482,7 +1527,8 @@ func TestStopNotTold(t *testing.T) {
 }
 
 // TestStopCallsHooks has requests that end when a hook of the program tells
-// them that the server is shut down. The stop does not wait for them before.
+// them that the server is shut down. The hook is called without waiting for
+// them.
 func TestStopCallsHooks(t *testing.T) {
 	h2c := new(http.Protocols)
 	h2c.SetUnencryptedHTTP2(true)
@@ -1498,7 +1544,7 @@ func TestStopCallsHooks(t *testing.T) {
 			}))
 			srv.RegisterOnShutdown(func() { hooked = time.Now(); close(hook) })
 			transport := &http.Transport{DisableKeepAlives: true}
-			want := linger / 2 // when the client is told
+			want := linger / 2 // when the answer tells the client
 			if http2 {
 				srv.Protocols, transport.Protocols, want = h2c, h2c, linger
 			}
@@ -1544,8 +1590,8 @@ func wantAnswered(t *testing.T, client *http.Client, url string) {
 	}
 }
 
-// TestStopHTTP2Idle has an idle connection of HTTP/2 beside one that lingers:
-// it can be used until it is told to end.
+// TestStopHTTP2Idle has an idle connection of HTTP/2 beside one that lingers.
+// Its client can use it until it is told that the connection ends.
 func TestStopHTTP2Idle(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		both, h2c := new(http.Protocols), new(http.Protocols)
@@ -1559,7 +1605,7 @@ func TestStopHTTP2Idle(t *testing.T) {
 		client := ln.client(&http.Transport{Protocols: h2c})
 		wantAnswered(t, client, "http://x/")
 		time.Sleep(time.Minute)
-		ln.dial(t) // is silent
+		ln.dial(t) // sends nothing
 		synctest.Wait()
 		var asked sync.WaitGroup
 		asked.Go(func() {
@@ -1573,8 +1619,9 @@ func TestStopHTTP2Idle(t *testing.T) {
 	})
 }
 
-// TestStopSlowReader has a client that is slow to take an answer whose handler
-// has returned before the stop: it gets the end of it, and can go on.
+// TestStopSlowReader has a client that is slow to read an answer, whose handler
+// has returned before the stop. The client gets all of the answer, and can send
+// another request.
 func TestStopSlowReader(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -1614,8 +1661,8 @@ func TestStopSlowReader(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2Unused has a connection of HTTP/2 that has had no request yet.
-// Its client is told before the connection ends.
+// TestStopHTTP2Unused has a connection of HTTP/2 without a request so far. Its
+// client is told before the connection ends.
 func TestStopHTTP2Unused(t *testing.T) {
 	for _, idle := range []time.Duration{0, time.Minute} {
 		inBubble(t, func(t *testing.T) {
@@ -1632,12 +1679,13 @@ func TestStopHTTP2Unused(t *testing.T) {
 				const goAway = 7
 				told := false
 				for {
-					var header [9]byte // length of the frame, its type, and others
+					var header [9]byte // of a frame: its length, its type and more
 					if _, err := io.ReadFull(w.r, header[:]); err != nil {
 						break
 					}
 					told = told || header[3] == goAway
-					io.CopyN(io.Discard, w.r, int64(header[0])<<16|int64(header[1])<<8|int64(header[2]))
+					io.CopyN(io.Discard, w.r,
+						int64(header[0])<<16|int64(header[1])<<8|int64(header[2]))
 				}
 				if !told {
 					t.Errorf("idle for %v: the connection ended without a GOAWAY", idle)
@@ -1654,8 +1702,8 @@ func TestStopHTTP2Unused(t *testing.T) {
 	}
 }
 
-// TestStopShortOfTime has less time than the linger. Connections that are new
-// or idle are ended then, and those that are busy are not.
+// TestStopShortOfTime has less time than the linger. At its end, connections
+// that are new or idle are ended, and those that are busy are not.
 func TestStopShortOfTime(t *testing.T) {
 	both, h2c := new(http.Protocols), new(http.Protocols)
 	both.SetHTTP1(true)
@@ -1666,7 +1714,8 @@ func TestStopShortOfTime(t *testing.T) {
 		srv := quietServer(answered)
 		srv.Protocols = both
 		quithttp.Serve(q, srv, ln, quithttp.Linger(time.Hour), quit.Timeout(8*time.Second))
-		silent, idle, busy, multiplexed := ln.dial(t), ln.dial(t), ln.dial(t), ln.client(&http.Transport{Protocols: h2c})
+		silent, idle, busy := ln.dial(t), ln.dial(t), ln.dial(t)
+		multiplexed := ln.client(&http.Transport{Protocols: h2c})
 		idle.ask(false)
 		busy.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
 		body, sent := io.Pipe()
@@ -1686,10 +1735,11 @@ func TestStopShortOfTime(t *testing.T) {
 			start := time.Now()
 			time.Sleep(time.Millisecond)
 			idle.wantEnd()
-			silent.wantEnd() // for which Shutdown would wait
-			// An eighth of the share. Go 1.25 sets another deadline on what is
-			// new.
-			if ended := time.Since(start); ended < time.Second || ended > time.Second+50*time.Millisecond {
+			silent.wantEnd() // Shutdown would wait for it
+			// One second is an eighth of the share. Go 1.25 sets another
+			// deadline on a new connection.
+			if ended := time.Since(start); ended < time.Second ||
+				ended > time.Second+50*time.Millisecond {
 				t.Errorf("what is idle was ended after %v, want 1s", ended)
 			}
 			time.Sleep(time.Second)
@@ -1706,7 +1756,7 @@ func TestStopShortOfTime(t *testing.T) {
 	})
 }
 
-// closable is a listener that may be closed while a test connects to it.
+// A closable is a listener that may be closed while a test connects to it.
 type closable struct {
 	pipes
 	closed chan struct{}
@@ -1723,8 +1773,8 @@ func (l closable) Accept() (net.Conn, error) {
 
 func (l closable) Close() error { close(l.closed); return nil }
 
-// TestStopOtherListener has a listener that nobody can ask what is pending. If
-// connections came lately, it is accepted from for a moment more.
+// TestStopOtherListener has a listener that does not tell whether connections
+// are pending. If one came lately, it accepts connections for a moment longer.
 func TestStopOtherListener(t *testing.T) {
 	bubble(t, map[string]struct {
 		age    time.Duration // of the last connection

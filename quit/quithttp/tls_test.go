@@ -19,7 +19,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// certificate is that of httptest, for example.com and 127.0.0.1.
+// certificate returns the certificate of httptest, which is for example.com and
+// 127.0.0.1.
 var certificate = sync.OnceValue(func() tls.Certificate {
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
@@ -28,12 +29,14 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 
 func certified() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{certificate()}} }
 
-// certificateFiles returns the names of files with the certificate and its key.
+// certificateFiles writes the certificate and its key to files and returns
+// their names.
 func certificateFiles(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	write := func(name, kind string, b []byte) string {
 		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
+		block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b})
+		if err := os.WriteFile(file, block, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return file
@@ -67,10 +70,12 @@ func TestServeTLS(t *testing.T) {
 			return addr.String()
 		},
 		"ListenAndServeTLS, GetCertificate": func(q *quit.QuitEvent, srv *http.Server) string {
-			srv.TLSConfig = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-				c := certificate()
-				return &c, nil
-			}}
+			srv.TLSConfig = &tls.Config{
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+					c := certificate()
+					return &c, nil
+				},
+			}
 			addr, err := quithttp.ListenAndServeTLS(q, srv, "", "")
 			if err != nil {
 				t.Fatal(err)
@@ -78,11 +83,13 @@ func TestServeTLS(t *testing.T) {
 			return addr.String()
 		},
 		"ListenAndServeTLS, GetConfigForClient": func(q *quit.QuitEvent, srv *http.Server) string {
-			srv.TLSConfig = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-				c := certified()
-				c.NextProtos = []string{"h2", "http/1.1"}
-				return c, nil
-			}}
+			srv.TLSConfig = &tls.Config{
+				GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+					c := certified()
+					c.NextProtos = []string{"h2", "http/1.1"}
+					return c, nil
+				},
+			}
 			addr, err := quithttp.ListenAndServeTLS(q, srv, "", "")
 			if err != nil {
 				t.Fatal(err)
@@ -105,7 +112,10 @@ func TestServeTLS(t *testing.T) {
 				p := new(http.Protocols)
 				p.SetHTTP1(!http2)
 				p.SetHTTP2(http2)
-				transport := &http.Transport{Protocols: p, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+				transport := &http.Transport{
+					Protocols:       p,
+					TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+				}
 				res, err := (&http.Client{Transport: transport}).Get(url)
 				if err != nil {
 					t.Fatal(err)
@@ -124,8 +134,8 @@ func TestServeTLS(t *testing.T) {
 	}
 }
 
-// TestListenAndServeTLSErrors wants what is wrong to be an error at once, and
-// then nothing to be started.
+// TestListenAndServeTLSErrors checks that a wrong argument is an error at once,
+// and that nothing is started then.
 func TestListenAndServeTLSErrors(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for name, test := range map[string]struct {
@@ -133,13 +143,21 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 		config                  *tls.Config
 		want                    string
 	}{
-		"no certificate":      {certFile: "no such file", keyFile: keyFile, want: "no such file"},
-		"no key":              {certFile: certFile, keyFile: "no such file", want: "no such file"},
-		"not a key":           {certFile: certFile, keyFile: certFile, want: fmt.Sprintf("quit: certificate %q, key %q: tls: ", certFile, certFile)},
+		"no certificate": {certFile: "no such file", keyFile: keyFile, want: "no such file"},
+		"no key":         {certFile: certFile, keyFile: "no such file", want: "no such file"},
+		"not a key": {
+			certFile: certFile,
+			keyFile:  certFile,
+			want:     fmt.Sprintf("quit: certificate %q, key %q: tls: ", certFile, certFile),
+		},
 		"nothing":             {want: "open : "},
 		"empty configuration": {config: new(tls.Config), want: "open : "},
-		"files are preferred": {config: certified(), certFile: "no such file", want: "no such file"},
-		"a bad address":       {addr: "127.0.0.1:nonsense", config: certified(), want: "nonsense"},
+		"files are preferred": {
+			config:   certified(),
+			certFile: "no such file",
+			want:     "no such file",
+		},
+		"a bad address": {addr: "127.0.0.1:nonsense", config: certified(), want: "nonsense"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := quietEvent()
@@ -148,22 +166,27 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 				srv.Addr = test.addr
 			}
 			addr, err := quithttp.ListenAndServeTLS(q, srv, test.certFile, test.keyFile)
-			if err == nil || addr != nil || !strings.HasPrefix(err.Error(), "quit: ") || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("ListenAndServeTLS() = %v, %v, want an error with %q", addr, err, test.want)
+			if err == nil || addr != nil || !strings.HasPrefix(err.Error(), "quit: ") ||
+				!strings.Contains(err.Error(), test.want) {
+				t.Errorf("ListenAndServeTLS() = %v, %v, want an error with %q",
+					addr, err, test.want)
 			}
-			if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() || srv.BaseContext != nil {
+			if r := q.Report(); len(r.Steps) != 1 || r.Goroutines != 0 || q.HasFired() ||
+				srv.BaseContext != nil {
 				t.Errorf("something was started or registered:\n%v", r)
 			}
 		})
 	}
 }
 
-// TestDefaultAddr wants the ports to be those of net/http. It takes them first,
-// or it may not, and then neither may quithttp.
+// TestDefaultAddr checks that the default ports are those of net/http. The test
+// listens on them first. If it may not, quithttp may not either.
 func TestDefaultAddr(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for port, listen := range map[string]func(*quit.QuitEvent, *http.Server) (net.Addr, error){
-		":80": func(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) { return quithttp.ListenAndServe(q, srv) },
+		":80": func(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) {
+			return quithttp.ListenAndServe(q, srv)
+		},
 		":443": func(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) {
 			return quithttp.ListenAndServeTLS(q, srv, certFile, keyFile)
 		},

@@ -14,13 +14,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gracefulgo/graceful/internal/translation"
 )
 
-var update = flag.Bool("update", false, "write the tables and the code of ../../docs/migrating.md")
+var update = flag.Bool("update", false,
+	"write the tables and the code of ../../docs/migrating.md, in both languages")
 
-const doc = "../../docs/migrating.md"
+const (
+	doc     = "../../docs/migrating.md"
+	chinese = "../../docs/migrating.zh-CN.md"
+)
 
-// A block of the page follows a line that says what it is made of.
+// A block of the page follows a line that names its sources.
 var (
 	codeBlock  = regexp.MustCompile("(?s)<!-- code: ([^\n]*) -->\n```go\n.*?```\n")
 	tableBlock = regexp.MustCompile(`(?m)^<!-- table: (.*) -->\n(\|.*\n)*`)
@@ -28,16 +34,16 @@ var (
 	seconds    = regexp.MustCompile(`\b[0-9]+\.[0-9] s\b`)
 )
 
-// TestCode checks that the code of the page is that of the programs, which are
-// compiled, and that no other code is on it.
+// TestCode checks that the code on the page is that of the programs, which are
+// compiled, and that the page has no other code.
 func TestCode(t *testing.T) {
-	page := read(t)
+	page := read(t, doc)
 	blocks := codeBlock.FindAllSubmatch(page, -1)
 	if n := len(anyBlock.FindAll(page, -1)); n != len(blocks) || n < 10 {
 		t.Errorf("%d blocks of Go, of which %d are a program's", n, len(blocks))
 	}
 	shown := make(map[string]bool)
-	rewrite(t, codeBlock, func(m [][]byte) string {
+	rewrite(t, doc, codeBlock, func(m [][]byte) string {
 		file, decls, _ := strings.Cut(string(m[1]), " ")
 		shown[filepath.Dir(file)] = true
 		return fmt.Sprintf("<!-- code: %s -->\n```go\n%s```\n",
@@ -52,6 +58,9 @@ func TestCode(t *testing.T) {
 		if !shown[f.program] {
 			t.Errorf("%s is not on the page", f.program)
 		}
+	}
+	if *update {
+		checkChinese(t)
 	}
 }
 
@@ -95,7 +104,7 @@ func code(t *testing.T, file string, names []string) string {
 func checkTables(t *testing.T, cells map[[2]string]string) {
 	t.Helper()
 	tables := 0
-	rewrite(t, tableBlock, func(m [][]byte) string {
+	rewrite(t, doc, tableBlock, func(m [][]byte) string {
 		tables++
 		var b strings.Builder
 		fmt.Fprintf(&b, "<!-- table: %s -->\n", m[1])
@@ -117,6 +126,100 @@ func checkTables(t *testing.T, cells map[[2]string]string) {
 	if tables < 4 {
 		t.Errorf("%d tables", tables)
 	}
+	if *update {
+		checkChinese(t)
+	}
+}
+
+// TestChinese checks that the page in Chinese is a translation of the other
+// one, with its code and its measured tables.
+func TestChinese(t *testing.T) { checkChinese(t) }
+
+func checkChinese(t *testing.T) {
+	t.Helper()
+	page := read(t, doc)
+	blocks := make(map[string]string)
+	for _, m := range codeBlock.FindAllSubmatch(page, -1) {
+		blocks[string(m[1])] = string(m[0])
+	}
+	for _, m := range tableBlock.FindAllSubmatch(page, -1) {
+		blocks[string(m[1])] = inChinese(string(m[0]))
+	}
+	same := func(m [][]byte) string { return blocks[string(m[1])] }
+	rewrite(t, chinese, codeBlock, same, nil)
+	rewrite(t, chinese, tableBlock, same, nil)
+	for _, d := range translation.Diff(string(page), string(read(t, chinese))) {
+		t.Errorf("%s: %s", chinese, d)
+	}
+}
+
+// inChinese returns a table in Chinese. A text that is not known stays as it
+// is.
+func inChinese(table string) string {
+	var lines []string
+	for line := range strings.SplitSeq(table, "\n") {
+		if strings.HasPrefix(line, "|") {
+			cells := strings.Split(line, "|")
+			for i, cell := range cells {
+				cells[i] = cellInChinese(cell)
+			}
+			line = strings.Join(cells, "|")
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func cellInChinese(cell string) string {
+	text := strings.TrimSpace(cell)
+	if text == "" {
+		return cell
+	}
+	if whole, ok := words[text]; ok {
+		return " " + whole + " "
+	}
+	parts := strings.Split(text, ", ")
+	for i, part := range parts {
+		if known, ok := words[part]; ok {
+			parts[i] = known
+		}
+		for _, p := range phrases {
+			parts[i] = p.english.ReplaceAllString(parts[i], p.chinese)
+		}
+	}
+	return " " + strings.Join(parts, "，") + " "
+}
+
+// words has cells, and parts of cells.
+var words = map[string]string{
+	"program":                                 "程序",
+	"package":                                 "包",
+	"the work takes 1 s more":                 "工作还需 1 s",
+	"the work takes 5 s more":                 "工作还需 5 s",
+	"the article's":                           "文章的",
+	"none":                                    "无",
+	"SIGTERM, 50 requests in flight":          "SIGTERM，50 个请求正在处理",
+	"order of the ends":                       "结束的顺序",
+	"a second SIGTERM while they run":         "处理期间第二个 SIGTERM",
+	"a second Ctrl-C while they run":          "处理期间第二次 Ctrl-C",
+	"the poller fails while they run":         "处理期间 poller 失败",
+	"SIGTERM, the `Close` of the cache hangs": "SIGTERM，缓存的 `Close` 卡住",
+	"the database is closed then":             "此时数据库是否关闭",
+	"killed by the signal":                    "被信号杀死",
+	"requests":                                "请求",
+	"cache":                                   "缓存",
+	"database":                                "数据库",
+	"yes":                                     "是",
+	"no":                                      "否",
+}
+
+var phrases = []struct {
+	english *regexp.Regexp
+	chinese string
+}{
+	{regexp.MustCompile(`^([0-9]+) lost$`), "丢失 $1"},
+	{regexp.MustCompile(`^status ([0-9]+)$`), "退出码 $1"},
+	{regexp.MustCompile(`^still runs after (.*)$`), "$1 后仍在运行"},
 }
 
 func fragmentsTable(b *strings.Builder, programs []string, cell func(_, column string) string) {
@@ -167,20 +270,20 @@ func peersTable(b *strings.Builder, programs []string, cell func(program, column
 	}
 }
 
-func read(t *testing.T) []byte {
+func read(t *testing.T, file string) []byte {
 	t.Helper()
-	page, err := os.ReadFile(doc)
+	page, err := os.ReadFile(file)
 	must(t, err)
 	return page
 }
 
-// rewrite replaces the blocks of the page, or, without -update, wants them to
-// be what they would be replaced by. What matches but is not compared.
-func rewrite(
-	t *testing.T, block *regexp.Regexp, with func(match [][]byte) string, but *regexp.Regexp,
+// rewrite replaces the blocks of a page. Without -update it checks that they are
+// equal to their replacements, except for text that but matches.
+func rewrite(t *testing.T, doc string, block *regexp.Regexp,
+	with func(match [][]byte) string, but *regexp.Regexp,
 ) {
 	t.Helper()
-	old := read(t)
+	old := read(t, doc)
 	page := block.ReplaceAllFunc(old, func(m []byte) []byte {
 		return []byte(with(block.FindSubmatch(m)))
 	})

@@ -28,11 +28,12 @@ import (
 	"github.com/gracefulgo/graceful/verify/article/work"
 )
 
-// inFlight is how many requests or jobs a program has when it is told to end.
+// inFlight is the number of requests or jobs in flight when a program is told
+// to end.
 const inFlight = 50
 
-// patience is how long a program may take that should have ended. All limits of
-// the programs that end are shorter.
+// patience is the time that a program may take to end. All limits of the
+// programs that end are shorter.
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
@@ -85,7 +86,7 @@ func build(t *testing.T, names []string, race, original bool) map[string]string 
 	return programs
 }
 
-// kind is what a program has in flight.
+// kind is the kind of work that a program has in flight.
 type kind int
 
 const (
@@ -96,18 +97,20 @@ const (
 	nothing
 )
 
-// stop says how a program is told to end.
+// stop is a way to tell a program to end.
 type stop struct {
 	program string
 	kind    kind
-	fault   string        // what work.Fault is set to
-	signals []os.Signal   // one after the other; work.Fault "fail" begins with SIGUSR1
-	fires   bool          // the stop begins when it says "quit: fired"; else, when its port is closed
-	hold    time.Duration // the work takes that long after the stop has begun; 0: it does not end
-	until   string        // and not before stdout has this
+	fault   string      // the value of work.Fault
+	signals []os.Signal // one after the other; work.Fault "fail" begins with SIGUSR1
+	fires   bool        // the shutdown begins at "quit: fired"; otherwise when its port closes
+	// The work takes that long after the shutdown has begun; 0: it does not
+	// end.
+	hold  time.Duration
+	until string // and not before stdout has this
 }
 
-// outcome is what became of it.
+// outcome is the outcome of a stop.
 type outcome struct {
 	lost   int
 	end    string        // as in "exit status 1"; "" if it still ran after patience
@@ -116,7 +119,7 @@ type outcome struct {
 	warned bool          // by WaitSignal, that nothing was closed or awaited
 }
 
-// run runs the program, and stops it. A signal that comes before the program
+// run runs the program, and stops it. A signal that arrives before the program
 // handles it kills it: then run tries again, unless that is wanted.
 func (s stop) run(t *testing.T, want string) (o outcome) {
 	t.Helper()
@@ -167,7 +170,7 @@ func (s stop) try(t *testing.T) (o outcome) {
 send:
 	for i, sig := range s.signals {
 		select {
-		case <-p.Exited(): // as one that was signalled too early
+		case <-p.Exited(): // like a program that was signalled too early
 			break send
 		default:
 		}
@@ -211,7 +214,7 @@ send:
 	return o
 }
 
-// awaitBegun waits until the stop has begun, or the program has ended.
+// awaitBegun waits until the shutdown has begun, or the program has ended.
 func (s stop) awaitBegun(t *testing.T, p *process.Process, addr string) {
 	t.Helper()
 	limit := time.Now().Add(3 * time.Minute)
@@ -275,8 +278,8 @@ func call(t *testing.T, addr string, clients *sync.WaitGroup, answered *atomic.I
 	}
 }
 
-// order returns what has ended, in that order. Requests have ended when the
-// last one has.
+// order returns the parts that have ended, in that order. The requests have
+// ended when the last one has.
 func order(stdout string) []string {
 	var list []string
 	last := strings.LastIndex(stdout, "done\n")

@@ -21,18 +21,18 @@ const (
 	runsOn      = "" // after patience
 )
 
-// want is what a stop is to come to.
+// want is the expected outcome of a stop.
 type want struct {
 	lost int
 	end  string
 }
 
-// releases reports whether the work ends at the end of its time. Where all of
-// it is lost, the program does not wait for that, so neither does the test: a
-// machine that is slow must not save any of it.
+// releases reports whether the work ends at the end of its time. If all of it
+// is lost, the program does not wait for it, and neither does the test: a slow
+// machine must not save any of it.
 func (w want) releases() bool { return w.lost < inFlight }
 
-// The programs of the article's fragments, and what is lost if the work takes
+// The programs of the article's fragments, with their losses if the work takes
 // 1 s and 5 s more.
 var fragments = []struct {
 	program  string
@@ -58,7 +58,7 @@ var fragments = []struct {
 
 var holds = []time.Duration{time.Second, 5 * time.Second}
 
-// The ways to stop the programs that are stopped with others' packages.
+// The ways to stop the programs that are stopped with other packages.
 const (
 	once     = "SIGTERM"
 	twice    = "SIGTERM twice"
@@ -82,7 +82,7 @@ var peers = []struct {
 	fires   bool
 	ends    map[string]want
 	order   string // of the ends after a SIGTERM
-	closed  bool   // the database was, although the cache hangs
+	closed  bool   // the database was closed, although the cache hangs
 }{
 	{"with_errgroup", false, map[string]want{
 		once: {0, ok}, twice: {50, terminated}, ctrlC: {50, interrupted},
@@ -109,7 +109,7 @@ var peers = []struct {
 	}, "poller, requests, cache, database", true},
 }
 
-// seen are the cells of the tables, by program and column.
+// seen has the cells of the tables, by program and column.
 type seen struct {
 	mu    sync.Mutex // guards the field below
 	cells map[[2]string]string
@@ -123,8 +123,8 @@ func (s *seen) add(program, column, cell string) {
 
 const original = " with the article's package"
 
-// TestStops runs the programs, and checks that docs/migrating.md says what
-// becomes of them.
+// TestStops runs the programs, and checks that docs/migrating.md has the
+// outcomes.
 func TestStops(t *testing.T) {
 	var asIs, withOriginal, clean []string
 	for _, f := range fragments {
@@ -140,7 +140,7 @@ func TestStops(t *testing.T) {
 	for _, p := range peers {
 		clean = append(clean, p.program)
 	}
-	// The fragments as they are have data races, which are not the point.
+	// The fragments as they are have data races, which do not matter here.
 	programs := build(t, asIs, false, false)
 	originals := build(t, withOriginal, false, true)
 	for name, path := range build(t, clean, race, false) {
@@ -176,7 +176,9 @@ func TestStops(t *testing.T) {
 						if closed != p.closed {
 							t.Errorf("database closed: %v, want %v", closed, p.closed)
 						}
-						s.add(p.program, dbClosed, map[bool]string{true: "yes", false: "no"}[closed])
+						s.add(p.program, dbClosed, map[bool]string{
+							true: "yes", false: "no",
+						}[closed])
 					}
 				})
 			}
@@ -185,7 +187,8 @@ func TestStops(t *testing.T) {
 			for i, hold := range holds {
 				run := func(t *testing.T, name, program string, w want, tries int) {
 					t.Parallel()
-					st := stop{program: program, kind: f.kind, signals: []os.Signal{syscall.SIGTERM}, fires: true}
+					st := stop{program: program, kind: f.kind,
+						signals: []os.Signal{syscall.SIGTERM}, fires: true}
 					if w.releases() {
 						st.hold = hold
 					}
@@ -227,7 +230,7 @@ func check(t *testing.T, st stop, got outcome, w want) {
 	if got.lost != w.lost || got.end != w.end {
 		t.Errorf("%d lost, end %q, want %d lost, end %q", got.lost, got.end, w.lost, w.end)
 	}
-	// Where work is waited for, the process cannot have ended before it.
+	// If the program waits for the work, the process cannot end before it.
 	if st.hold > 0 && w.lost == 0 && got.took < st.hold {
 		t.Errorf("it took %v, want %v at least", got.took, st.hold)
 	}

@@ -23,8 +23,8 @@ import (
 // TestChat opens the page of examples/frameworks/websocket twice. Its server is
 // stopped and started again, and then killed and started again.
 //
-// The go command does not see that this test depends on the example: after a
-// change of that, run it with -count=1.
+// The go command does not know that this test depends on the example: after a
+// change there, run it with -count=1.
 func TestChat(t *testing.T) {
 	needBrowser(t)
 	program := filepath.Join(t.TempDir(), "websocket")
@@ -55,12 +55,14 @@ func testChat(t *testing.T, program string, args ...string) {
 	both(said("hello <b>from a</b>"))
 	b.write("hello from b")
 	both(said("hello from b"))
-	b.write(strings.Repeat("€", 1001)) // more than the page takes, which is less than the server does
+	// More than the page accepts, which is less than the server does.
+	b.write(strings.Repeat("€", 1001))
 	both(said(strings.Repeat("€", 1000)))
 	both(connected)
 
 	server.Signal(syscall.SIGTERM)
-	both(`log.textContent.endsWith("the server is going away\nclosed: 1001 the server is going away\n")`)
+	both(`log.textContent.endsWith(` +
+		`"the server is going away\nclosed: 1001 the server is going away\n")`)
 	server.WantExit(0)
 	a.write("a wrote this without a server")
 	b.write("b wrote this without a server")
@@ -68,7 +70,7 @@ func testChat(t *testing.T, program string, args ...string) {
 	a.wait(`state.textContent === "not connected, trying again; 1 to be sent"`)
 	b.wait(`state.textContent === "not connected, trying again; 2 to be sent"`)
 
-	// Each time the pages wait longer, and not as long as each other.
+	// Each time the pages wait longer, and not equally long.
 	both("delays.length >= 3")
 	first, second := eval[[]float64](a, "delays"), eval[[]float64](b, "delays")
 	for _, delays := range [][]float64{first, second} {
@@ -90,8 +92,8 @@ func testChat(t *testing.T, program string, args ...string) {
 	a.write("together again")
 	both(said("together again"))
 
-	// A server that stands still is sent a line, and dies without having read it.
-	// The next one gets it.
+	// A server that stands still gets a line, and dies without having read it.
+	// The next server gets the line.
 	a.do(chromedp.Evaluate("delays.length = 0", nil))
 	server.Signal(syscall.SIGSTOP)
 	a.write("nobody has read this")
@@ -107,13 +109,15 @@ func testChat(t *testing.T, program string, args ...string) {
 	a.wait(said("nobody has read this"))
 	both(connected)
 
-	// The page that is back first may have been alone when it sent its lines.
+	// The page that connects first may have been alone when it sent its lines.
 	for _, test := range []struct {
 		p     *tab
 		lines []string
 	}{
-		{a, []string{"hello <b>from a</b>", "hello from b", "a wrote this without a server", "together again", "nobody has read this"}},
-		{b, []string{"hello <b>from a</b>", "hello from b", "b wrote this without a server", "and this", "together again"}},
+		{a, []string{"hello <b>from a</b>", "hello from b", "a wrote this without a server",
+			"together again", "nobody has read this"}},
+		{b, []string{"hello <b>from a</b>", "hello from b", "b wrote this without a server",
+			"and this", "together again"}},
 	} {
 		text := eval[string](test.p, "log.textContent")
 		for _, line := range test.lines {
@@ -130,11 +134,13 @@ const connected = `state.textContent === "connected"`
 
 func said(line string) string { return fmt.Sprintf("log.textContent.includes(%q)", ": "+line+"\n") }
 
-// openChat returns the page, connected. It notes the delays of its reconnects.
+// openChat returns the page, connected. It records the delays of its
+// reconnects.
 func openChat(t *testing.T, url string) *tab {
 	t.Helper()
 	p := newTab(t, url)
-	p.expect(fmt.Sprintf("WebSocket connection to '%s/chat' failed", strings.Replace(url, "http", "ws", 1)))
+	p.expect(fmt.Sprintf("WebSocket connection to '%s/chat' failed",
+		strings.Replace(url, "http", "ws", 1)))
 	p.do(security.SetIgnoreCertificateErrors(true), chromedp.Navigate(url))
 	p.wait(connected)
 	p.do(chromedp.Evaluate(`{
@@ -150,10 +156,10 @@ func (p *tab) write(line string) {
 	p.do(page.BringToFront(), chromedp.SendKeys("input", line+"\r", chromedp.ByQuery))
 }
 
-// certificate returns the flags for one.
+// certificate returns the flags for a certificate.
 func certificate(t *testing.T) []string {
 	t.Helper()
-	srv := httptest.NewTLSServer(nil) // which has one
+	srv := httptest.NewTLSServer(nil) // it has one
 	srv.Close()
 	pair := srv.TLS.Certificates[0]
 	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
@@ -163,10 +169,12 @@ func certificate(t *testing.T) []string {
 	dir := t.TempDir()
 	file := func(name, kind string, der []byte) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		if err := os.WriteFile(path,
+			pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
-	return []string{"-cert=" + file("cert.pem", "CERTIFICATE", pair.Certificate[0]), "-key=" + file("key.pem", "PRIVATE KEY", key)}
+	return []string{"-cert=" + file("cert.pem", "CERTIFICATE", pair.Certificate[0]),
+		"-key=" + file("key.pem", "PRIVATE KEY", key)}
 }

@@ -29,7 +29,8 @@ import (
 // natsServer returns the address of a NATS server.
 func natsServer(t *testing.T) string {
 	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, JetStream: true,
+		StoreDir: t.TempDir(),
 	})
 	must(t, err)
 	s.Start()
@@ -99,7 +100,7 @@ func TestNATS(t *testing.T) {
 		must(t, err)
 		must(t, nc.Publish("in", nil))
 		receive(t, began, "message")
-		must(t, nc.Drain()) // though a message is worked on
+		must(t, nc.Drain()) // though a message is in work
 		if nc.IsClosed() {
 			t.Error("closed when Drain returned")
 		}
@@ -130,7 +131,7 @@ func closeJetStream(q *quit.QuitEvent, c jetstream.ConsumeContext) {
 
 func TestJetStream(t *testing.T) {
 	t.Parallel()
-	// run consumes ten messages, the first of which is begun when it returns.
+	// run consumes ten messages, the first of which has begun when it returns.
 	run := func(t *testing.T, q *quit.QuitEvent, do func(jetstream.Msg)) jetstream.Consumer {
 		nc, closed := natsConn(t, natsServer(t))
 		t.Cleanup(func() {
@@ -142,7 +143,8 @@ func TestJetStream(t *testing.T) {
 		must(t, err)
 		_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "s", Subjects: []string{"in"}})
 		must(t, err)
-		consumer, err := js.CreateConsumer(ctx, "s", jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy})
+		consumer, err := js.CreateConsumer(ctx, "s",
+			jetstream.ConsumerConfig{Durable: "c", AckPolicy: jetstream.AckExplicitPolicy})
 		must(t, err)
 		for range 10 {
 			_, err := js.Publish(ctx, "in", nil)
@@ -172,7 +174,8 @@ func TestJetStream(t *testing.T) {
 		info, err := consumer.Info(context.Background())
 		must(t, err)
 		if done == 0 || info.NumAckPending != 0 || info.NumPending+uint64(done) != 10 {
-			t.Errorf("%d of 10 acknowledged, %d pending, %d without an acknowledgement", done, info.NumPending, info.NumAckPending)
+			t.Errorf("%d of 10 acknowledged, %d pending, %d without an acknowledgement",
+				done, info.NumPending, info.NumAckPending)
 		}
 	})
 	t.Run("callback with WorkContext", func(t *testing.T) {
@@ -204,7 +207,7 @@ func kafkaCluster(t *testing.T) *kfake.Cluster {
 	return c
 }
 
-// silent has the broker answer no request of a kind.
+// silent makes the broker ignore requests of a kind.
 func silent(c *kfake.Cluster, key kmsg.Key) {
 	c.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -230,13 +233,16 @@ func closeFranzProducer(q *quit.QuitEvent, client *kgo.Client) {
 
 func TestFranzProducer(t *testing.T) {
 	t.Parallel()
-	// produce has a client produce 100 records. The channel gets their errors.
+	// produce makes a client produce 100 records. The channel gets their
+	// errors.
 	produce := func(t *testing.T, c *kfake.Cluster) (*kgo.Client, <-chan error) {
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("topic"), kgo.ProducerLinger(time.Minute))
+		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...),
+			kgo.DefaultProduceTopic("topic"), kgo.ProducerLinger(time.Minute))
 		must(t, err)
 		errs := make(chan error, 100)
 		for range 100 {
-			client.Produce(context.Background(), kgo.StringRecord("value"), func(_ *kgo.Record, err error) { errs <- err })
+			client.Produce(context.Background(), kgo.StringRecord("value"),
+				func(_ *kgo.Record, err error) { errs <- err })
 		}
 		return client, errs
 	}
@@ -286,12 +292,15 @@ func TestFranzConsumer(t *testing.T) {
 	t.Parallel()
 	// run consumes records, one of which is in work when it returns.
 	run := func(t *testing.T, q *quit.QuitEvent, c *kfake.Cluster) {
-		producer, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic("topic"))
+		producer, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...),
+			kgo.DefaultProduceTopic("topic"))
 		must(t, err)
 		must(t, producer.ProduceSync(context.Background(), kgo.StringRecord("value")).FirstErr())
 		producer.Close()
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumerGroup("group"), kgo.ConsumeTopics("topic"),
-			kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...),
+			kgo.ConsumerGroup("group"), kgo.ConsumeTopics("topic"),
+			kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 		must(t, err)
 		closeFranzConsumer(q, client)
 		began := make(chan struct{}, 10)
@@ -321,7 +330,8 @@ func TestFranzConsumer(t *testing.T) {
 		run(t, q, c)
 		stops(t, q)
 		if len(commits) != 1 || len(leaves) != 1 {
-			t.Errorf("%d commits, and left the group %d times, want 1 and 1", len(commits), len(leaves))
+			t.Errorf("%d commits, and left the group %d times, want 1 and 1",
+				len(commits), len(leaves))
 		}
 	})
 	t.Run("hang", func(t *testing.T) {
@@ -343,7 +353,8 @@ func TestKafkaWriter(t *testing.T) {
 	write := func(t *testing.T, c *kfake.Cluster) (*kafka.Writer, <-chan error) {
 		errs := make(chan error, 10)
 		w := &kafka.Writer{
-			Addr: kafka.TCP(c.ListenAddrs()...), Topic: "topic", Async: true, BatchTimeout: time.Hour, RequiredAcks: kafka.RequireAll,
+			Addr: kafka.TCP(c.ListenAddrs()...), Topic: "topic", Async: true,
+			BatchTimeout: time.Hour, RequiredAcks: kafka.RequireAll,
 			Completion: func(_ []kafka.Message, err error) { errs <- err },
 		}
 		must(t, w.WriteMessages(context.Background(), kafka.Message{Value: []byte("value")}))
@@ -358,7 +369,8 @@ func TestKafkaWriter(t *testing.T) {
 		if err := receive(t, errs, "result of a message"); err != nil {
 			t.Errorf("the message was lost: %v", err)
 		}
-		if err := w.WriteMessages(context.Background(), kafka.Message{}); !errors.Is(err, io.ErrClosedPipe) {
+		if err := w.WriteMessages(
+			context.Background(), kafka.Message{}); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("WriteMessages() after the stop = %v, want %v", err, io.ErrClosedPipe)
 		}
 	})
@@ -384,7 +396,8 @@ func TestKafkaReader(t *testing.T) {
 		must(t, w.WriteMessages(context.Background(), kafka.Message{Value: []byte("value")}))
 		must(t, w.Close())
 		r := kafka.NewReader(kafka.ReaderConfig{
-			Brokers: c.ListenAddrs(), GroupID: "group", Topic: "topic", StartOffset: kafka.FirstOffset,
+			Brokers: c.ListenAddrs(), GroupID: "group", Topic: "topic",
+			StartOffset:    kafka.FirstOffset,
 			CommitInterval: time.Hour, MaxWait: 100 * time.Millisecond,
 		})
 		closeKafkaReader(q, r)
@@ -412,7 +425,8 @@ func TestKafkaReader(t *testing.T) {
 		run(t, q, c)
 		stops(t, q)
 		if len(commits) != 1 || len(leaves) != 1 {
-			t.Errorf("%d commits, and left the group %d times, want 1 and 1", len(commits), len(leaves))
+			t.Errorf("%d commits, and left the group %d times, want 1 and 1",
+				len(commits), len(leaves))
 		}
 	})
 	t.Run("group that cannot be left", func(t *testing.T) {
@@ -428,12 +442,12 @@ func TestKafkaReader(t *testing.T) {
 	})
 }
 
-// rabbit is a broker of AMQP 0-9-1 that does no more than these tests need: it
+// rabbit is a broker of AMQP 0-9-1 with the features that these tests need: it
 // delivers to each consumer.
 type rabbit struct {
 	beats  atomic.Bool   // if silent: it sends a heartbeat when the connection is to be closed
 	silent bool          // it does not answer connection.close and basic.cancel
-	acks   chan struct{} // gets a value for each message that is acknowledged
+	acks   chan struct{} // gets a value for each acknowledged message
 	mu     sync.Mutex    // guards w
 	w      *bufio.Writer
 }
@@ -466,7 +480,7 @@ func (r *rabbit) send(channel uint16, m method, args ...any) {
 	r.frame(1, channel, b.Bytes())
 }
 
-// deliver sends the consumer "tag" a message.
+// deliver sends a message to the consumer "tag".
 func (r *rabbit) deliver(channel uint16) {
 	r.send(channel, method{60, 60}, "tag", uint64(1), byte(0), "", "queue")
 	r.frame(2, channel, append([]byte{0, 60, 0, 0}, make([]byte, 10)...)) // the header: no body
@@ -479,7 +493,8 @@ func (r *rabbit) serve(c net.Conn) {
 	if _, err := io.CopyN(io.Discard, in, 8); err != nil { // "AMQP" and the version
 		return
 	}
-	r.send(0, method{10, 10}, byte(0), byte(9), uint32(0), uint32(5), []byte("PLAIN"), uint32(5), []byte("en_US"))
+	r.send(0, method{10, 10}, byte(0), byte(9), uint32(0), uint32(5), []byte("PLAIN"), uint32(5),
+		[]byte("en_US"))
 	for {
 		var head [7]byte
 		if _, err := io.ReadFull(in, head[:]); err != nil {
@@ -530,7 +545,7 @@ func dialRabbit(t *testing.T, silent bool, configs ...amqp.Config) (*amqp.Connec
 			r.serve(c)
 		}
 	}()
-	config := amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US"} // as Dial has it
+	config := amqp.Config{Heartbeat: 10 * time.Second, Locale: "en_US"} // as in Dial
 	if len(configs) > 0 {
 		config = configs[0]
 	}
@@ -573,7 +588,7 @@ func TestAMQPConnection(t *testing.T) {
 	t.Run("hang", func(t *testing.T) {
 		t.Parallel()
 		q := event(limit)
-		// Without heartbeats: the last frame that came could undo the deadline.
+		// Without heartbeats: the last received frame could undo the deadline.
 		conn, _ := dialRabbit(t, true, amqp.Config{})
 		closeAMQPConnection(q, conn)
 		err := q.Shutdown(context.Background())

@@ -1,10 +1,10 @@
-// Package closers tests what docs/closers.md says of others' closers: each row
-// of its tables is a func here, and runs.
+// Package closers tests the statements of docs/closers.md about closers of
+// other packages: each row of its tables is a function here, and runs.
 //
-// A func named close and then the name of a row, such as closePgxPool, is the
-// row's code. The test of that name, such as TestPgxPool, runs it: "stop" is a
-// stop with nothing in its way, and "hang" one with something that does not
-// return.
+// A function called close with the name of a row, such as closePgxPool, is the
+// code of that row. The test with that name, such as TestPgxPool, runs it:
+// "stop" is a shutdown that nothing blocks, and "hang" is one with a call that
+// does not return.
 package closers
 
 import (
@@ -22,21 +22,22 @@ import (
 )
 
 const (
-	// generous is a bound that no machine is too slow for.
+	// generous is a bound that suffices on any machine.
 	generous = 2 * time.Minute
-	// limit is the time of a shutdown in which something hangs. What is forced to
-	// stop at the end of its share has 1.4 s before it is abandoned.
+	// limit is the time of a shutdown in which something hangs. A closer that
+	// is forced to stop at the end of its share has 1.4 s before it is
+	// abandoned.
 	limit = 15 * time.Second
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The tests do little but wait, so more of them run than there are cores.
+	// The tests mostly wait, so more of them run than there are cores.
 	flag.Set("test.parallel", "16")
 	os.Exit(m.Run())
 }
 
-// event returns an event whose shutdown has the time given.
+// event returns an event whose shutdown has the given time.
 func event(timeout time.Duration) *quit.QuitEvent {
 	return &quit.QuitEvent{Timeout: timeout, Logger: slog.New(slog.DiscardHandler)}
 }
@@ -49,8 +50,8 @@ func stops(t *testing.T, q *quit.QuitEvent) {
 	}
 }
 
-// hangs shuts q down and checks that one step was abandoned, or the drain given
-// up, in a func whose name has where in it.
+// hangs shuts q down. It checks that one step was abandoned, or the drain given
+// up, in a function whose name contains where.
 func hangs(t *testing.T, q *quit.QuitEvent, where string) {
 	t.Helper()
 	err := q.Shutdown(context.Background())
@@ -60,15 +61,16 @@ func hangs(t *testing.T, q *quit.QuitEvent, where string) {
 			continue
 		}
 		n++
-		// Where all processors are busy the shutdown may end before it has the
-		// stacks. The goroutine hangs still.
+		// If all processors are busy, the shutdown may end before it has the
+		// stacks. The goroutine still hangs.
 		stacks := s.Stacks
 		if stacks == "" {
 			buf := make([]byte, 64<<20)
 			stacks = string(buf[:runtime.Stack(buf, true)])
 		}
 		if !strings.Contains(stacks, where) {
-			t.Errorf("the stacks of the abandoned step have no %s:\n%s\n%s", where, stacks, q.Report())
+			t.Errorf("the stacks of the abandoned step have no %s:\n%s\n%s",
+				where, stacks, q.Report())
 		}
 	}
 	if n != 1 || !errors.Is(err, context.DeadlineExceeded) {
@@ -76,8 +78,8 @@ func hangs(t *testing.T, q *quit.QuitEvent, where string) {
 	}
 }
 
-// fails shuts q down, and checks that it fails with want, and that nothing was
-// abandoned.
+// fails shuts q down. It checks that the shutdown fails with want, and that
+// nothing was abandoned.
 func fails(t *testing.T, q *quit.QuitEvent, want error) {
 	t.Helper()
 	err := q.Shutdown(context.Background())
@@ -91,7 +93,7 @@ func fails(t *testing.T, q *quit.QuitEvent, want error) {
 	}
 }
 
-// took returns how long the one closer of q took.
+// took returns the time that the only closer of q took.
 func took(q *quit.QuitEvent) time.Duration {
 	for _, s := range q.Report().Steps {
 		if s.Phase == quit.PhaseClosers || s.Phase == quit.PhaseAfterDrain {
@@ -101,7 +103,7 @@ func took(q *quit.QuitEvent) time.Duration {
 	return -1
 }
 
-// receive returns what ch has to give, and ends the test if that is nothing.
+// receive returns the next value of ch, and ends the test if there is none.
 func receive[T any](t *testing.T, ch <-chan T, what string) T {
 	t.Helper()
 	select {

@@ -15,24 +15,26 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the cells of ../../docs/closers.md that are made from these tests")
+var update = flag.Bool("update", false,
+	"write the cells of ../../docs/closers.md that are made from these tests")
 
 const (
 	doc     = "../../docs/closers.md"
-	noHang  = "not made to hang" // what a row without a subtest "hang" says
+	noHang  = "not made to hang" // the text of a row without a subtest "hang"
 	columns = 6                  // library, code, end, does not wait for, no failure, tests
 )
 
-// source is what these tests say of the rows of the tables.
+// source is the content of these tests, for the rows of the tables.
 type source struct {
-	code  map[string]string          // the code of the func close…, by the row's name
-	file  map[string]string          // where the row's test is
+	code  map[string]string          // the code of the function close…, by the row's name
+	file  map[string]string          // the file of the row's test
 	runs  map[string][]string        // its subtests
-	calls map[string]map[string]bool // the names that a func uses, by its name
+	calls map[string]map[string]bool // the names that a function uses, by its name
 }
 
 func parse(t *testing.T) source {
-	s := source{map[string]string{}, map[string]string{}, map[string][]string{}, map[string]map[string]bool{}}
+	s := source{map[string]string{}, map[string]string{}, map[string][]string{},
+		map[string]map[string]bool{}}
 	files, err := filepath.Glob("*_test.go")
 	must(t, err)
 	fset := token.NewFileSet()
@@ -48,7 +50,8 @@ func parse(t *testing.T) source {
 			}
 			name := fn.Name.Name
 			if row, ok := strings.CutPrefix(name, "close"); ok {
-				s.code[row] = string(text[fset.Position(fn.Body.Lbrace).Offset+1 : fset.Position(fn.Body.Rbrace).Offset])
+				from, to := fset.Position(fn.Body.Lbrace), fset.Position(fn.Body.Rbrace)
+				s.code[row] = string(text[from.Offset+1 : to.Offset])
 			}
 			if row, ok := strings.CutPrefix(name, "Test"); ok {
 				s.file[row] = file
@@ -77,8 +80,8 @@ func parse(t *testing.T) source {
 	return s
 }
 
-// reaches reports whether the func from uses the name to, itself or by another
-// func of these tests.
+// reaches reports whether the function from uses the name to, directly or
+// through another function of these tests.
 func (s source) reaches(from, to string, seen map[string]bool) bool {
 	if from == to {
 		return true
@@ -95,8 +98,7 @@ func (s source) reaches(from, to string, seen map[string]bool) bool {
 	return false
 }
 
-// codeCell returns a row's code as a cell of a table, a line of it a line
-// there.
+// codeCell returns a row's code as a cell of a table, with the same lines.
 func codeCell(code string) string {
 	var lines []string
 	for line := range strings.Lines(code) {
@@ -117,7 +119,7 @@ var (
 	cellBreak = regexp.MustCompile(` \| `)
 )
 
-// libraryCell returns the first cell with the version that is tested.
+// libraryCell returns the first cell with the tested version.
 func libraryCell(cell string, requires map[string]string) string {
 	m := link.FindStringSubmatch(cell)
 	if m == nil {
@@ -135,8 +137,8 @@ func libraryCell(cell string, requires map[string]string) string {
 	return m[1] + " " + requires[best]
 }
 
-// TestDocs checks that each func close… has its row in the tables, and each row
-// its test, and that code, versions and tests in them are those of today.
+// TestDocs checks that each function close… has its row in the tables, that
+// each row has its test, and that code, versions and tests in them are current.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	s := parse(t)
@@ -161,14 +163,16 @@ func TestDocs(t *testing.T) {
 		cells := cellBreak.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |"), -1)
 		m := testName.FindStringSubmatch(cells[len(cells)-1])
 		if len(cells) != columns || m == nil {
-			t.Fatalf("a row has %d cells, want %d, the last one with its test:\n%s", len(cells), columns, line)
+			t.Fatalf("a row has %d cells, want %d, the last one with its test:\n%s",
+				len(cells), columns, line)
 		}
 		row := m[1]
 		if rows[row] {
 			t.Errorf("%s has two rows", row)
 		}
 		rows[row] = true
-		if s.code[row] == "" || s.file[row] == "" || !s.reaches("Test"+row, "close"+row, map[string]bool{}) {
+		if s.code[row] == "" || s.file[row] == "" ||
+			!s.reaches("Test"+row, "close"+row, map[string]bool{}) {
 			t.Errorf("the row of %s has no func close%[1]s, or no Test%[1]s that uses it", row)
 			continue
 		}
@@ -181,7 +185,8 @@ func TestDocs(t *testing.T) {
 		}
 		cells[0] = libraryCell(cells[0], requires)
 		cells[1] = codeCell(s.code[row])
-		cells[5] = fmt.Sprintf("[Test%s](../verify/closers/%s): %s", row, s.file[row], strings.Join(s.runs[row], ", "))
+		cells[5] = fmt.Sprintf("[Test%s](../verify/closers/%s): %s",
+			row, s.file[row], strings.Join(s.runs[row], ", "))
 		fmt.Fprintf(&text, "| %s |\n", strings.Join(cells, " | "))
 	}
 	for row := range s.code {
@@ -196,7 +201,8 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is not what these tests say; go test -run TestDocs -update writes it:\n%s", doc, text.Bytes())
+		t.Fatalf("%s is not what these tests say; go test -run TestDocs -update writes it:\n%s",
+			doc, text.Bytes())
 	}
 	must(t, os.WriteFile(doc, text.Bytes(), 0o644))
 }

@@ -42,11 +42,14 @@ func (asynqLog) Fatal(...any) {}
 
 func TestAsynq(t *testing.T) {
 	t.Parallel()
-	// run runs a task, which is begun when it returns.
-	run := func(t *testing.T, q *quit.QuitEvent, timeout time.Duration, task func(context.Context) error) *asynq.Inspector {
+	// run runs a task, which has begun when it returns.
+	run := func(
+		t *testing.T, q *quit.QuitEvent, timeout time.Duration, task func(context.Context) error,
+	) *asynq.Inspector {
 		redis := asynq.RedisClientOpt{Addr: miniredis.RunT(t).Addr()}
 		server := asynq.NewServer(redis, asynq.Config{
-			Concurrency: 1, ShutdownTimeout: timeout, TaskCheckInterval: time.Millisecond, Logger: asynqLog{},
+			Concurrency: 1, ShutdownTimeout: timeout, TaskCheckInterval: time.Millisecond,
+			Logger:      asynqLog{},
 			BaseContext: q.WorkContext,
 		})
 		began := make(chan struct{}, 10)
@@ -66,7 +69,7 @@ func TestAsynq(t *testing.T) {
 		t.Parallel()
 		q := event(generous)
 		queue := run(t, q, generous, func(context.Context) error {
-			<-q.Done() // it is in flight when the stop begins
+			<-q.Done() // it is in flight when the shutdown begins
 			return nil
 		})
 		defer queue.Close()
@@ -111,10 +114,13 @@ func (riverJob) Kind() string { return "job" }
 
 func TestRiver(t *testing.T) {
 	t.Parallel()
-	// run runs a job, which is begun when it returns. The func that it returns
-	// says what has become of it.
-	run := func(t *testing.T, q *quit.QuitEvent, soft time.Duration, work func(context.Context) error) (state func() rivertype.JobState) {
-		db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "db")+"?_txlock=immediate&_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)")
+	// run runs a job, which has begun when it returns. The returned function
+	// reports the state of the job.
+	run := func(
+		t *testing.T, q *quit.QuitEvent, soft time.Duration, work func(context.Context) error,
+	) (state func() rivertype.JobState) {
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "db")+
+			"?_txlock=immediate&_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)")
 		must(t, err)
 		t.Cleanup(func() { db.Close() })
 		db.SetMaxOpenConns(1)
@@ -126,13 +132,17 @@ func TestRiver(t *testing.T) {
 		must(t, err)
 		began := make(chan struct{}, 10)
 		workers := river.NewWorkers()
-		river.AddWorker(workers, river.WorkFunc(func(ctx context.Context, _ *river.Job[riverJob]) error {
+		river.AddWorker(workers, river.WorkFunc(func(
+			ctx context.Context, _ *river.Job[riverJob],
+		) error {
 			began <- struct{}{}
 			return work(ctx)
 		}))
 		client, err := river.NewClient(driver, &river.Config{
-			Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1, FetchPollInterval: 100 * time.Millisecond}}, Workers: workers, Logger: log,
-			SoftStopTimeout: soft,
+			Queues: map[string]river.QueueConfig{
+				river.QueueDefault: {MaxWorkers: 1, FetchPollInterval: 100 * time.Millisecond},
+			},
+			Workers: workers, Logger: log, SoftStopTimeout: soft,
 		})
 		must(t, err)
 		must(t, client.Start(context.Background()))
@@ -201,15 +211,23 @@ type frontend struct {
 	responses chan string
 }
 
-func (f *frontend) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
-	return &workflowservice.GetSystemInfoResponse{Capabilities: &workflowservice.GetSystemInfoResponse_Capabilities{}}, nil
+func (f *frontend) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (
+	*workflowservice.GetSystemInfoResponse, error,
+) {
+	return &workflowservice.GetSystemInfoResponse{
+		Capabilities: &workflowservice.GetSystemInfoResponse_Capabilities{},
+	}, nil
 }
 
-func (f *frontend) DescribeNamespace(context.Context, *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
+func (f *frontend) DescribeNamespace(context.Context, *workflowservice.DescribeNamespaceRequest) (
+	*workflowservice.DescribeNamespaceResponse, error,
+) {
 	return &workflowservice.DescribeNamespaceResponse{}, nil
 }
 
-func (f *frontend) PollActivityTaskQueue(ctx context.Context, _ *workflowservice.PollActivityTaskQueueRequest) (*workflowservice.PollActivityTaskQueueResponse, error) {
+func (f *frontend) PollActivityTaskQueue(
+	ctx context.Context, _ *workflowservice.PollActivityTaskQueueRequest,
+) (*workflowservice.PollActivityTaskQueueResponse, error) {
 	select {
 	case task := <-f.tasks:
 		return task, nil
@@ -218,12 +236,16 @@ func (f *frontend) PollActivityTaskQueue(ctx context.Context, _ *workflowservice
 	}
 }
 
-func (f *frontend) RespondActivityTaskCompleted(context.Context, *workflowservice.RespondActivityTaskCompletedRequest) (*workflowservice.RespondActivityTaskCompletedResponse, error) {
+func (f *frontend) RespondActivityTaskCompleted(
+	context.Context, *workflowservice.RespondActivityTaskCompletedRequest,
+) (*workflowservice.RespondActivityTaskCompletedResponse, error) {
 	f.responses <- "completed"
 	return &workflowservice.RespondActivityTaskCompletedResponse{}, nil
 }
 
-func (f *frontend) RespondActivityTaskFailed(context.Context, *workflowservice.RespondActivityTaskFailedRequest) (*workflowservice.RespondActivityTaskFailedResponse, error) {
+func (f *frontend) RespondActivityTaskFailed(
+	context.Context, *workflowservice.RespondActivityTaskFailedRequest,
+) (*workflowservice.RespondActivityTaskFailedResponse, error) {
 	f.responses <- "failed"
 	return &workflowservice.RespondActivityTaskFailedResponse{}, nil
 }
@@ -241,18 +263,22 @@ func dialTemporal(t *testing.T) (temporal.Client, *frontend) {
 	go s.Serve(ln)
 	t.Cleanup(s.Stop)
 	c, err := temporal.Dial(temporal.Options{
-		HostPort: ln.Addr().String(), Logger: temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		HostPort: ln.Addr().String(),
+		Logger:   temporallog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
 	})
 	must(t, err)
 	return c, f
 }
 
-// startTemporal runs an activity, which is begun when it returns. The channel
-// gets what is told the server of its end.
-func startTemporal(t *testing.T, q *quit.QuitEvent, stopTimeout time.Duration, do func(context.Context) error) <-chan string {
+// startTemporal runs an activity, which has begun when it returns. The channel
+// gets the message to the server about its end.
+func startTemporal(
+	t *testing.T, q *quit.QuitEvent, stopTimeout time.Duration, do func(context.Context) error,
+) <-chan string {
 	c, f := dialTemporal(t)
 	closeTemporalClient(q, c)
-	w := worker.New(c, "queue", worker.Options{DisableWorkflowWorker: true, WorkerStopTimeout: stopTimeout})
+	w := worker.New(c, "queue", worker.Options{DisableWorkflowWorker: true,
+		WorkerStopTimeout: stopTimeout})
 	began := make(chan struct{}, 1)
 	w.RegisterActivityWithOptions(func(ctx context.Context) error {
 		began <- struct{}{}
@@ -262,11 +288,13 @@ func startTemporal(t *testing.T, q *quit.QuitEvent, stopTimeout time.Duration, d
 	closeTemporalWorker(q, w)
 	now := timestamppb.Now()
 	f.tasks <- &workflowservice.PollActivityTaskQueueResponse{
-		TaskToken: []byte("token"), WorkflowNamespace: "default", WorkflowType: &commonpb.WorkflowType{Name: "workflow"},
+		TaskToken: []byte("token"), WorkflowNamespace: "default",
+		WorkflowType:      &commonpb.WorkflowType{Name: "workflow"},
 		WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: "workflow", RunId: "run"},
 		ActivityType:      &commonpb.ActivityType{Name: "activity"}, ActivityId: "1", Attempt: 1,
 		ScheduledTime: now, CurrentAttemptScheduledTime: now, StartedTime: now,
-		ScheduleToCloseTimeout: durationpb.New(time.Hour), StartToCloseTimeout: durationpb.New(time.Hour),
+		ScheduleToCloseTimeout: durationpb.New(time.Hour),
+		StartToCloseTimeout:    durationpb.New(time.Hour),
 	}
 	receive(t, began, "activity")
 	return f.responses

@@ -36,7 +36,9 @@ func TestBbolt(t *testing.T) {
 		db := open(t)
 		closeBbolt(q, db)
 		stops(t, q)
-		if err := db.Update(func(*bbolt.Tx) error { return nil }); !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		if err := db.Update(func(*bbolt.Tx) error {
+			return nil
+		}); !errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 			t.Errorf("Update() after the stop = %v, want %v", err, bolterrors.ErrDatabaseNotOpen)
 		}
 		if err := db.Close(); err != nil {
@@ -112,7 +114,8 @@ func TestBadger(t *testing.T) {
 		must(t, set("other")(tx))
 		stops(t, q) // though there is a transaction
 		err = get("key")(tx)
-		if err == nil || !strings.Contains(err.Error(), badger.ErrDBClosed.Error()) || errors.Is(err, badger.ErrDBClosed) {
+		if err == nil || !strings.Contains(err.Error(), badger.ErrDBClosed.Error()) ||
+			errors.Is(err, badger.ErrDBClosed) {
 			t.Errorf("Get() after the stop = %v, want %v as text only", err, badger.ErrDBClosed)
 		}
 		if err := tx.Commit(); !errors.Is(err, badger.ErrBlockedWrites) {
@@ -138,8 +141,8 @@ func TestBadger(t *testing.T) {
 	})
 }
 
-// tap is a connection that tells of a text that is written, and whose Close may
-// hang.
+// tap is a connection that signals when a given text is written, and whose
+// Close may hang.
 type tap struct {
 	net.Conn
 	text  string
@@ -169,7 +172,8 @@ func closeGoRedis(q *quit.QuitEvent, client *redis.Client) {
 
 func TestGoRedis(t *testing.T) {
 	t.Parallel()
-	// open returns a client, and a channel that is closed once it has sent text.
+	// open returns a client, and a channel that is closed once it has sent
+	// text.
 	open := func(t *testing.T, text string, hang <-chan struct{}) (*redis.Client, <-chan struct{}) {
 		server := miniredis.RunT(t)
 		wrote := make(chan struct{})

@@ -74,7 +74,7 @@ func closeCron(q *quit.QuitEvent, c *cron.Cron) {
 	q.RegisterStopFunc(func() { <-c.Stop().Done() })
 }
 
-// always is a schedule of every millisecond.
+// always is a schedule with a run every millisecond.
 type always struct{}
 
 func (always) Next(t time.Time) time.Time { return t.Add(time.Millisecond) }
@@ -129,10 +129,11 @@ func TestGocron(t *testing.T) {
 		s, err := gocron.NewScheduler(gocron.WithStopTimeout(stop))
 		must(t, err)
 		began := make(chan struct{})
-		_, err = s.NewJob(gocron.OneTimeJob(gocron.OneTimeJobStartImmediately()), gocron.NewTask(func(ctx context.Context) {
-			close(began)
-			do(ctx)
-		}))
+		_, err = s.NewJob(gocron.OneTimeJob(gocron.OneTimeJobStartImmediately()),
+			gocron.NewTask(func(ctx context.Context) {
+				close(began)
+				do(ctx)
+			}))
 		must(t, err)
 		s.Start()
 		closeGocron(q, s)
@@ -179,7 +180,7 @@ func closeProcessGroup(q *quit.QuitEvent, cmd *exec.Cmd) {
 	q.RegisterQuitCloser(quit.Graceful(func() { syscall.Kill(-pgid, syscall.SIGTERM); cmd.Wait() }, func() { syscall.Kill(-pgid, syscall.SIGKILL) }))
 }
 
-// ready is a writer that tells of the first byte it gets.
+// ready is a writer that signals its first byte.
 type ready struct {
 	once sync.Once
 	ch   chan struct{}
@@ -190,8 +191,8 @@ func (r *ready) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// shell runs a script in a process group, and returns once it has written
-// something.
+// shell runs a script in a process group, and returns once the script has
+// written something.
 func shell(t *testing.T, script string) *exec.Cmd {
 	out := &ready{ch: make(chan struct{})}
 	cmd := exec.Command("/bin/sh", "-c", script)
@@ -248,7 +249,7 @@ func TestCmd(t *testing.T) {
 		q := event(limit)
 		cmd := shell(t, grandchild)
 		closeCmd(q, cmd)
-		hangs(t, q, "os/exec.(*Cmd).Wait") // the grandchild has the pipe of its output
+		hangs(t, q, "os/exec.(*Cmd).Wait") // the grandchild holds the pipe of its output
 	})
 }
 
@@ -301,7 +302,7 @@ func TestListener(t *testing.T) {
 		c := receive(t, accepted, "connection")
 		defer c.Close()
 		stops(t, q)
-		_, err = c.Write([]byte("x")) // what was accepted stays open
+		_, err = c.Write([]byte("x")) // accepted connections stay open
 		must(t, err)
 		_, err = client.Read(make([]byte, 1))
 		must(t, err)
@@ -312,7 +313,7 @@ func TestListener(t *testing.T) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		closeListener(q, ln)
-		must(t, ln.Close()) // by its server, say
+		must(t, ln.Close()) // by its server, for example
 		stops(t, q)
 	})
 }
@@ -368,7 +369,7 @@ func TestTicker(t *testing.T) {
 		ticker := time.NewTicker(time.Millisecond)
 		closeTicker(q, ticker)
 		q.Go(func(context.Context) error {
-			for range ticker.C { // which is not closed
+			for range ticker.C { // it is not closed
 			}
 			return nil
 		})

@@ -29,9 +29,11 @@ func closeGRPCClient(q *quit.QuitEvent, conn *grpc.ClientConn) {
 	q.RegisterCloser(conn, quit.AfterDrain())
 }
 
-// grpcServer serves every method with handle. The channel that comes with the
-// connection to it gets a value when a call begins.
-func grpcServer(t *testing.T, handle func(grpc.ServerStream) error) (*grpc.Server, *grpc.ClientConn, <-chan struct{}) {
+// grpcServer serves every method with handle, and connects to it. The channel
+// gets a value when a call begins.
+func grpcServer(
+	t *testing.T, handle func(grpc.ServerStream) error,
+) (*grpc.Server, *grpc.ClientConn, <-chan struct{}) {
 	began := make(chan struct{}, 10)
 	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		began <- struct{}{}
@@ -40,8 +42,11 @@ func grpcServer(t *testing.T, handle func(grpc.ServerStream) error) (*grpc.Serve
 	ln := bufconn.Listen(1 << 20)
 	go s.Serve(ln)
 	t.Cleanup(s.Stop)
-	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) }))
+	conn, err := grpc.NewClient("passthrough:///bufconn",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return ln.DialContext(ctx)
+		}))
 	must(t, err)
 	return s, conn, began
 }
@@ -50,7 +55,8 @@ func grpcServer(t *testing.T, handle func(grpc.ServerStream) error) (*grpc.Serve
 func call(conn *grpc.ClientConn) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		done <- conn.Invoke(context.Background(), "/service/method", new(emptypb.Empty), new(emptypb.Empty))
+		done <- conn.Invoke(context.Background(), "/service/method", new(emptypb.Empty),
+			new(emptypb.Empty))
 	}()
 	return done
 }
@@ -111,7 +117,9 @@ func TestGRPCClient(t *testing.T) {
 	t.Run("stop", func(t *testing.T) {
 		t.Parallel()
 		q := event(generous)
-		_, conn, _ := grpcServer(t, func(stream grpc.ServerStream) error { return stream.SendMsg(new(emptypb.Empty)) })
+		_, conn, _ := grpcServer(t, func(stream grpc.ServerStream) error {
+			return stream.SendMsg(new(emptypb.Empty))
+		})
 		closeGRPCClient(q, conn)
 		if err := receive(t, call(conn), "answer"); err != nil {
 			t.Fatal(err)
@@ -147,7 +155,8 @@ func TestHTTPServer(t *testing.T) {
 	get := func(addr net.Addr) <-chan error {
 		done := make(chan error, 1)
 		go func() {
-			resp, err := new(http.Transport).RoundTrip(httptest.NewRequest("GET", "http://"+addr.String(), nil))
+			resp, err := new(http.Transport).RoundTrip(
+				httptest.NewRequest("GET", "http://"+addr.String(), nil))
 			if err == nil {
 				resp.Body.Close()
 			}
@@ -159,10 +168,11 @@ func TestHTTPServer(t *testing.T) {
 		t.Parallel()
 		q := event(generous)
 		began := make(chan struct{})
-		addr, err := closeHTTPServer(q, &http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			close(began)
-			<-q.Done()
-		})})
+		addr, err := closeHTTPServer(q, &http.Server{Addr: "127.0.0.1:0",
+			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				close(began)
+				<-q.Done()
+			})})
 		must(t, err)
 		done := get(addr)
 		receive(t, began, "request")
@@ -175,10 +185,11 @@ func TestHTTPServer(t *testing.T) {
 		t.Parallel()
 		q := event(limit)
 		began := make(chan struct{})
-		addr, err := closeHTTPServer(q, &http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			close(began)
-			<-r.Context().Done()
-		})})
+		addr, err := closeHTTPServer(q, &http.Server{Addr: "127.0.0.1:0",
+			Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				close(began)
+				<-r.Context().Done()
+			})})
 		must(t, err)
 		done := get(addr)
 		receive(t, began, "request")
@@ -191,10 +202,11 @@ func TestHTTPServer(t *testing.T) {
 		t.Parallel()
 		q := event(limit)
 		began, end := make(chan struct{}), make(chan struct{})
-		addr, err := closeHTTPServer(q, &http.Server{Addr: "127.0.0.1:0", Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			close(began)
-			<-end
-		})})
+		addr, err := closeHTTPServer(q, &http.Server{Addr: "127.0.0.1:0",
+			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				close(began)
+				<-end
+			})})
 		must(t, err)
 		done := get(addr)
 		receive(t, began, "request")
@@ -212,7 +224,8 @@ func closeHTTPClient(q *quit.QuitEvent, client *http.Client) {
 
 func TestHTTPClient(t *testing.T) {
 	t.Parallel()
-	// serve has a server which tells of the ends of connections.
+	// serve starts a server. The channel gets a value at the end of each
+	// connection.
 	serve := func(t *testing.T, h http.HandlerFunc) (*httptest.Server, <-chan struct{}) {
 		closed := make(chan struct{}, 10)
 		s := httptest.NewUnstartedServer(h)
@@ -294,8 +307,8 @@ func closeWebSocket(conns *quit.QuitEvent, c *websocket.Conn) (unregister func()
 
 func TestWebSocket(t *testing.T) {
 	t.Parallel()
-	// run connects n clients to a server of q. The func that it returns reads from
-	// the client, and says how that ends.
+	// run connects n clients to a server of q. Each returned function reads
+	// from a client, and returns the error at the end.
 	run := func(t *testing.T, q *quit.QuitEvent, n int) (read []func() error) {
 		conns := event(0)
 		conns.Concurrent = true
@@ -303,7 +316,9 @@ func TestWebSocket(t *testing.T) {
 		accepted := make(chan struct{}, n)
 		addr, err := quithttp.ListenAndServe(q, &http.Server{
 			Addr: "127.0.0.1:0",
-			Handler: quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Handler: quithttp.Track(q, http.HandlerFunc(func(
+				w http.ResponseWriter, r *http.Request,
+			) {
 				c, err := websocket.Accept(w, r, nil)
 				if err != nil {
 					t.Error(err)
@@ -338,7 +353,8 @@ func TestWebSocket(t *testing.T) {
 		}
 		stops(t, q)
 		for range 10 {
-			if err := receive(t, results, "end of a connection"); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+			err := receive(t, results, "end of a connection")
+			if websocket.CloseStatus(err) != websocket.StatusGoingAway {
 				t.Errorf("Read() = %v, want the status %v", err, websocket.StatusGoingAway)
 			}
 		}
@@ -371,7 +387,10 @@ func TestWebSocket(t *testing.T) {
 		must(t, err)
 		defer client.CloseNow()
 		c := receive(t, accepted, "connection")
-		q.RegisterQuitCloser(quit.Graceful(func() { c.Close(websocket.StatusGoingAway, "") }, func() { c.CloseNow() }), quit.Timeout(time.Second))
-		hangs(t, q, "github.com/coder/websocket.(*Conn).CloseNow") // it does not force a Close to end
+		q.RegisterQuitCloser(quit.Graceful(func() {
+			c.Close(websocket.StatusGoingAway, "")
+		}, func() { c.CloseNow() }), quit.Timeout(time.Second))
+		// It does not force a Close to end.
+		hangs(t, q, "github.com/coder/websocket.(*Conn).CloseNow")
 	})
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// fakeDB is a database whose connections do what a test needs.
+// fakeDB is a database with connections controlled by the test.
 type fakeDB struct {
 	started chan struct{} // gets a value when a statement begins
 	exec    chan struct{} // closed: statements end
@@ -27,7 +27,8 @@ type fakeDB struct {
 }
 
 func newFakeDB() *fakeDB {
-	return &fakeDB{make(chan struct{}, 10), make(chan struct{}), make(chan struct{}), make(chan struct{}, 10)}
+	return &fakeDB{make(chan struct{}, 10), make(chan struct{}), make(chan struct{}),
+		make(chan struct{}, 10)}
 }
 
 func (f *fakeDB) Connect(context.Context) (driver.Conn, error) { return fakeConn{f}, nil }
@@ -168,7 +169,9 @@ func TestSQLite(t *testing.T) {
 		defer cancel()
 		done := make(chan error)
 		go func() {
-			rows, err := db.QueryContext(ctx, "with recursive c(n) as (select 1 union all select n + 1 from c) select sum(n) from c")
+			rows, err := db.QueryContext(ctx,
+				"with recursive c(n) as (select 1 union all select n + 1 from c) select sum(n) "+
+					"from c")
 			if err == nil {
 				rows.Close()
 			}
@@ -187,9 +190,9 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
-// postgres is a server that answers every query but "hang". A client that is
-// called deaf is not answered when it ends. It returns the address, and a
-// channel of the messages that it gets.
+// postgres is a server that answers every query except "hang". It does not
+// answer the end of a client called deaf. It returns the address, and a channel
+// of the messages that it gets.
 func postgres(t *testing.T) (addr string, got <-chan string) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -246,7 +249,7 @@ func servePostgres(c net.Conn, messages chan<- string) {
 	}
 }
 
-// await returns once the server has got a message. A pool may send others.
+// await returns once the server has got message. A pool may send others too.
 func await(t *testing.T, got <-chan string, message string) {
 	t.Helper()
 	for receive(t, got, message) != message {
@@ -314,7 +317,8 @@ func TestPgxConn(t *testing.T) {
 			t.Parallel()
 			q := event(limit)
 			addr, got := postgres(t)
-			conn, err := pgx.Connect(context.Background(), "postgres://"+user+"@"+addr+"/db"+pgxOptions)
+			conn, err := pgx.Connect(context.Background(),
+				"postgres://"+user+"@"+addr+"/db"+pgxOptions)
 			must(t, err)
 			closePgxConn(q, conn)
 			stops(t, q)

@@ -30,12 +30,12 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// exporter exports to nowhere. It waits for end, unless that is nil; if obeys
-// is set, for its context too.
+// exporter discards its data. It waits for end, unless that is nil, or, if
+// obeys is set, for the end of its context.
 type exporter struct {
 	end   <-chan struct{}
 	obeys bool
-	n     atomic.Int32 // what was exported
+	n     atomic.Int32 // number of exported items
 }
 
 func (e *exporter) export(ctx context.Context, n int) error {
@@ -88,7 +88,8 @@ func TestOTelTraces(t *testing.T) {
 	t.Run("stop", func(t *testing.T) {
 		t.Parallel()
 		q, e := event(generous), new(exporter)
-		tp := sdktrace.NewTracerProvider(sdktrace.WithBatcher(spanExporter{e}, sdktrace.WithBatchTimeout(time.Hour)))
+		tp := sdktrace.NewTracerProvider(sdktrace.WithBatcher(spanExporter{e},
+			sdktrace.WithBatchTimeout(time.Hour)))
 		closeOTelTraces(q, tp)
 		span(tp)()
 		open := span(tp)
@@ -171,7 +172,8 @@ func TestPrometheusPush(t *testing.T) {
 	run := func(t *testing.T, q *quit.QuitEvent, h http.HandlerFunc) {
 		s := httptest.NewServer(h)
 		t.Cleanup(s.Close)
-		closePrometheusPush(q, push.New(s.URL, "job").Collector(prometheus.NewCounter(prometheus.CounterOpts{Name: "jobs"})))
+		closePrometheusPush(q, push.New(s.URL,
+			"job").Collector(prometheus.NewCounter(prometheus.CounterOpts{Name: "jobs"})))
 	}
 	t.Run("stop", func(t *testing.T) {
 		t.Parallel()
@@ -187,7 +189,7 @@ func TestPrometheusPush(t *testing.T) {
 		t.Parallel()
 		q := event(limit)
 		run(t, q, func(_ http.ResponseWriter, r *http.Request) {
-			io.Copy(io.Discard, r.Body) // the end of the connection is seen only then
+			io.Copy(io.Discard, r.Body) // the end of the connection is noticed only then
 			<-r.Context().Done()
 		})
 		fails(t, q, context.DeadlineExceeded)
@@ -271,7 +273,8 @@ func (b blocked) Sync() error {
 }
 
 func zapLogger(w zapcore.WriteSyncer) *zap.Logger {
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), w, zap.InfoLevel))
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()),
+		w, zap.InfoLevel))
 }
 
 func TestZap(t *testing.T) {
@@ -326,7 +329,8 @@ func TestZapBuffer(t *testing.T) {
 		after, err := file.Stat()
 		must(t, err)
 		if stopped.Size() == 0 || after.Size() != stopped.Size() {
-			t.Errorf("%d bytes written at the stop, %d after it, want some, and no more", stopped.Size(), after.Size())
+			t.Errorf("%d bytes written at the stop, %d after it, want some, and no more",
+				stopped.Size(), after.Size())
 		}
 	})
 	t.Run("hang", func(t *testing.T) {
@@ -345,7 +349,7 @@ func closeDiode(q *quit.QuitEvent, w diode.Writer) {
 	q.RegisterCloser(w, quit.AfterDrain())
 }
 
-// counted counts what is written to it, and tells whether it was closed.
+// counted counts the bytes written to it, and records whether it was closed.
 type counted struct {
 	n      atomic.Int32
 	closed atomic.Bool
@@ -366,9 +370,11 @@ func TestDiode(t *testing.T) {
 	t.Run("stop", func(t *testing.T) {
 		t.Parallel()
 		q, c := event(generous), new(counted)
-		// Without an interval its goroutine can miss that there is something to
-		// write, or that it is to end: Close then hangs.
-		w := diode.NewWriter(c, 1000, time.Millisecond, func(int) { t.Error("records were dropped") })
+		// Without an interval its goroutine can miss that there is data to
+		// write, or that it has to end: Close then hangs.
+		w := diode.NewWriter(c, 1000, time.Millisecond, func(int) {
+			t.Error("records were dropped")
+		})
 		closeDiode(q, w)
 		logger := zerolog.New(w)
 		for range 1000 {

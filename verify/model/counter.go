@@ -2,8 +2,9 @@ package model
 
 import "fmt"
 
-// The striped counter of quit/counter.go, with its admission check
-// (TryAddGoroutine), the fire, the drain that gives up, and WaitGoroutines.
+// This file models the striped counter of quit/counter.go, with its admission
+// check (TryAddGoroutine), the fire, the drain that gives up, and
+// WaitGoroutines.
 
 // Bounds of the counter's model.
 const (
@@ -12,59 +13,60 @@ const (
 	stripes     = 2
 )
 
-// CounterConfig says which threads there are.
+// CounterConfig is the set of threads.
 type CounterConfig struct {
 	Adders int  // AddGoroutine, then DoneGoroutine
 	Tries  int  // TryAddGoroutine, then DoneGoroutine if it reported true
 	Extra  int  // DoneGoroutine without an Add
 	Waits  int  // WaitGoroutines, at any time
 	Drain  bool // the wait that begins after the fire
-	GiveUp bool // the drain's time may run out
+	GiveUp bool // the time of the drain may run out
 	Mutant CounterMutant
 }
 
 // CounterMutant is a mistake in the counter.
 type CounterMutant int
 
-// The mistakes. Each is named after what is wrong.
+// The mistakes, each named after its effect.
 const (
 	NoCounterMutant    CounterMutant = iota
 	LoadThenMark                     // a stripe is read and marked in two operations
 	CloseWithoutMutex                // the stripes are carried over without mu
 	MarkUnnoticed                    // an add to a closed stripe does not go to central
-	WaitDoesNotLook                  // the wait returns when zero is closed, and does not look again
+	WaitDoesNotLook                  // the wait does not look again when zero is closed
 	ZeroKept                         // zero is not nil again after it was closed
 	ZeroNotClosed                    // an add that reaches zero closes nothing
 	SumWithoutClosing                // the wait adds up the stripes, and leaves them open
 	OpenedAfterClose                 // stripes are made even after they were closed
 	TryLooksOnceBefore               // TryAddGoroutine has no second look
-	TryLooksOnceAfter                // TryAddGoroutine's refusal does not take back its add
+	TryLooksOnceAfter                // the refusal of TryAddGoroutine does not take back its add
 	CounterMutants
 )
 
-// Where a thread is. The comments name the line that the step from there stands
-// for.
+// counterPC is the position of a thread. The comments name the line of the code
+// that the step from there stands for.
 type counterPC int8
 
 const (
-	atStart   counterPC = iota
-	atLoad              // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
-	atPick              // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
-	atLock              // counter.go: func (c *counter) addCentral(n int64) {
-	atOpen              // counter.go: if !c.closed && c.stripes.Load() == nil {
-	atCentral           // counter.go: c.central += n
-	atSecond            // goroutine.go: q.count.add(1)
-	atRunning           // counted, and has not begun its Done
-	atEnd               //
-	atClose             // counter.go: func (c *counter) closeStripes() (int64, <-chan struct{}) {
-	atSwap              // counter.go: c.central += (*s)[i].n.Swap(closedMark)
-	atMark              // of LoadThenMark only
-	atRead              // counter.go: c.closed = true
-	atSelect            // counter.go: case <-zero: // look again: another may have been counted since
-	atGivenUp           // counter.go: return c.count()
+	atStart counterPC = iota
+
+	atLoad    // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
+	atPick    // counter.go: if s := c.stripes.Load(); s == nil || pick(*s).Add(n) < closedBelow {
+	atLock    // counter.go: func (c *counter) addCentral(n int64) {
+	atOpen    // counter.go: if !c.closed && c.stripes.Load() == nil {
+	atCentral // counter.go: c.central += n
+	atSecond  // goroutine.go: q.count.add(1)
+	atRunning // counted, and has not begun its Done
+	atEnd     //
+	atClose   // counter.go: func (c *counter) closeStripes() (int64, <-chan struct{}) {
+	atSwap    // counter.go: c.central += (*s)[i].n.Swap(closedMark)
+	atMark    // of LoadThenMark only
+	atRead    // counter.go: c.closed = true
+	atSelect  // counter.go: case <-zero: // look again: another may have been counted since
+	atGivenUp // counter.go: return c.count()
 )
 
-// worker is a goroutine that is counted.
+// worker is a counted goroutine.
 type worker struct {
 	pc   counterPC
 	n    int8 // of the add under way: 1 or -1
@@ -74,26 +76,26 @@ type worker struct {
 // waiter is the drain, or a WaitGoroutines.
 type waiter struct {
 	pc   counterPC
-	i    int8 // the stripe that is next
+	i    int8 // the next stripe
 	seen int8 // by LoadThenMark
 	zero int8 // the channel on which it waits
-	left int8 // that it has returned
+	left int8 // its result
 }
 
 type counterState struct {
 	open    bool // stripes != nil
 	marked  [stripes]bool
 	stripe  [stripes]int8
-	mu      int8 // 0: free; else 1 + the number of the thread that holds it
+	mu      int8 // 0: free; otherwise 1 + the number of the thread that holds it
 	closed  bool
 	central int8
-	zero    int8   // 0: nil; else the number of the channel
+	zero    int8   // 0: nil; otherwise the number of the channel
 	made    int8   // channels so far
-	zeroed  uint16 // of these, those that are closed
+	zeroed  uint16 // those of them that are closed
 
 	fired   bool
 	timeUp  bool
-	drained bool // the drain has ended, with nobody left
+	drained bool // the drain has ended with a count of zero
 	workers [mostWorkers]worker
 	waiters [mostWaiters]waiter // the last one is the drain
 }
@@ -164,7 +166,9 @@ func (c *CounterConfig) worker(s counterState, i int, step func(string, counterS
 	case atStart:
 		switch {
 		case c.isExtra(i):
-			move("calls Done once too often", func(_ *counterState, w *worker) { begin(w, -1, atEnd) })
+			move("calls Done once too often", func(_ *counterState, w *worker) {
+				begin(w, -1, atEnd)
+			})
 		case !c.isTry(i):
 			move("calls Add", func(_ *counterState, w *worker) { begin(w, 1, atRunning) })
 		case s.fired && c.Mutant != TryLooksOnceAfter:
@@ -194,7 +198,7 @@ func (c *CounterConfig) worker(s counterState, i int, step func(string, counterS
 		for j := range stripes {
 			move(fmt.Sprintf("adds %d to stripe %d", w.n, j), func(s *counterState, w *worker) {
 				if s.marked[j] {
-					w.pc = atLock // what a stray add leaves there is never read
+					w.pc = atLock // nobody reads a stray add
 					if c.Mutant == MarkUnnoticed {
 						w.pc = w.then
 					}
@@ -243,14 +247,14 @@ func (c *CounterConfig) waiter(s counterState, i int, step func(string, counterS
 		change(&to, &to.waiters[i])
 		step(who+what, to, nil)
 	}
-	// The return of the wait, of which the properties speak.
+	// The return of the wait, to which the properties refer.
 	returns := func(to counterState, what string, left int8) {
 		w := &to.waiters[i]
 		w.pc, w.left = atEnd, left
 		var err error
 		if left <= 0 {
 			for j, worker := range to.workers {
-				if worker.pc == atRunning && c.Extra == 0 { // else it is misuse
+				if worker.pc == atRunning && c.Extra == 0 { // otherwise it is misuse
 					err = fmt.Errorf("the wait has ended while worker %d runs", j)
 				}
 			}
@@ -341,7 +345,9 @@ func (c *CounterConfig) waiter(s counterState, i int, step func(string, counterS
 			if c.Mutant == WaitDoesNotLook {
 				returns(s, "zero is closed, returns 0", 0)
 			} else {
-				move("zero is closed", func(_ *counterState, w *waiter) { w.zero, w.pc = 0, atClose })
+				move("zero is closed", func(_ *counterState, w *waiter) {
+					w.zero, w.pc = 0, atClose
+				})
 			}
 		}
 		if isDrain && s.timeUp {
@@ -359,7 +365,7 @@ func (c *CounterConfig) waiter(s counterState, i int, step func(string, counterS
 			}
 			to.waiters[i].pc, to.waiters[i].left = atEnd, left
 			var err error
-			if left < running && c.Extra == 0 { // else it is misuse
+			if left < running && c.Extra == 0 { // otherwise it is misuse
 				err = fmt.Errorf("%d were told to be left, and %d ran", left, running)
 			}
 			step(who+fmt.Sprintf("returns %d", left), to, err)
@@ -367,8 +373,8 @@ func (c *CounterConfig) waiter(s counterState, i int, step func(string, counterS
 	}
 }
 
-// check is what the comment of counter says of central, and what
-// TryAddGoroutine promises.
+// check checks the invariant that the comment of counter states for central,
+// and the promise of TryAddGoroutine.
 func (c *CounterConfig) check(s counterState) error {
 	var running, under, extra int8
 	for i, w := range s.workers {
@@ -397,7 +403,7 @@ func (c *CounterConfig) check(s counterState) error {
 	return nil
 }
 
-// final wants that all have ended, and the count to be exact.
+// final checks that all threads have ended, and that the count is exact.
 func (c *CounterConfig) final(s counterState) error {
 	for i, w := range s.waiters {
 		if w.pc != atEnd {

@@ -5,9 +5,9 @@
 //
 // A model is written by hand. Each of its steps stands for one atomic
 // operation, or for one critical section, and names the line of the code that
-// it stands for; a test fails if that line is no longer there. For each
-// property there is a mutant of the model, a plausible mistake, that the
-// exploration has to refute.
+// it stands for; a test fails if that line no longer exists. For each property
+// there is a mutant of the model, a plausible mistake, which the exploration
+// has to refute.
 //
 //	go test ./verify/model -v
 package model
@@ -19,7 +19,7 @@ import (
 
 // Step is one step that a thread of a model can take.
 type Step[S comparable] struct {
-	Name string // which thread does what
+	Name string // the thread and its action
 	To   S
 	Err  error // a property that the step itself violates
 }
@@ -27,9 +27,9 @@ type Step[S comparable] struct {
 // Model is a system of threads that share a state.
 type Model[S comparable] struct {
 	Init  S
-	Steps func(s S) []Step[S] // all that can be next
+	Steps func(s S) []Step[S] // all possible next steps
 	Check func(s S) error     // an invariant of all states
-	Final func(s S) error     // what must hold if no step can be taken
+	Final func(s S) error     // an invariant of states in which no step can be taken
 }
 
 // Violation is a history that violates a property.
@@ -43,15 +43,15 @@ func (v *Violation) Error() string {
 }
 
 // Explore tries all histories of m and returns the number of its states. It
-// stops at the first violation. A history that comes back to a state is one: it
-// may go on forever.
+// stops at the first violation. A history that returns to an earlier state is a
+// violation: it may go on forever.
 func Explore[S comparable](m Model[S]) (states int, err error) {
 	type frame struct {
 		name  string
 		state S
 		steps []Step[S]
 	}
-	onPath := map[S]bool{} // of each state that was seen: whether the path leads through it
+	onPath := map[S]bool{} // the states seen; true: the current path leads through it
 	var path []frame
 	violated := func(last string, err error) *Violation {
 		v := &Violation{Err: err}

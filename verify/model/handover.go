@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// The hand-over of a shutdown: a closer returns, calls Goexit, or hangs and is
-// abandoned by its timer; whoever ends the step asks for the next one; the last
-// one to ask ends the shutdown, once all stacks and records are there. What the
-// schedule does under its mutex is one step here: it has an exploration of its
-// own, on the code itself.
+// This file models the hand-over of a shutdown. A closer returns, calls Goexit,
+// or hangs and is abandoned by its timer. The goroutine that ends the step asks
+// for the next one. The last one to ask ends the shutdown, once all stacks and
+// records are there. An operation of the schedule under its mutex is one step
+// here: another exploration covers it, on the code itself.
 
 // Bounds of the hand-over's model.
 const (
@@ -17,7 +17,7 @@ const (
 	mostLoops   = 8
 )
 
-// HandoverConfig says which closers there are.
+// HandoverConfig is the set of closers.
 type HandoverConfig struct {
 	Closers    int
 	Concurrent bool // all at once
@@ -30,11 +30,11 @@ type HandoverMutant int
 // The mistakes.
 const (
 	NoHandoverMutant  HandoverMutant = iota
-	AbandonDoesNotAsk                // whoever abandons a step does not ask for the next one
-	GoexitDoesNotAsk                 // nor does a closer that calls Goexit
+	AbandonDoesNotAsk                // the timer that abandons a step does not ask for the next one
+	GoexitDoesNotAsk                 // a closer that calls Goexit does not ask for it
 	AskBeforeFinish                  // a step that returns asks first, and then ends
-	BothEnd                          // a step that was abandoned ends once more when it returns
-	EndToldToAll                     // each who asks after the last step is told to end the shutdown
+	BothEnd                          // an abandoned step ends once more when it returns
+	EndToldToAll                     // each that asks after the last step ends the shutdown
 	RunningUnnoticed                 // a step begins while another runs
 	RecordAfterEnding                // the record of an end is made after ending was released
 	EndingNotAwaited                 // the end does not take ending
@@ -45,24 +45,25 @@ const (
 type loopPC int8
 
 const (
-	loopFree     loopPC = iota
-	loopAsks            // shutdown.go: s, more, ended := q.sched.next(time.Now(), q.Concurrent)
-	loopCalls           // step.go: err := c.shutdown(ctx)
-	loopReturned        // step.go: q.records.ending.RLock()
-	loopFinishes        // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
-	loopLogs            // step.go: s.q.logEnd(s, now, err, abandoned, first)
-	loopReleases        // step.go: defer s.q.records.ending.RUnlock()
-	timerWaits          // step.go: if s.abandonable() && !now.Before(s.last) {
-	timerRLock          // step.go: q.records.ending.RLock()
-	timerEnds           // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
-	timerLogs           // step.go: s.q.logEnd(s, now, err, abandoned, first)
-	timerUnlock         // step.go: defer s.q.records.ending.RUnlock()
-	timerAsks           // step.go: go s.q.loop() // ends when no step may begin
-	timerNames          // step.go: nameAll(name)
-	endStacks           // shutdown.go: await(e.sched.unnamed())
-	endLocks            // shutdown.go: q.records.ending.Lock() // until the records of all steps are there
-	endTells            // shutdown.go: q.sched.conclude(now, failures, result(failures, wait))
-	loopHangs           // in a closer, for ever
+	loopFree loopPC = iota
+
+	loopAsks     // shutdown.go: s, more, ended := q.sched.next(time.Now(), q.Concurrent)
+	loopCalls    // step.go: err := c.shutdown(ctx)
+	loopReturned // step.go: q.records.ending.RLock()
+	loopFinishes // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
+	loopLogs     // step.go: s.q.logEnd(s, now, err, abandoned, first)
+	loopReleases // step.go: defer s.q.records.ending.RUnlock()
+	timerWaits   // step.go: if s.hasLast() && !now.Before(s.last) {
+	timerRLock   // step.go: q.records.ending.RLock()
+	timerEnds    // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
+	timerLogs    // step.go: s.q.logEnd(s, now, err, abandoned, first)
+	timerUnlock  // step.go: defer s.q.records.ending.RUnlock()
+	timerAsks    // step.go: go s.q.loop() // ends when no step may begin
+	timerNames   // step.go: nameAll(name)
+	endStacks    // shutdown.go: await(e.sched.unnamed())
+	endLocks     // shutdown.go: q.records.ending.Lock() // until the records of all steps are there
+	endTells     // shutdown.go: q.sched.conclude(now, failures, result(failures, wait))
+	loopHangs    // in a closer, for ever
 )
 
 // loop is a goroutine: one that calls closers, or a closer's timer.
@@ -80,10 +81,10 @@ type handoverState struct {
 	logged  [mostClosers]bool // the record of its end is there
 	running int8
 	owed    int8
-	shared  int8 // how many hold ending
+	shared  int8 // the number of goroutines that hold ending
 	last    bool // the schedule has told one to end the shutdown
 	ended   bool
-	loops   [mostLoops]loop // sorted: which is which does not matter
+	loops   [mostLoops]loop // sorted: their identity does not matter
 }
 
 func (s *handoverState) start(l loop) {
@@ -266,7 +267,8 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 				s.owed--
 				*l = loop{}
 				if s.ended {
-					return fmt.Errorf("the shutdown has ended before the stacks of closer %d are there", n)
+					return fmt.Errorf(
+						"the shutdown has ended before the stacks of closer %d are there", n)
 				}
 				return nil
 			})
@@ -285,7 +287,8 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 				}
 				for i := range c.Closers {
 					if !s.logged[i] {
-						return fmt.Errorf("the shutdown has ended before the record of closer %d is there", i)
+						return fmt.Errorf(
+							"the shutdown has ended before the record of closer %d is there", i)
 					}
 				}
 				s.ended = true
@@ -297,7 +300,7 @@ func (c HandoverConfig) steps(s handoverState) (next []Step[handoverState]) {
 	return next
 }
 
-// ask is schedule.next, and what follows from its answer.
+// ask is schedule.next, with the consequences of its answer.
 func (c HandoverConfig) ask(s *handoverState, l *loop) error {
 	*l = loop{}
 	if s.last && c.Mutant != EndToldToAll {
@@ -329,7 +332,8 @@ func (c HandoverConfig) ask(s *handoverState, l *loop) error {
 	return nil
 }
 
-// leave is what a goroutine does that has ended a step, or come too late.
+// leave is the next action of a goroutine that has ended a step, or was too
+// late to end it.
 func (c HandoverConfig) leave(_ *handoverState, l *loop) {
 	asks := !l.goexit || c.Mutant != GoexitDoesNotAsk // by a new goroutine, if this one exits
 	*l = loop{}

@@ -2,20 +2,20 @@ package model
 
 import "fmt"
 
-// The goroutine that hands over log records: it exists only while there are
-// any, goes on after a handler that calls Goexit, and tells of records that did
-// not fit. The end of the shutdown waits for it.
+// This file models the goroutine that hands over log records: it exists only
+// while there are any, goes on after a handler that calls Goexit, and reports
+// records that did not fit. The end of the shutdown waits for it.
 
 // Bounds of the log's model.
 const (
 	mostRecords = 3 // of all producers
 	mostHanders = 3
-	room        = 2 // of the records that wait
+	room        = 2 // of the waiting records
 )
 
-// LogConfig says what is logged.
+// LogConfig is the set of records and the behaviour of the handler.
 type LogConfig struct {
-	Producers [2]int // how many records each logs
+	Producers [2]int // records of each producer
 	Goexits   int    // how often the handler may call Goexit
 	Blocks    bool   // the handler may block for ever
 	Mutant    LogMutant
@@ -27,10 +27,10 @@ type LogMutant int
 // The mistakes.
 const (
 	NoLogMutant     LogMutant = iota
-	LookThenStart             // whether a goroutine hands over is asked before mu is locked
-	EmptyThenEnd              // the goroutine ends in another critical section than it finds nothing in
+	LookThenStart             // it is checked before mu is locked whether a goroutine hands over
+	EmptyThenEnd              // the goroutine finds nothing and ends in two critical sections
 	GoexitEnds                // nobody goes on after Goexit
-	LostForgotten             // records that did not fit are not told
+	LostForgotten             // records that did not fit are not reported
 	LostToldAgain             // their number is not reset
 	IdleNotTold               // the end of the goroutine does not close empty
 	IdleAlwaysWaits           // idle makes the channel even if nothing is handed over
@@ -52,13 +52,13 @@ const (
 type producer struct {
 	pc   logPC
 	left int8
-	idle bool // as LookThenStart saw it
+	idle bool // as seen by LookThenStart
 }
 
 type hander struct {
 	pc     logPC
 	record int8 // in hand; 0: the one about lost records
-	lost   int8 // that it tells of
+	lost   int8 // the number that it reports
 }
 
 type logState struct {
@@ -187,7 +187,10 @@ func (c LogConfig) steps(s logState) (next []Step[logState]) {
 				})
 			}
 			if c.Blocks {
-				move(name+"blocks", func(s *logState) error { s.handers[i].pc = logBlocked; return nil })
+				move(name+"blocks", func(s *logState) error {
+					s.handers[i].pc = logBlocked
+					return nil
+				})
 			}
 		case logEnds:
 			move(name+"ends", func(s *logState) error { c.end(s, i); return nil })
@@ -232,7 +235,10 @@ func (c LogConfig) take(s logState, i int, name string, move func(string, func(*
 			return nil
 		})
 	case c.Mutant == EmptyThenEnd:
-		move(name+"finds nothing", func(s *logState) error { s.handers[i].pc = logEnds; return nil })
+		move(name+"finds nothing", func(s *logState) error {
+			s.handers[i].pc = logEnds
+			return nil
+		})
 	default:
 		move(name+"finds nothing, and ends", func(s *logState) error { c.end(s, i); return nil })
 	}
@@ -249,7 +255,7 @@ func (c LogConfig) end(s *logState, i int) {
 func (c LogConfig) final(s logState) error {
 	for _, h := range s.handers {
 		if h.pc == logBlocked {
-			return nil // nobody can do more
+			return nil // no further step is possible
 		}
 	}
 	if s.ender != 2 {

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// explore wants no violation, or, of a mutant, one that says want.
+// explore checks that there is no violation or, with a mutant, that there is
+// one that contains want.
 func explore[S comparable](t *testing.T, m Model[S], mutant bool, want string) {
 	t.Helper()
 	states, err := Explore(m)
@@ -143,13 +144,14 @@ func TestLogMutants(t *testing.T) {
 	}
 	for m := NoLogMutant + 1; m < LogMutants; m++ {
 		t.Run(fmt.Sprint(m), func(t *testing.T) {
-			explore(t, Log(LogConfig{Producers: [2]int{2, 1}, Goexits: 1, Mutant: m}), true, wants[m])
+			explore(t, Log(LogConfig{Producers: [2]int{2, 1}, Goexits: 1, Mutant: m}),
+				true, wants[m])
 		})
 	}
 }
 
-// TestLines wants each line that a model stands for to be in the code: after a
-// change of the code somebody has to look whether the model is still right.
+// TestLines checks that each line that a model stands for is in the code: after
+// a change there, the model must be checked again.
 func TestLines(t *testing.T) {
 	models, err := filepath.Glob("*.go")
 	if err != nil {
@@ -161,7 +163,8 @@ func TestLines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range regexp.MustCompile(`(?m)// (\w+\.go): (.+)$`).FindAllStringSubmatch(string(model), -1) {
+		for _, line := range regexp.MustCompile(`(?m)// (\w+\.go): (.+)$`).FindAllStringSubmatch(
+			string(model), -1) {
 			code, err := os.ReadFile(filepath.Join("../../quit", line[1]))
 			if err != nil {
 				t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// command returns the command that is killed at the end of ctx.
+// command returns a command that is killed at the end of ctx.
 func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

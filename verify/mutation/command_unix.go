@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// command returns the command that, with all that it has started, is killed at
-// the end of ctx.
+// command returns a command that is killed at the end of ctx, with all
+// processes that it has started.
 func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

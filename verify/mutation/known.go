@@ -9,15 +9,14 @@ import (
 	"strings"
 )
 
-// survivor is a mutant that is known to survive. It is known by its func and by
-// the text of its line, which may move. All mutants of that operator on such
-// lines are meant.
+// survivor is a mutant that is known to survive. It is identified by its
+// function and by the text of its line, which may move. It stands for all
+// mutants of that operator on such lines.
 type survivor struct {
 	file, within, operator, text, why string
 }
 
-// readKnown reads the survivors that are listed in the file: all lines that
-// begin with "- `", which read
+// readKnown reads the survivors listed in the file: all lines of the form
 //
 //   - `file` func operator `text of the line`: why
 //
@@ -45,7 +44,8 @@ func readKnown(file string) ([]survivor, error) {
 		s.operator, rest, okOperator = strings.Cut(rest, " `")
 		s.text, s.why, okText = strings.Cut(rest, "`: ")
 		if !okFile || !okWithin || !okOperator || !okText || s.why == "" {
-			return nil, fmt.Errorf("%s:%d: want \"- `file` func operator `text of the line`: why\"", file, n)
+			return nil, fmt.Errorf("%s:%d: want \"- `file` func operator `text of the line`: why\"",
+				file, n)
 		}
 		list = append(list, s)
 	}
@@ -65,13 +65,14 @@ func (s survivor) is(m *mutant) bool {
 	return s.file == m.file && s.within == m.within && s.operator == m.operator && s.text == m.text
 }
 
-// stale returns an error that names those of known that are no mutants any
-// longer, since the source has changed.
+// stale returns an error that names the known survivors that are not mutants
+// any more, since the source has changed.
 func stale(known []survivor, mutants []*mutant) error {
 	var errs []error
 	for _, s := range known {
 		if !slices.ContainsFunc(mutants, s.is) {
-			errs = append(errs, fmt.Errorf("%s lists what is no mutant: %s %s %s `%s`", listed, s.file, s.within, s.operator, s.text))
+			errs = append(errs, fmt.Errorf("%s lists what is no mutant: %s %s %s `%s`",
+				listed, s.file, s.within, s.operator, s.text))
 		}
 	}
 	return errors.Join(errs...)

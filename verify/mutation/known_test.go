@@ -23,11 +23,15 @@ func TestKnown(t *testing.T) {
 		m    mutant
 		want bool
 	}{
-		{m: mutant{file: "quit/log.go", line: 3, within: "q.f", operator: opRemove, text: known[0].text}, want: true},
-		{m: mutant{file: "quit/log.go", line: 3, within: "q.f", operator: opSwap, text: known[0].text}},
-		{m: mutant{file: "quit/name.go", line: 3, within: "q.f", operator: opRemove, text: known[0].text}},
+		{m: mutant{file: "quit/log.go", line: 3, within: "q.f", operator: opRemove,
+			text: known[0].text}, want: true},
+		{m: mutant{file: "quit/log.go", line: 3, within: "q.f", operator: opSwap,
+			text: known[0].text}},
+		{m: mutant{file: "quit/name.go", line: 3, within: "q.f", operator: opRemove,
+			text: known[0].text}},
 		{m: mutant{file: "quit/log.go", line: 3, within: "q.f", operator: opRemove, text: "f(y)"}},
-		{m: mutant{file: "quit/log.go", line: 3, within: "q.g", operator: opRemove, text: known[0].text}},
+		{m: mutant{file: "quit/log.go", line: 3, within: "q.g", operator: opRemove,
+			text: known[0].text}},
 	} {
 		if got := find(known, &test.m) != nil; got != test.want {
 			t.Errorf("find(%v) = %v, want %v", &test.m, got, test.want)
@@ -36,7 +40,8 @@ func TestKnown(t *testing.T) {
 			t.Errorf("stale(%v) = %v", &test.m, err)
 		}
 	}
-	for _, bad := range []string{"- `quit/log.go` f remove f(x): why\n", "- `quit/log.go` f remove `f(x)`\n",
+	for _, bad := range []string{"- `quit/log.go` f remove f(x): why\n",
+		"- `quit/log.go` f remove `f(x)`\n",
 		"- `quit/log.go` remove `f(x)`: why\n", "- `quit/log.go`: why\n"} {
 		write(bad)
 		if _, err := readKnown(file); err == nil || !strings.Contains(err.Error(), "known.md:1") {

@@ -1,22 +1,22 @@
 // Mutation changes the packages quit, quithttp and those in internal in small
-// ways, one at a time, and tells which of the changes no test notices:
+// ways, one at a time, and reports the changes that no test notices:
 //
 //	go run ./verify/mutation -race
 //	go run ./verify/mutation -short -sample 40
 //	go run ./verify/mutation -race -run schedule.go:93
 //
 // All mutants are compiled into one test binary of each package, by go test
-// -overlay, and each is switched on by an environment variable, so only the
-// tests take time. Each test is first run alone, without a mutant, which tells
-// how long it takes and which mutants it reaches. Then each mutant meets the
+// -overlay, and an environment variable switches on one of them, so only the
+// tests take time. Each test first runs alone, without a mutant. That run
+// measures its time and the mutants that it reaches. Then each mutant meets the
 // tests that reach it, the fast ones first, until one fails or its time is up.
 // Child processes of the tests have the mutant too. With -race, a second binary
-// has the race detector; what survives the first one and is about locks is
-// tried in it.
+// has the race detector; it runs with the mutants that survive the first one
+// and are about locks.
 //
-// A line is printed for each mutant, with its number, which stays the same
-// until the source changes. A mutant that survives and is not listed in
-// verify/mutation.md makes the exit status 1.
+// The program prints a line for each mutant, with its number, which stays the
+// same until the source changes. The exit status is 1 if a mutant survives that
+// is not listed in verify/mutation.md.
 package main
 
 import (
@@ -39,23 +39,25 @@ import (
 	"time"
 )
 
-// packages are those with mutants. Their tests are those that are run.
+// packages are the packages with mutants. Their tests are run.
 var packages = []string{
 	"./quit", "./quit/quithttp", "./quit/quittest",
 	"./internal/timeline", "./internal/stacks", "./internal/text", "./internal/goid",
 }
 
-// With -short, the mutants are those in shortFiles, and no test is run whose
-// name matches shortSkip: it is slow, or of a package whose tests are.
+// With -short, the mutants are those in shortFiles, and tests whose name
+// matches shortSkip are not run: they are slow, or of a package with slow
+// tests.
 const (
-	shortFiles = "quit/counter.go,quit/event.go,quit/registry.go,quit/option.go,quit/closer.go,quit/name.go,quit/quit.go," +
-		"quit/changed.go,internal/text/,internal/goid/"
-	shortSkip = `^quithttp\.|^quittest\.|TestReserve|TestVeryDeepChain|TestHugeError|TestClosersAreFreed|TestReturnsAtTheLast|` +
-		`TestReport[AOI]|TestBrokenErrors|FuzzAgainstModel|TestCrowd|TestOnceEach|TestChild|TestExplore|TestChange[OA]|` +
+	shortFiles = "quit/counter.go,quit/event.go,quit/registry.go,quit/option.go,quit/closer.go," +
+		"quit/name.go,quit/quit.go,quit/changed.go,internal/text/,internal/goid/"
+	shortSkip = `^quithttp\.|^quittest\.|TestReserve|TestVeryDeepChain|TestHugeError|` +
+		`TestClosersAreFreed|TestReturnsAtTheLast|TestReport[AOI]|TestBrokenErrors|` +
+		`FuzzAgainstModel|TestCrowd|TestOnceEach|TestChild|TestExplore|TestChange[OA]|` +
 		`FuzzIgnore|TestResultInTime|TestShares`
 )
 
-// listed is the file with the survivors that are known.
+// listed is the file with the known survivors.
 const listed = "verify/mutation.md"
 
 type options struct {
@@ -79,12 +81,15 @@ func main() {
 	flag.IntVar(&o.sample, "sample", 0, "try so many mutants; 0: all")
 	flag.StringVar(&o.only, "run", "", "try those of file.go or file.go:line")
 	flag.StringVar(&o.ids, "ids", "", "try those with these numbers, as 3,17")
-	flag.StringVar(&o.files, "files", "", "try those in files whose path begins with one of these, as quit/log.go,internal/")
+	flag.StringVar(&o.files, "files", "",
+		"try those in files whose path begins with one of these, as quit/log.go,internal/")
 	flag.BoolVar(&o.race, "race", false, "with the mutants of locks, and the race detector")
 	flag.StringVar(&o.tests, "tests", "", "run only tests whose name, as quit.TestStop, matches")
 	flag.StringVar(&o.skip, "skip", "", "run no test whose name, as quit.TestStop, matches")
-	flag.BoolVar(&o.short, "short", false, "try only those in some files, with only fast tests, as CI does")
-	flag.DurationVar(&o.slowest, "slowest", 5*time.Second, "run no test that takes longer alone; with -short, a minute")
+	flag.BoolVar(&o.short, "short", false,
+		"try only those in some files, with only fast tests, as CI does")
+	flag.DurationVar(&o.slowest, "slowest", 5*time.Second,
+		"run no test that takes longer alone; with -short, a minute")
 	flag.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "how many mutants are tried at once")
 	flag.BoolVar(&o.list, "list", false, "list the mutants, and try none")
 	flag.Parse()
@@ -154,7 +159,7 @@ func run(ctx context.Context, o options) error {
 	return w.tryAll(ctx, chosen, o.workers, known)
 }
 
-// choose returns the mutants that the options ask for, in an order by chance.
+// choose returns the mutants that the options select, in random order.
 func choose(all []*mutant, o options) ([]*mutant, uint64, error) {
 	var chosen []*mutant
 	file, line, hasLine := strings.Cut(o.only, ":")
@@ -162,7 +167,8 @@ func choose(all []*mutant, o options) ([]*mutant, uint64, error) {
 		if m.races && !o.race {
 			continue
 		}
-		if o.only != "" && (filepath.Base(m.file) != filepath.Base(file) || hasLine && strconv.Itoa(m.line) != line) {
+		if o.only != "" && (filepath.Base(m.file) != filepath.Base(file) ||
+			hasLine && strconv.Itoa(m.line) != line) {
 			continue
 		}
 		if o.ids != "" && !slices.Contains(strings.Split(o.ids, ","), strconv.Itoa(m.id)) {
@@ -200,7 +206,7 @@ const (
 	explains = "explained" // it survived, and is listed
 )
 
-// tryAll tries the mutants, and prints what became of each and the sum.
+// tryAll tries the mutants, and prints the outcome of each and the sums.
 func (w *work) tryAll(ctx context.Context, chosen []*mutant, workers int, known []survivor) error {
 	var (
 		next  atomic.Int64
@@ -251,8 +257,10 @@ func (w *work) tryAll(ctx context.Context, chosen []*mutant, workers int, known 
 		}
 		fmt.Println()
 	}
-	fmt.Printf("%d mutants in %v: %d killed, %d by the time limit, %d survived that are listed, %d survived\n",
-		total, time.Since(start).Round(time.Second), sum[killed], sum[timedOut], sum[explains], sum[survived])
+	fmt.Printf("%d mutants in %v: %d killed, %d by the time limit, %d survived that are listed, "+
+		"%d survived\n",
+		total, time.Since(start).Round(time.Second), sum[killed], sum[timedOut],
+		sum[explains], sum[survived])
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

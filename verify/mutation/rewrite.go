@@ -18,10 +18,10 @@ type mutant struct {
 	pkg      string // its import path
 	file     string // from the root of the module, with slashes
 	line     int
-	within   string // the func or method, as step.run; of several variables, the first
+	within   string // the function or method, as step.run; of several variables, the first
 	operator string
 	text     string // of the line, trimmed, without a comment
-	races    bool   // only the race detector can be expected to see it
+	races    bool   // only the race detector can be expected to notice it
 }
 
 func (m *mutant) String() string { return fmt.Sprintf("%s:%d %s", m.file, m.line, m.operator) }
@@ -29,8 +29,8 @@ func (m *mutant) String() string { return fmt.Sprintf("%s:%d %s", m.file, m.line
 // The operators.
 const (
 	opRemove   = "remove"   // a statement is removed: a call, an assignment, a send, a block
-	opSwap     = "swap"     // two statements change places whose order others can tell
-	opLock     = "lock"     // a func does not lock, and does not unlock
+	opSwap     = "swap"     // two statements whose order others can see are exchanged
+	opLock     = "lock"     // a function does not lock, and does not unlock
 	opDefer    = "defer"    // a deferred call is removed
 	opNegate   = "negate"   // a condition is negated
 	opLogic    = "logic"    // && becomes ||, or the other way round
@@ -40,8 +40,8 @@ const (
 	opConstant = "constant" // 0 becomes 1, or false true, or the other way round
 	opHalf     = "half"     // a duration is halved
 	opDouble   = "double"   // a duration is doubled
-	opReturn   = "return"   // a func returns zero values at once
-	opGo       = "go"       // a func is called, not started
+	opReturn   = "return"   // a function returns zero values at once
+	opGo       = "go"       // a function is called, not started
 	opStore    = "store"    // an atomic store is removed
 	opClose    = "close"    // the close of a channel is removed
 	opCase     = "case"     // a case of a select is removed
@@ -49,8 +49,8 @@ const (
 )
 
 // A rewriter writes all mutants of a file into its source. Each is switched on
-// by its number, when the program runs. All stays on its line, so positions in
-// messages and stacks are those of the source.
+// by its number when the program runs. Everything stays on its line, so
+// positions in messages and stacks are those of the source.
 type rewriter struct {
 	fset  *token.FileSet
 	info  *types.Info
@@ -60,14 +60,14 @@ type rewriter struct {
 	lines []string
 	first int // the number of the first mutant
 
-	within string // the func that is looked at
+	within string // the current function
 
 	found   []*mutant
 	edits   []edit
 	imports map[string]string   // name by path
-	last    map[ast.Stmt]bool   // without which a func lacks a return
+	last    map[ast.Stmt]bool   // statements without which a function lacks a return
 	locks   map[ast.Stmt]string // the condition of the mutant that leaves it out
-	noConst map[ast.Expr]bool   // that have to stay as they are
+	noConst map[ast.Expr]bool   // expressions that must not change
 }
 
 // An edit replaces size bytes at an offset.
@@ -79,8 +79,8 @@ type edit struct {
 
 const call = "toggle_.On(%d)"
 
-// rewrite returns the source with the mutants in it. It returns nil for a file
-// in which there are none.
+// rewrite returns the source with the mutants in it, or nil for a file without
+// any.
 func (r *rewriter) rewrite(f *ast.File) []byte {
 	r.lines = strings.Split(string(r.withoutComments(f)), "\n")
 	r.imports = make(map[string]string)
@@ -118,7 +118,8 @@ func (r *rewriter) rewrite(f *ast.File) []byte {
 	return r.apply()
 }
 
-// funcName returns the name of a func, or of a method with that of its type.
+// funcName returns the name of a function, or the name of a method with that of
+// its type.
 func funcName(d *ast.FuncDecl) string {
 	if d.Recv == nil {
 		return d.Name.Name
@@ -138,8 +139,8 @@ func funcName(d *ast.FuncDecl) string {
 	}
 }
 
-// withoutComments returns the source with blanks in place of comments, which may
-// be worded anew without another mutant.
+// withoutComments returns the source with blanks in place of comments, so
+// that a new comment does not make another mutant.
 func (r *rewriter) withoutComments(f *ast.File) []byte {
 	src := slices.Clone(r.src)
 	for _, group := range f.Comments {
@@ -152,8 +153,9 @@ func (r *rewriter) withoutComments(f *ast.File) []byte {
 	return src
 }
 
-// apply makes the edits. Of those at one place, what closes comes first, the
-// innermost first; what opens comes with the outermost first.
+// apply makes the edits. At one place, closing text comes before opening text.
+// Closing text of the innermost node comes first, opening text of the
+// outermost.
 func (r *rewriter) apply() []byte {
 	order := make([]int, len(r.edits))
 	for i := range order {
@@ -279,8 +281,8 @@ func (r *rewriter) inspect(n ast.Node) {
 	})
 }
 
-// besideError keeps the constants that are returned beside an error, at which
-// nobody looks.
+// besideError keeps the constants that are returned beside an error, since
+// callers ignore them.
 func (r *rewriter) besideError(ret *ast.ReturnStmt) {
 	n := len(ret.Results)
 	if n < 2 {
@@ -294,8 +296,8 @@ func (r *rewriter) besideError(ret *ast.ReturnStmt) {
 	}
 }
 
-// isClause reports whether s is in the body of a switch or a select, and no
-// statement of its own.
+// isClause reports whether s is a clause in the body of a switch or a select,
+// and so not a statement of its own.
 func isClause(s ast.Stmt) bool {
 	switch s.(type) {
 	case *ast.CaseClause, *ast.CommClause:
@@ -325,8 +327,8 @@ func (r *rewriter) condition(e ast.Expr) {
 	r.wrap(e, "((", ") != "+on+")")
 }
 
-// expr adds the mutants of an expression, and reports whether what is in it is
-// to be looked at.
+// expr adds the mutants of an expression, and reports whether to look at its
+// parts.
 func (r *rewriter) expr(e ast.Expr) bool {
 	tv := r.info.Types[e]
 	if tv.IsType() {
@@ -428,7 +430,7 @@ func (r *rewriter) typeName(t types.Type) string {
 	return ""
 }
 
-// function adds the mutants of a func as a whole.
+// function adds the mutants of a function as a whole.
 func (r *rewriter) function(t *ast.FuncType, body *ast.BlockStmt) {
 	r.markLast(body.List)
 	r.pairs(body)
@@ -447,7 +449,7 @@ func (r *rewriter) function(t *ast.FuncType, body *ast.BlockStmt) {
 	switch {
 	case len(body.List) == 0:
 		return
-	case results == 0 && len(body.List) == 1: // as the removal of the statement
+	case results == 0 && len(body.List) == 1: // like the removal of the statement
 		if _, ok := body.List[0].(*ast.DeferStmt); ok {
 			return
 		}
@@ -467,7 +469,7 @@ func (r *rewriter) function(t *ast.FuncType, body *ast.BlockStmt) {
 		text: fmt.Sprintf(" if %s { return %s }; ", on, strings.Join(zeros, ", "))})
 }
 
-// allZero reports whether all that is returned is written as a zero value.
+// allZero reports whether all results are written as zero values.
 func (r *rewriter) allZero(ret *ast.ReturnStmt) bool {
 	for _, e := range ret.Results {
 		switch text := r.text(e); {
@@ -481,8 +483,8 @@ func (r *rewriter) allZero(ret *ast.ReturnStmt) bool {
 	return true
 }
 
-// markLast marks the statements without which a func with the given body would
-// lack a return.
+// markLast marks the statements without which a function with the given body
+// would lack a return.
 func (r *rewriter) markLast(list []ast.Stmt) {
 	if len(list) == 0 {
 		return
@@ -520,8 +522,8 @@ func (r *rewriter) markClauses(body *ast.BlockStmt) {
 	}
 }
 
-// terminates reports whether s may be a terminating statement. It may say so of
-// one that is not: then some mutants are left out.
+// terminates reports whether s may be a terminating statement. It may report
+// true for one that is not: then some mutants are left out.
 func terminates(s ast.Stmt) bool {
 	switch s := s.(type) {
 	case *ast.ReturnStmt, *ast.SelectStmt, *ast.SwitchStmt, *ast.TypeSwitchStmt, *ast.BlockStmt:
@@ -543,7 +545,7 @@ func terminates(s ast.Stmt) bool {
 	return false
 }
 
-// pairs adds the mutants of a func that do without a lock.
+// pairs adds the mutants of a function that omit a lock.
 func (r *rewriter) pairs(body *ast.BlockStmt) {
 	type pair struct{ lock, unlock []ast.Stmt }
 	byName := make(map[string]*pair)
@@ -631,7 +633,7 @@ func removable(s ast.Stmt) string {
 			switch f.Sel.Name {
 			case "Store":
 				return opStore
-			case "Helper": // of testing, which changes the line of a failure alone
+			case "Helper": // of testing; it only changes the reported line of a failure
 				return ""
 			}
 		}
@@ -643,7 +645,7 @@ func removable(s ast.Stmt) string {
 		return opRemove
 	case *ast.DeferStmt:
 		if f := types.ExprString(s.Call.Fun); f == "cancel" || strings.HasSuffix(f, ".Stop") {
-			return "" // which frees early what is freed anyway
+			return "" // frees early something that is freed anyway
 		}
 		return opDefer
 	case *ast.BranchStmt:
@@ -680,7 +682,8 @@ func (r *rewriter) list(list []ast.Stmt) {
 			}
 			if other != "" && ok && b.Info()&types.IsNumeric != 0 {
 				_, on := r.add(s, opArith)
-				r.wrap(s, fmt.Sprintf("if %s { %s %s %s } else { ", on, r.oneLine(s.Lhs[0]), other, r.oneLine(s.Rhs[0])), " }")
+				r.wrap(s, fmt.Sprintf("if %s { %s %s %s } else { ",
+					on, r.oneLine(s.Lhs[0]), other, r.oneLine(s.Rhs[0])), " }")
 			}
 		case *ast.IncDecStmt:
 			other := "--"
@@ -735,7 +738,7 @@ func (r *rewriter) comm(c *ast.CommClause) {
 	r.wrap(channel, fmt.Sprintf("toggle_.Never(%d, ", m.id), ")")
 }
 
-// swaps adds the mutants in which two statements of list have changed places.
+// swaps adds the mutants in which two statements of list are exchanged.
 func (r *rewriter) swaps(list []ast.Stmt) {
 	for i := 0; i < len(list); {
 		j := i
@@ -749,7 +752,7 @@ func (r *rewriter) swaps(list []ast.Stmt) {
 	}
 }
 
-// swapsOf adds the mutants in which two neighbours have changed places.
+// swapsOf adds the mutants in which two neighbours are exchanged.
 func (r *rewriter) swapsOf(list []ast.Stmt) {
 	var before strings.Builder
 	for i := range list[:len(list)-1] {
@@ -779,8 +782,8 @@ func (r *rewriter) swapsOf(list []ast.Stmt) {
 		edit{at: r.offset(list[len(list)-1].End()), text: " }", closing: true})
 }
 
-// movable reports whether s can change places: it declares nothing, does not
-// jump, does not lock, and is short.
+// movable reports whether s can be moved: it declares nothing, does not jump,
+// does not lock, and is short.
 func (r *rewriter) movable(s ast.Stmt) bool {
 	const longest = 12 // lines
 	if r.last[s] || r.fset.Position(s.End()).Line-r.fset.Position(s.Pos()).Line >= longest {
@@ -809,8 +812,8 @@ func (r *rewriter) movable(s ast.Stmt) bool {
 	return false
 }
 
-// ordered reports whether others can tell in which order a and b are: if one is
-// a step that other goroutines see, or both are calls.
+// ordered reports whether others can see the order of a and b: if one is a step
+// that other goroutines see, or both are calls.
 func ordered(a, b ast.Stmt) bool {
 	isCall := func(s ast.Stmt) bool {
 		_, ok := s.(*ast.ExprStmt)
@@ -820,8 +823,8 @@ func ordered(a, b ast.Stmt) bool {
 }
 
 // seen reports whether s is a step that other goroutines see: a send, a close,
-// an unlock, an atomic store or the start of a goroutine. A defer is one too,
-// since it decides what is done later.
+// an unlock, an atomic store or the start of a goroutine. A defer counts too,
+// since it affects later steps.
 func seen(s ast.Stmt) bool {
 	switch s.(type) {
 	case *ast.SendStmt, *ast.GoStmt, *ast.DeferStmt:
@@ -832,8 +835,8 @@ func seen(s ast.Stmt) bool {
 	return method != "" || operator == opStore || operator == opClose
 }
 
-// independent reports whether a and b are plain assignments of which none uses
-// what the other sets, so that their order cannot matter.
+// independent reports whether a and b are plain assignments, neither of which
+// uses variables that the other sets, so that their order cannot matter.
 func independent(a, b ast.Stmt) bool {
 	setA, useA, plainA := names(a)
 	setB, useB, plainB := names(b)
@@ -853,8 +856,8 @@ func independent(a, b ast.Stmt) bool {
 	return true
 }
 
-// names returns what the statement sets and uses, and whether it is an
-// assignment without a call.
+// names returns the variables that the statement sets and uses, and whether it
+// is an assignment without a call.
 func names(s ast.Stmt) (set, use map[string]bool, plain bool) {
 	set, use, plain = make(map[string]bool), make(map[string]bool), true
 	var lhs, rhs []ast.Expr

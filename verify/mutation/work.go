@@ -26,29 +26,29 @@ import (
 	"github.com/gracefulgo/graceful/verify/mutation/toggle"
 )
 
-// work is the packages with their mutants, and the tests.
+// work is the packages with their mutants and tests.
 type work struct {
 	root, temp string
 	race       bool
-	only       *regexp.Regexp // matches the name, as quit.TestStop, of each test that is run
+	only       *regexp.Regexp // matches the names, such as quit.TestStop, of the tests to run
 	skip       *regexp.Regexp // matches none of them
-	slowest    time.Duration  // no test is run that takes longer
+	slowest    time.Duration  // slower tests are not run
 
 	mutants  []*mutant // by number
 	packages []*listing
 	overlay  string // its file
 
 	binaries []*binary
-	tests    []*test // that pass, by the time that they take
+	tests    []*test // the tests that pass, fastest first
 }
 
-// listing is what go list tells of a package.
+// listing is the output of go list for a package.
 type listing struct {
 	ImportPath, Dir, Export string
 	GoFiles                 []string
 }
 
-// binary is the tests of a package, with all mutants.
+// binary is the test binary of a package, with all mutants.
 type binary struct {
 	pkg        *listing
 	file, race string // race: with the race detector; "": not built
@@ -62,7 +62,8 @@ type test struct {
 	reached []byte // 1 for each mutant that it reaches
 }
 
-// mutate writes the mutants of all packages, and the overlay that has them.
+// mutate writes the mutants of all packages, and the overlay that contains
+// them.
 func (w *work) mutate(ctx context.Context) error {
 	format := "{{.ImportPath}}\t{{.Dir}}\t{{.Export}}\t{{join .GoFiles \" \"}}"
 	args := append([]string{"list", "-export", "-deps", "-f", format}, packages...)
@@ -108,13 +109,15 @@ func (w *work) mutatePackage(p *listing, exports, replace map[string]string) err
 		if err != nil {
 			return err
 		}
-		f, err := parser.ParseFile(fset, name, src, parser.ParseComments|parser.SkipObjectResolution)
+		f, err := parser.ParseFile(fset, name, src,
+			parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
 		files, sources = append(files, f), append(sources, src)
 	}
-	info := &types.Info{Types: make(map[ast.Expr]types.TypeAndValue), Defs: make(map[*ast.Ident]types.Object),
+	info := &types.Info{Types: make(map[ast.Expr]types.TypeAndValue),
+		Defs: make(map[*ast.Ident]types.Object),
 		Uses: make(map[*ast.Ident]types.Object)}
 	open := func(path string) (io.ReadCloser, error) {
 		if exports[path] == "" {
@@ -133,7 +136,8 @@ func (w *work) mutatePackage(p *listing, exports, replace map[string]string) err
 		if err != nil {
 			return err
 		}
-		r := &rewriter{fset: fset, info: info, pkg: pkg, file: filepath.ToSlash(name), src: sources[i],
+		r := &rewriter{fset: fset, info: info, pkg: pkg, file: filepath.ToSlash(name),
+			src:   sources[i],
 			first: len(w.mutants)}
 		out := r.rewrite(f)
 		if out == nil {
@@ -149,21 +153,23 @@ func (w *work) mutatePackage(p *listing, exports, replace map[string]string) err
 	return nil
 }
 
-// build builds the tests. Those of quit are always wanted, since it is what the
-// others are there for; those of other packages if there is something in them
-// to try, or they may reach it.
+// build builds the tests. Those of quit are always needed, since the other
+// packages serve it. Those of another package are needed if it has chosen
+// mutants, or may reach some.
 func (w *work) build(ctx context.Context, chosen []*mutant) error {
 	for i, p := range w.packages {
 		if !w.wanted(p, chosen) || w.skip.MatchString(path.Base(p.ImportPath)+".") {
 			continue
 		}
 		b := &binary{pkg: p, file: filepath.Join(w.temp, fmt.Sprintf("%d.test", i))}
-		if _, err := output(ctx, p.Dir, "go", "test", "-c", "-vet=off", "-overlay="+w.overlay, "-o", b.file); err != nil {
+		if _, err := output(ctx, p.Dir, "go", "test", "-c", "-vet=off", "-overlay="+w.overlay,
+			"-o", b.file); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(chosen, func(m *mutant) bool { return m.races }) {
 			b.race = filepath.Join(w.temp, fmt.Sprintf("%d.race.test", i))
-			if _, err := output(ctx, p.Dir, "go", "test", "-c", "-race", "-vet=off", "-overlay="+w.overlay, "-o", b.race); err != nil {
+			if _, err := output(ctx, p.Dir, "go", "test", "-c", "-race", "-vet=off",
+				"-overlay="+w.overlay, "-o", b.race); err != nil {
 				return err
 			}
 		}
@@ -172,20 +178,21 @@ func (w *work) build(ctx context.Context, chosen []*mutant) error {
 	return nil
 }
 
-// wanted reports whether the tests of p may reach a mutant of those chosen: it
-// is in p, or in what p imports.
+// wanted reports whether the tests of p may reach a chosen mutant: it is in p,
+// or in a package that p imports.
 func (w *work) wanted(p *listing, chosen []*mutant) bool {
 	for _, m := range chosen {
-		if m.pkg == p.ImportPath || strings.Contains(p.ImportPath, "/quit") && !strings.HasPrefix(m.pkg, p.ImportPath) &&
-			!strings.Contains(m.pkg, "/quit/") && !strings.HasSuffix(p.ImportPath, "quittest") {
+		if m.pkg == p.ImportPath ||
+			strings.Contains(p.ImportPath, "/quit") && !strings.HasPrefix(m.pkg, p.ImportPath) &&
+				!strings.Contains(m.pkg, "/quit/") && !strings.HasSuffix(p.ImportPath, "quittest") {
 			return true
 		}
 	}
 	return false
 }
 
-// measure runs each test alone, without a mutant. One that fails or is slow is
-// left out.
+// measure runs each test alone, without a mutant. It leaves out tests that fail
+// or are slow.
 func (w *work) measure(ctx context.Context, workers int) error {
 	var all []*test
 	for _, b := range w.binaries {
@@ -196,7 +203,8 @@ func (w *work) measure(ctx context.Context, workers int) error {
 		for name := range strings.Lines(out) {
 			name = strings.TrimSpace(name)
 			full := path.Base(b.pkg.ImportPath) + "." + name
-			if !strings.HasPrefix(name, "Benchmark") && w.only.MatchString(full) && !w.skip.MatchString(full) {
+			if !strings.HasPrefix(name, "Benchmark") && w.only.MatchString(full) &&
+				!w.skip.MatchString(full) {
 				all = append(all, &test{binary: b, name: name})
 			}
 		}
@@ -315,7 +323,9 @@ func (w *work) tryWith(ctx context.Context, m *mutant, race bool) (outcome, deta
 }
 
 // runBatch runs the tests of a batch in one process.
-func (w *work) runBatch(ctx context.Context, m *mutant, b *binary, batch []*test, took time.Duration, race bool) (outcome, detail string) {
+func (w *work) runBatch(
+	ctx context.Context, m *mutant, b *binary, batch []*test, took time.Duration, race bool,
+) (outcome, detail string) {
 	file, limit := b.file, 10*time.Second+8*took
 	if race {
 		file, limit = b.race, 30*time.Second+40*took
@@ -326,7 +336,8 @@ func (w *work) runBatch(ctx context.Context, m *mutant, b *binary, batch []*test
 	for _, t := range batch {
 		names = append(names, t.name)
 	}
-	cmd := command(limited, b.pkg.Dir, file, "-test.failfast", "-test.run=^("+strings.Join(names, "|")+")$")
+	cmd := command(limited, b.pkg.Dir, file, "-test.failfast",
+		"-test.run=^("+strings.Join(names, "|")+")$")
 	cmd.Env = append(os.Environ(), toggle.ActiveVar+"="+strconv.Itoa(m.id))
 	out, err := cmd.CombinedOutput()
 	switch {

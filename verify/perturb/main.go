@@ -1,20 +1,20 @@
-// Perturb runs the tests of package quit on a copy of it whose goroutines are
-// held up by chance before every statement, again and again with new seeds:
+// Perturb runs the tests of package quit on a copy whose goroutines are delayed
+// at random before every statement. It does so again and again with new seeds:
 //
 //	go run ./verify/perturb -for 10m
 //	go run ./verify/perturb -for 10m -- -race -run 'Once|Report'
 //	go run ./verify/perturb -seed 123 -- -v
 //
-// What follows -- is for go test. The seed chooses the order of the tests too.
-// A run that fails prints its seed and its output, and in the end the exit
-// status is 1. The same seed holds up the same points as often and for as long,
-// but what then happens is up to the scheduler, so a failure may need several
+// Arguments after -- are for go test. The seed chooses the order of the tests
+// too. If a run fails, the program prints its seed and its output, and the exit
+// status is 1 in the end. The same seed delays the same points as often and for
+// as long, but the rest is up to the scheduler, so a failure may need several
 // runs to come again. GOMAXPROCS and GODEBUG are passed on.
 //
-// Not run, unless there is a -skip of its own, are:
+// Unless there is a -skip among the arguments, these are not run:
 //
-//   - TestExplore and FuzzAgainstModel: what they try has no timing, and is
-//     only slow here,
+//   - TestExplore and FuzzAgainstModel: they have no timing, and are only slow
+//     here,
 //   - TestVeryDeepChain: millions of statements, one after the other,
 //   - benchmarks.
 package main
@@ -45,7 +45,8 @@ func main() {
 	var (
 		period = flag.Duration("for", 2*time.Minute, "start runs for this long")
 		seed   = flag.Uint64("seed", 0, "run once, with this seed")
-		pkg    = flag.String("pkg", "./quit", "the package, of those in ./quit, whose tests are run")
+		pkg    = flag.String("pkg", "./quit",
+			"the package, of those in ./quit, whose tests are run")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -56,8 +57,8 @@ func main() {
 	}
 }
 
-// run makes the copy and runs the tests: once if there is a seed, else until
-// period is over or ctx is done.
+// run makes the copy and runs the tests: once if there is a seed, otherwise
+// until period is over or ctx is done.
 func run(ctx context.Context, period time.Duration, seed uint64, pkg string, args []string) error {
 	os.Setenv("GOWORK", "off")
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
@@ -110,7 +111,8 @@ func run(ctx context.Context, period time.Duration, seed uint64, pkg string, arg
 // test runs the tests of pkg in dir once.
 func test(ctx context.Context, dir string, seed uint64, pkg string, args []string) error {
 	start := time.Now()
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", fmt.Sprintf("-shuffle=%d", seed), "-skip="+skipped)
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", fmt.Sprintf("-shuffle=%d", seed),
+		"-skip="+skipped)
 	cmd.Args = append(append(cmd.Args, args...), pkg)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", perturb.SeedVar, seed))
@@ -123,8 +125,8 @@ func test(ctx context.Context, dir string, seed uint64, pkg string, args []strin
 	return err
 }
 
-// copyModule copies the files of the module in root to dir, but none whose name
-// begins with a dot.
+// copyModule copies the files of the module in root to dir, except those whose
+// names begin with a dot.
 func copyModule(dir, root string) error {
 	entries, err := os.ReadDir(root)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// rewriteAll rewrites all Go files in and below dir that are no tests, and
-// returns the number of points.
+// rewriteAll rewrites all Go files in and below dir, except tests, and returns
+// the number of points.
 func rewriteAll(dir string) (points int, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -40,9 +40,9 @@ func rewriteAll(dir string) (points int, err error) {
 }
 
 // rewrite returns the source with a call of package perturb at each point:
-// before each statement, and before the right side of each && and ||. They are
-// numbered from first on. All stays on its line, so positions in messages and
-// stacks are those of the source.
+// before each statement, and before the right side of each && and ||. Points
+// are numbered from first on. Everything stays on its line, so positions in
+// messages and stacks are those of the source.
 func rewrite(name string, src []byte, first int) (out []byte, points int, err error) {
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, name, src, parser.SkipObjectResolution)
@@ -66,7 +66,7 @@ func rewrite(name string, src []byte, first int) (out []byte, points int, err er
 		switch n := n.(type) {
 		case *ast.BlockStmt:
 			switch {
-			case len(n.List) == 0: // which may be that of a select that waits for ever
+			case len(n.List) == 0: // it may be the body of a select that waits for ever
 			case isClause(n.List[0]):
 			default:
 				addAll(n.List)
@@ -103,8 +103,8 @@ func rewrite(name string, src []byte, first int) (out []byte, points int, err er
 	return buf.Bytes(), len(found), nil
 }
 
-// isClause reports whether s is in the body of a switch or a select, and no
-// statement of its own.
+// isClause reports whether s is a clause in the body of a switch or a select,
+// and so not a statement of its own.
 func isClause(s ast.Stmt) bool {
 	switch s.(type) {
 	case *ast.CaseClause, *ast.CommClause:

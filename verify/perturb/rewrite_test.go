@@ -85,7 +85,8 @@ func TestRewriteNothing(t *testing.T) {
 	}
 }
 
-// The tests of the package must not be rewritten, and most of it must be.
+// TestRewriteAll checks that most of the package is rewritten, and its tests
+// are not.
 func TestRewriteAll(t *testing.T) {
 	root, dir := filepath.Join("..", ".."), t.TempDir()
 	if err := copyModule(dir, root); err != nil {

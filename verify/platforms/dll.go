@@ -21,7 +21,7 @@ func forwarder(library, function, target string) []byte {
 	encode := func(values ...any) []byte {
 		var b bytes.Buffer
 		for _, v := range values {
-			binary.Write(&b, binary.LittleEndian, v) // of fixed size, into memory
+			binary.Write(&b, binary.LittleEndian, v) // cannot fail: fixed size, in memory
 		}
 		return b.Bytes()
 	}
@@ -38,7 +38,7 @@ func forwarder(library, function, target string) []byte {
 		uint32(tables),   // of functions,
 		uint32(tables+4), // of names,
 		uint32(tables+8), // of ordinals
-		targetName,       // an address in this directory is a forwarder's
+		targetName,       // an address in this directory makes it a forwarder
 		functionName, zero(4),
 		[]byte(library+"\x00"+function+"\x00"+target+"\x00"))
 
@@ -46,7 +46,7 @@ func forwarder(library, function, target string) []byte {
 		amd64      = 0x8664
 		executable = 0x2002 // and a library
 		addresses  = 0x20   // of more than two gigabytes
-		wide       = 0x20b  // the optional header is that of 64 bits
+		wide       = 0x20b  // the optional header has 64 bits
 		readable   = 0x40000040
 		any64      = 0x100 // needs no relocation
 	)

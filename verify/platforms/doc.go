@@ -10,23 +10,25 @@ import (
 	"time"
 )
 
-// heading is that of the rows, in Markdown.
-const heading = "| platform | form | passed | skipped | left out | time | outcome | day | Go | run by |"
+// heading is the heading of the rows, in Markdown.
+const heading = "| platform | form | passed | skipped | left out | time | outcome | day | Go | " +
+	"run by |"
 
 // row returns the result as a row of a table.
 func (r result) row() string {
-	return fmt.Sprintf("| %s | %s | %d | %d | %d | %v | %s | %s | %s | %s |", r.platform.name, r.form,
+	return fmt.Sprintf("| %s | %s | %d | %d | %d | %v | %s | %s | %s | %s |",
+		r.platform.name, r.form,
 		r.passed, r.counts.skipped, r.leftOut, r.took.Round(time.Second), r.outcome(),
 		time.Now().UTC().Format(time.DateOnly), r.gover, r.runner)
 }
 
-// mark is a line before what updateDoc writes.
+// mark is the line before text that updateDoc writes.
 func mark(of string) string { return "<!-- " + of + ", by go run ./verify/platforms -update -->\n" }
 
 const endMark = "<!-- end -->\n"
 
-// updateDoc has a file tell of the results, and of those before that are of
-// other platforms, or of the other form.
+// updateDoc writes the results to a file. It keeps earlier results of other
+// platforms, or of the other form.
 func updateDoc(file string, results []result) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
@@ -36,7 +38,9 @@ func updateDoc(file string, results []result) error {
 		rows := strings.SplitAfter(old, "\n")
 		for _, r := range results {
 			key := fmt.Sprintf("| %s | %s |", r.platform.name, r.form)
-			rows = slices.DeleteFunc(rows, func(row string) bool { return strings.HasPrefix(row, key) })
+			rows = slices.DeleteFunc(rows, func(row string) bool {
+				return strings.HasPrefix(row, key)
+			})
 			rows = append(rows, r.row()+"\n")
 		}
 		return strings.Join(rows, "")
@@ -51,7 +55,7 @@ func updateDoc(file string, results []result) error {
 	return os.WriteFile(file, []byte(text), 0o666)
 }
 
-// replaced returns text with what is after a mark replaced.
+// replaced returns text with the part after a mark replaced.
 func replaced(text, of string, by func(old string) string) (string, error) {
 	before, rest, begins := strings.Cut(text, mark(of))
 	old, after, ends := strings.Cut(rest, endMark)
@@ -61,8 +65,8 @@ func replaced(text, of string, by func(old string) string) (string, error) {
 	return before + mark(of) + by(old) + endMark + after, nil
 }
 
-// selections tells in Markdown which tests are run, and which are left out and
-// why.
+// selections lists in Markdown the tests that are run, and those that are left
+// out, with the reason.
 func selections() string {
 	var b strings.Builder
 	for _, p := range platforms {
@@ -88,7 +92,8 @@ func (s selection) String() string {
 	case s.run == "":
 		return "`" + strings.Join(s.packages, " ") + "`"
 	case strings.HasPrefix(s.run, quick):
-		return "`" + strings.Join(s.packages, " ") + "`, what depends on the processor and on the scheduler"
+		return "`" + strings.Join(s.packages, " ") +
+			"`, the tests that depend on the processor and the scheduler"
 	}
 	return fmt.Sprintf("`%s -run '%s'`", strings.Join(s.packages, " "), s.run)
 }

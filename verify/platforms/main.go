@@ -1,21 +1,22 @@
 //go:build unix
 
-// Platforms runs the tests on platforms that nobody has at hand: other
-// processors, emulated; other systems; other versions and settings of Go.
+// Platforms runs the tests on other platforms: other processors, emulated;
+// other systems; other versions and settings of Go.
 //
 //	go run ./verify/platforms             # a selection, as in CI
-//	go run ./verify/platforms -long       # all that makes sense
+//	go run ./verify/platforms -long       # all sensible tests
 //	go run ./verify/platforms -only linux/s390x,windows/amd64 -long
 //	go run ./verify/platforms -long -update
 //
-// Each platform is a row of the table that it prints: how many tests have
-// passed, were skipped by themselves, and are left out; and what ran them. The
-// exit status is 1 if a test fails.
+// It prints a table with a row for each platform: how many tests have passed,
+// were skipped by themselves, and are left out, and the program that ran them.
+// The exit status is 1 if a test fails.
 //
 // A platform whose runner is missing is skipped with the reason; if the
-// environment variable CI is set, it is an error. Nothing is installed, but for
+// environment variable CI is set, it is an error. Nothing is installed, except
 // wazero, which go install builds into a temporary folder. With -update the
-// rows are written to verify/platforms.md, as is what is left out and why.
+// rows are written to verify/platforms.md, with the tests that are left out and
+// the reasons.
 package main
 
 import (
@@ -61,7 +62,7 @@ type session struct {
 	goroot string
 }
 
-// result is what came out of a platform.
+// result is the result of a platform.
 type result struct {
 	platform *platform
 	form     string // short or long
@@ -70,11 +71,11 @@ type result struct {
 	counts
 	leftOut int
 	took    time.Duration
-	skipped string // why nothing was run; "" if it was
+	skipped string // the reason why nothing was run; "" if it was
 	err     error
 }
 
-// counts is numbers of tests and examples, without subtests.
+// counts are numbers of tests and examples, without subtests.
 type counts struct{ passed, skipped, failed int }
 
 func (s *session) run(ctx context.Context, only string, update bool) error {
@@ -201,7 +202,8 @@ func (s *session) test(ctx context.Context, p *platform) (r result) {
 	if len(p.leftOut) > 0 {
 		args = append(args, "-skip="+pattern(p.leftOut))
 	}
-	r.counts, r.err = s.goTest(s.command(ctx, u, append([]string{"go"}, append(args, selected.packages...)...)...))
+	r.counts, r.err = s.goTest(s.command(ctx, u,
+		append([]string{"go"}, append(args, selected.packages...)...)...))
 	if r.err == nil && r.passed == 0 {
 		r.err = errors.New("no test was run")
 	}
@@ -244,7 +246,7 @@ func firstLine(cmd *exec.Cmd) string {
 	return strings.TrimSpace(line)
 }
 
-// goTest runs go test -json, and prints the output of what fails.
+// goTest runs go test -json, and prints the output of tests that fail.
 func (s *session) goTest(cmd *exec.Cmd) (counts, error) {
 	if s.verbose {
 		fmt.Println(cmd)
@@ -260,7 +262,7 @@ func (s *session) goTest(cmd *exec.Cmd) (counts, error) {
 		return c, err
 	}
 	type key struct{ pkg, test string }
-	texts := make(map[key]*strings.Builder) // of what has not ended
+	texts := make(map[key]*strings.Builder) // of tests that have not ended
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {

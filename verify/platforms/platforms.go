@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// platform is where tests are run: a system, a processor, or Go's settings.
+// platform is a system, a processor, or a setting of Go on which tests are run.
 type platform struct {
 	name    string
 	needs   []string                                // commands
@@ -19,19 +19,19 @@ type platform struct {
 	args    []string // of go test
 	exec    string   // of go test
 
-	version []string // a command whose first line says what runs the tests; none: this machine
+	version []string // a command whose first line names the runner; none: this machine
 
 	short, long selection
 	leftOut     []leftOut
 }
 
-// selection is which tests are run, but for those that are left out.
+// selection selects the tests, apart from those that are left out.
 type selection struct {
 	packages []string // none: the platform is not in the short form
 	run      string   // a regular expression; "" for all
 }
 
-// leftOut is a test that a platform cannot run, and why.
+// leftOut is a test that a platform cannot run, with the reason.
 type leftOut struct{ test, why string }
 
 var (
@@ -40,22 +40,24 @@ var (
 	public   = []string{"./quit/..."}
 )
 
-// quick selects the tests of what depends on the processor and on the
+// quick selects the tests of code that depends on the processor and on the
 // scheduler: the counter, the fire, the registry, the stacks, the signals.
-const quick = "^(Test(Drain|Count|Fire|Fired|TryAdd|DoneHappens|Unregister|Once|Labels|StacksOnce|" +
-	"ReportIsOneMoment|ManyClosers|Errors|TypedNil|ChildTwo|ChildInterruptEndsDelay|ChildForced).*|Example.*)$"
+const quick = "^(Test(Drain|Count|Fire|Fired|TryAdd|DoneHappens|Unregister|Once|Labels|" +
+	"StacksOnce|ReportIsOneMoment|ManyClosers|Errors|TypedNil|ChildTwo|" +
+	"ChildInterruptEndsDelay|ChildForced).*|Example.*)$"
 
 // Reasons.
 const (
-	allHistories = "all histories of the schedule, with nothing concurrent in it, take many minutes here"
-	speaksHTTP2  = "has a client that speaks HTTP/2"
-	wineFiles    = "all of it passes, but then Wine 8 cannot remove the files of the certificate"
+	allHistories = "all histories of the schedule, with nothing concurrent in it, take many " +
+		"minutes here"
+	speaksHTTP2 = "has a client that speaks HTTP/2"
+	wineFiles   = "all of it passes, but then Wine 8 cannot remove the files of the certificate"
 )
 
 var wasmLeftOut = []leftOut{
 	{"TestExplore", allHistories},
 	{"TestProgramsOfFirstPackage", "a worker polls without a pause, and nothing is preempted"},
-	{"ExampleSignalError", "wants the number of a signal"},
+	{"ExampleSignalError", "needs the number of a signal"},
 }
 
 var platforms = []*platform{
@@ -88,7 +90,7 @@ var platforms = []*platform{
 		long:    selection{public, ""},
 		leftOut: []leftOut{
 			{"TestExplore", allHistories},
-			{"TestDocsStuck", "wants the folders of Windows, and was built with those of Linux"},
+			{"TestDocsStuck", "expects the folders of Windows, but is built with those of Linux"},
 			{"TestServeTLS", wineFiles},
 			{"TestListenAndServeTLSErrors", wineFiles},
 			{"TestDefaultAddr", wineFiles},
@@ -112,13 +114,14 @@ var platforms = []*platform{
 		args:    []string{"-short"},
 		version: []string{"wazero", "version"},
 		short:   selection{},
-		long:    selection{core, quick + "|^TestNoNumbers$"}, // all of it had not ended after five minutes
+		// All of it took more than five minutes.
+		long:    selection{core, quick + "|^TestNoNumbers$"},
 		leftOut: wasmLeftOut,
 	},
 	{
 		name:  "go1.25.0",
 		env:   []string{"GOTOOLCHAIN=go1.25.0"},
-		short: selection{}, // CI has it anyway
+		short: selection{}, // CI runs it anyway
 		long:  selection{packages, ""},
 	},
 	{
@@ -129,9 +132,9 @@ var platforms = []*platform{
 		leftOut: []leftOut{{"TestExplore", "nothing in it is concurrent"}},
 	},
 	{
-		// What a program gets whose go.mod has an old go line. Not listed is
-		// what has nothing to do with the packages: archives, cryptography,
-		// the go command, templates.
+		// These are the settings of a program whose go.mod has an old go line.
+		// Settings that do not affect the packages are left out: those of
+		// archives, cryptography, the go command, templates.
 		name: "GODEBUG/go1.20",
 		env: []string{"GODEBUG=" +
 			"panicnil=1," + // recover returns nil after panic(nil)
@@ -146,13 +149,16 @@ var platforms = []*platform{
 		leftOut: []leftOut{{"TestExplore", "uses nothing that these settings change"}},
 	},
 	{
-		name:  "GODEBUG/asynctimerchan",
-		env:   []string{"GODEBUG=asynctimerchan=1"},
-		short: selection{core, "^TestChild(Two|InterruptEndsDelay|Generations|LastLines|Forced).*$"},
-		// testing/synctest panics with it: what is left runs in real time.
-		long: selection{core, "^(Test(Child|Drain|TryAdd|Fire|Unregister|Once|DoneHappens).*|Example.*)$"},
+		name: "GODEBUG/asynctimerchan",
+		env:  []string{"GODEBUG=asynctimerchan=1"},
+		short: selection{core,
+			"^TestChild(Two|InterruptEndsDelay|Generations|LastLines|Forced).*$"},
+		// testing/synctest panics with it: the tests left run in real time.
+		long: selection{core,
+			"^(Test(Child|Drain|TryAdd|Fire|Unregister|Once|DoneHappens).*|Example.*)$"},
 		leftOut: []leftOut{
-			{"TestChildBubbleAlone", "uses testing/synctest, which does not work with asynctimerchan"},
+			{"TestChildBubbleAlone",
+				"uses testing/synctest, which does not work with asynctimerchan"},
 		},
 	},
 	{
@@ -183,8 +189,8 @@ var platforms = []*platform{
 	},
 }
 
-// emulated is Linux on another processor, under QEMU. The processes that tests
-// start run under it too.
+// emulated is Linux on another processor, under QEMU. Processes started by
+// tests run under it too.
 func emulated(name, arch, qemu string, short bool) *platform {
 	p := &platform{
 		name:    name,
@@ -193,12 +199,13 @@ func emulated(name, arch, qemu string, short bool) *platform {
 		args:    []string{"-short"},
 		exec:    qemu,
 		version: []string{qemu, "--version"},
-		// QEMU 7.2 probably does not pass on what quithttp asks of sockets:
+		// QEMU 7.2 probably does not support the socket options of quithttp:
 		// SO_BINDTOIFINDEX, TCP_INFO, sock_diag. Its tests fail there.
 		long: selection{[]string{"./quit", "./quit/quittest", "./internal/..."}, ""},
 		leftOut: []leftOut{
 			{"TestExplore", allHistories},
-			{"TestStacksOfWhatHangsRealTime", "60 shutdowns in real time, each of which is tried again with twice the time"},
+			{"TestStacksOfWhatHangsRealTime",
+				"60 shutdowns in real time, each of which is tried again with twice the time"},
 		},
 	}
 	if short {
@@ -207,10 +214,11 @@ func emulated(name, arch, qemu string, short bool) *platform {
 	return p
 }
 
-// prepareWine makes the folder that Wine takes for the disk of a computer.
+// prepareWine makes the folder that Wine uses as the disk of a computer.
 func prepareWine(ctx context.Context, u *use) error {
 	prefix := filepath.Join(u.temp, "wine")
-	u.env = append(u.env, "WINEPREFIX="+prefix, "WINEDLLOVERRIDES=mscoree,mshtml=") // which ask to be installed
+	// These ask to be installed.
+	u.env = append(u.env, "WINEPREFIX="+prefix, "WINEDLLOVERRIDES=mscoree,mshtml=")
 	if out, err := u.command(ctx, u, "wine", "wineboot", "--init").CombinedOutput(); err != nil {
 		return fmt.Errorf("wineboot: %w\n%s", err, out)
 	}
@@ -234,12 +242,13 @@ func prepareWasm(ctx context.Context, u *use) error {
 }
 
 func prepareWazero(ctx context.Context, u *use) error {
-	install := u.command(ctx, u, "go", "install", "github.com/tetratelabs/wazero/cmd/wazero@v1.12.0")
+	install := u.command(ctx, u, "go", "install",
+		"github.com/tetratelabs/wazero/cmd/wazero@v1.12.0")
 	install.Env = append(os.Environ(), "GOBIN="+u.temp)
 	if out, err := install.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", install, err, out)
 	}
-	temp, err := os.MkdirTemp(u.temp, "") // also for what it keeps of programs
+	temp, err := os.MkdirTemp(u.temp, "") // for Wine's data about programs too
 	if err != nil {
 		return err
 	}

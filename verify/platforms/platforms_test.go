@@ -19,12 +19,14 @@ import (
 	"testing"
 )
 
-// TestLeftOut finds each test that a platform leaves out, and one at least for
-// each part of a name that it selects.
+// TestLeftOut checks that each test that a platform leaves out exists, and at
+// least one for each part of a name that it selects.
 func TestLeftOut(t *testing.T) {
 	tests := make(map[string]bool)
 	for _, dir := range []string{"quit", "internal"} {
-		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(path string, _ fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(
+			path string, _ fs.DirEntry, err error,
+		) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err
 			}
@@ -66,7 +68,7 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// TestDoc wants the doc to list the selections as they are, and a result of
+// TestDoc checks that the page lists the current selections, and a result of
 // each platform.
 func TestDoc(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "platforms.md"))
@@ -100,7 +102,7 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
-// TestGoTest counts what go test -json tells.
+// TestGoTest counts the tests in the output of go test -json.
 func TestGoTest(t *testing.T) {
 	for _, test := range []struct {
 		name, events, status string
@@ -136,7 +138,8 @@ func TestGoTest(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			cmd := exec.Command("sh", "-c", `printf '%s\n' "$0"; exit "$1"`, test.events, test.status)
+			cmd := exec.Command("sh", "-c", `printf '%s\n' "$0"; exit "$1"`,
+				test.events, test.status)
 			got, err := new(session).goTest(cmd)
 			if got != test.want || (err != nil) != test.fails {
 				t.Errorf("goTest() = %+v, %v, want %+v, fails %t", got, err, test.want, test.fails)
@@ -145,7 +148,8 @@ func TestGoTest(t *testing.T) {
 	}
 }
 
-// TestMissing wants a platform without its runner to be skipped, but not in CI.
+// TestMissing checks that a platform without its runner is skipped, but not in
+// CI.
 func TestMissing(t *testing.T) {
 	p := &platform{name: "missing", needs: []string{"no such command"}}
 	for _, ci := range []string{"", "true"} {
@@ -168,7 +172,8 @@ func TestForwarder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exports := f.OptionalHeader.(*pe.OptionalHeader64).DataDirectory[pe.IMAGE_DIRECTORY_ENTRY_EXPORT]
+	directory := f.OptionalHeader.(*pe.OptionalHeader64).DataDirectory
+	exports := directory[pe.IMAGE_DIRECTORY_ENTRY_EXPORT]
 	number := func(address uint32) uint32 {
 		return binary.LittleEndian.Uint32(data[address-section.VirtualAddress:])
 	}

@@ -13,19 +13,21 @@ import (
 	"time"
 )
 
-// outcome is what one run has left behind.
+// outcome is the record of one run.
 type outcome struct {
 	journal  []string
-	status   string        // "exit status 1", as exec has it
+	status   string        // "exit status 1", as in package exec
 	took     time.Duration // from the last signal to the end
 	accepted []string      // jobs that were answered with 202
-	broken   []string      // requests on a connection that was made, without an answer
+	broken   []string      // requests on an established connection without an answer
 	stderr   bytes.Buffer  // if it is kept
 }
 
-// check returns everything in which o is not as the plan p should have it.
+// check returns all deviations of o from the plan p.
 func check(p *plan, o *outcome) (faults []string) {
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Sprintf(format, args...))
+	}
 	calls := map[int]int{}
 	var order []int // of the calls
 	done := map[string]int{}
@@ -39,7 +41,7 @@ func check(p *plan, o *outcome) (faults []string) {
 			if calls[id]++; calls[id] > 1 {
 				fault("closer %d was called twice", id)
 			}
-			if alive != "alive" && !p.frozen() { // else its time may be over before it looks
+			if alive != "alive" && !p.frozen() { // otherwise its time may be over before it looks
 				fault("closer %d was called with a context that is done", id)
 			}
 			order = append(order, id)
@@ -61,7 +63,8 @@ func check(p *plan, o *outcome) (faults []string) {
 	}
 
 	switch o.status {
-	case "exit status 130": // a second Ctrl-C: all bets are off, but for what was done twice
+	// A second Ctrl-C: nothing is promised, except that nothing is done twice.
+	case "exit status 130":
 		if !p.mayBeForced() {
 			fault("the process ended with %s, and there was no second Ctrl-C", o.status)
 		}
@@ -100,15 +103,15 @@ func check(p *plan, o *outcome) (faults []string) {
 		}
 	}
 	faults = append(faults, checkReport(p, report)...)
-	// The time that the process stood still is in took too. The seconds are for
-	// a machine that is busy.
+	// took includes the time that the process stood still. The seconds are for
+	// a busy machine.
 	if most := p.timeout + p.delay + p.stood() + 10*time.Second; o.took > most {
 		fault("the end took %v, want at most %v", o.took, most)
 	}
 	return faults
 }
 
-// checkReport wants every closer to have had its floor of time.
+// checkReport checks that every closer has had its minimum time.
 func checkReport(p *plan, text string) (faults []string) {
 	type step struct {
 		Phase           string
@@ -140,7 +143,7 @@ func checkReport(p *plan, text string) (faults []string) {
 	return faults
 }
 
-// order returns in which order the closers are called if nothing hangs.
+// order returns the order in which the closers are called if nothing hangs.
 func (p *plan) order() (ids []int) {
 	var shutdown func(parts []*part)
 	shutdown = func(parts []*part) {

@@ -1,16 +1,16 @@
 //go:build unix
 
-// Command soak runs programs that shut down by package quit, thousands of them,
-// each chosen by a seed: with closers that return, fail, panic, exit, hang or
+// Command soak runs thousands of programs that shut down by package quit, each
+// chosen by a seed. They have closers that return, fail, panic, exit, hang or
 // are late, events in events, workers, registrations during the shutdown, a
 // server under load, log handlers that block or panic, and a stderr that is
-// closed or full. It signals each at random moments, and checks what it has
-// left behind: the order, that each closer was called once and nothing after
-// the end, that no accepted job is lost and no connection broken, that each
-// closer had its floor of time, how long it took, and the exit status.
+// closed or full. The command signals each program at random moments, and
+// checks the outcome: the order, that each closer was called once and nothing
+// after the end, that no accepted job is lost and no connection broken, that
+// each closer had its minimum time, the total time, and the exit status.
 //
 //	go run ./verify/soak -runs 200
-//	go run ./verify/soak -seed 17 -runs 1    # a seed that has failed, again
+//	go run ./verify/soak -seed 17 -runs 1 -v    # repeats a seed that has failed
 package main
 
 import (
@@ -47,14 +47,15 @@ func main() {
 		"the `seed` of the first run; each run has the next one")
 	runs := flag.Int("runs", 200, "how many")
 	parallel := flag.Int("parallel", 6, "how many at once")
+	verbose := flag.Bool("v", false, "print the closers of each plan, the journal and stderr")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		exit(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
 	}
 	fmt.Println("seed", *first)
 	if signal.Ignored(os.Interrupt) {
-		// A job in the background of a script ignores it, and so would the
-		// programs. Those whose parent handles it have the default.
+		// A background job of a script ignores SIGINT, and so would its
+		// children, unless it handles the signal.
 		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	}
 
@@ -76,6 +77,12 @@ func main() {
 					failed.Add(1)
 					fmt.Printf("seed %d (%+v):\n\t%s\n", seed, *p, strings.Join(faults, "\n\t"))
 				}
+				if *verbose {
+					p.print(os.Stdout)
+					if err == nil {
+						fmt.Printf("%s\n%s", strings.Join(o.journal, "\n"), o.stderr.String())
+					}
+				}
 				if err == nil {
 					if p.calm() {
 						calm.Add(1)
@@ -93,7 +100,8 @@ func main() {
 	}
 	close(next)
 	wg.Wait()
-	fmt.Printf("%d runs, %d of them with time for everything, %d forced, %d jobs accepted: %d failed\n",
+	fmt.Printf(
+		"%d runs, %d of them with time for everything, %d forced, %d jobs accepted: %d failed\n",
 		*runs, calm.Load(), forced.Load(), accepted.Load(), failed.Load())
 	if failed.Load() > 0 {
 		os.Exit(1)
@@ -105,7 +113,7 @@ func exit(err error) {
 	os.Exit(2)
 }
 
-// run runs the program of a seed, and signals it as its plan says.
+// run runs the program of a seed, and signals it according to its plan.
 func run(seed uint64, p *plan) (*outcome, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -166,7 +174,8 @@ func run(seed uint64, p *plan) (*outcome, error) {
 	case <-read:
 		cmd.Wait()
 		log.Wait()
-		return nil, fmt.Errorf("the program has not begun: %v\n%s", cmd.ProcessState, o.stderr.String())
+		return nil, fmt.Errorf("the program has not begun: %v\n%s",
+			cmd.ProcessState, o.stderr.String())
 	}
 
 	load := clients{mayRefuse: p.concurrent}
@@ -196,8 +205,8 @@ func run(seed uint64, p *plan) (*outcome, error) {
 	return o, nil
 }
 
-// clients send jobs, each on a connection that it makes for that, since a
-// server that stops gives an idle one only a moment.
+// clients send jobs, each on a new connection, since a server that stops gives
+// an idle one only a moment.
 type clients struct {
 	mu       sync.Mutex // guards the fields below
 	accepted []string

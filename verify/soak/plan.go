@@ -3,14 +3,16 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"syscall"
 	"time"
 )
 
-// plan is what one run does. The runner and its program both derive it from the
-// seed, so a seed is all that it takes to do a run again.
+// plan is the plan of one run. The runner and its program both derive it from
+// the seed, so the seed suffices to repeat a run.
 type plan struct {
 	timeout    time.Duration
 	delay      time.Duration
@@ -27,8 +29,8 @@ type plan struct {
 type part struct {
 	id         int
 	afterDrain bool
-	act        string        // what it does when it is called
-	takes      time.Duration // before it does that
+	act        string        // its action when it is called
+	takes      time.Duration // before the action
 	registers  *part         // registers one more while it is called, or nil
 	inner      []*part       // of an event; nil: it is a closer
 	late       bool          // registered by a goroutine after the fire
@@ -40,20 +42,23 @@ type signalAt struct {
 }
 
 var signals = map[string][]syscall.Signal{
-	"term":     {syscall.SIGTERM},
-	"int":      {syscall.SIGINT},
-	"both":     {syscall.SIGTERM, syscall.SIGINT},
-	"repeated": {syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM},
-	"stopped":  {syscall.SIGTERM, syscall.SIGSTOP, syscall.SIGCONT},
-	"frozen":   {syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGCONT},
-	"forced":   {syscall.SIGINT, syscall.SIGINT},
+	"term": {syscall.SIGTERM},
+	"int":  {syscall.SIGINT},
+	"both": {syscall.SIGTERM, syscall.SIGINT},
+	"repeated": {syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGTERM,
+		syscall.SIGTERM},
+	"stopped": {syscall.SIGTERM, syscall.SIGSTOP, syscall.SIGCONT},
+	"frozen":  {syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGCONT},
+	"forced":  {syscall.SIGINT, syscall.SIGINT},
 }
 
 // newPlan returns the plan of a seed.
 func newPlan(seed uint64) *plan {
 	r := rand.New(rand.NewPCG(seed, seed))
 	one := func(of ...string) string { return of[r.IntN(len(of))] }
-	ms := func(most int) time.Duration { return time.Duration(r.IntN(most*1000)) * time.Microsecond }
+	ms := func(most int) time.Duration {
+		return time.Duration(r.IntN(most*1000)) * time.Microsecond
+	}
 	p := &plan{
 		timeout:    time.Second + ms(1000),
 		concurrent: r.IntN(5) == 0,
@@ -107,7 +112,7 @@ func newPlan(seed uint64) *plan {
 	return p
 }
 
-// all returns all parts, also those within others.
+// all returns all parts, including those within others.
 func (p *plan) all() (parts []*part) {
 	var add func([]*part)
 	add = func(list []*part) {
@@ -138,7 +143,7 @@ func (p *plan) calm() bool {
 	return true
 }
 
-// fails reports whether the shutdown returns an error.
+// failure reports whether the shutdown returns an error.
 func (p *plan) failure() bool {
 	if p.fails {
 		return true
@@ -149,4 +154,20 @@ func (p *plan) failure() bool {
 		}
 	}
 	return false
+}
+
+// print writes a line for each closer, those of an event below it.
+func (p *plan) print(w io.Writer) {
+	var list func(parts []*part, indent string)
+	list = func(parts []*part, indent string) {
+		for _, c := range parts {
+			fmt.Fprintf(w, "%scloser %d: %s after %v, after drain %v, late %v, an event %v\n",
+				indent, c.id, c.act, c.takes, c.afterDrain, c.late, c.inner != nil)
+			list(c.inner, indent+"\t")
+			if c.registers != nil {
+				list([]*part{c.registers}, indent+"\tregisters ")
+			}
+		}
+	}
+	list(p.closers, "")
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// program is the process that is run: it does what the plan says, and writes to
-// file 3 a line for each thing that happens.
+// program is the process under test: it follows the plan, and writes to file 3
+// a line for each event.
 func program(p *plan) {
 	pipe := os.NewFile(3, "journal")
-	var mu sync.Mutex // guards that lines are whole
+	var mu sync.Mutex // keeps lines whole
 	say := func(format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -36,7 +36,7 @@ func program(p *plan) {
 	q.NotifySignal()
 	say("armed")
 
-	// The jobs: what the server accepts, a worker does. The queue is closed when
+	// The server accepts jobs, and a worker does them. The queue is closed when
 	// the server has stopped.
 	jobs := &queue{c: make(chan string, 1000)}
 	for n := range p.workers {
@@ -120,8 +120,8 @@ func (j *queue) close() {
 	close(j.c)
 }
 
-// register registers the parts with q, and has those that are late registered
-// after the fire of the root.
+// register registers the parts with q, and makes late ones register after the
+// fire of the root.
 func register(root, q *quit.QuitEvent, parts []*part, say func(string, ...any)) {
 	for _, c := range parts {
 		if c.late {
@@ -175,7 +175,7 @@ func registerOne(root, q *quit.QuitEvent, c *part, say func(string, ...any)) {
 	}), opts...)
 }
 
-// logHandler returns one that writes to stderr, or blocks, or panics.
+// logHandler returns a handler that writes to stderr, blocks, or panics.
 func logHandler(kind string) slog.Handler {
 	h := slog.NewTextHandler(os.Stderr, nil)
 	if kind == "text" {

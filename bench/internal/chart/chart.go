@@ -24,7 +24,7 @@ import (
 // Chart is one picture. Both axes are logarithmic.
 type Chart struct {
 	Title, Subtitle string
-	X               string // what the values of x are
+	X               string // the meaning of the values of x
 	XTicks          []float64
 	XLabel          func(x float64) string
 	Curves          []Curve
@@ -35,12 +35,12 @@ type Chart struct {
 // Curve is a line, named at its end.
 type Curve struct {
 	Name   string
-	Like   string      // the curve whose color it has; empty if it has its own
+	Like   string      // the curve with the same color; empty if it has its own
 	Points plotter.XYs // y in ns
-	Strong bool        // it is what the picture is about
+	Strong bool        // it is the subject of the picture
 	Dashed bool        // computed
 	Below  bool        // its name is below its last point, which is not at the edge
-	Left   bool        // it is to the left of it
+	Left   bool        // its name is to the left of it
 }
 
 // Band is the area between two curves.
@@ -55,7 +55,8 @@ var (
 	area   = color.RGBA{1, 1, 5, 255}
 	strong = color.RGBA{1, 1, 6, 255}
 	others = []color.RGBA{
-		{1, 2, 1, 255}, {1, 2, 2, 255}, {1, 2, 3, 255}, {1, 2, 4, 255}, {1, 2, 5, 255}, {1, 2, 6, 255}, {1, 2, 7, 255},
+		{1, 2, 1, 255}, {1, 2, 2, 255}, {1, 2, 3, 255}, {1, 2, 4, 255}, {1, 2, 5, 255},
+		{1, 2, 6, 255}, {1, 2, 7, 255},
 	}
 )
 
@@ -149,11 +150,13 @@ func (c Chart) SVG() ([]byte, error) {
 	body := draw.Crop(all, 14, -right, 12, -top)
 	p.Draw(body)
 	style := func(size vg.Length, bold bool, c color.Color, y text.YAlignment) text.Style {
-		return text.Style{Color: c, Font: sans(size, bold), YAlign: y, Handler: plot.DefaultTextHandler}
+		return text.Style{Color: c, Font: sans(size, bold), YAlign: y,
+			Handler: plot.DefaultTextHandler}
 	}
 	left := all.Min.X + 16
 	all.FillText(style(16, true, ink, draw.YTop), vg.Point{X: left, Y: all.Max.Y - 12}, c.Title)
-	all.FillText(style(11.5, false, quiet, draw.YTop), vg.Point{X: left, Y: all.Max.Y - 37}, c.Subtitle)
+	all.FillText(style(11.5, false, quiet, draw.YTop),
+		vg.Point{X: left, Y: all.Max.Y - 37}, c.Subtitle)
 
 	data := p.DataCanvas(body)
 	x, y := p.Transforms(&data)
@@ -231,14 +234,16 @@ func sans(size vg.Length, bold bool) font.Font {
 	return f
 }
 
-// spread returns the heights ys, moved apart so that there is a gap between
-// any two.
+// spread returns the heights ys, moved apart so that there is a gap between any
+// two.
 func spread(ys []vg.Length, gap, low, high vg.Length) []vg.Length {
 	index := make([]int, len(ys))
 	for i := range index {
 		index[i] = i
 	}
-	slices.SortFunc(index, func(a, b int) int { return int(math.Copysign(1, float64(ys[a]-ys[b]))) })
+	slices.SortFunc(index, func(a, b int) int {
+		return int(math.Copysign(1, float64(ys[a]-ys[b])))
+	})
 	at := slices.Clone(ys)
 	for range 200 { // push neighbours apart, a little on both sides
 		for k := 1; k < len(index); k++ {
@@ -319,18 +324,22 @@ func (c Chart) themed(svg []byte) ([]byte, error) {
 	s := string(svg)
 	var light, dark strings.Builder
 	for _, t := range theme {
-		s = strings.ReplaceAll(s, fmt.Sprintf("#%02X%02X%02X", t.placeholder.R, t.placeholder.G, t.placeholder.B), "var(--"+t.name+")")
+		s = strings.ReplaceAll(s, fmt.Sprintf("#%02X%02X%02X",
+			t.placeholder.R, t.placeholder.G, t.placeholder.B), "var(--"+t.name+")")
 		fmt.Fprintf(&light, " --%s: %s;", t.name, t.light)
 		fmt.Fprintf(&dark, " --%s: %s;", t.name, t.dark)
 	}
-	s = strings.ReplaceAll(s, "font-family:Liberation Sans", "font-family:Arial,'Liberation Sans',Helvetica,sans-serif")
-	s = strings.Replace(s, fmt.Sprintf(`width="%dpt" height="%dpt"`, width, height), fmt.Sprintf(`width="%d" height="%d" role="img"`, width, height), 1)
+	s = strings.ReplaceAll(s, "font-family:Liberation Sans",
+		"font-family:Arial,'Liberation Sans',Helvetica,sans-serif")
+	s = strings.Replace(s, fmt.Sprintf(`width="%dpt" height="%dpt"`, width, height),
+		fmt.Sprintf(`width="%d" height="%d" role="img"`, width, height), 1)
 	begin := strings.Index(s, "<svg")
 	if begin < 0 {
 		return nil, fmt.Errorf("no <svg in the picture")
 	}
 	end := begin + strings.Index(s[begin:], ">") + 1
-	style := "\n<title>" + escape(c.Title+": "+c.Subtitle) + "</title>\n<style>\n:root {" + light.String() + " }\n@media (prefers-color-scheme: dark) {\n:root {" +
+	style := "\n<title>" + escape(c.Title+": "+c.Subtitle) + "</title>\n<style>\n:root {" +
+		light.String() + " }\n@media (prefers-color-scheme: dark) {\n:root {" +
 		dark.String() + " }\n}\n</style>"
 	return []byte(s[begin:end] + style + s[end:]), nil
 }

@@ -1,4 +1,4 @@
-// Package rows reads what the benchmarks have written.
+// Package rows reads the output of the benchmarks.
 package rows
 
 import (
@@ -14,7 +14,7 @@ import (
 // Row names a benchmark's figures for one peer and one value of the key.
 type Row struct {
 	Benchmark string
-	Peer      string // or, where nothing is compared, the case
+	Peer      string // or, if nothing is compared, the case
 	Value     string // of the operation's key; empty if it has none
 	Unit      string
 }
@@ -145,7 +145,8 @@ func (r *Rows) Check() error {
 			for _, value := range values {
 				for _, peer := range []string{o.Baseline, Quit} {
 					if _, ok := r.Median(Row{o.Benchmark, peer, value, m.Unit}); !ok {
-						return fmt.Errorf("%s has no figure in %s of %s where %s=%s", o.Benchmark, m.Unit, peer, o.Key, value)
+						return fmt.Errorf("%s has no figure in %s of %s where %s=%s",
+							o.Benchmark, m.Unit, peer, o.Key, value)
 					}
 				}
 			}

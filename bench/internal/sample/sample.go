@@ -9,9 +9,9 @@ import (
 	"github.com/gracefulgo/graceful/bench/internal/rows"
 )
 
-// Output returns what two runs of all benchmarks would write, in which quit
-// costs 100 and 200, baselines twice as much, and all others, among which is
-// one named "peer", the given multiple of quit.
+// Output returns the output of two runs of all benchmarks, in which quit costs
+// 100 and 200, baselines twice as much, and all others, among which is one
+// named "peer", the given multiple of quit.
 func Output(others float64) string {
 	var out strings.Builder
 	for _, quit := range []float64{100, 200} {
@@ -46,7 +46,8 @@ func Output(others float64) string {
 			}
 		}
 		for i, name := range []string{"own", "moved", "contended"} {
-			fmt.Fprintf(&out, "BenchmarkCacheLine/case=%s-2 1 %g ns/op\n", name, quit/10*float64(i+1))
+			fmt.Fprintf(&out, "BenchmarkCacheLine/case=%s-2 1 %g ns/op\n",
+				name, quit/10*float64(i+1))
 		}
 	}
 	return out.String()

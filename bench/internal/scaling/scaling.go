@@ -1,5 +1,5 @@
-// Package scaling computes what counting costs on more cores than were there to
-// measure on. docs/scaling.md explains it.
+// Package scaling computes the cost of counting on more cores than the machine
+// of the measurement has. docs/scaling.md explains it.
 package scaling
 
 import (
@@ -9,10 +9,10 @@ import (
 	"github.com/gracefulgo/graceful/bench/internal/rows"
 )
 
-// Cores are those that are computed for.
+// Cores are the numbers of cores for which the cost is computed.
 var Cores = []int{2, 4, 8, 16, 32, 64, 128}
 
-// Measured is what the computation starts from, in ns.
+// Measured is the input of the computation, in ns.
 type Measured struct {
 	Own       float64 // an atomic add to a line in the core's own cache
 	Moved     float64 // an atomic add to a line in the other core's cache
@@ -24,7 +24,7 @@ type Measured struct {
 	Quit, QuitOnTwo           float64
 }
 
-// From takes the medians from what was measured.
+// From takes the medians of the figures.
 func From(all *rows.Rows) (Measured, error) {
 	var m Measured
 	for _, f := range []struct {
@@ -52,8 +52,8 @@ func From(all *rows.Rows) (Measured, error) {
 }
 
 // Add returns how long a line that all cores add to is busy with one add: at
-// least, by what it takes to move the line, and at most, by what a WaitGroup
-// has taken on two cores.
+// least, according to the time that it takes to move the line, and at most,
+// according to a WaitGroup on two cores.
 func (m Measured) Add() (least, most float64) {
 	// On each of two cores, two adds, for each of which the core had to wait
 	// for one of the other.
@@ -61,14 +61,14 @@ func (m Measured) Add() (least, most float64) {
 	return min(m.Moved, waitGroup), max(m.Moved, waitGroup)
 }
 
-// Shared returns what an Add and a Done on one counter take each of n cores, if
-// its line is busy for as long as add with each add.
+// Shared returns the time that an Add and a Done on one counter take each of n
+// cores, if its line is busy for add with each add.
 func (m Measured) Shared(n int, add float64) float64 {
 	return max(m.WaitGroup, 2*float64(n)*add)
 }
 
-// Striped returns what an Add and a Done of package quit take each of n cores
-// whose goroutines stay on their stripes.
+// Striped returns the time that an Add and a Done of package quit take each of
+// n cores whose goroutines stay on their stripes.
 func (m Measured) Striped(n int, add float64) float64 {
 	return m.Quit + 2*add*float64(n-1)/float64(Stripes(n))
 }
@@ -82,7 +82,7 @@ func (m Measured) Fresh(n int, add float64) float64 {
 // Close returns how long it takes a drain to close all stripes, in ns.
 func (m Measured) Close(n int) float64 { return float64(Stripes(n)) * m.Moved }
 
-// Stripes returns how many stripes package quit has on n cores.
+// Stripes returns the number of stripes of package quit on n cores.
 func Stripes(n int) int { return 1 << bits.Len(uint(8*n-1)) }
 
 // Bytes returns their size.

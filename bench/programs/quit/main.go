@@ -19,7 +19,9 @@ func main() {
 		srv := program.Server()
 		srv.BaseContext = func(net.Listener) context.Context { return q.WorkContext() }
 		q.RegisterQuitCloser(srv)
-		q.Go(func(context.Context) error { return srv.Serve(ln) }, quit.Ignore(http.ErrServerClosed))
+		q.Go(func(context.Context) error {
+			return srv.Serve(ln)
+		}, quit.Ignore(http.ErrServerClosed))
 	}
 	program.Ready(ln)
 	program.Must(quit.WaitSignal())

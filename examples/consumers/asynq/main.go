@@ -1,17 +1,18 @@
-// Command asynq works off orders that are tasks of asynq, in Redis.
+// Command asynq does orders that are tasks of asynq, in Redis.
 //
-//	redis-server --save ''               # in another terminal; Debian's will do
-//	go run ./asynq -send=100 -work=1s    # in examples/consumers; then press Ctrl-C
-//	go run ./asynq                       # does the rest
+//	redis-server --save ''             # in another terminal
+//	go run ./asynq -send=100 -work=1s  # in examples/consumers; press Ctrl-C
+//	go run ./asynq                     # does the rest
 //
-// After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
-// and removed from Redis, which is waited for if it has gone. Then the server
-// of asynq leaves, and the connections are closed. So every order is done, and
-// none of them twice.
+// After Ctrl-C or SIGTERM the program takes no more orders. It finishes those
+// in hand and removes them from Redis. If Redis has gone, it waits for it. Then
+// the server of asynq leaves, and the connections are closed. So every order is
+// done once.
 //
-// An order that time runs out for is named, and tried again at once; the status
-// is 1. One that is cut off (a second Ctrl-C, SIGKILL) comes back after one or
-// two minutes. It is done twice if it was finished and not yet removed.
+// If time runs out for an order, the program names it, asynq tries it again at
+// once, and the exit status is 1. An order that is cut off (by a second Ctrl-C
+// or SIGKILL) comes back after one or two minutes. It is done twice if it was
+// finished but not yet removed.
 package main
 
 import (
@@ -41,9 +42,9 @@ func main() {
 		exit(2, errors.New("want a URL, a worker and some time at least"))
 	}
 	options.ContextTimeoutEnabled = true
-	q.NotifySignal() // a signal while it starts stops it too
+	q.NotifySignal() // a signal during the start stops it too
 
-	// Closed last, once nobody uses it.
+	// Closed last, when nothing uses it any more.
 	client := redis.NewClient(options)
 	q.RegisterCloser(client, quit.AfterDrain(), quit.Name("Redis"))
 	if err := await(q.Context(), client, *dialTimeout); err != nil && !q.HasFired() {
@@ -55,11 +56,11 @@ func main() {
 
 	srv := asynq.NewServerFromRedisClient(client, asynq.Config{
 		Concurrency:       *workers,
-		TaskCheckInterval: 100 * time.Millisecond, // a stop waits as long
-		ShutdownTimeout:   q.Timeout,              // it is not for asynq to say when time is out
+		TaskCheckInterval: 100 * time.Millisecond, // a shutdown waits this long
+		ShutdownTimeout:   q.Timeout,              // asynq must not cut orders off earlier
 		LogLevel:          asynq.WarnLevel,
-		// What was cut off is tried again at once, and may be as often as
-		// before.
+		// An order that was cut off is tried again at once, and keeps its
+		// number of attempts.
 		RetryDelayFunc: func(n int, err error, task *asynq.Task) time.Duration {
 			if q.HasFired() || errors.Is(err, asynq.ErrLeaseExpired) {
 				return 0
@@ -69,19 +70,20 @@ func main() {
 		IsFailure: func(error) bool { return !q.HasFired() },
 	})
 
-	// Stopped second, when the orders taken are finished. What Redis could not
-	// be told of, since it had gone, Shutdown tells it once more, and returns
-	// no error: so Redis has to be there.
+	// Stopped second, when the orders in hand are finished. If Redis had gone,
+	// Shutdown repeats once the messages that Redis missed, and returns no
+	// error. So Redis must be there.
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		err := await(ctx, client, *dialTimeout)
 		srv.Shutdown()
 		if err != nil {
-			return fmt.Errorf("what was finished last may be done again: no Redis at %s: %w", *url, err)
+			return fmt.Errorf("what was finished last may be done again: no Redis at %s: %w",
+				*url, err)
 		}
 		return nil
 	}), quit.AfterDrain(), quit.Name("asynq"))
 
-	// Stopped first: no order is taken any more.
+	// Stopped first: no more orders are taken.
 	q.RegisterStopFunc(srv.Stop, quit.Name("orders"))
 
 	w := &worker{q: q, work: *work}
@@ -114,7 +116,8 @@ func await(ctx context.Context, client *redis.Client, limit time.Duration) error
 
 func fill(client *asynq.Client, send int) error {
 	for n := range send {
-		if _, err := client.Enqueue(asynq.NewTask("order", fmt.Append(nil, "order ", n+1))); err != nil {
+		if _, err := client.Enqueue(
+			asynq.NewTask("order", fmt.Append(nil, "order ", n+1))); err != nil {
 			return err
 		}
 	}
@@ -126,23 +129,25 @@ type worker struct {
 	work time.Duration
 }
 
-// handle is called by asynq. Its ctx is done if the task was cancelled, or has
-// taken too long; and, as it is made here, when time for the stop runs out. The
-// BaseContext of asynq is not the place for that: asynq does not wait for a
-// handler whose ctx is done.
+// handle is called by asynq. Its ctx is done if the task was cancelled or has
+// taken too long, and also, by the code here, when the shutdown runs out of
+// time. The BaseContext of asynq cannot be used for that: asynq does not wait
+// for a handler whose ctx is done.
 func (w *worker) handle(ctx context.Context, task *asynq.Task) error {
 	w.q.AddGoroutine()
 	defer w.q.DoneGoroutine()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(w.q.WorkContext(), func() { cancel(context.Cause(w.q.WorkContext())) })()
+	defer context.AfterFunc(w.q.WorkContext(), func() {
+		cancel(context.Cause(w.q.WorkContext()))
+	})()
 
 	order := string(task.Payload())
 	fmt.Println("took", order)
 	if err := w.do(ctx); err != nil {
 		err = fmt.Errorf("%s was not finished: %w", order, err)
 		if w.q.HasFired() {
-			w.q.Fail(err) // asynq tries it again; WaitSignal returns it
+			w.q.Fail(err) // asynq tries it again; WaitSignal returns err
 		}
 		return err
 	}
@@ -150,7 +155,7 @@ func (w *worker) handle(ctx context.Context, task *asynq.Task) error {
 	return nil
 }
 
-// do stands for all that takes its time.
+// do stands for anything that takes its time.
 func (w *worker) do(ctx context.Context) error {
 	select {
 	case <-time.After(w.work):

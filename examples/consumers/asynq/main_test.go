@@ -45,8 +45,9 @@ func start(t testing.TB) *suite.Broker {
 				if err == nil {
 					return info.Size
 				}
-				if rdb.Exists(t.Context(), "asynq:queues").Val() == 0 && rdb.Ping(t.Context()).Err() == nil {
-					return 0 // no order was sent yet
+				if rdb.Exists(t.Context(), "asynq:queues").Val() == 0 &&
+					rdb.Ping(t.Context()).Err() == nil {
+					return 0 // no order has been sent yet
 				}
 				if time.Now().After(end) {
 					t.Fatal(err)
@@ -69,7 +70,10 @@ func TestStops(t *testing.T) { t.Parallel(); suite.TestStops(t, start(t)) }
 
 func TestForcedEnd(t *testing.T) { t.Parallel(); suite.TestForcedEnd(t, start(t)) }
 
-func TestForcedEndAfterWork(t *testing.T) { t.Parallel(); suite.TestForcedEndAfterWork(t, start(t)) }
+func TestForcedEndAfterWork(t *testing.T) {
+	t.Parallel()
+	suite.TestForcedEndAfterWork(t, start(t))
+}
 
 func TestOutOfTime(t *testing.T) { t.Parallel(); suite.TestOutOfTime(t, start(t)) }
 

@@ -1,19 +1,19 @@
-// Command kafka works off orders that are records of a Kafka topic, as a member
-// of a consumer group.
+// Command kafka does orders that are records of a Kafka topic, as a member of a
+// consumer group.
 //
-//	go run ./kafka/kfake                 # in another terminal; or a real Kafka
-//	go run ./kafka -send=100 -work=1s    # in examples/consumers; then press Ctrl-C
-//	go run ./kafka                       # does the rest
+//	go run ./kafka/kfake               # in another terminal; or a real Kafka
+//	go run ./kafka -send=100 -work=1s  # in examples/consumers; press Ctrl-C
+//	go run ./kafka                     # does the rest
 //
-// After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
-// and their offsets committed. Then the group is left, so that its other
-// members need not wait until they miss this one. So every order is done, and
-// none of them twice.
+// After Ctrl-C or SIGTERM the program takes no more orders. It finishes those
+// in hand and commits their offsets. Then it leaves the group, so that the
+// other members need not wait for its session to time out. So every order is
+// done once.
 //
-// An order that time runs out for is named, and the next member does it; the
-// status is 1. One that is cut off (a second Ctrl-C, SIGKILL) is done by the
-// next member after -session-timeout. It is done twice if it was finished and
-// not yet committed.
+// If time runs out for an order, the program names it, the next member does it,
+// and the exit status is 1. An order that is cut off (by a second Ctrl-C or
+// SIGKILL) is done by the next member after -session-timeout. It is done twice
+// if it was finished but not yet committed.
 package main
 
 import (
@@ -37,13 +37,14 @@ func main() {
 	send := flag.Int("send", 0, "send that `number` of orders first")
 	workers := flag.Int("workers", 4, "`number` of orders that are taken at a time")
 	work := flag.Duration("work", 100*time.Millisecond, "time that an order takes")
-	session := flag.Duration("session-timeout", 45*time.Second, "time until the group misses a member")
+	session := flag.Duration("session-timeout", 45*time.Second,
+		"time until the group misses a member")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	parseFlags("kafka")
 	if *workers < 1 || *dialTimeout <= 0 {
 		exit(2, errors.New("want a worker and some time at least"))
 	}
-	q.NotifySignal() // a signal while it starts stops it too
+	q.NotifySignal() // a signal during the start stops it too
 
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(*addr),
@@ -52,8 +53,8 @@ func main() {
 		kgo.ConsumerGroup("workers"),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // orders are older than the group
 		kgo.SessionTimeout(*session),
-		kgo.DisableAutoCommit(),    // it would commit what is not finished
-		kgo.BlockRebalanceOnPoll(), // nobody else gets what is worked on
+		kgo.DisableAutoCommit(),    // it would commit unfinished orders
+		kgo.BlockRebalanceOnPoll(), // no other member gets an order in work
 	)
 	if err != nil {
 		exit(2, err)
@@ -89,7 +90,7 @@ func begin(ctx context.Context, client *kgo.Client, send int) error {
 	var orders []*kgo.Record
 	for n := range send {
 		order := fmt.Append(nil, "order ", n+1)
-		// The key picks the partition.
+		// The key determines the partition.
 		orders = append(orders, &kgo.Record{Topic: "orders", Key: order, Value: order})
 	}
 	return client.ProduceSync(ctx, orders...).FirstErr()
@@ -102,17 +103,18 @@ type consumer struct {
 	work    time.Duration
 }
 
-// run takes some orders at a time, until ctx is done: the signal cancels it.
-// The partitions are worked on side by side, and the orders of each one by one.
+// run takes some orders at a time until ctx is done: the signal cancels it.
+// Partitions are worked on in parallel, and the orders of each partition one
+// after the other.
 func (c *consumer) run(ctx context.Context) error {
 	for {
 		fetches := c.client.PollRecords(ctx, c.workers)
 		if ctx.Err() != nil {
 			c.client.AllowRebalance()
-			return nil // what it has got after all is not begun, and not committed
+			return nil // orders it may have got are neither begun nor committed
 		}
 		fetches.EachError(func(_ string, _ int32, err error) {
-			slog.Warn("fetching orders", "err", err) // the client goes on trying
+			slog.Warn("fetching orders", "err", err) // the client keeps trying
 		})
 		var (
 			all  sync.WaitGroup
@@ -136,12 +138,12 @@ func (c *consumer) run(ctx context.Context) error {
 	}
 }
 
-// each works on orders, until one of them fails. No later one is committed
-// then, for that would be to commit that one too.
+// each does the orders until one of them fails. It commits no later order then,
+// since that would commit the failed one too.
 func (c *consumer) each(orders []*kgo.Record) error {
 	for _, order := range orders {
 		if c.q.HasFired() {
-			return nil // not begun, and not committed: the next member does it
+			return nil // neither begun nor committed: the next member does it
 		}
 		if err := c.handle(c.q.WorkContext(), order); err != nil {
 			return err
@@ -150,7 +152,7 @@ func (c *consumer) each(orders []*kgo.Record) error {
 	return nil
 }
 
-// handle has a ctx that lives on when the signal comes, until time runs out.
+// handle has a ctx that outlives the signal, until time runs out.
 func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 	order := string(r.Value)
 	fmt.Println("took", order)
@@ -158,16 +160,17 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 		return fmt.Errorf("%s was not finished: %w", order, err)
 	}
 	fmt.Println("finished", order)
-	// It tries again if the broker has gone. To commit some orders at once is
-	// faster, and then so many may be done twice.
+	// It tries again if the broker has gone. Committing several orders at once
+	// would be faster, but then as many may be done twice.
 	if err := c.client.CommitRecords(ctx, r); err != nil {
-		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w", order, err)
+		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
+			order, err)
 	}
 	fmt.Println("acknowledged", order)
 	return nil
 }
 
-// do stands for all that takes its time.
+// do stands for anything that takes its time.
 func (c *consumer) do(ctx context.Context) error {
 	select {
 	case <-time.After(c.work):

@@ -23,10 +23,11 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, main) }
 
-// fake is a Kafka that keeps what it has on disk.
+// fake is a Kafka that keeps its data on disk.
 var fake = process.NewProgram("kfake", func(args []string) {
 	port, _ := strconv.Atoi(args[0])
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.SeedTopics(4, "orders"),
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port),
+		kfake.SeedTopics(4, "orders"),
 		kfake.DataDir(args[1]), kfake.SyncWrites())
 	if err != nil {
 		panic(err)
@@ -47,12 +48,13 @@ func start(t testing.TB) *suite.Broker {
 	return &suite.Broker{
 		Server:     s,
 		Args:       []string{"-addr=" + addr, "-session-timeout=15s"},
-		InHand:     1, // at least, and 4 at most: as many as there are partitions
+		InHand:     1, // at least one, and at most 4: the number of partitions
 		Membership: true,
 		Send: func(t testing.TB, orders []string) {
 			var records []*kgo.Record
 			for _, order := range orders {
-				records = append(records, &kgo.Record{Topic: "orders", Key: []byte(order), Value: []byte(order)})
+				records = append(records, &kgo.Record{Topic: "orders", Key: []byte(order),
+					Value: []byte(order)})
 			}
 			suite.Must(t, client.ProduceSync(t.Context(), records...).FirstErr())
 		},
@@ -81,7 +83,10 @@ func TestStops(t *testing.T) { t.Parallel(); suite.TestStops(t, start(t)) }
 
 func TestForcedEnd(t *testing.T) { t.Parallel(); suite.TestForcedEnd(t, start(t)) }
 
-func TestForcedEndAfterWork(t *testing.T) { t.Parallel(); suite.TestForcedEndAfterWork(t, start(t)) }
+func TestForcedEndAfterWork(t *testing.T) {
+	t.Parallel()
+	suite.TestForcedEndAfterWork(t, start(t))
+}
 
 func TestOutOfTime(t *testing.T) { t.Parallel(); suite.TestOutOfTime(t, start(t)) }
 

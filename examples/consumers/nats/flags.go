@@ -8,9 +8,9 @@ import (
 	"os"
 )
 
-// parseFlags is [flag.Parse] for the program with that name. A mistake is one
-// line on stderr, instead of the whole usage, and status 2. With -h, the usage
-// is on stdout, and the status is 0.
+// parseFlags is like [flag.Parse], for a program called name. It reports a
+// mistake as one line on stderr, without the usage, and exits with status 2.
+// With -h it prints the usage on stdout and exits with status 0.
 func parseFlags(name string) {
 	flag.CommandLine.Init(name, flag.ContinueOnError)
 	flag.CommandLine.SetOutput(io.Discard)
@@ -29,7 +29,7 @@ func parseFlags(name string) {
 	}
 }
 
-// exit ends the program with that status, and says why.
+// exit prints err and ends the program with the given status.
 func exit(status int, err error) {
 	fmt.Fprintf(os.Stderr, "%s: %v\n", flag.CommandLine.Name(), err)
 	os.Exit(status)

@@ -1,17 +1,18 @@
-// Command nats works off orders that are in a JetStream stream of NATS.
+// Command nats does orders that are in a JetStream stream of NATS.
 //
-//	nats-server -js -sd /tmp/nats        # in another terminal; Debian's will do
-//	go run ./nats -send=100 -work=1s     # in examples/consumers; then press Ctrl-C
-//	go run ./nats                        # does the rest
+//	nats-server -js -sd /tmp/nats     # in another terminal
+//	go run ./nats -send=100 -work=1s  # in examples/consumers; press Ctrl-C
+//	go run ./nats                     # does the rest
 //
-// After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
-// and acknowledged: the server confirms it. Then the connection is closed. So
-// every order is done, and none of them twice.
+// After Ctrl-C or SIGTERM the program takes no more orders. It finishes those
+// in hand and acknowledges them, and the server confirms that. Then the
+// connection is closed. So every order is done once.
 //
-// An order that time runs out for is named, and given back at once; the status
-// is 1. One that is cut off (a second Ctrl-C, SIGKILL) comes back after
-// -ack-wait. It is done twice if it was finished and not yet acknowledged. No
-// order may take longer than -ack-wait: it is given to another then.
+// If time runs out for an order, the program names it and gives it back at
+// once, and the exit status is 1. An order that is cut off (by a second Ctrl-C
+// or SIGKILL) comes back after -ack-wait. It is done twice if it was finished
+// but not yet acknowledged. No order may take longer than -ack-wait: the server
+// would give it to another program.
 package main
 
 import (
@@ -40,9 +41,9 @@ func main() {
 	if *workers < 1 || *dialTimeout <= 0 || *ackWait <= 0 {
 		exit(2, errors.New("want a worker and some time at least"))
 	}
-	q.NotifySignal() // a signal while it starts stops it too
+	q.NotifySignal() // a signal during the start stops it too
 
-	// Closed last, once nothing is left to acknowledge.
+	// Closed last, when nothing is left to acknowledge.
 	conn, err := nats.Connect(*url, nats.Timeout(*dialTimeout), nats.MaxReconnects(-1))
 	if err != nil {
 		exit(1, fmt.Errorf("no NATS at %s: %w", *url, err))
@@ -54,10 +55,10 @@ func main() {
 	orders, err := subscribe(ctx, conn, *ackWait, *send)
 	switch {
 	case err == nil:
-		// Stopped first: no order is taken any more.
+		// Stopped first: no more orders are taken.
 		q.RegisterStopFunc(func() {
 			if conn.IsConnected() {
-				orders.Drain() // what is on its way is still handed out
+				orders.Drain() // orders on their way are still handed out
 			} else {
 				orders.Stop() // Drain would wait for the server
 			}
@@ -76,8 +77,8 @@ func main() {
 	}
 }
 
-// subscribe returns the orders as they come. The stream and its consumer are
-// the server's, and outlive the program.
+// subscribe returns the orders as they come. The stream and its consumer belong
+// to the server, and outlive the program.
 func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send int) (
 	jetstream.MessagesContext, error) {
 	js, err := jetstream.New(conn)
@@ -87,7 +88,7 @@ func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send
 	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:      "ORDERS",
 		Subjects:  []string{"orders"},
-		Retention: jetstream.WorkQueuePolicy, // what is acknowledged is deleted
+		Retention: jetstream.WorkQueuePolicy, // acknowledged orders are deleted
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send
 	if err != nil {
 		return nil, err
 	}
-	// None is fetched before a worker is free: it would have to wait here, and
+	// No order is fetched before a worker is free: it would wait here, and
 	// another program could not have it.
 	return consumer.Messages(jetstream.PullMaxMessages(1),
 		jetstream.WithMessagesErrOnMissingHeartbeat(false)) // it asks again then
@@ -117,7 +118,7 @@ type worker struct {
 }
 
 // run works until there are no more orders. Its ctx is the WorkContext, which
-// lives on when the signal comes, until time runs out.
+// outlives the signal until time runs out.
 func (w *worker) run(ctx context.Context) error {
 	for {
 		msg, err := w.orders.Next(jetstream.NextMaxWait(time.Second))
@@ -136,7 +137,7 @@ func (w *worker) run(ctx context.Context) error {
 }
 
 func (w *worker) handle(ctx context.Context, msg jetstream.Msg) error {
-	ctx, cancel := context.WithTimeout(ctx, w.limit) // nobody else has it until then
+	ctx, cancel := context.WithTimeout(ctx, w.limit) // nobody else gets it until then
 	defer cancel()
 	order := string(msg.Data())
 	fmt.Println("took", order)
@@ -146,13 +147,14 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) error {
 	}
 	fmt.Println("finished", order)
 	if err := acknowledge(ctx, msg); err != nil {
-		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w", order, err)
+		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
+			order, err)
 	}
 	fmt.Println("acknowledged", order)
 	return nil
 }
 
-// do stands for all that takes its time.
+// do stands for anything that takes its time.
 func (w *worker) do(ctx context.Context) error {
 	select {
 	case <-time.After(w.work):
@@ -162,8 +164,8 @@ func (w *worker) do(ctx context.Context) error {
 	}
 }
 
-// acknowledge goes on until the server has confirmed it: the server may have
-// gone, and be back soon.
+// acknowledge retries until the server has confirmed: the server may have gone,
+// and come back soon.
 func acknowledge(ctx context.Context, msg jetstream.Msg) error {
 	for {
 		limited, cancel := context.WithTimeout(ctx, time.Second)

@@ -37,7 +37,7 @@ var embedded = process.NewProgram("nats-server", func(args []string) {
 
 type commandFunc = func(t testing.TB, port, dir string) func() *exec.Cmd
 
-// servers are the two kinds there are: the newest, and Debian's.
+// servers are the two kinds: the newest, and Debian's.
 var servers = map[string]commandFunc{
 	"embedded": func(t testing.TB, port, dir string) func() *exec.Cmd {
 		return func() *exec.Cmd { return embedded.Command(t, port, dir) }
@@ -46,7 +46,9 @@ var servers = map[string]commandFunc{
 		path := suite.LookPath(t, "nats-server")
 		config := filepath.Join(t.TempDir(), "conf")
 		suite.Must(t, os.WriteFile(config, []byte("jetstream: {store_dir: '"+dir+"'}"), 0o600))
-		return func() *exec.Cmd { return exec.Command(path, "-a", "127.0.0.1", "-p", port, "-c", config) }
+		return func() *exec.Cmd {
+			return exec.Command(path, "-a", "127.0.0.1", "-p", port, "-c", config)
+		}
 	},
 }
 
@@ -70,7 +72,8 @@ func start(t testing.TB, command commandFunc) *suite.Broker {
 	addr := suite.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	s := suite.StartServer(t, addr, command(t, port, t.TempDir()))
-	conn, err := nats.Connect(addr, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	conn, err := nats.Connect(addr, nats.MaxReconnects(-1),
+		nats.ReconnectWait(100*time.Millisecond))
 	suite.Must(t, err)
 	t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn)
@@ -93,7 +96,7 @@ func start(t testing.TB, command commandFunc) *suite.Broker {
 		Left: func(t testing.TB) int {
 			for {
 				limited, cancel := context.WithTimeout(ctx, time.Second)
-				stream, err := js.Stream(limited, "ORDERS") // with what it has now
+				stream, err := js.Stream(limited, "ORDERS") // with its current data
 				cancel()
 				if err == nil {
 					return int(stream.CachedInfo().State.Msgs)

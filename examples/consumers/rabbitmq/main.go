@@ -1,17 +1,18 @@
-// Command rabbitmq works off orders that are in a queue of RabbitMQ.
+// Command rabbitmq does orders that are in a queue of RabbitMQ.
 //
-//	rabbitmq-server                         # in another terminal; Debian's will do
-//	go run ./rabbitmq -send=100 -work=1s    # in examples/consumers; then press Ctrl-C
-//	go run ./rabbitmq                       # does the rest
+//	rabbitmq-server                       # in another terminal
+//	go run ./rabbitmq -send=100 -work=1s  # in examples/consumers, then Ctrl-C
+//	go run ./rabbitmq                     # does the rest
 //
-// After Ctrl-C or SIGTERM no order is taken any more. Those taken are finished,
-// and acknowledged: the server confirms it. Then the connections are closed. So
-// every order is done, and none of them twice.
+// After Ctrl-C or SIGTERM the program takes no more orders. It finishes those
+// in hand and acknowledges them, and the server confirms that. Then the
+// connections are closed. So every order is done once.
 //
-// An order that time runs out for is named, and given back by the end of the
-// connection; the status is 1. So is one that is cut off (a second Ctrl-C,
-// SIGKILL). It is done twice if it was finished and not yet acknowledged. So is
-// one whose connection breaks, for nothing else can acknowledge it.
+// If time runs out for an order, the program names it, the end of the
+// connection gives it back, and the exit status is 1. An order that is cut off
+// (by a second Ctrl-C or SIGKILL) is given back too. It is done twice if it was
+// finished but not yet acknowledged. The same is true if its connection breaks,
+// since no other connection can acknowledge it.
 package main
 
 import (
@@ -42,7 +43,7 @@ func main() {
 	if err != nil || *workers < 1 || *dialTimeout <= 0 {
 		exit(2, errors.New("want a URL, a worker and some time at least"))
 	}
-	q.NotifySignal() // a signal while it starts stops it too
+	q.NotifySignal() // a signal during the start stops it too
 
 	dial := func() (*amqp.Connection, error) {
 		return amqp.DialConfig(*addr, amqp.Config{Dial: amqp.DefaultDial(*dialTimeout)})
@@ -51,8 +52,8 @@ func main() {
 		exit(1, fmt.Errorf("no RabbitMQ at %s: %w", server.Redacted(), err))
 	}
 
-	// Each has a connection of its own, which it closes when it has finished:
-	// so there is no closer.
+	// Each worker has a connection of its own, which it closes when it has
+	// finished. So no closer is registered.
 	for range *workers {
 		w := &worker{q: q, dial: dial, queue: *queue, work: *work}
 		q.Go(w.run, quit.Name("worker"))
@@ -79,7 +80,10 @@ func prepare(dial func() (*amqp.Connection, error), queue string, send int) erro
 		return err
 	}
 	for n := range send {
-		order := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: fmt.Append(nil, "order ", n+1)}
+		order := amqp.Publishing{
+			DeliveryMode: amqp.Persistent,
+			Body:         fmt.Append(nil, "order ", n+1),
+		}
 		if err := ch.Publish("", queue, false, false, order); err != nil {
 			return err
 		}
@@ -94,8 +98,8 @@ type worker struct {
 	work  time.Duration
 }
 
-// run works until ctx is done, which the signal does. When its connection
-// breaks, it goes on with another.
+// run works until ctx is done: the signal cancels it. When its connection
+// breaks, it makes a new one.
 func (w *worker) run(ctx context.Context) error {
 	for {
 		err := w.consume(ctx)
@@ -116,13 +120,13 @@ func (w *worker) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() // what is not acknowledged goes back into the queue
+	defer conn.Close() // unacknowledged orders go back into the queue
 	ch, err := conn.Channel()
 	if err != nil {
 		return err
 	}
-	// No order is sent before the last one is acknowledged: it would have to
-	// wait here, and another program could not have it.
+	// No order is sent before the last one is acknowledged: it would wait here,
+	// and another program could not have it.
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}
@@ -151,7 +155,7 @@ func (w *worker) consume(ctx context.Context) error {
 	return nil
 }
 
-// handle has a ctx that lives on when the signal comes, until time runs out.
+// handle has a ctx that outlives the signal, until time runs out.
 func (w *worker) handle(ctx context.Context, ch *amqp.Channel, d amqp.Delivery) error {
 	order := string(d.Body)
 	fmt.Println("took", order)
@@ -160,13 +164,14 @@ func (w *worker) handle(ctx context.Context, ch *amqp.Channel, d amqp.Delivery) 
 	}
 	fmt.Println("finished", order)
 	if err := errors.Join(d.Ack(false), ch.TxCommit()); err != nil {
-		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w", order, err)
+		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
+			order, err)
 	}
 	fmt.Println("acknowledged", order)
 	return nil
 }
 
-// do stands for all that takes its time.
+// do stands for anything that takes its time.
 func (w *worker) do(ctx context.Context) error {
 	select {
 	case <-time.After(w.work):

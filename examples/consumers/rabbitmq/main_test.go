@@ -23,7 +23,7 @@ type server struct {
 	url string
 }
 
-// scripts are here, and not in the PATH, where there are others that use su.
+// scripts are here; those in the PATH use su.
 const scripts = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 func startServer(t testing.TB) server {
@@ -88,8 +88,7 @@ func (s server) broker(t testing.TB, queue string) *suite.Broker {
 
 func start(t testing.TB) *suite.Broker { return startServer(t).broker(t, "orders") }
 
-// TestServerStays has the tests in which nothing happens to the server, with
-// one for all.
+// TestServerStays has the tests that do not touch the server. They share one.
 func TestServerStays(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -105,7 +104,10 @@ func TestServerStays(t *testing.T) {
 	}
 }
 
-func TestForcedEndAfterWork(t *testing.T) { t.Parallel(); suite.TestForcedEndAfterWork(t, start(t)) }
+func TestForcedEndAfterWork(t *testing.T) {
+	t.Parallel()
+	suite.TestForcedEndAfterWork(t, start(t))
+}
 
 func TestBackAgain(t *testing.T) { t.Parallel(); suite.TestBackAgain(t, start) }
 

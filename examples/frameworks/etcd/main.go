@@ -1,24 +1,25 @@
-// Command etcd is an HTTP service that can be found in etcd for as long as it
-// can be reached, and not longer. Its address is the value of the key
-// services/<name>/<id>, which has a lease that is kept alive. The id is another
-// one for each process.
+// Command etcd is an HTTP service that is registered in etcd as long as it can
+// be reached, and not longer. Its address is the value of the key
+// services/<name>/<id>. The key has a lease that is kept alive. Each process
+// has an id of its own.
 //
 //	etcd --data-dir /tmp/etcd >/tmp/etcd.log 2>&1 &
-//	go run ./etcd                                     # in examples/frameworks; then press Ctrl-C
-//	ETCDCTL_API=3 etcdctl watch --prefix services/    # in a second terminal shows the key come and go
-//	kill %1
+//	ETCDCTL_API=3 etcdctl watch --prefix services/ &  # shows the key
+//	go run ./etcd   # in examples/frameworks; press Ctrl-C
 //
 // At the signal, the key is deleted first, and does not come back. Then the
-// server stops, and the requests in flight are answered.
+// server stops, and answers the requests in flight.
 //
-// If etcd cannot be reached at the start, or lets nobody in, nothing is
-// started, and the status is 1. If the lease is lost later, since etcd is down
-// or cannot be reached, the service goes on, and registers again once it can.
-// If etcd does not answer at the stop, that goes on without it, in time, and
-// the status is 1: the key is there until its lease expires.
+// If etcd cannot be reached at the start, or does not accept the password,
+// nothing is started, and the exit status is 1. If the lease is lost later,
+// since etcd is down or cannot be reached, the service goes on, and registers
+// again once it can. If etcd does not answer during the shutdown, the shutdown
+// still ends in time, with exit status 1, and the key stays until its lease
+// expires.
 //
-// With -addr=:8080 it listens on all addresses, and registers the one of the
-// machine that others reach. The password of -user is in ETCD_PASSWORD.
+// With -addr=:8080 the service listens on all addresses, and registers an
+// address of the machine that others can reach. The password for -user is in
+// ETCD_PASSWORD.
 package main
 
 import (
@@ -44,14 +45,14 @@ import (
 func main() {
 	q := quit.GetQuitEvent()
 	o := parseFlags(q)
-	q.NotifySignal() // a signal while it starts stops it too
+	q.NotifySignal() // a signal during the start stops it too
 
-	host, err := advertise.Host(o.addr) // to register
+	host, err := advertise.Host(o.addr) // the host to register
 	if err != nil {
 		exit(1, err)
 	}
-	// No two processes have the same id: a key that a crash has left is not
-	// ours.
+	// Each process has an id of its own: a key that a crash has left behind
+	// belongs to another process.
 	key := "services/" + o.name + "/" + rand.Text()
 
 	client, err := connect(q, o, key)
@@ -68,20 +69,21 @@ func main() {
 	}
 }
 
-// connect returns a client of an etcd that answers, and lets it in. A signal
-// ends the wait for that.
+// connect returns a client of an etcd that answers and accepts it. A signal
+// ends the wait.
 func connect(q *quit.QuitEvent, o options, key string) (*clientv3.Client, error) {
-	ctx, cancel := context.WithCancel(context.Background()) // of the client, which outlives the fire
+	// The context of the client, which outlives the fire.
+	ctx, cancel := context.WithCancel(context.Background())
 	defer context.AfterFunc(q.Context(), cancel)()
 	client, err := clientv3.New(clientv3.Config{
 		Context:              ctx,
 		Endpoints:            strings.Split(o.endpoints, ","),
-		Username:             o.user, // etcd 3.4 may not let it in again once etcd has restarted
+		Username:             o.user, // otherwise etcd 3.4 may reject it after a restart of etcd
 		Password:             os.Getenv("ETCD_PASSWORD"),
 		DialTimeout:          o.dialTimeout,
-		DialKeepAliveTime:    10 * time.Second, // a connection that died silently is noticed
+		DialKeepAliveTime:    10 * time.Second, // detects a connection that died silently
 		DialKeepAliveTimeout: o.dialTimeout,
-		Logger:               zap.NewNop(), // what matters of it is in the errors, or is in keep's line
+		Logger:               zap.NewNop(), // the errors, and keep's line, say enough
 	})
 	if err == nil {
 		limited, cancel := context.WithTimeout(ctx, o.dialTimeout)
@@ -97,25 +99,25 @@ func connect(q *quit.QuitEvent, o options, key string) (*clientv3.Client, error)
 	return client, nil
 }
 
-// serve starts all, and registers how it is stopped.
+// serve starts everything, and registers its closers.
 func serve(q *quit.QuitEvent, o options, host, key string, client *clientv3.Client) {
-	// Stopped last: the client, once nobody uses it.
+	// Stopped last: the client, when nothing uses it any more.
 	q.RegisterCloser(client, quit.AfterDrain(), quit.Name("etcd client"))
 
 	// Stopped second: the server.
 	bound, err := quithttp.ListenAndServe(q, &http.Server{
 		Addr:        o.addr,
 		Handler:     http.HandlerFunc(hello),
-		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		ReadTimeout: 10 * time.Second, // a slow client must not delay the shutdown
 		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	}, quit.Name("http"))
 	if err != nil {
 		exit(1, err)
 	}
 
-	// Stopped first: the registration. What keeps it has a context that the
-	// fire does not cancel: the key has to stay alive until it is deleted, and
-	// that is after -delay.
+	// Stopped first: the registration. The fire does not cancel the context of
+	// keep: the key must stay alive until it is deleted, and that is after
+	// -delay.
 	ctx, stop := context.WithCancel(q.WorkContext())
 	r := &registration{
 		client: client, key: key, url: advertise.URL("http", host, bound),
@@ -132,10 +134,10 @@ type options struct {
 }
 
 // parseFlags sets the fields of q and returns the other flags. It ends the
-// program where there is nothing to start.
+// program if there is nothing to start.
 func parseFlags(q *quit.QuitEvent) (o options) {
 	flags := flag.NewFlagSet("etcd", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	flags.StringVar(&o.name, "name", "hello", "`name` of the service")
 	flags.StringVar(&o.endpoints, "etcd", "http://127.0.0.1:2379",
@@ -177,8 +179,8 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// hello takes its time where it gets a d: its first word comes at once, the
-// rest after that.
+// hello writes its first word at once, and the rest after d, if the request has
+// one.
 func hello(w http.ResponseWriter, r *http.Request) {
 	d, err := time.ParseDuration(r.FormValue("d"))
 	if err != nil && r.FormValue("d") != "" {
@@ -190,7 +192,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-time.After(d):
 		fmt.Fprintln(w, " world!")
-	case <-r.Context().Done(): // the client has gone, or there is no time left
+	case <-r.Context().Done(): // the client has gone, or the time has run out
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -35,7 +35,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// etcd is a server of its own, which can be killed and started again.
+// etcd is a server of the test's own, which can be killed and started again.
 type etcd struct {
 	*process.Process
 	t      *testing.T
@@ -61,7 +61,8 @@ func startEtcd(t *testing.T) *etcd {
 			"--initial-cluster=test=http://" + peers,
 			"--heartbeat-interval=50", "--election-timeout=500",
 		}}
-		client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + addr}, Logger: zap.NewNop()})
+		client, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + addr},
+			Logger: zap.NewNop()})
 		must(t, err)
 		t.Cleanup(func() { client.Close() })
 		e.client = client
@@ -74,9 +75,9 @@ func startEtcd(t *testing.T) *etcd {
 	}
 }
 
-// freeAddr returns an address that is free, for now: etcd takes no port 0. On
+// freeAddr returns an address that is free for now: etcd takes no port 0. On
 // Linux, a socket that does not listen holds it until the end of the test, for
-// whoever may listen on a held port.
+// a server that may listen on a held port.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -94,7 +95,8 @@ func freeAddr(t *testing.T) string {
 	return fmt.Sprint("127.0.0.1:", addr.(*syscall.SockaddrInet4).Port)
 }
 
-// start reports false if etcd has ended instead, since another has the port.
+// start reports false if etcd has ended instead, since another process has the
+// port.
 func (e *etcd) start() bool {
 	e.t.Helper()
 	e.Process = process.StartCommand(e.t, process.Other(e.t, "etcd", e.args...))
@@ -131,7 +133,8 @@ func (e *etcd) kill() {
 	<-e.Exited()
 }
 
-// wantKey wants etcd to have the key with that value; "" stands for no key.
+// wantKey checks that the key has that value in etcd; "" means that there is no
+// key.
 func (e *etcd) wantKey(key, want string) {
 	e.t.Helper()
 	resp, err := e.client.Get(e.t.Context(), key)
@@ -168,10 +171,11 @@ func (e *etcd) awaitRenewal(key string) {
 	}
 }
 
-// watch returns a func that waits for the next change of a key of the service.
-// The watch begins at the first revision.
+// watch returns a function that waits for the next change of a key of the
+// service. The watch begins at the first revision.
 func (e *etcd) watch() (next func() *clientv3.Event) {
-	changes := e.client.Watch(e.t.Context(), "services/", clientv3.WithPrefix(), clientv3.WithRev(1))
+	changes := e.client.Watch(e.t.Context(), "services/", clientv3.WithPrefix(),
+		clientv3.WithRev(1))
 	var events []*clientv3.Event
 	return func() *clientv3.Event {
 		e.t.Helper()
@@ -197,7 +201,7 @@ func (e *etcd) wantChange(next func() *clientv3.Event, want string) {
 	}
 }
 
-// wantHistory wants all that ever happened to the key.
+// wantHistory checks all values that the key has ever had.
 func (e *etcd) wantHistory(key string, want ...string) {
 	e.t.Helper()
 	resp, err := e.client.Put(e.t.Context(), "services/end", "")
@@ -218,8 +222,8 @@ func (e *etcd) wantHistory(key string, want ...string) {
 	}
 }
 
-// proxy is the way to etcd. Each direction can be held; what was sent then
-// arrives after the release.
+// proxy is the way to etcd. Each direction can be held; data sent then arrives
+// after the release.
 type proxy struct {
 	addr              string
 	requests, answers gate
@@ -289,7 +293,7 @@ func startProxy(t *testing.T, target string) *proxy {
 	return p
 }
 
-// service is the program.
+// service is the running program.
 type service struct {
 	*process.Process
 	t        *testing.T
@@ -297,10 +301,11 @@ type service struct {
 }
 
 // start starts the program, with an etcd or a proxy at addr. Unless args say
-// otherwise, it has time for all, and its key outlives the test.
+// otherwise, its time suffices, and its key outlives the test.
 func start(t *testing.T, addr string, args ...string) *service {
 	t.Helper()
-	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m", "-etcd=http://" + addr}, args...)
+	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m",
+		"-etcd=http://" + addr}, args...)
 	s := &service{t: t, Process: process.Start(t, args...)}
 	s.url = s.Line("listening on ")
 	return s
@@ -308,8 +313,8 @@ func start(t *testing.T, addr string, args ...string) *service {
 
 func (s *service) addr() string { return strings.TrimPrefix(s.url, "http://") }
 
-// registered waits until the program says that it has registered, which it
-// always does with the same key.
+// registered waits until the program says that it has registered, always with
+// the same key.
 func (s *service) registered() {
 	s.t.Helper()
 	s.setKey(s.Line("registered "))
@@ -317,13 +322,15 @@ func (s *service) registered() {
 
 func (s *service) setKey(got string) {
 	s.t.Helper()
-	if id, ok := strings.CutPrefix(got, "services/hello/"); !ok || id == "" || s.key != "" && got != s.key {
-		s.t.Errorf("registered %q, want services/hello/ and an id, the same as before: %q", got, s.key)
+	if id, ok := strings.CutPrefix(got, "services/hello/"); !ok || id == "" ||
+		s.key != "" && got != s.key {
+		s.t.Errorf("registered %q, want services/hello/ and an id, the same as before: %q",
+			got, s.key)
 	}
 	s.key = got
 }
 
-// wantDeregistered wants as many lines of stdout to say that the key was
+// wantDeregistered checks how many lines of stdout say that the key was
 // deleted.
 func (s *service) wantDeregistered(times int) {
 	s.t.Helper()
@@ -338,7 +345,8 @@ func (s *service) hello(query string) *http.Response {
 	s.t.Helper()
 	transport := new(http.Transport)
 	s.t.Cleanup(transport.CloseIdleConnections)
-	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(s.url + "/hello" + query)
+	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(
+		s.url + "/hello" + query)
 	must(s.t, err)
 	s.t.Cleanup(func() { resp.Body.Close() })
 	return resp
@@ -351,7 +359,7 @@ func (s *service) wantHello(resp *http.Response) {
 	}
 }
 
-// wantError wants the last line of stderr to be the program's error.
+// wantError checks that the last line of stderr is the program's error.
 func (s *service) wantError(texts ...string) {
 	s.t.Helper()
 	lines := strings.Split(strings.TrimSuffix(s.Stderr(), "\n"), "\n")
@@ -386,8 +394,8 @@ func TestRegistered(t *testing.T) {
 	}
 }
 
-// TestOwnKeys has instances whose predecessor at the same address has crashed,
-// and its lease still lives, and which have another beside them.
+// TestOwnKeys has an instance whose predecessor at the same address has
+// crashed, with a lease that still lives, and another instance beside it.
 func TestOwnKeys(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -408,7 +416,7 @@ func TestOwnKeys(t *testing.T) {
 	e.wantKey(crashed.key, crashed.url) // until its lease expires
 }
 
-// TestWildcard wants no wildcard to be registered.
+// TestWildcard checks that no wildcard is registered.
 func TestWildcard(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -430,7 +438,7 @@ func TestWildcard(t *testing.T) {
 	}
 }
 
-// TestKeyGone has somebody else delete the key.
+// TestKeyGone deletes the key from outside.
 func TestKeyGone(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -449,7 +457,7 @@ func TestKeyGone(t *testing.T) {
 	}
 }
 
-// TestPassword has an etcd that lets in root only.
+// TestPassword has an etcd that accepts root only.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -464,14 +472,16 @@ func TestPassword(t *testing.T) {
 	must(t, err)
 	_, err = e.client.RoleAdd(ctx, "reads")
 	must(t, err)
-	_, err = e.client.RoleGrantPermission(ctx, "reads", "services/", "services0", clientv3.PermissionType(clientv3.PermRead))
+	_, err = e.client.RoleGrantPermission(ctx, "reads", "services/", "services0",
+		clientv3.PermissionType(clientv3.PermRead))
 	must(t, err)
 	_, err = e.client.UserGrantRole(ctx, "reader", "reads")
 	must(t, err)
 	_, err = e.client.AuthEnable(ctx)
 	must(t, err)
 	withPassword := func(password string, args ...string) *service {
-		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-etcd=http://" + e.addr}, args...)...)
+		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-etcd=http://" + e.addr},
+			args...)...)
 		cmd.Env = append(cmd.Env, "ETCD_PASSWORD="+password)
 		return &service{t: t, Process: process.StartCommand(t, cmd)}
 	}
@@ -481,20 +491,24 @@ func TestPassword(t *testing.T) {
 		status        int
 		why           string
 	}{
-		{"wrong", "-user=root", 1, "etcd at http://" + e.addr + ": etcdserver: authentication failed, invalid user ID or password"},
-		{"secret", "-user=nobody", 1, "etcd at http://" + e.addr + ": etcdserver: authentication failed, invalid user ID or password"},
+		{"wrong", "-user=root", 1, "etcd at http://" + e.addr +
+			": etcdserver: authentication failed, invalid user ID or password"},
+		{"secret", "-user=nobody", 1, "etcd at http://" + e.addr +
+			": etcdserver: authentication failed, invalid user ID or password"},
 		{"", "-user=", 1, "etcd at http://" + e.addr + ": etcdserver: user name is empty"},
 		{"", "-user=root", 2, "-user needs ETCD_PASSWORD"},
 		{"secret", "-user=", 2, "-user needs ETCD_PASSWORD, and ETCD_PASSWORD needs -user"},
 	} {
 		p := withPassword(test.password, test.arg)
 		p.WantExit(test.status)
-		if got := p.Stdout() + p.Stderr(); !strings.HasPrefix(got, "etcd: "+test.why) || strings.Count(got, "\n") != 1 {
-			t.Errorf("with %s and password %q: %q, want one line: etcd: %s", test.arg, test.password, got, test.why)
+		if got := p.Stdout() + p.Stderr(); !strings.HasPrefix(got, "etcd: "+test.why) ||
+			strings.Count(got, "\n") != 1 {
+			t.Errorf("with %s and password %q: %q, want one line: etcd: %s",
+				test.arg, test.password, got, test.why)
 		}
 	}
 
-	// Who may not write has nothing to deregister.
+	// A user that may not write has nothing to deregister.
 	s := withPassword("secret", "-user=reader")
 	s.WantExit(1)
 	s.wantError("registering services/hello/", "etcdserver: permission denied")
@@ -509,8 +523,8 @@ func TestPassword(t *testing.T) {
 	s.wantDeregistered(1)
 }
 
-// TestDeletedFirst has the answer to the deletion on its way until the test has
-// seen that the service can still be reached.
+// TestDeletedFirst holds the answer to the deletion until the test has seen
+// that the service can still be reached.
 func TestDeletedFirst(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -528,8 +542,8 @@ func TestDeletedFirst(t *testing.T) {
 	e.wantHistory(s.key, "PUT", "DELETE")
 }
 
-// TestStaysDeleted has the server stop for longer than it takes to notice that
-// a lease is gone.
+// TestStaysDeleted has a server whose shutdown takes longer than keep takes to
+// notice that a lease is gone.
 func TestStaysDeleted(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -546,7 +560,7 @@ func TestStaysDeleted(t *testing.T) {
 	s.wantLost(0)
 }
 
-// TestDelay wants the key to be kept alive after the signal too.
+// TestDelay checks that the key is kept alive even after the signal.
 func TestDelay(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -579,7 +593,7 @@ func TestKeptAlive(t *testing.T) {
 	}
 }
 
-// TestEtcdRestarts kills etcd, for so long that the registration is lost.
+// TestEtcdRestarts kills etcd for so long that the registration is lost.
 func TestEtcdRestarts(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -599,7 +613,7 @@ func TestEtcdRestarts(t *testing.T) {
 	e.wantKey(s.key, "")
 }
 
-// TestEtcdReplaced has an etcd come back that has never heard of the lease.
+// TestEtcdReplaced has an etcd come back that does not know the lease.
 func TestEtcdReplaced(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -620,13 +634,12 @@ func TestEtcdReplaced(t *testing.T) {
 	e.wantHistory(s.key, "PUT", "DELETE")
 }
 
-// TestPartition holds all that goes to etcd and back until the registration is
-// lost.
+// TestPartition holds all traffic with etcd until the registration is lost.
 func TestPartition(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	p := startProxy(t, e.addr)
-	s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // either may be the time in which it notices
+	s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // it may notice after either time
 	s.registered()
 	p.requests.hold()
 	p.answers.hold()
@@ -641,9 +654,9 @@ func TestPartition(t *testing.T) {
 	e.wantKey(s.key, "")
 }
 
-// TestStopWhileRegistering has the signal come at various moments of a
-// registration anew. The key is to be gone if the status is 0, and in any case
-// when its life is over.
+// TestStopWhileRegistering sends the signal at various moments while the
+// service registers again. The key must be gone if the status is 0, and in any
+// case when its lease has expired.
 func TestStopWhileRegistering(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(e *etcd, p *proxy, s *service){
@@ -655,7 +668,7 @@ func TestStopWhileRegistering(t *testing.T) {
 			p.answers.release()
 			s.Signal(syscall.SIGTERM)
 		},
-		// The program does not hear of what etcd has done.
+		// The program does not learn that etcd has stored it.
 		"put": func(e *etcd, p *proxy, s *service) {
 			next := e.watch()
 			first := next()
@@ -676,28 +689,29 @@ func TestStopWhileRegistering(t *testing.T) {
 			t.Parallel()
 			e := startEtcd(t)
 			p := startProxy(t, e.addr)
-			s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // either may be the time in which it notices
+			s := start(t, p.addr, "-ttl=6s", "-dial-timeout=6s") // it may notice after either time
 			s.registered()
 			p.answers.hold()
 			s.AwaitStderr("registration lost")
 			stop(e, p, s)
 			s.WantExit(0)
 			e.wantKey(s.key, "")
-			// And it does not come back: what was on its way has arrived or is
-			// cut off.
+			// And it does not come back: messages on their way have arrived or
+			// are cut off.
 			time.Sleep(time.Second)
 			e.wantKey(s.key, "")
 		})
 	}
 }
 
-// TestOneLease wants a lease that was thought lost, and is not, to be no more
-// when there is another: the last is the one that Shutdown revokes.
+// TestOneLease checks that a lease that was wrongly thought lost is revoked
+// before there is another one: Shutdown revokes only the last.
 func TestOneLease(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
 	ctx, stop := context.WithCancel(t.Context())
-	r := &registration{client: e.client, key: "services/hello/1", url: "x", ttl: time.Hour, limit: time.Minute, stop: stop}
+	r := &registration{client: e.client, key: "services/hello/1", url: "x", ttl: time.Hour,
+		limit: time.Minute, stop: stop}
 	for range 3 {
 		_, err := r.register(ctx)
 		must(t, err)
@@ -716,8 +730,8 @@ func TestOneLease(t *testing.T) {
 	e.wantKey(r.key, "")
 }
 
-// deaf returns the address of a listener that takes connections and says
-// nothing.
+// deaf returns the address of a listener that accepts connections and never
+// answers.
 func deaf(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -743,7 +757,8 @@ func TestSignalWhileDialing(t *testing.T) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		defer ln.Close()
-		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-dial-timeout=1h", "-etcd=http://" + ln.Addr().String()}, args...)...)
+		cmd := process.Command(t, append([]string{"-addr=127.0.0.1:0", "-dial-timeout=1h",
+			"-etcd=http://" + ln.Addr().String()}, args...)...)
 		if args != nil {
 			cmd.Env = append(cmd.Env, "ETCD_PASSWORD=secret")
 		}
@@ -759,7 +774,7 @@ func TestSignalWhileDialing(t *testing.T) {
 	}
 }
 
-// TestEtcdDownAtStop wants the stop to go on without etcd.
+// TestEtcdDownAtStop checks that the shutdown ends in time if etcd is down.
 func TestEtcdDownAtStop(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(e *etcd, p *proxy, s *service){
@@ -790,10 +805,12 @@ func TestEtcdDownAtStop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool { // for etcd alone, with an eighth to say so
+			// For etcd alone, with an eighth to say so.
+			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 				e := startEtcd(t)
 				p := startProxy(t, e.addr)
-				s := start(t, p.addr, fmt.Sprint("-dial-timeout=", timeout), "-timeout=-1s", "-ttl=4s")
+				s := start(t, p.addr, fmt.Sprint("-dial-timeout=", timeout),
+					"-timeout=-1s", "-ttl=4s")
 				key, ok := strings.CutPrefix(s.Line(""), "registered ")
 				if !ok {
 					return false
@@ -851,7 +868,8 @@ func TestSecondInterrupt(t *testing.T) {
 	s.AwaitFired()
 	s.InterruptAgain()
 	s.WantExit(130)
-	if got := s.Stderr(); !strings.Contains(got, "registration ") || !strings.Contains(got, "ending at once") {
+	if got := s.Stderr(); !strings.Contains(got, "registration ") ||
+		!strings.Contains(got, "ending at once") {
 		t.Errorf("stderr = %q, want it to name what still ran", got)
 	}
 }

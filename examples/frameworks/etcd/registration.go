@@ -14,22 +14,23 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// registration is a key that is there while its lease is kept alive. No two of
-// our leases ever have the key, so that to revoke the last is to delete it.
+// registration is a key that exists while its lease is kept alive. The key
+// never has two leases of this process, so revoking the last one deletes the
+// key.
 type registration struct {
 	client   *clientv3.Client
 	key, url string
 	ttl      time.Duration
 	limit    time.Duration      // for register
-	stop     context.CancelFunc // of the context of keep
+	stop     context.CancelFunc // cancels the context of keep
 
 	mu    sync.Mutex       // held while registering; guards the fields below
-	lease clientv3.LeaseID // the last granted; 0: none
+	lease clientv3.LeaseID // the last one granted; 0: none
 	put   bool             // etcd has confirmed a Put of the key
 }
 
-// keep registers, and registers again when that was lost, until ctx is done. An
-// error ends it only at the start.
+// keep registers, and registers again when the registration is lost, until ctx
+// is done. An error ends it only at the start.
 func (r *registration) keep(ctx context.Context) error {
 	first, said := true, ""
 	for {
@@ -40,7 +41,7 @@ func (r *registration) keep(ctx context.Context) error {
 		case err != nil && first:
 			return fmt.Errorf("registering %s: %w", r.key, err)
 		case err != nil:
-			if text := err.Error(); text != said { // and not twice a second
+			if text := err.Error(); text != said { // not twice a second
 				said = text
 				slog.Warn("not registered, trying again", "key", r.key, "err", err)
 			}
@@ -60,7 +61,9 @@ func (r *registration) keep(ctx context.Context) error {
 	}
 }
 
-func (r *registration) register(ctx context.Context) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
+func (r *registration) register(
+	ctx context.Context,
+) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := ctx.Err(); err != nil { // nothing registers after Shutdown
@@ -69,7 +72,7 @@ func (r *registration) register(ctx context.Context) (<-chan *clientv3.LeaseKeep
 	limited, cancel := context.WithTimeout(ctx, r.limit)
 	defer cancel()
 
-	// A lease that we thought lost can still be alive.
+	// A lease that seems lost can still be alive.
 	if err := r.revoke(limited); err != nil {
 		return nil, err
 	}
@@ -77,7 +80,7 @@ func (r *registration) register(ctx context.Context) (<-chan *clientv3.LeaseKeep
 	if err != nil {
 		return nil, err
 	}
-	r.lease = lease.ID // before the Put, which can fail and yet arrive
+	r.lease = lease.ID // before the Put, which can fail and still arrive
 	if _, err := r.client.Put(limited, r.key, r.url, clientv3.WithLease(r.lease)); err != nil {
 		return nil, err
 	}
@@ -85,8 +88,8 @@ func (r *registration) register(ctx context.Context) (<-chan *clientv3.LeaseKeep
 	return r.client.KeepAlive(ctx, r.lease)
 }
 
-// Shutdown deletes the key, for good: keep has ended by then, or its Put is on
-// its way with a lease that is no more, and etcd refuses it.
+// Shutdown deletes the key for good: keep has ended by then, or its Put is on
+// its way with a revoked lease, and etcd refuses it.
 func (r *registration) Shutdown(ctx context.Context) error {
 	r.stop()
 	r.mu.Lock()
@@ -117,7 +120,7 @@ func (r *registration) revoke(ctx context.Context) error {
 		return nil
 	}
 	_, err := r.client.Revoke(ctx, r.lease)
-	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) { // which has expired
+	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) { // it has expired
 		return err
 	}
 	r.lease = 0

@@ -25,7 +25,7 @@ func withErrgroup(srv *http.Server, job job, timeout time.Duration) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		// The first error is the one that Wait returns, and being cancelled is none.
+		// Wait returns the first error, and being cancelled is not one.
 		if err := job(ctx); !errors.Is(err, context.Canceled) {
 			return err
 		}
@@ -39,8 +39,8 @@ func withErrgroup(srv *http.Server, job job, timeout time.Duration) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		stop() // from now on a signal kills, as it would without us
-		// ctx is cancelled: with it, nothing would be waited for.
+		stop() // from now on a signal kills, as it does by default
+		// ctx is cancelled: with it, Shutdown would wait for nothing.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
 		err := srv.Shutdown(ctx)

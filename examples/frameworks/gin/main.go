@@ -1,7 +1,7 @@
 // Command gin runs a gin server and a job side by side. If one of them fails,
-// the other is stopped, and the error is that of the program. Ctrl-C and
-// SIGTERM stop both. It can do so in two ways, to compare: withErrgroup, in
-// errgroup.go, does it by hand; withQuit, in quit.go, uses package quit.
+// the other is stopped, and the program ends with the error. Ctrl-C and SIGTERM
+// stop both. There are two versions, to compare: withErrgroup, in errgroup.go,
+// does it by hand; withQuit, in quit.go, uses package quit.
 //
 //	go run ./gin                        # in examples/frameworks
 //	curl 'localhost:8080/hello?d=15s'   # in a second terminal
@@ -16,22 +16,21 @@
 //
 // withErrgroup is 34 lines of code, withQuit is 12, and withQuit does more:
 //
-//   - The stop breaks no connection: a request that arrives just then is
+//   - The shutdown breaks no connection: a request that arrives just then is
 //     answered too. [http.Server.Shutdown] breaks some under load. And a client
 //     that does not finish its request is not waited for.
-//   - All failures are in the error, each with a name. errgroup keeps the
-//     first.
-//   - The time is that of the whole stop. A job that does not end at its
-//     context would hold up errgroup's Wait for ever; here it is named, and
-//     left behind.
-//   - A SIGTERM that is repeated changes nothing, and a second Ctrl-C ends the
-//     program with status 130, and its stacks on stderr say what was still
-//     running. With errgroup, either signal kills it without a word.
-//   - There is an order: what is registered next, say a database that the job
-//     uses, is closed in its turn, and not whenever its goroutine gets to it.
+//   - The error has all failures, each with a name. errgroup keeps the first.
+//   - The time limits the whole shutdown. A job that ignores its context would
+//     block errgroup's Wait for ever; here it is named and left behind.
+//   - A repeated SIGTERM changes nothing. A second Ctrl-C ends the program with
+//     status 130, and prints the stacks of the goroutines that still run. With
+//     errgroup, either signal kills it without a message.
+//   - There is an order: a closer registered next, for example that of a
+//     database which the job uses, is called in its turn, and not at a random
+//     time.
 //
-// What speaks for errgroup: it also fits inside a program, for tasks that come
-// and go.
+// The advantage of errgroup: it also works inside a program, for tasks that
+// come and go.
 package main
 
 import (
@@ -49,7 +48,7 @@ import (
 
 func main() {
 	flags := flag.NewFlagSet("gin", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	with := flags.String("with", "quit", "run both with `quit` or errgroup")
 	addr := flags.String("addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	failAfter := flags.Duration("fail-after", 0, "the job fails after that time; 0 means never")
@@ -62,7 +61,9 @@ func main() {
 		flags.PrintDefaults()
 		return
 	}
-	run, ok := map[string]func(*http.Server, job, time.Duration) error{"quit": withQuit, "errgroup": withErrgroup}[*with]
+	run, ok := map[string]func(*http.Server, job, time.Duration) error{
+		"quit": withQuit, "errgroup": withErrgroup,
+	}[*with]
 	switch {
 	case err != nil:
 		exit(2, err)
@@ -79,10 +80,10 @@ func main() {
 	srv := &http.Server{
 		Addr:    *addr,
 		Handler: newHandler(),
-		// A client that is slow to send must not hold up the stop.
+		// A slow client must not delay the shutdown.
 		ReadTimeout: 10 * time.Second,
 		// Longer than most load balancers keep an idle connection: if the
-		// server closes it first, a request that is on its way is lost.
+		// server closes it first, a request on its way is lost.
 		IdleTimeout: 2 * time.Minute,
 	}
 	if err := run(srv, newJob(*failAfter), *timeout); err != nil {
@@ -95,8 +96,8 @@ func exit(status int, err error) {
 	os.Exit(status)
 }
 
-// job is a service that is no server. It ends, with ctx's error, when ctx is
-// done.
+// job is a service that is not a server. It ends when ctx is done, with the
+// error of ctx.
 type job func(ctx context.Context) error
 
 func newJob(failAfter time.Duration) job {
@@ -118,9 +119,8 @@ func newJob(failAfter time.Duration) job {
 // second after the duration d.
 func newHandler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
-	// Without gin.Recovery: it would take an answer that is cut off for one
-	// that is complete, and so would the client. net/http recovers from panics
-	// too.
+	// Without gin.Recovery: it would take an answer that is cut off for a
+	// complete one, and so would the client. net/http recovers from panics too.
 	r := gin.New()
 	r.GET("/hello", func(c *gin.Context) {
 		d, err := time.ParseDuration(c.DefaultQuery("d", "0s"))
@@ -133,8 +133,8 @@ func newHandler() http.Handler {
 		select {
 		case <-time.After(d):
 			c.Writer.WriteString(" world!\n")
-		case <-c.Request.Context().Done(): // the client has gone, or there is no time left
-			panic(http.ErrAbortHandler) // so that half an answer does not look whole
+		case <-c.Request.Context().Done(): // the client has gone, or the time has run out
+			panic(http.ErrAbortHandler) // so that half an answer does not look complete
 		}
 	})
 	return r

@@ -24,9 +24,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable the program's job is another one: it never ends, or it
-// fails at the end of stdin. Or a request lasts until then. Or a signal comes
-// before the program begins to serve.
+// With this variable, the program has another job, which never ends or fails at
+// the end of stdin. Or a request lasts until then. Or a signal arrives before
+// the program begins to serve.
 const otherJob = "EXAMPLE_GIN_JOB"
 
 var jobs = map[string]job{
@@ -65,13 +65,14 @@ func TestMain(m *testing.M) {
 		if os.Getenv(otherJob) == "request" {
 			handler = http.HandlerFunc(untilEOF)
 		}
-		if err := run(&http.Server{Addr: "127.0.0.1:0", Handler: handler}, job, timeout); err != nil {
+		if err := run(&http.Server{Addr: "127.0.0.1:0", Handler: handler},
+			job, timeout); err != nil {
 			exit(1, err)
 		}
 	})
 }
 
-// untilEOF answers as /hello does, at the end of stdin.
+// untilEOF answers like /hello, at the end of stdin.
 func untilEOF(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "Hello,")
 	http.NewResponseController(w).Flush()
@@ -79,9 +80,11 @@ func untilEOF(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, " world!\n")
 }
 
-// startJob starts the program with one of jobs, and a time for the stop; end
-// ends its stdin.
-func startJob(t *testing.T, with, job, timeout string) (p *process.Process, url string, end func()) {
+// startJob starts the program with one of the jobs and a time for the shutdown;
+// end closes its stdin.
+func startJob(
+	t *testing.T, with, job, timeout string,
+) (p *process.Process, url string, end func()) {
 	t.Helper()
 	cmd := process.Command(t, with, timeout)
 	cmd.Env = append(cmd.Env, otherJob+"="+job)
@@ -93,7 +96,7 @@ func startJob(t *testing.T, with, job, timeout string) (p *process.Process, url 
 	return p, p.Line("listening on "), func() { stdin.Close() }
 }
 
-// both runs test with either way to run.
+// both runs test with each version.
 func both(t *testing.T, test func(t *testing.T, with string)) {
 	t.Parallel()
 	for _, with := range []string{"quit", "errgroup"} {
@@ -106,7 +109,8 @@ func both(t *testing.T, test func(t *testing.T, with string)) {
 
 func start(t *testing.T, with string, args ...string) (p *process.Process, url string) {
 	t.Helper()
-	p = process.Start(t, append([]string{"-with=" + with, "-addr=127.0.0.1:0", "-timeout=2m"}, args...)...)
+	p = process.Start(t, append([]string{"-with=" + with, "-addr=127.0.0.1:0", "-timeout=2m"},
+		args...)...)
 	return p, p.Line("listening on ")
 }
 
@@ -130,11 +134,13 @@ func wantBody(t *testing.T, resp *http.Response, want string) {
 	}
 }
 
-// wantLastLine wants the program's own words to be the last on stderr.
+// wantLastLine checks that the last line on stderr is the program's own
+// message.
 func wantLastLine(t *testing.T, p *process.Process, want string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(p.Stderr(), "\n"), "\n")
-	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "gin: ") || !strings.Contains(last, want) {
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "gin: ") ||
+		!strings.Contains(last, want) {
 		t.Errorf("last line of stderr = %q, want gin: … %q", last, want)
 	}
 }
@@ -163,16 +169,16 @@ func TestInFlight(t *testing.T) {
 	})
 }
 
-// TestUnderLoad stops the program while clients ask without a pause, each until
-// it is refused: half of them on a connection that is kept alive, half on a new
-// one each time. With quit, each request that was sent is answered.
-// withErrgroup promises no such thing.
+// TestUnderLoad stops the program while clients send requests without a pause,
+// each until it is refused: half of them on a connection that is kept alive,
+// half on a new one each time. With quit, each request that was sent is
+// answered. withErrgroup makes no such promise.
 //
-// It is not parallel to others. A client must come back to its connection
-// within the time that the stop waits for it, 250 ms: one that does not, on a
-// slow machine, is not the server's fault. And only Linux can be told to refuse
-// connections before the port is closed: elsewhere one that comes just then is
-// broken.
+// The test is not parallel to others. A client must come back to its connection
+// within 250 ms, the time that the shutdown waits for it. If it does not, on a
+// slow machine, the server is not at fault. And only Linux can refuse
+// connections before the port is closed: on other systems, a connection made
+// just then is broken.
 func TestUnderLoad(t *testing.T) {
 	p, url := start(t, "quit")
 	var answers atomic.Int64
@@ -228,8 +234,8 @@ func ask(client *http.Client, url string) (string, error) {
 	return string(body), err
 }
 
-// TestTimeouts waits until a client that is too slow to send is cut off. The
-// time for a request ends neither a handler nor a connection that is idle.
+// TestTimeouts waits until a client that sends too slowly is cut off. The time
+// limit for a request ends neither a handler nor an idle connection.
 func TestTimeouts(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		_, url := start(t, with)
@@ -279,7 +285,7 @@ func TestStopAtStart(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestJobFails has the job fail with a request in flight, which is answered.
+// TestJobFails makes the job fail with a request in flight, which is answered.
 func TestJobFails(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url, fail := startJob(t, with, "stdin", "2m")
@@ -291,11 +297,12 @@ func TestJobFails(t *testing.T) {
 	})
 }
 
-// TestEndless has a request that would never end, of a client that does not
-// read on.
+// TestEndless has a request that would never end, of a client that stops
+// reading.
 func TestEndless(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		process.Patiently(t, time.Second, func(timeout time.Duration) bool { // a tenth of which it has to cut it off
+		// It has a tenth of it to cut it off.
+		process.Patiently(t, time.Second, func(timeout time.Duration) bool {
 			p, url := start(t, with, fmt.Sprint("-timeout=", timeout))
 			resp := get(t, url+"/hello?d=1000h")
 			p.Signal(syscall.SIGTERM)
@@ -308,7 +315,7 @@ func TestEndless(t *testing.T) {
 			}
 			wantLastLine(t, p, "context deadline exceeded")
 			if with == "quit" {
-				wantLastLine(t, p, "gin (") // the name, and where it was registered
+				wantLastLine(t, p, "gin (") // the name, and the place of the registration
 			}
 			return true
 		})
@@ -316,7 +323,7 @@ func TestEndless(t *testing.T) {
 }
 
 // TestSlowToSend has clients that never end their requests. With quit they do
-// not hold up the stop.
+// not delay the shutdown.
 func TestSlowToSend(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		args := map[string][]string{"errgroup": {"-timeout=1s"}}[with]
@@ -351,7 +358,8 @@ func TestSlowToSend(t *testing.T) {
 func TestClientNeverReads(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url := start(t, with, "-timeout=3s")
-		process.NeverRead(t, strings.TrimPrefix(url, "http://"), "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
+		process.NeverRead(t, strings.TrimPrefix(url, "http://"),
+			"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n")
 		p.Signal(syscall.SIGTERM)
 		p.WantExit(1)
 		wantLastLine(t, p, "context deadline exceeded")
@@ -368,7 +376,8 @@ func TestSlowClient(t *testing.T) {
 	})
 }
 
-// TestBothFail wants both failures of the one that promises that.
+// TestBothFail checks that both failures are returned, by the version that
+// promises it.
 func TestBothFail(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url, fail := startJob(t, with, "stdin", "2s")
@@ -412,7 +421,8 @@ func TestSecondInterrupt(t *testing.T) {
 			return
 		}
 		p.WantExit(130)
-		if got := p.Stderr(); !strings.Contains(got, "gin/quit.go") || !strings.Contains(got, "ending at once") {
+		if got := p.Stderr(); !strings.Contains(got, "gin/quit.go") ||
+			!strings.Contains(got, "ending at once") {
 			t.Errorf("stderr = %q, want it to name what still ran", got)
 		}
 	})
@@ -429,7 +439,7 @@ func TestSecondTerm(t *testing.T) {
 			p.WantEnd("signal: terminated")
 			return
 		}
-		time.Sleep(100 * time.Millisecond) // for a program that minds
+		time.Sleep(100 * time.Millisecond) // time for a program that would be affected
 		end()
 		wantBody(t, resp, "Hello, world!\n")
 		p.WantExit(0)
@@ -458,10 +468,11 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
-// TestLines wants the counts in the doc comment to be true.
+// TestLines checks the counts in the doc comment.
 func TestLines(t *testing.T) {
 	t.Parallel()
-	with, without := codeLines(t, "quit.go", "withQuit"), codeLines(t, "errgroup.go", "withErrgroup")
+	with, without := codeLines(t, "quit.go", "withQuit"),
+		codeLines(t, "errgroup.go", "withErrgroup")
 	if with >= without {
 		t.Errorf("withQuit has %d lines of code, withErrgroup %d, want fewer", with, without)
 	}
@@ -469,12 +480,13 @@ func TestLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("withErrgroup is %d lines of code, withQuit is %d", without, with); !strings.Contains(string(main), want) {
+	if want := fmt.Sprintf("withErrgroup is %d lines of code, withQuit is %d",
+		without, with); !strings.Contains(string(main), want) {
 		t.Errorf("the doc comment of main.go does not have %q", want)
 	}
 }
 
-// codeLines counts the lines of a func that are neither empty nor a comment.
+// codeLines counts the lines of a function, without empty lines and comments.
 func codeLines(t *testing.T, file, name string) (n int) {
 	t.Helper()
 	text, err := os.ReadFile(file)

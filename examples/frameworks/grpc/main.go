@@ -1,16 +1,18 @@
-// Command grpc is a gRPC server that SIGTERM or Ctrl-C stops without a call lost.
+// Command grpc is a gRPC server that loses no call when SIGTERM or Ctrl-C stops
+// it.
 //
-//	go run ./grpc -delay=10s                    # in examples/frameworks
-//	grpc_health_probe -addr=127.0.0.1:9090      # or any client, in a second terminal
+//	go run ./grpc -delay=10s                # in examples/frameworks
+//	grpc_health_probe -addr=127.0.0.1:9090  # in a second terminal
 //
-// Press Ctrl-C in the first terminal, and ask again in the second: the server still
-// serves, and says NOT_SERVING. So load balancers have the delay to send new calls
-// elsewhere. Then the port is closed, the calls in flight are finished, and the
-// program ends with status 0.
+// Any other client of the health service will do. Press Ctrl-C in the first
+// terminal, and ask again in the second: the server still serves, but says
+// NOT_SERVING. So load balancers have the delay to send new calls elsewhere.
+// Then the port is closed, the calls in flight are finished, and the program
+// ends with status 0.
 //
-// A stream without an end is told to call elsewhere. One that does not end even so, or
-// a client that does not read, is cut off when the time has run out: the program
-// says so, and its status is 1.
+// A stream without an end is told to go elsewhere. If it does not end even so,
+// or its client does not read, it is cut off when time has run out: the program
+// says so, and its exit status is 1.
 package main
 
 import (
@@ -35,7 +37,7 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr := parseFlags(q)
 
-	// From now on no signal ends the program halfway.
+	// From now on no signal kills the process.
 	q.NotifySignal()
 
 	ln, err := net.Listen("tcp", addr)
@@ -43,8 +45,8 @@ func main() {
 		exit(1, err)
 	}
 	s := grpc.NewServer(
-		// A connection that says nothing holds up the stop for that long, and not
-		// even Stop can cut it off. By default that is two minutes.
+		// A connection that sends nothing delays the shutdown for that long,
+		// and not even Stop can cut it off. The default is two minutes.
 		grpc.ConnectionTimeout(5 * time.Second),
 	)
 	testpb.RegisterTestServiceServer(s, &service{quitting: q.Done()})
@@ -53,11 +55,12 @@ func main() {
 	healthpb.RegisterHealthServer(s, hs)
 	context.AfterFunc(q.Context(), hs.Shutdown) // NOT_SERVING, from the fire on
 
-	// The last registered is called first, after the delay.
+	// Registered last, called first, after the delay.
 	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop), quit.Name("grpc server"))
 	q.RegisterStopFunc(hs.EndWatches, quit.Name("health watches"))
 
-	// With a signal as early as here, GracefulStop comes before Serve: that is no failure.
+	// With a signal as early as this, GracefulStop may come before Serve: that
+	// is no failure.
 	q.Go(func(context.Context) error { return s.Serve(ln) },
 		quit.Name("serve"), quit.Ignore(grpc.ErrServerStopped))
 
@@ -68,10 +71,10 @@ func main() {
 }
 
 // parseFlags sets the fields of q and returns the address. It ends the program
-// where there is nothing to start.
+// if there is nothing to start.
 func parseFlags(q *quit.QuitEvent) (addr string) {
 	flags := flag.NewFlagSet("grpc", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.StringVar(&addr, "addr", "127.0.0.1:9090", "listen on `address`; port 0 picks one")
 	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	flags.DurationVar(&q.Delay, "delay", 0, "time between the signal and the closing of the port")

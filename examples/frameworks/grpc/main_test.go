@@ -55,12 +55,14 @@ type client struct {
 func dial(t *testing.T, addr string) *client {
 	t.Helper()
 	c := &client{t: t, sent: make(sent, 100)}
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(c.sent))
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStatsHandler(c.sent))
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	c.TestServiceClient, c.health, c.ctx = testpb.NewTestServiceClient(conn), healthpb.NewHealthClient(conn), ctx
+	c.TestServiceClient, c.health, c.ctx = testpb.NewTestServiceClient(conn),
+		healthpb.NewHealthClient(conn), ctx
 	return c
 }
 
@@ -86,7 +88,8 @@ func (c *client) work(d string) error {
 
 func (c *client) subscribe(body string) testpb.TestService_StreamingOutputCallClient {
 	c.t.Helper()
-	stream, err := c.StreamingOutputCall(c.ctx, &testpb.StreamingOutputCallRequest{Payload: payload(body)})
+	stream, err := c.StreamingOutputCall(c.ctx,
+		&testpb.StreamingOutputCallRequest{Payload: payload(body)})
 	must(c.t, err)
 	return stream
 }
@@ -117,7 +120,10 @@ func wantEcho(t *testing.T, stream testpb.TestService_FullDuplexCallClient, text
 	}
 }
 
-func wantStatus(t *testing.T, stream healthpb.Health_WatchClient, want healthpb.HealthCheckResponse_ServingStatus) {
+func wantStatus(
+	t *testing.T, stream healthpb.Health_WatchClient,
+	want healthpb.HealthCheckResponse_ServingStatus,
+) {
 	t.Helper()
 	res, err := stream.Recv()
 	if got := res.GetStatus(); got != want || err != nil {
@@ -132,10 +138,12 @@ func wantStderr(t *testing.T, p *process.Process, want string) {
 	}
 }
 
-// wantForced wants the error of a stop that has to cut off what begin has begun.
+// wantForced checks the error of a shutdown that has to cut off the calls made
+// by begin.
 func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	t.Helper()
-	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool { // a tenth of which it has for that
+	// It has a tenth of it for that.
+	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		p, addr := start(t, fmt.Sprint("-timeout=", timeout))
 		check := begin(addr)
 		p.Signal(syscall.SIGTERM)
@@ -146,13 +154,15 @@ func wantForced(t *testing.T, begin func(addr string) (check func())) {
 		if strings.Contains(p.Stderr(), "abandoned") {
 			return false
 		}
-		wantStderr(t, p, `(?m)^grpc: .*grpc server \(grpc/main\.go:\d+\): forced to stop: context deadline exceeded\n\z`)
+		wantStderr(t, p, `(?m)^grpc: .*grpc server \(grpc/main\.go:\d+\): forced to stop: `+
+			`context deadline exceeded\n\z`)
 		return true
 	})
 }
 
-// TestInFlight has calls of all kinds in flight. Those with an end come to it,
-// after the port was closed, and the one without is told.
+// TestInFlight has calls of all kinds in flight. Those with an end reach it,
+// after the port was closed, and the one without an end is told to go
+// elsewhere.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -178,7 +188,7 @@ func TestInFlight(t *testing.T) {
 	for range 10 {
 		<-c.sent
 	}
-	must(t, c.work("0s")) // has come after the others, on the same connection
+	must(t, c.work("0s")) // sent after the others, on the same connection
 
 	p.Signal(syscall.SIGTERM)
 	for {
@@ -186,7 +196,8 @@ func TestInFlight(t *testing.T) {
 		if err == nil {
 			continue // sent before the fire
 		}
-		if got := status.Convert(err); got.Code() != codes.Unavailable || got.Message() != "the server is going away" {
+		if got := status.Convert(err); got.Code() != codes.Unavailable ||
+			got.Message() != "the server is going away" {
 			t.Errorf("the end of the subscription = %v, want that the server is going away", err)
 		}
 		break
@@ -201,7 +212,7 @@ func TestInFlight(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestDelay wants the server to say NOT_SERVING, and to serve.
+// TestDelay checks that the server says NOT_SERVING, and still serves.
 func TestDelay(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t, "-delay=10m", "-timeout=20m")
@@ -230,7 +241,7 @@ func TestDelay(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestDelayEnds wants what there was in the delay to end with it.
+// TestDelayEnds checks that the calls of the delay end with it.
 func TestDelayEnds(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t, "-delay=3s")
@@ -244,8 +255,8 @@ func TestDelayEnds(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestWatch wants no watch to hold up the stop, even without a delay, and each
-// to be told before it ends.
+// TestWatch checks that no watch delays the shutdown, even without a delay, and
+// that each gets the status before it ends.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -265,7 +276,7 @@ func TestWatch(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestStreamWithoutEnd has a client that never says that it has said all.
+// TestStreamWithoutEnd has a client that never closes its side of the stream.
 func TestStreamWithoutEnd(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -278,8 +289,8 @@ func TestStreamWithoutEnd(t *testing.T) {
 	})
 }
 
-// TestClientNeverReads has flow control block the server's Send, which then does
-// not hear of the fire.
+// TestClientNeverReads lets flow control block the server's Send, which then
+// does not notice the fire.
 func TestClientNeverReads(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -289,13 +300,13 @@ func TestClientNeverReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 10 {
-			must(t, c.work("100ms")) // a tick, at the least
+			must(t, c.work("100ms")) // at least a tick
 		}
 		return nil
 	})
 }
 
-// TestOutOfTime has a call take longer than the stop may.
+// TestOutOfTime has a call that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -305,22 +316,23 @@ func TestOutOfTime(t *testing.T) {
 		<-c.sent
 		must(t, c.work("0s"))
 		return func() {
-			if err := <-failed; status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled {
+			if err := <-failed; status.Code(err) != codes.Unavailable &&
+				status.Code(err) != codes.Canceled {
 				t.Errorf("the call that was cut off: %v, want Unavailable or Canceled", err)
 			}
 		}
 	})
 }
 
-// TestSilentConnection has a client that connects and says nothing, as a port
-// scanner does. It costs time, but is no failure.
+// TestSilentConnection has a client that connects and sends nothing, like a
+// port scanner. It costs time, but is no failure.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
 	conn, err := net.Dial("tcp", addr)
 	must(t, err)
 	defer conn.Close()
-	must(t, dial(t, addr).work("0s")) // has come after it
+	must(t, dial(t, addr).work("0s")) // accepted after the other
 	p.Signal(syscall.SIGTERM)
 	p.WantExit(0)
 }
@@ -336,7 +348,7 @@ func TestSecondInterrupt(t *testing.T) {
 	wantStderr(t, p, "grpc server")
 }
 
-// TestStopAtStart has the signal come while the server may not serve yet.
+// TestStopAtStart sends the signal while the server may not serve yet.
 func TestStopAtStart(t *testing.T) {
 	t.Parallel()
 	for range 5 {

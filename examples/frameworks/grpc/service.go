@@ -17,8 +17,10 @@ type service struct {
 	quitting <-chan struct{} // closed by the fire
 }
 
-// UnaryCall works for as long as its payload says. It need not know of the fire.
-func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+// UnaryCall works as long as its payload says. It need not know of the fire.
+func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (
+	*testpb.SimpleResponse, error,
+) {
 	d, err := time.ParseDuration(string(req.GetPayload().GetBody()))
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
@@ -26,20 +28,23 @@ func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (*te
 	select {
 	case <-time.After(d):
 		return &testpb.SimpleResponse{Payload: req.Payload}, nil
-	case <-ctx.Done(): // the client has gone, or there is no time left
+	case <-ctx.Done(): // the client has gone, or the time has run out
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 }
 
-// StreamingOutputCall is a subscription, and has no end of its own. So the fire is
-// its end: the client is to subscribe elsewhere.
-func (s *service) StreamingOutputCall(req *testpb.StreamingOutputCallRequest, stream testpb.TestService_StreamingOutputCallServer) error {
+// StreamingOutputCall is a subscription without an end. So it ends at the fire:
+// the client can subscribe elsewhere.
+func (s *service) StreamingOutputCall(
+	req *testpb.StreamingOutputCallRequest, stream testpb.TestService_StreamingOutputCallServer,
+) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if err := stream.Send(&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
+			if err := stream.Send(
+				&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
 				return err
 			}
 		case <-s.quitting:
@@ -50,7 +55,7 @@ func (s *service) StreamingOutputCall(req *testpb.StreamingOutputCallRequest, st
 	}
 }
 
-// FullDuplexCall is a conversation, and ends when the client has said all.
+// FullDuplexCall is a conversation, and ends when the client closes its side.
 func (s *service) FullDuplexCall(stream testpb.TestService_FullDuplexCallServer) error {
 	for {
 		req, err := stream.Recv()
@@ -60,7 +65,8 @@ func (s *service) FullDuplexCall(stream testpb.TestService_FullDuplexCallServer)
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
+		if err := stream.Send(
+			&testpb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
 			return err
 		}
 	}

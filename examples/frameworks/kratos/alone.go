@@ -22,21 +22,21 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// withAlone has what a kratos App has, with quit alone. Beside each part is the
-// option of kratos that it stands for. Nothing of kratos runs here. Its types
-// and its NewContext are used, so that handlers and registrars written for
-// kratos fit in as they are.
+// withAlone has the features of a kratos App, with quit alone. Beside each part
+// is the option of kratos that it replaces. No App runs here. The types of
+// kratos and its NewContext are used, so that handlers and registrars written
+// for kratos fit without a change.
 //
-// What is registered last is stopped first, so the source reads like the start,
-// and the stop runs from its end to its beginning. The hook of AfterStop is
-// called even if something has failed, and its context is alive.
+// Closers registered last are called first. So the source reads like the start,
+// and the shutdown runs from its end to its beginning. The hook of AfterStop is
+// called even after a failure, and its context is alive.
 func withAlone(o options) error {
-	q := &quit.QuitEvent{Timeout: o.timeout} // StopTimeout; here for the whole stop
+	q := &quit.QuitEvent{Timeout: o.timeout} // StopTimeout; here for the whole shutdown
 
-	// Signal. As early as this, so that none ends the program halfway.
+	// Signal. First, so that no signal kills the process.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 
-	// Endpoint. The ports are bound, and not served yet.
+	// Endpoint. The ports are bound, but not served yet.
 	httpLn, httpURL, err := listen("http", o.http)
 	if err != nil {
 		return err
@@ -65,14 +65,15 @@ func withAlone(o options) error {
 		return o.worker(kratos.NewContext(ctx, app))
 	}, quit.Name("worker"))
 
-	// Server. All are stopped at once. Each is cut off if its time has run out.
+	// Server. All are stopped at once. Each is cut off if its time runs out.
 	servers := &quit.QuitEvent{Concurrent: true}
 	q.RegisterQuitCloser(servers, quit.Name("servers"))
 	serveHTTP(servers, httpLn, app)
 	serveGRPC(q.Context(), servers, grpcLn, app)
 
-	// kratos has no option for this: the clients need a moment to notice the
-	// deregistration. q.Delay would be too early, before all closers.
+	// kratos has no option for this: clients need a moment to notice the
+	// deregistration. q.Delay would be too early, since it comes before all
+	// closers.
 	var registered atomic.Bool
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		if o.linger <= 0 || !registered.Load() {
@@ -87,7 +88,7 @@ func withAlone(o options) error {
 	}), quit.Name("linger"))
 
 	// Registrar. It has an event of its own: before the servers are stopped, a
-	// registration that is under way comes to its end, and is undone.
+	// registration under way ends, and is undone.
 	registration := new(quit.QuitEvent)
 	q.RegisterQuitCloser(registration, quit.Name("registration"), quit.Timeout(2*o.registrarLimit))
 	q.RegisterQuitCloser(closer(app, o.beforeStop), quit.Name("before stop"))
@@ -102,7 +103,7 @@ func withAlone(o options) error {
 		if err != nil && limited.Err() == nil {
 			return err // it was refused
 		}
-		// Even if it was given up: it may have arrived all the same.
+		// Even if it was given up: it may have arrived nonetheless.
 		registered.Store(true)
 		registration.RegisterQuitCloser(closer(app, func(ctx context.Context) error {
 			return o.registrar.Deregister(ctx, &o.ServiceInstance)
@@ -145,8 +146,8 @@ func serveHTTP(servers *quit.QuitEvent, ln net.Listener, app kratos.AppInfo) {
 	}, ln, quit.Name("http"))
 }
 
-// serveGRPC serves until servers are stopped. The health service says
-// NOT_SERVING as soon as ctx is done.
+// serveGRPC serves until servers fires. The health service says NOT_SERVING as
+// soon as ctx is done.
 func serveGRPC(ctx context.Context, servers *quit.QuitEvent, ln net.Listener, app kratos.AppInfo) {
 	srv := grpc.NewServer(grpc.ConnectionTimeout(silence),
 		grpc.UnaryInterceptor(unary(app)), grpc.StreamInterceptor(stream(app)))

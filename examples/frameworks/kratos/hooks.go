@@ -21,36 +21,37 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// withHooks has a kratos App, which owns the process: it takes the signals, runs
-// the servers and registers them. quit stops what is not a server.
+// withHooks has a kratos App, which owns the process: it takes the signals,
+// runs the servers and registers them. quit stops everything that is not a
+// server.
 //
-// What would go wrong in the obvious way is avoided here (as of kratos v2.8.3):
+// It avoids these problems of the simplest solution (with kratos v2.8.3):
 //
-//   - If a deregistration fails, Stop stops nothing, unless it was called by a
-//     signal. A second call of Stop calls the hooks of BeforeStop and
-//     deregisters once more. A registration that was given up, but has arrived,
-//     stays. See registrar, and once.
+//   - If a deregistration fails, Stop stops nothing, unless a signal has called
+//     it. A second call of Stop calls the hooks of BeforeStop and deregisters
+//     again. A registration that was given up, but has arrived, stays. See
+//     registrar, and once.
 //   - If the registration or a hook of AfterStart fails, Run returns without
 //     stopping the servers, and without deregistering. So quit stops them too.
-//   - The gRPC server's Stop waits for streams without end, whatever StopTimeout
-//     is, as for the watches of the health service. See grpcServer. And for
-//     connections that say nothing: see silence.
-//   - The HTTP server has no timeouts for clients, and goes on with the requests
-//     for which the stop has no time. See httpServer.
+//   - The gRPC server's Stop waits for endless streams regardless of
+//     StopTimeout, for example for watches of the health service: see
+//     grpcServer. It waits for connections that send nothing, too: see silence.
+//   - The HTTP server has no timeouts for clients, and goes on with requests
+//     for which the shutdown has no time. See httpServer.
 //   - A hook of AfterStop is not called if a server fails or is not stopped in
 //     time, and its context is always cancelled already. So quit calls it.
-//   - SIGQUIT, which dumps all stacks, is a signal to stop by default; and a
+//   - SIGQUIT, which dumps all stacks, is a signal to stop by default, and a
 //     second Ctrl-C is swallowed. Hence Signal, and NotifySignal.
 //
-// What remains: a hook or a call of the registrar that ignores its context holds up
-// everything, until the second Ctrl-C; and if one server fails, the others are
-// stopped before it is deregistered.
+// Two problems remain. A hook or a call of the registrar that ignores its
+// context blocks everything, until the second Ctrl-C. And if one server fails,
+// the others are stopped before the app is deregistered.
 func withHooks(o options) error {
-	// The deregistration, the servers and what quit stops come one after the
-	// other, each with a time of its own.
+	// The deregistration, the servers and the closers of quit come one after
+	// the other, each with a time of its own.
 	part := (o.timeout - o.linger) / 3
 	q := &quit.QuitEvent{Timeout: part}
-	q.NotifySignal() // both hear of a signal; quit's part is the second Ctrl-C
+	q.NotifySignal() // both get the signals; quit handles the second Ctrl-C
 
 	// The default of both for a request is 1 s.
 	httpSrv := httpServer{khttp.NewServer(khttp.Address(o.http), khttp.Timeout(0))}
@@ -76,7 +77,8 @@ func withHooks(o options) error {
 	var app *kratos.App
 	var once sync.Once
 	app = kratos.New(
-		kratos.ID(o.ID), kratos.Name(o.Name), kratos.Version(o.Version), kratos.Metadata(o.Metadata),
+		kratos.ID(o.ID), kratos.Name(o.Name), kratos.Version(o.Version),
+		kratos.Metadata(o.Metadata),
 		kratos.Server(httpSrv, grpcSrv),
 		kratos.Registrar(&registrar{Registrar: o.registrar, q: q, linger: o.linger}),
 		kratos.RegistrarTimeout(min(part, o.registrarLimit)),
@@ -93,7 +95,7 @@ func withHooks(o options) error {
 			}, quit.Name("worker"))
 			return nil
 		}),
-		// Whatever stops the app stops the worker,
+		// Stopping the app stops the worker,
 		kratos.BeforeStop(func(ctx context.Context) error {
 			once.Do(func() {
 				if err := o.beforeStop(ctx); err != nil {
@@ -103,8 +105,9 @@ func withHooks(o options) error {
 			})
 			return nil
 		}),
-		// and whatever fires q stops the app: a worker that fails, a signal while it
-		// started. It is a closer too, so that it is awaited even if Run does not.
+		// and firing q stops the app: after a worker's failure, or a signal
+		// during the start. It is a closer too, so that q waits for it even if
+		// Run does not.
 		kratos.AfterStart(func(ctx context.Context) error {
 			q.RegisterStopFunc(func() { app.Stop() }, quit.Name("app"))
 			context.AfterFunc(q.Context(), func() { app.Stop() })
@@ -121,8 +124,8 @@ func withHooks(o options) error {
 	return errors.Join(err, q.Shutdown(context.Background()))
 }
 
-// registrar deregisters once, also what was given up, and tells q of the failure
-// instead of kratos.
+// registrar deregisters once, even after a registration that was given up, and
+// reports the failure to q instead of kratos.
 type registrar struct {
 	registry.Registrar
 	q      *quit.QuitEvent
@@ -132,7 +135,7 @@ type registrar struct {
 
 func (r *registrar) Register(ctx context.Context, in *registry.ServiceInstance) error {
 	err := r.Registrar.Register(ctx, in)
-	if err != nil && ctx.Err() != nil { // given up: it may have arrived all the same
+	if err != nil && ctx.Err() != nil { // given up: it may have arrived nonetheless
 		r.q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			return r.Registrar.Deregister(ctx, in)
 		}), quit.Name("deregister"))
@@ -150,8 +153,8 @@ func (r *registrar) Deregister(ctx context.Context, in *registry.ServiceInstance
 	return nil
 }
 
-// httpServer is kratos' server, which cuts off the requests for which there is
-// no time.
+// httpServer is kratos' server. It cuts off requests for which there is no
+// time.
 type httpServer struct{ *khttp.Server }
 
 func (s httpServer) Stop(ctx context.Context) error {
@@ -162,8 +165,8 @@ func (s httpServer) Stop(ctx context.Context) error {
 	return err
 }
 
-// grpcServer is kratos' server with an end to its watches and to its patience,
-// and for which it is no failure to be stopped before it has begun to serve.
+// grpcServer is kratos' server. It ends its watches, limits its wait, and does
+// not fail if it is stopped before it has begun to serve.
 type grpcServer struct {
 	*kgrpc.Server
 	health *health.Server

@@ -29,8 +29,8 @@ func closer(app kratos.AppInfo, hook func(context.Context) error) quit.QuitClose
 	})
 }
 
-// failure returns the error of a hook of the start. It is nil if a stop has
-// cancelled the hook.
+// failure returns the error of a hook of the start. It returns nil if a
+// shutdown has cancelled the hook.
 func failure(q *quit.QuitEvent, hook string, err error) error {
 	if err == nil || q.HasFired() && errors.Is(err, context.Canceled) {
 		return nil
@@ -40,13 +40,17 @@ func failure(q *quit.QuitEvent, hook string, err error) error {
 
 // unary and stream are gRPC interceptors that put app into the contexts.
 func unary(app kratos.AppInfo) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (
+		any, error,
+	) {
 		return h(kratos.NewContext(ctx, app), req)
 	}
 }
 
 func stream(app kratos.AppInfo) grpc.StreamServerInterceptor {
-	return func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+	return func(
+		srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler,
+	) error {
 		return h(srv, streamOf{ss, kratos.NewContext(ss.Context(), app)})
 	}
 }

@@ -1,21 +1,22 @@
-// Command kratos is a service with an HTTP and a gRPC port, which registers
-// itself with a service discovery once both are up, and takes itself out again
-// before either closes. It is there twice: withAlone, in alone.go, has what a
-// kratos App has, on quit alone. withHooks, in hooks.go, is a kratos App, in
-// which quit stops what is not a server.
+// Command kratos is a service with an HTTP and a gRPC port. It registers with a
+// service discovery once both are up, and deregisters before either closes.
+// There are two versions. withAlone, in alone.go, has the features of a kratos
+// App, with quit alone. withHooks, in hooks.go, is a kratos App in which quit
+// stops everything that is not a server.
 //
-//	go run ./kratos                      # in examples/frameworks
-//	curl 'localhost:8000/hello?d=3s'     # press Ctrl-C in the first terminal now: this is still answered
-//	go run ./kratos -linger=3s           # deregistered that long before the ports close
-//	go run ./kratos -http=:8000          # on all addresses; registers the one that others reach
+//	go run ./kratos                   # in examples/frameworks
+//	curl 'localhost:8000/hello?d=3s'  # press Ctrl-C now: still answered
+//	go run ./kratos -linger=3s        # deregisters 3 s before the ports close
+//	go run ./kratos -http=:8000       # on all addresses, registers one
 //	go run ./kratos -with=hooks
 //
-// In both, the hooks of before and after the start and the stop are called, and
-// requests, workers and hooks know the app by kratos.FromContext. The servers
-// are stopped at once. The requests in flight are answered, and the worker has
-// ended before what it uses is closed. A failed deregistration keeps nothing
-// from being stopped, and is in the error. The watches of the health service
-// end, and a stream that never ends is cut off. A second Ctrl-C ends it all.
+// In both, the hooks before and after start and stop are called, and requests,
+// workers and hooks get the app from kratos.FromContext. The servers are
+// stopped at once. The requests in flight are answered, and the worker ends
+// before the database that it uses is closed. If the deregistration fails,
+// everything is still stopped, and the failure is in the error. The watches of
+// the health service end, and an endless stream is cut off. A second Ctrl-C
+// ends the process at once.
 //
 // The other files are info.go, the app in the contexts of withAlone, and
 // service.go, which stands for yours.
@@ -34,8 +35,8 @@ import (
 	"github.com/go-kratos/kratos/v2/registry"
 )
 
-// options are those that kratos has too. The ID, Endpoints and so on of an App
-// are the fields of the instance that is registered.
+// options are the options that kratos has too. The ID, Endpoints and so on of
+// an App are fields of the registered instance.
 type options struct {
 	registry.ServiceInstance
 	registrar  registry.Registrar
@@ -44,26 +45,26 @@ type options struct {
 
 	beforeStart, afterStart, beforeStop, afterStop func(context.Context) error
 
-	timeout        time.Duration // for the whole stop
+	timeout        time.Duration // for the whole shutdown
 	linger         time.Duration // between the deregistration and the closing of the ports
 	registrarLimit time.Duration // for a call of the registrar
 }
 
 const (
-	// A client that is slow to send must not hold up the stop.
+	// A slow client must not delay the shutdown.
 	readTimeout = 10 * time.Second
 	// Longer than most load balancers keep an idle connection: if the server
-	// closes it first, a request that is on its way is lost.
+	// closes it first, a request on its way is lost.
 	idleTimeout = 2 * time.Minute
-	// How long a gRPC connection that says nothing can hold up the stop. By
-	// default that is two minutes, and Stop does not cut it off.
+	// A gRPC connection that sends nothing can delay the shutdown this long.
+	// The default is two minutes, and Stop does not cut it off.
 	silence = 5 * time.Second
 )
 
 var modes = map[string]func(options) error{"alone": withAlone, "hooks": withHooks}
 
-// service stands for yours. etcd, Consul and others have a registry.Registrar
-// among kratos' contributions.
+// service stands for yours. There is a registry.Registrar for etcd, Consul and
+// others among kratos' contributions.
 var service = options{
 	registrar:   new(printer),
 	worker:      work,
@@ -75,12 +76,12 @@ var service = options{
 
 func main() {
 	o := service
-	// No two processes have the same ID: what a crash has left registered is not
-	// ours.
+	// Each process has an ID of its own: a registration that a crash has left
+	// behind belongs to another process.
 	o.ID = rand.Text()
 	o.Metadata = map[string]string{"weight": "10"}
 	flags := flag.NewFlagSet("kratos", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	with := flags.String("with", "alone", "`alone` or hooks")
 	flags.StringVar(&o.Name, "name", "hello", "`name` of the service")
 	flags.StringVar(&o.Version, "version", "v1.0.0", "`version` of the service")
@@ -107,7 +108,8 @@ func main() {
 	case !ok:
 		exit(2, fmt.Errorf("-with is alone or hooks, not %q", *with))
 	case o.timeout <= max(0, o.linger) || o.registrarLimit <= 0:
-		exit(2, errors.New("-timeout is longer than -linger, and -registrar-timeout longer than nothing"))
+		exit(2, errors.New(
+			"-timeout is longer than -linger, and -registrar-timeout longer than nothing"))
 	}
 
 	if err := run(o); err != nil {

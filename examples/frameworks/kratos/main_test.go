@@ -29,7 +29,7 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// With this variable the program has another registrar, another worker, or
+// With this variable, the program has another registrar, another worker, or
 // other hooks.
 const faultVar = "EXAMPLE_KRATOS_FAULT"
 
@@ -93,7 +93,7 @@ func (f *faulty) Register(ctx context.Context, in *registry.ServiceInstance) err
 		fmt.Println("registering")
 		<-ctx.Done()
 		return ctx.Err()
-	case "register unheard", "register unheard, probe": // it arrives, its answer does not
+	case "register unheard", "register unheard, probe": // it arrives, but its answer does not
 		f.printer.Register(ctx, in)
 		<-ctx.Done()
 		if f.fault == "register unheard, probe" {
@@ -125,14 +125,15 @@ func (f *faulty) Deregister(ctx context.Context, in *registry.ServiceInstance) e
 
 // probe asks both ports of the instance, over new connections.
 func probe(in *registry.ServiceInstance) string {
-	var of [2]string // what follows the scheme
+	var of [2]string // the part after the scheme
 	for _, e := range in.Endpoints {
 		scheme, addr, _ := strings.Cut(e, "://")
 		of[slices.Index([]string{"http", "grpc"}, scheme)] = addr
 	}
 	transport := new(http.Transport)
 	defer transport.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get("http://" + of[0] + "/hello")
+	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get(
+		"http://" + of[0] + "/hello")
 	if err != nil {
 		return err.Error()
 	}
@@ -142,7 +143,8 @@ func probe(in *registry.ServiceInstance) string {
 		return err.Error()
 	}
 	defer conn.Close()
-	_, err = grpc_health_v1.NewHealthClient(conn).Check(context.Background(), new(grpc_health_v1.HealthCheckRequest))
+	_, err = grpc_health_v1.NewHealthClient(conn).Check(context.Background(),
+		new(grpc_health_v1.HealthCheckRequest))
 	return fmt.Sprintf("http %d, grpc %v", resp.StatusCode, err)
 }
 
@@ -164,10 +166,11 @@ type program struct {
 	stdin      io.Closer
 }
 
-// command returns the program, and its stdin.
+// command returns the program and its stdin.
 func command(t *testing.T, with, fault string, args ...string) (*exec.Cmd, io.Closer) {
 	t.Helper()
-	cmd := process.Command(t, append([]string{"-with=" + with, "-http=127.0.0.1:0", "-grpc=127.0.0.1:0", "-timeout=3m", "-registrar-timeout=1m"}, args...)...)
+	cmd := process.Command(t, append([]string{"-with=" + with, "-http=127.0.0.1:0",
+		"-grpc=127.0.0.1:0", "-timeout=3m", "-registrar-timeout=1m"}, args...)...)
 	cmd.Env = append(cmd.Env, faultVar+"="+fault)
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
@@ -195,7 +198,8 @@ func (s *program) hello(t *testing.T, query string) *http.Response {
 	t.Helper()
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
-	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get("http://" + s.http + "/hello" + query)
+	resp, err := (&http.Client{Transport: transport, Timeout: 3 * time.Minute}).Get(
+		"http://" + s.http + "/hello" + query)
 	must(t, err)
 	t.Cleanup(func() { resp.Body.Close() })
 	return resp
@@ -218,17 +222,19 @@ func (s *program) dial(t *testing.T) *grpc.ClientConn {
 	return conn
 }
 
-// watch opens a watch of the health, and returns after its first message.
+// watch opens a watch of the health service, and returns after its first
+// message.
 func (s *program) watch(t *testing.T) grpc_health_v1.Health_WatchClient {
 	t.Helper()
-	stream, err := grpc_health_v1.NewHealthClient(s.dial(t)).Watch(t.Context(), new(grpc_health_v1.HealthCheckRequest))
+	stream, err := grpc_health_v1.NewHealthClient(s.dial(t)).Watch(t.Context(),
+		new(grpc_health_v1.HealthCheckRequest))
 	must(t, err)
 	_, err = stream.Recv()
 	must(t, err)
 	return stream
 }
 
-// wantWatchEnd wants the watch to say NOT_SERVING, and then to end.
+// wantWatchEnd checks that the watch gets NOT_SERVING, and then ends.
 func wantWatchEnd(t *testing.T, watch grpc_health_v1.Health_WatchClient) {
 	t.Helper()
 	if got, err := watch.Recv(); got.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
@@ -240,9 +246,12 @@ func wantWatchEnd(t *testing.T, watch grpc_health_v1.Health_WatchClient) {
 }
 
 // stream opens a stream that never ends, and returns after its first message.
-func (s *program) stream(t *testing.T, ctx context.Context) testpb.TestService_StreamingOutputCallClient {
+func (s *program) stream(
+	t *testing.T, ctx context.Context,
+) testpb.TestService_StreamingOutputCallClient {
 	t.Helper()
-	stream, err := testpb.NewTestServiceClient(s.dial(t)).StreamingOutputCall(ctx, new(testpb.StreamingOutputCallRequest))
+	stream, err := testpb.NewTestServiceClient(s.dial(t)).StreamingOutputCall(ctx,
+		new(testpb.StreamingOutputCallRequest))
 	must(t, err)
 	res, err := stream.Recv()
 	must(t, err)
@@ -255,14 +264,17 @@ func (s *program) stream(t *testing.T, ctx context.Context) testpb.TestService_S
 // call makes a call that takes d, and returns its error.
 func (s *program) call(t *testing.T, d string) error {
 	t.Helper()
-	res, err := testpb.NewTestServiceClient(s.dial(t)).UnaryCall(t.Context(), &testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte(d)}})
-	if got, want := string(res.GetPayload().GetBody()), "Hello from "+s.instance; err == nil && got != want {
+	res, err := testpb.NewTestServiceClient(s.dial(t)).UnaryCall(t.Context(),
+		&testpb.SimpleRequest{Payload: &testpb.Payload{Body: []byte(d)}})
+	if got, want := string(res.GetPayload().GetBody()),
+		"Hello from "+s.instance; err == nil && got != want {
 		t.Errorf("UnaryCall: %q, want %q", got, want)
 	}
 	return err
 }
 
-// wantStdout wants lines with these beginnings, each once, in this order.
+// wantStdout checks that there are lines with these beginnings, each once, in
+// this order.
 func (s *program) wantStdout(t *testing.T, beginnings ...string) {
 	t.Helper()
 	stdout := "\n" + s.Stdout()
@@ -270,13 +282,15 @@ func (s *program) wantStdout(t *testing.T, beginnings ...string) {
 	for _, b := range beginnings {
 		i := strings.Index(stdout, "\n"+b)
 		if n := strings.Count(stdout, "\n"+b); n != 1 || i <= at {
-			t.Errorf("stdout has %d lines with %q, want one, and in the order of %q", n, b, beginnings)
+			t.Errorf("stdout has %d lines with %q, want one, and in the order of %q",
+				n, b, beginnings)
 		}
 		at = i
 	}
 }
 
-// wantError wants the program's own error on stderr to have all of these.
+// wantError checks that the program's own error on stderr contains all of
+// these.
 func (s *program) wantError(t *testing.T, texts ...string) {
 	t.Helper()
 	_, err, _ := strings.Cut("\n"+s.Stderr(), "\nkratos: ")
@@ -287,7 +301,7 @@ func (s *program) wantError(t *testing.T, texts ...string) {
 	}
 }
 
-// wantClosed wants nothing to be left of the program.
+// wantClosed checks that nothing of the program is left.
 func (s *program) wantClosed() {
 	s.AwaitPortClosed(s.http)
 	s.AwaitPortClosed(s.grpc)
@@ -307,20 +321,24 @@ func TestOrder(t *testing.T) {
 				s.Signal(sig)
 				s.WantExit(0)
 				s.wantStdout(t, "at the registration: http 200, grpc <nil>", "registered hello-",
-					"at the deregistration: http 200, grpc <nil>", "deregistered hello-", "database closed")
-				s.wantStdout(t, "starting "+s.instance, "at the registration", "started "+s.instance,
-					"stopping "+s.instance, "at the deregistration", "stopped "+s.instance, "database closed")
+					"at the deregistration: http 200, grpc <nil>", "deregistered hello-",
+					"database closed")
+				s.wantStdout(t, "starting "+s.instance, "at the registration",
+					"started "+s.instance, "stopping "+s.instance, "at the deregistration",
+					"stopped "+s.instance, "database closed")
 				s.wantStdout(t, "worker of "+s.instance, "worker ended", "stopped")
 			})
 		})
 	}
 }
 
-// TestInstance wants the app to be known to all: see wantHello and stream too.
+// TestInstance checks that all parts know the app: see wantHello and stream
+// too.
 func TestInstance(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "")
-		want := regexp.MustCompile(`^hello-[A-Z2-7]{26} v1\.0\.0 map\[weight:10\] at \[http://` + s.http + ` grpc://` + s.grpc + `\]$`)
+		want := regexp.MustCompile(`^hello-[A-Z2-7]{26} v1\.0\.0 map\[weight:10\] at \[http://` +
+			s.http + ` grpc://` + s.grpc + `\]$`)
 		if !want.MatchString(s.instance) {
 			t.Errorf("the instance is %q, want %v", s.instance, want)
 		}
@@ -338,7 +356,7 @@ func TestInstance(t *testing.T) {
 	})
 }
 
-// TestWildcard wants no wildcard to be registered.
+// TestWildcard checks that no wildcard is registered.
 func TestWildcard(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		args := []string{"-with=" + with, "-http=:0", "-grpc=0.0.0.0:0"}
@@ -352,11 +370,13 @@ func TestWildcard(t *testing.T) {
 		for scheme, endpoint := range map[string]string{"http": httpURL, "grpc": grpcURL} {
 			u, err := url.Parse(endpoint)
 			must(t, err)
-			if ip := net.ParseIP(u.Hostname()); u.Scheme != scheme || ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+			if ip := net.ParseIP(u.Hostname()); u.Scheme != scheme || ip == nil ||
+				ip.IsUnspecified() || ip.IsLoopback() {
 				t.Errorf("registered %q, want %s:// and an address for others", endpoint, scheme)
 			}
 		}
-		if got := probe(&registry.ServiceInstance{Endpoints: []string{httpURL, grpcURL}}); got != "http 200, grpc <nil>" {
+		if got := probe(&registry.ServiceInstance{
+			Endpoints: []string{httpURL, grpcURL}}); got != "http 200, grpc <nil>" {
 			t.Errorf("at %s and %s: %s", httpURL, grpcURL, got)
 		}
 		s.Signal(syscall.SIGTERM)
@@ -364,14 +384,17 @@ func TestWildcard(t *testing.T) {
 	})
 }
 
-// TestHookFails wants a hook that fails to be in the error, and all that was
-// begun to be undone.
+// TestHookFails checks that the failure of a hook is in the error, and that
+// everything begun is undone.
 func TestHookFails(t *testing.T) {
 	for hook, stdout := range map[string][]string{
 		"before start": {"starting", "stopped", "database closed"},
-		"after start":  {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
-		"before stop":  {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
-		"after stop":   {"starting", "registered", "started", "stopping", "deregistered", "stopped", "database closed"},
+		"after start": {"starting", "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed"},
+		"before stop": {"starting", "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed"},
+		"after stop": {"starting", "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed"},
 	} {
 		t.Run(hook, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
@@ -392,16 +415,18 @@ func TestHookFails(t *testing.T) {
 	}
 }
 
-// TestSignalWhileStarting has a hook that a stop cancels: that is no failure.
+// TestSignalWhileStarting has a hook that a shutdown cancels: that is no
+// failure.
 func TestSignalWhileStarting(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "after start waits")
 		s.AwaitStdout("\nstarted")
 		s.Signal(syscall.SIGTERM)
 		s.WantExit(0)
-		s.wantStdout(t, "registered", "started", "stopping", "deregistered", "stopped", "database closed")
+		s.wantStdout(t, "registered", "started", "stopping", "deregistered", "stopped",
+			"database closed")
 	})
-	t.Run("before start", func(t *testing.T) { // kratos hears of no signal then
+	t.Run("before start", func(t *testing.T) { // kratos gets no signal then
 		t.Parallel()
 		s := start(t, "alone", "before start waits")
 		s.Signal(syscall.SIGTERM)
@@ -437,7 +462,7 @@ func TestInFlight(t *testing.T) {
 		resp := s.hello(t, "?d=2s")
 		called := make(chan error, 1)
 		go func() { called <- s.call(t, "2s") }()
-		must(t, s.call(t, "1s")) // it has come in by then
+		must(t, s.call(t, "1s")) // the request has arrived by then
 		s.Signal(syscall.SIGTERM)
 		s.AwaitPortClosed(s.http)
 		s.wantHello(t, resp)
@@ -510,7 +535,7 @@ func TestRegisterFailsLate(t *testing.T) {
 	})
 }
 
-// TestSignalWhileRegistering has a signal come while the registrar is called.
+// TestSignalWhileRegistering sends a signal while the registrar is called.
 func TestSignalWhileRegistering(t *testing.T) {
 	t.Parallel()
 	t.Run("heard", func(t *testing.T) {
@@ -531,26 +556,28 @@ func TestSignalWhileRegistering(t *testing.T) {
 			s.wantError(t, "deadline exceeded")
 		})
 	})
-	t.Run("arrived", func(t *testing.T) { // but nobody heard of that
+	t.Run("arrived", func(t *testing.T) { // but its answer was lost
 		t.Parallel()
 		s := start(t, "alone", "register unheard, probe", "-registrar-timeout=1h")
 		s.AwaitStdout("registered")
 		s.Signal(syscall.SIGTERM)
 		s.AwaitStdout("stopping")
-		time.Sleep(500 * time.Millisecond) // for servers that do not wait
+		time.Sleep(500 * time.Millisecond) // time for servers that would not wait
 		s.stdin.Close()
 		s.WantExit(0)
-		s.wantStdout(t, "registered", "at the deregistration: http 200, grpc <nil>", "deregistered", "database closed")
+		s.wantStdout(t, "registered", "at the deregistration: http 200, grpc <nil>", "deregistered",
+			"database closed")
 	})
 	t.Run("arrived, timeout", func(t *testing.T) {
 		both(t, func(t *testing.T, with string) {
-			s := start(t, with, "register unheard", "-registrar-timeout=2s") // also for the deregistration
+			// For the deregistration too.
+			s := start(t, with, "register unheard", "-registrar-timeout=2s")
 			s.WantExit(1)
 			s.wantError(t, "deadline exceeded")
 			s.wantStdout(t, "registered", "deregistered")
 		})
 	})
-	t.Run("not heard", func(t *testing.T) { // it registers all the same
+	t.Run("not heard", func(t *testing.T) { // it registers nonetheless
 		both(t, func(t *testing.T, with string) {
 			s := start(t, with, "register late")
 			s.AwaitStdout("registering")
@@ -563,7 +590,7 @@ func TestSignalWhileRegistering(t *testing.T) {
 	})
 }
 
-// TestDeregisterFails wants the stop to go on without.
+// TestDeregisterFails checks that the shutdown goes on.
 func TestDeregisterFails(t *testing.T) {
 	for fault, test := range map[string]struct{ timeout, text string }{
 		"deregister fails": {"1m", "registrar is down"},
@@ -584,7 +611,7 @@ func TestDeregisterFails(t *testing.T) {
 	}
 }
 
-// TestDeregisterDeaf has a deregistration that does not even end with its context.
+// TestDeregisterDeaf has a deregistration that ignores its context.
 func TestDeregisterDeaf(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "deregister deaf", "-registrar-timeout=1s")
@@ -602,8 +629,8 @@ func TestDeregisterDeaf(t *testing.T) {
 	})
 }
 
-// TestWorkerFails wants a worker's error to stop all, also if the deregistration
-// fails then.
+// TestWorkerFails checks that a worker's error stops everything, even if the
+// deregistration then fails.
 func TestWorkerFails(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "worker fails")
@@ -626,14 +653,14 @@ func TestWorkerAndDeregisterFail(t *testing.T) {
 	})
 }
 
-// TestSlowWorker has the worker end after the servers.
+// TestSlowWorker has a worker that ends after the servers.
 func TestSlowWorker(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "worker slow")
 		s.AwaitStdout("\nstarted")
 		s.Signal(syscall.SIGTERM)
 		s.wantClosed()
-		time.Sleep(100 * time.Millisecond) // for a database that does not wait
+		time.Sleep(100 * time.Millisecond) // time for a database that would not wait
 		s.stdin.Close()
 		s.WantExit(0)
 		s.wantStdout(t, "deregistered", "worker ended", "stopped", "database closed")
@@ -645,7 +672,8 @@ func TestEndless(t *testing.T) {
 	for _, kind := range []string{"stream", "request"} {
 		t.Run(kind, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
-				process.Patiently(t, 9*time.Second, func(timeout time.Duration) bool { // of which a tenth is left to cut off the stream
+				// A tenth of it is left to cut off the stream.
+				process.Patiently(t, 9*time.Second, func(timeout time.Duration) bool {
 					s := start(t, with, "", fmt.Sprint("-timeout=", timeout))
 					s.AwaitStdout("\nstarted")
 					name := "grpc ("
@@ -669,9 +697,9 @@ func TestEndless(t *testing.T) {
 	}
 }
 
-// TestIdle has clients that would not leave, and hold up nothing for long: one
-// that watches the health, one that connects to the gRPC port and says nothing,
-// and one that keeps its connection.
+// TestIdle has clients that would not leave, and that must not delay the
+// shutdown for long: a watch of the health service, a connection to the gRPC
+// port that sends nothing, and an idle connection.
 func TestIdle(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "")
@@ -682,7 +710,7 @@ func TestIdle(t *testing.T) {
 		defer conn.Close()
 		s.wantHello(t, s.hello(t, "")) // its connection is kept
 		in := &registry.ServiceInstance{Endpoints: []string{"http://" + s.http, "grpc://" + s.grpc}}
-		if got := probe(in); got != "http 200, grpc <nil>" { // has come after it
+		if got := probe(in); got != "http 200, grpc <nil>" { // sent after it
 			t.Error(got)
 		}
 		s.Signal(syscall.SIGTERM)
@@ -737,8 +765,10 @@ func TestBadStart(t *testing.T) {
 	}{
 		{[]string{"-http=" + taken, "-grpc=127.0.0.1:0"}, 1, "address already in use"},
 		{[]string{"-http=127.0.0.1:0", "-grpc=" + taken}, 1, "address already in use"},
-		{[]string{"-with=hooks", "-http=" + taken, "-grpc=127.0.0.1:0"}, 1, "address already in use"},
-		{[]string{"-with=hooks", "-http=127.0.0.1:0", "-grpc=" + taken}, 1, "address already in use"},
+		{[]string{"-with=hooks", "-http=" + taken, "-grpc=127.0.0.1:0"}, 1,
+			"address already in use"},
+		{[]string{"-with=hooks", "-http=127.0.0.1:0", "-grpc=" + taken}, 1,
+			"address already in use"},
 		{[]string{"-http=127.0.0.1", "-grpc=127.0.0.1:0"}, 1, "missing port in address"},
 		{[]string{"-with=luck"}, 2, `not "luck"`},
 		{[]string{"-linger=5s", "-timeout=5s"}, 2, "longer than -linger"},

@@ -14,10 +14,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// What is in this file stands for yours. withAlone and withHooks share it.
+// The code in this file stands for yours. withAlone and withHooks share it.
 
-// instance returns what ctx knows of the app. It is that of a request, of a
-// worker or of a hook.
+// instance returns the app that ctx knows, as text. It is the context of a
+// request, of a worker or of a hook.
 func instance(ctx context.Context) string {
 	app, ok := kratos.FromContext(ctx)
 	if !ok {
@@ -27,7 +27,7 @@ func instance(ctx context.Context) string {
 		app.Name(), app.ID(), app.Version(), app.Metadata(), app.Endpoint())
 }
 
-// say returns a hook that prints what is about to happen, or has happened.
+// say returns a hook that prints a line.
 func say(what string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		fmt.Println(what, instance(ctx))
@@ -35,8 +35,8 @@ func say(what string) func(context.Context) error {
 	}
 }
 
-// hello takes its time where it gets a d: its first word comes at once, the
-// rest after that.
+// hello writes its first word at once, and the rest after d, if the request has
+// one.
 func hello(w http.ResponseWriter, r *http.Request) {
 	d, err := time.ParseDuration(r.FormValue("d"))
 	if err != nil && r.FormValue("d") != "" {
@@ -48,7 +48,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-time.After(d):
 		fmt.Fprintln(w, " from", instance(r.Context()))
-	case <-r.Context().Done(): // the client has gone, or there is no time left
+	case <-r.Context().Done(): // the client has gone, or the time has run out
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -69,7 +69,7 @@ func (greeter) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (
 	select {
 	case <-time.After(d):
 		return &testpb.SimpleResponse{Payload: greeting(ctx)}, nil
-	case <-ctx.Done(): // the client has gone, or there is no time left
+	case <-ctx.Done(): // the client has gone, or the time has run out
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 }
@@ -90,7 +90,7 @@ func greeting(ctx context.Context) *testpb.Payload {
 	return &testpb.Payload{Body: []byte("Hello from " + instance(ctx))}
 }
 
-// work stands for all that is not a server.
+// work stands for any part that is not a server.
 func work(ctx context.Context) error {
 	fmt.Println("worker of", instance(ctx))
 	<-ctx.Done()
@@ -98,7 +98,7 @@ func work(ctx context.Context) error {
 	return nil
 }
 
-// database stands for what the worker and the servers use.
+// database stands for the things that the worker and the servers use.
 type database struct{}
 
 func (database) Close() error {

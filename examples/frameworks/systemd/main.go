@@ -1,31 +1,34 @@
-// Command systemd is a service that tells systemd how it is: READY=1 once it
-// serves; WATCHDOG=1 as long as it is well; and, from the fire on, STOPPING=1
-// with each step of the stop that begins, its name, and how long it may take,
-// as EXTEND_TIMEOUT_USEC. As long as one step after the other ends, systemd
-// waits, even if that takes longer than TimeoutStopSec.
+// Command systemd is a service that reports its state to systemd: READY=1 once
+// it serves, and WATCHDOG=1 as long as it is well. From the fire on it sends
+// STOPPING=1 with the name of each step of the shutdown that begins, and with
+// the time that the step may take, as EXTEND_TIMEOUT_USEC. As long as one step
+// after the other ends, systemd waits, even if that takes longer than
+// TimeoutStopSec.
 //
-//	go build -o /tmp/quit-systemd ./systemd    # in examples/frameworks
-//	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s -p WatchdogSec=4s /tmp/quit-systemd
-//	systemctl --user status quit               # active (running)
-//	systemctl --user stop quit                 # takes 12 s, and status says what it stops
+//	go build -o /tmp/quit-systemd ./systemd  # in examples/frameworks
+//	systemd-run --user -u quit -p Type=notify -p TimeoutStopSec=3s \
+//		-p WatchdogSec=4s /tmp/quit-systemd
+//	systemctl --user status quit             # active (running)
+//	systemctl --user stop quit               # takes 12 s; see status
 //
-// Start it again, and have it hang: a request holds a lock that all need. It is
-// well no longer, and after 4 s systemd ends it, with its stacks in the
-// journal.
+// Start it again, and make it hang: this request holds a lock that all requests
+// need. The service is no longer well, and after 4 s systemd ends it, with its
+// stacks in the journal.
 //
 //	curl 'localhost:8080/?hold=1h'
 //
-// The stop has no such end: the keep-alives go on until it is over, however
-// long the lock is held. It is bounded all the same, as a whole by -timeout and
-// step by step by what systemd was told. If the whole process stands still, no
-// more messages come, and systemd ends it.
+// During the shutdown the watchdog does not strike: the keep-alives go on until
+// the end, however long the lock is held. The shutdown is limited nonetheless,
+// as a whole by -timeout and step by step by the times that systemd was told.
+// If the whole process stands still, no more messages come, and systemd ends
+// it.
 //
 // The files quit.service and quit.socket are for a system. With the latter,
 // systemd opens the port and passes it on: while the service restarts, clients
-// wait, and none is refused. A restart without that, in which an old process
-// and a new one serve at once, is in examples/restart.
+// wait, and none is refused. The program examples/restart does without: an old
+// and a new process serve at the same time.
 //
-// Without systemd it runs as well, and tells nobody.
+// Without systemd the program runs as well, and sends no messages.
 package main
 
 import (
@@ -51,7 +54,7 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr, flush := parseFlags(q)
 
-	// From now on no signal ends the program halfway.
+	// From now on no signal kills the process.
 	q.NotifySignal()
 
 	watchdog, err := daemon.SdWatchdogEnabled(true)
@@ -62,7 +65,7 @@ func main() {
 	bound, err := serve(q, &http.Server{
 		Addr:        addr,
 		Handler:     s,
-		ReadTimeout: 10 * time.Second, // a client that is slow to send must not hold up the stop
+		ReadTimeout: 10 * time.Second, // a slow client must not delay the shutdown
 		IdleTimeout: 2 * time.Minute,  // longer than most load balancers keep an idle connection
 	})
 	if err != nil {
@@ -76,7 +79,7 @@ func main() {
 	var m manager
 	m.notify(daemon.SdNotifyReady)
 	told := make(chan struct{})
-	go func() { // ends with the shutdown; q.Go would have the drain wait for it
+	go func() { // ends with the shutdown; with q.Go the drain would wait for it
 		defer close(told)
 		m.tell(q, watchdog, s.isWell)
 	}()
@@ -87,10 +90,10 @@ func main() {
 	}
 }
 
-// parseFlags sets the time for the stop of q and returns the other flags.
+// parseFlags sets the time for the shutdown of q and returns the other flags.
 func parseFlags(q *quit.QuitEvent) (addr string, flush time.Duration) {
 	flags := flag.NewFlagSet("systemd", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.StringVar(&addr, "addr", "127.0.0.1:8080",
 		"listen on `address`, unless systemd does; port 0 picks one")
 	flags.DurationVar(&flush, "flush", 4*time.Second,
@@ -134,12 +137,12 @@ func serve(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) {
 	return sockets[0].Addr(), nil
 }
 
-// store stands for a large cache of what is to be on the disk in the end. It is
-// a lock, and holds a value while that is held: unlike a Mutex, it can be
-// waited for together with a ctx.
+// store stands for a large cache that must be on disk in the end. It is a lock,
+// and holds a value while it is locked: unlike a Mutex, it can be waited for
+// together with a ctx.
 type store chan struct{}
 
-// ServeHTTP holds the lock for as long as the request says.
+// ServeHTTP holds the lock as long as the request says.
 func (s store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	hold, err := time.ParseDuration(cmp.Or(r.URL.Query().Get("hold"), "0s"))
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable a signal comes before the program begins to serve.
+// With this variable, a signal arrives before the program begins to serve.
 const early = "EXAMPLE_SYSTEMD_EARLY"
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,7 @@ type fake struct {
 	*net.UnixConn
 	path       string
 	t          *testing.T
-	keepAlives int // that message has skipped
+	keepAlives int // skipped by message
 }
 
 func newFake(t *testing.T) *fake {
@@ -62,7 +62,7 @@ func newFake(t *testing.T) *fake {
 	return &fake{UnixConn: conn, path: path, t: t}
 }
 
-// message returns the assignments of the next message that is no keep-alive.
+// message returns the assignments of the next message that is not a keep-alive.
 func (m *fake) message() map[string]string {
 	m.t.Helper()
 	for {
@@ -98,7 +98,7 @@ func (m *fake) any(limit time.Duration) map[string]string {
 	return message
 }
 
-// wantKeepAlives wants the next n messages to be keep-alives.
+// wantKeepAlives checks that the next n messages are keep-alives.
 func (m *fake) wantKeepAlives(n int) {
 	m.t.Helper()
 	for range n {
@@ -108,20 +108,20 @@ func (m *fake) wantKeepAlives(n int) {
 	}
 }
 
-// wantNoMore wants no message to be left. The program has ended.
+// wantNoMore checks that no message is left. The program has ended.
 func (m *fake) wantNoMore() {
 	m.t.Helper()
 	conn, err := net.Dial("unixgram", m.path)
 	must(m.t, err)
 	defer conn.Close()
-	go conn.Write([]byte("END=1")) // which waits while the socket is full
+	go conn.Write([]byte("END=1")) // it waits while the socket is full
 	for got := m.message(); got["END"] != "1"; got = m.message() {
 		m.t.Errorf("one more message: %q", got)
 	}
 }
 
-// wantStep wants the message of the step that begins, and returns how long it
-// may take.
+// wantStep checks the message of the step that begins, and returns the time
+// that it may take.
 func (m *fake) wantStep(name string) time.Duration {
 	m.t.Helper()
 	message := m.message()
@@ -136,12 +136,15 @@ func (m *fake) wantStep(name string) time.Duration {
 // start starts the program with NOTIFY_SOCKET, unless that is "".
 func start(t *testing.T, socket string, args ...string) (p *process.Process, url string) {
 	t.Helper()
-	return startCommand(t, socket, process.Command(t, append([]string{"-addr=127.0.0.1:0"}, args...)...))
+	return startCommand(t, socket,
+		process.Command(t, append([]string{"-addr=127.0.0.1:0"}, args...)...))
 }
 
 func startCommand(t *testing.T, socket string, cmd *exec.Cmd) (p *process.Process, url string) {
 	t.Helper()
-	cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool { return strings.HasPrefix(s, "NOTIFY_SOCKET=") })
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(s string) bool {
+		return strings.HasPrefix(s, "NOTIFY_SOCKET=")
+	})
 	if socket != "" {
 		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+socket)
 	}
@@ -161,8 +164,8 @@ func wantHello(t *testing.T, url string) {
 
 var steps = []string{"*http.Server", "drain", "shard 3", "shard 2", "shard 1"}
 
-// TestProgress wants a message for each step, with a time that is nine tenths
-// of what is left, and a second.
+// TestProgress checks that there is a message for each step, with nine tenths
+// of the remaining time plus a second.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -175,7 +178,7 @@ func TestProgress(t *testing.T) {
 	p.Signal(syscall.SIGTERM)
 	for i, name := range steps {
 		got, most := m.wantStep(name), timeout*9/10+time.Second
-		least := most - 3*time.Minute*9/10 // since the process lives no longer
+		least := most - 3*time.Minute*9/10 // since the process no longer lives
 		if i > 2 {
 			most -= flush * time.Duration(i-2) * 9 / 10
 		}
@@ -200,8 +203,8 @@ func watched(t *testing.T, interval string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestWatchdog wants keep-alives until the program is not well, and then again
-// in the stop, for as long as that takes.
+// TestWatchdog checks that there are keep-alives until the program is not well,
+// and then again during the whole shutdown.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -217,7 +220,8 @@ func TestWatchdog(t *testing.T) {
 	must(t, err)
 	defer conn.Close()
 	fmt.Fprint(conn, "GET /?hold=1h HTTP/1.1\r\nHost: x\r\n\r\n")
-	for end := time.Now().Add(3 * time.Minute); m.any(time.Second) != nil; { // 40 times the time between two
+	// 40 times the time between two.
+	for end := time.Now().Add(3 * time.Minute); m.any(time.Second) != nil; {
 		if time.Now().After(end) {
 			t.Fatal("keep-alives go on while the program hangs")
 		}
@@ -227,12 +231,12 @@ func TestWatchdog(t *testing.T) {
 	if got := m.message(); got["STATUS"] != "Stopping: *http.Server" {
 		t.Errorf("message %q, want that of the server", got)
 	}
-	m.wantKeepAlives(10) // of a stop that hangs
+	m.wantKeepAlives(10) // of a shutdown that hangs
 	p.InterruptAgain()
 	p.WantExit(130)
 }
 
-// TestOthersWatchdog has WATCHDOG_PID name another process.
+// TestOthersWatchdog sets WATCHDOG_PID to another process.
 func TestOthersWatchdog(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -269,8 +273,8 @@ func inheriting(t *testing.T, fds int, files ...interface{ File() (*os.File, err
 	return cmd
 }
 
-// TestSocket has the service stopped and started while a client waits: the
-// socket is systemd's.
+// TestSocket stops and starts the service while a client waits: the socket is
+// systemd's.
 func TestSocket(t *testing.T) {
 	t.Parallel()
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -300,27 +304,29 @@ func TestSocket(t *testing.T) {
 	for fds, cmd := range map[int]*exec.Cmd{1: inheriting(t, 1, udp), 2: inheriting(t, 2, ln, ln)} {
 		p := process.StartCommand(t, cmd)
 		p.WantExit(1)
-		if got, want := p.Stderr(), fmt.Sprintf("systemd: LISTEN_FDS=%d: want one socket, which listens\n", fds); got != want {
+		if got, want := p.Stderr(), fmt.Sprintf(
+			"systemd: LISTEN_FDS=%d: want one socket, which listens\n", fds); got != want {
 			t.Errorf("stderr = %q, want %q", got, want)
 		}
 	}
 }
 
-// TestHang has each of the shards hang for longer than the stop may take. Each
-// gets its time, and is abandoned: none is prolonged, not by keep-alives
-// either.
+// TestHang makes each of the shards hang for longer than the shutdown may take.
+// Each gets its time and is abandoned. Nothing prolongs it, not even the
+// keep-alives.
 func TestHang(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
 	const timeout = 5 * time.Second
-	p, _ := startCommand(t, m.path, watched(t, "50ms", fmt.Sprint("-timeout=", timeout), "-flush=1h"))
+	p, _ := startCommand(t, m.path,
+		watched(t, "50ms", fmt.Sprint("-timeout=", timeout), "-flush=1h"))
 	m.message()
 	p.Signal(syscall.SIGTERM)
 	var sum time.Duration
 	for i, name := range steps {
 		got := m.wantStep(name)
 		if i == 0 {
-			m.keepAlives = 0 // those before the stop
+			m.keepAlives = 0 // those before the shutdown
 		}
 		if strings.HasPrefix(name, "shard") {
 			sum += got - time.Second
@@ -334,13 +340,14 @@ func TestHang(t *testing.T) {
 	}
 	p.WantExit(1)
 	m.wantNoMore()
-	want := `(?m)^systemd: .*shard 3 .*abandoned.*\n.*shard 2 .*abandoned.*\n.*shard 1 .*abandoned.*\n\z`
+	want := `(?m)^systemd: .*shard 3 .*abandoned.*\n` +
+		`.*shard 2 .*abandoned.*\n.*shard 1 .*abandoned.*\n\z`
 	if got := p.Stderr(); !regexp.MustCompile(want).MatchString(got) {
 		t.Errorf("stderr = %q, want %v", got, want)
 	}
 }
 
-// TestNoLimit wants no promise where nothing is known.
+// TestNoLimit checks that nothing is promised if there is no limit.
 func TestNoLimit(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -367,7 +374,7 @@ func TestWithoutSystemd(t *testing.T) {
 	}
 }
 
-// TestBrokenSocket has a socket that nobody listens on, and one that nobody
+// TestBrokenSocket has a socket on which nobody listens, and one that nobody
 // reads.
 func TestBrokenSocket(t *testing.T) {
 	t.Parallel()
@@ -377,12 +384,12 @@ func TestBrokenSocket(t *testing.T) {
 	defer conn.Close()
 	raw, err := conn.SyscallConn()
 	must(t, err)
-	must(t, raw.Control(func(fd uintptr) { // which does not block
+	must(t, raw.Control(func(fd uintptr) { // it does not block
 		for err == nil {
 			_, err = syscall.Write(int(fd), []byte("STATUS=one more"))
 		}
 	}))
-	if err != syscall.EAGAIN && err != syscall.ENOBUFS { // as BSDs say it
+	if err != syscall.EAGAIN && err != syscall.ENOBUFS { // BSDs say it this way
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ socket, want string }{
@@ -400,7 +407,7 @@ func TestBrokenSocket(t *testing.T) {
 	}
 }
 
-// TestStopAtStart wants a signal that comes early to be no failure.
+// TestStopAtStart checks that an early signal is no failure.
 func TestStopAtStart(t *testing.T) {
 	t.Parallel()
 	cmd := process.Command(t, "-addr=127.0.0.1:0", "-flush=1ms")
@@ -444,7 +451,7 @@ func TestSecondInterrupt(t *testing.T) {
 	}
 }
 
-// TestBadStart wants systemd not to be told that the program is ready.
+// TestBadStart checks that a start that fails does not send READY=1.
 func TestBadStart(t *testing.T) {
 	m := newFake(t)
 	t.Setenv("NOTIFY_SOCKET", m.path)
@@ -465,8 +472,8 @@ func TestBadStart(t *testing.T) {
 	m.wantNoMore()
 }
 
-// TestUnit wants the times in quit.service to fit together, and has systemd
-// look at both files, with a program that there is.
+// TestUnit checks that the times in quit.service fit together, and lets systemd
+// verify both files, with an existing program.
 func TestUnit(t *testing.T) {
 	t.Parallel()
 	unit, err := os.ReadFile("quit.service")
@@ -481,7 +488,8 @@ func TestUnit(t *testing.T) {
 		must(t, err)
 		return d
 	}
-	timeout, stop, watchdog := value("ExecStart=.* -timeout="), value("TimeoutStopSec="), value("WatchdogSec=")
+	timeout, stop, watchdog := value("ExecStart=.* -timeout="), value("TimeoutStopSec="),
+		value("WatchdogSec=")
 	if stop <= timeout {
 		t.Errorf("TimeoutStopSec is %v, want more than -timeout, %v", stop, timeout)
 	}
@@ -497,11 +505,13 @@ func TestUnit(t *testing.T) {
 	must(t, err)
 	dir := t.TempDir()
 	service, socket := filepath.Join(dir, "quit.service"), filepath.Join(dir, "quit.socket")
-	must(t, os.WriteFile(service, []byte(strings.Replace(string(unit), "/usr/local/bin/quit-systemd", self, 1)), 0o666))
+	must(t, os.WriteFile(service, []byte(strings.Replace(string(unit),
+		"/usr/local/bin/quit-systemd", self, 1)), 0o666))
 	unit, err = os.ReadFile("quit.socket")
 	must(t, err)
 	must(t, os.WriteFile(socket, unit, 0o666))
-	if out, err := process.Other(t, analyze, "verify", service, socket).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := process.Other(
+		t, analyze, "verify", service, socket).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v, %s", err, out)
 	}
 }

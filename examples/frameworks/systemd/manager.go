@@ -13,20 +13,21 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// manager is systemd. Its methods are not called at the same time.
+// manager is systemd. Its methods must not be called concurrently.
 type manager struct {
 	deaf bool // the last message did not arrive
 }
 
 // tell tells systemd of each step that begins, which means that the one before
-// has ended, or was abandoned; and, if it has a watchdog, twice in that time
-// that all is well. It returns when the shutdown has ended.
+// has ended or was abandoned. If there is a watchdog, tell also sends a
+// keep-alive twice in each of its intervals. It returns when the shutdown has
+// ended.
 //
-// Before the fire, all is well if isWell says so. It may block, and then no
-// keep-alive is sent. During the shutdown it is well that this goes on: the
-// work takes its time and may hold any lock, and quit abandons each step that
-// does not end. The keep-alives must not cease then, since systemd arms its
-// watchdog with each of them, in the stop too.
+// Before the fire, it sends a keep-alive if isWell reports true. isWell may
+// block, and then none is sent. During the shutdown, keep-alives are always
+// sent: the work takes its time and may hold any lock, and quit abandons each
+// step that does not end. The keep-alives must not cease then, since systemd
+// arms its watchdog with each of them, even during the shutdown.
 func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 	isWell func(context.Context) bool) {
 	var tick <-chan time.Time // never, without a watchdog
@@ -37,7 +38,7 @@ func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 	}
 	told := 0
 	for {
-		r := q.Report() // first what has begun, in that order, and then what is planned
+		r := q.Report() // the steps that have begun, in order, and then the planned ones
 		for ; told < len(r.Steps) && !r.Steps[told].Start.IsZero(); told++ {
 			m.notify(stopping(r.Steps[told]))
 		}
@@ -47,7 +48,7 @@ func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 		select {
 		case <-r.Changed():
 		case <-tick:
-			if isWell(q.Context()) || q.HasFired() { // which ends isWell, too
+			if isWell(q.Context()) || q.HasFired() { // the fire ends isWell, too
 				m.notify(daemon.SdNotifyWatchdog)
 			}
 		}
@@ -56,9 +57,9 @@ func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 
 func stopping(s quit.Step) string {
 	state := daemon.SdNotifyStopping + "\nSTATUS=Stopping: " + s.Name
-	if !s.Deadline.IsZero() { // else there is no limit, and nothing to promise
-		// It is over after its share and an eighth, and in another second that
-		// is told.
+	if !s.Deadline.IsZero() { // otherwise there is no limit, and nothing to promise
+		// A step is over after its share and an eighth. Another second is for
+		// the message.
 		over := s.Deadline.Add(s.Deadline.Sub(s.Start) / 8)
 		left := max(0, time.Until(over)) + time.Second
 		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", left.Microseconds())
@@ -66,8 +67,8 @@ func stopping(s quit.Step) string {
 	return state
 }
 
-// notify tells systemd. If that fails, the service goes on, and says so at the
-// first time.
+// notify tells systemd. If that fails, the service goes on, and logs the first
+// failure.
 func (m *manager) notify(state string) {
 	err := m.send(state)
 	if err != nil && !m.deaf {
@@ -76,8 +77,8 @@ func (m *manager) notify(state string) {
 	m.deaf = err != nil
 }
 
-// send is daemon.SdNotify with a limit. That one would hang if systemd did, and
-// the end of the program waits for its last message.
+// send is like daemon.SdNotify, with a time limit. Without one it would hang if
+// systemd did, and the end of the program waits for its last message.
 func (m *manager) send(state string) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {

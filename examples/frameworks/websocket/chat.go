@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	maxQueue   = 256     // messages that a member may be late
-	maxMessage = 4 << 10 // bytes; more than the page's maxlength can be
+	maxQueue   = 256     // messages that a member may be behind
+	maxMessage = 4 << 10 // bytes; more than the page's maxlength allows
 	goodbye    = "the server is going away"
 )
 
-// patience is how long a member that is to go may take; conn.Close waits for
-// 5 s. Tests change it.
+// patience is the time a member has to go; conn.Close waits for 5 s. Tests
+// change it.
 var patience = 3 * time.Second
 
-// chat is a handler of WebSockets: what one member says, all get, in the same
+// chat is a handler of WebSockets: all members get each message, in the same
 // order.
 type chat struct {
 	// mu guards the fields below, and keeps a send away from a closed queue.
@@ -32,21 +32,21 @@ type chat struct {
 
 type member struct {
 	addr   string
-	queue  chan []byte        // what is to be sent to it; closed when it is to go
-	cancel context.CancelFunc // ends its connection, however that hangs
+	queue  chan []byte        // messages for the member; closed when it has to go
+	cancel context.CancelFunc // ends its connection, even if that hangs
 
-	// Why it is to go; set before queue is closed.
+	// The reason why it has to go; set before queue is closed.
 	status websocket.StatusCode
 	reason string
 }
 
 func newChat() *chat { return &chat{members: make(map[*member]bool)} }
 
-// ServeHTTP sends to a member. A goroutine receives from it, for as long as the
-// connection lives, since the answer to the end of the connection is received
-// too.
+// ServeHTTP sends to a member. A goroutine receives from it as long as the
+// connection lives, since it also receives the answer to the closing of the
+// connection.
 func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// This lives on after the fire, until there is no time left.
+	// This ctx outlives the fire, until no time is left.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	m := &member{addr: r.RemoteAddr, queue: make(chan []byte, maxQueue), cancel: cancel}
@@ -93,16 +93,17 @@ func (c *chat) join(m *member) bool {
 	return !c.closed
 }
 
-// leave does nothing if m is to go already.
+// leave does nothing if m has to go already.
 func (c *chat) leave(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.end(m, websocket.StatusNormalClosure, "")
 }
 
-// say has all members get text, its author too, who so knows that it was said.
-// If the author is to go, nobody gets it: the author would not know, and says
-// it again when it is back. Once the chat is closed there are no members.
+// say sends text to all members. The author gets it too, and so knows that it
+// was said. If the author has to go, nobody gets the text: the author would not
+// know, and says it again after connecting again. Once the chat is closed there
+// are no members.
 func (c *chat) say(author *member, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,7 +117,7 @@ func (c *chat) say(author *member, text []byte) {
 	}
 }
 
-// close has all members go, once they have got what was said.
+// close makes all members go, once they have got all messages.
 func (c *chat) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,8 +144,8 @@ func (c *chat) send(m *member, text []byte) bool {
 	}
 }
 
-// end has the handler of m end: in order, or else when patience does. mu is
-// held.
+// end makes the handler of m end: in good order, or when patience has passed.
+// mu is held.
 func (c *chat) end(m *member, status websocket.StatusCode, reason string) {
 	if !c.members[m] {
 		return

@@ -1,12 +1,12 @@
-// A line begins with the name of the page that wrote it, by which the page
-// knows its own when they come back.
+// A line begins with the name of the page that wrote it, so that the page
+// recognizes its own lines when they come back.
 const name = Math.random().toString(36).slice(2, 8)
 const form = document.querySelector("form"), input = document.querySelector("input")
 const state = document.querySelector("p"), log = document.querySelector("pre")
 
-// Lines that have not come back. When the server ends the connection in order,
-// nobody has got them: they are sent again by the next one. When it breaks, the
-// others may have got them, and get them twice.
+// Lines that have not come back. If the server closes the connection in good
+// order, nobody has got them: they are sent again over the next one. If the
+// connection breaks, others may have got them, and get them twice.
 const unsaid = []
 
 const minDelay = 1000, maxDelay = 30_000 // ms
@@ -28,7 +28,7 @@ function connect() {
   }
   ws.onclose = e => {
     if (joined) log.append(`closed: ${e.code} ${e.reason}\n`)
-    // With a random part, so that not all pages come to a new server at once.
+    // A random delay, so that the pages do not all reach a new server at once.
     setTimeout(connect, delay * (1 + Math.random()) / 2)
     delay = Math.min(2 * delay, maxDelay)
     show()

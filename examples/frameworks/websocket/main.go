@@ -1,29 +1,30 @@
-// Command websocket is a chat whose members are told when SIGTERM or Ctrl-C
-// stops it.
+// Command websocket is a chat that says goodbye to its members when SIGTERM or
+// Ctrl-C stops it.
 //
 //	go run ./websocket    # in examples/frameworks
 //
 // Open http://127.0.0.1:8080 in two windows of a browser.
 //
-// Write something, then press Ctrl-C. Each member gets what was said until
-// then, a goodbye, and the end of its connection with status 1001: going away.
-// The program ends when the last has answered that, with status 0.
-// [http.Server.Shutdown] would not wait for any of them.
+// Write a message, then press Ctrl-C. Each member gets the messages until then,
+// a goodbye, and the end of its connection with status 1001: going away. The
+// program ends when the last member has answered that, with status 0.
+// [http.Server.Shutdown] would wait for none of them.
 //
-// Write something more, and start the program again: each page connects by
-// itself, and sends what was written meanwhile, and what was not yet said when
-// the connection ended. It misses what others say while it is not connected:
-// the chat keeps nothing.
+// Write another message, and start the program again: each page connects again
+// by itself. It sends the messages that were written meanwhile, or that were
+// not yet said when the connection ended. It misses the messages of others
+// while it is not connected: the chat stores nothing.
 //
 // A member that does not read, or does not answer, is cut off after 3 seconds,
-// and holds up no other. If the stop has no more time than that, the status is
-// 1. In both cases the log names the member.
+// and delays no other member. If the shutdown has less time than that, the exit
+// status is 1. In both cases the log names the member.
 //
 // With -cert and -key, the files of a certificate and of its key, the program
 // serves https, and the page uses wss.
 //
-// What main.go does about stopping is enough for any program with WebSockets.
-// How a member is told is in chat.go, and how a page comes back is in chat.js.
+// main.go has everything about stopping that a program with WebSockets needs.
+// How a member is told is in chat.go, and how a page connects again is in
+// chat.js.
 package main
 
 import (
@@ -47,7 +48,7 @@ func main() {
 	q := quit.GetQuitEvent()
 	addr, cert, key := parseFlags(q)
 
-	// From now on no signal ends the program halfway.
+	// From now on no signal kills the process.
 	q.NotifySignal()
 
 	c := newChat()
@@ -59,8 +60,8 @@ func main() {
 	srv := &http.Server{
 		Addr:    addr,
 		Handler: mux,
-		// A client that is slow to send must not hold up the stop. This does
-		// not end a WebSocket: net/http lifts it when the handler takes the
+		// A slow client must not delay the shutdown. This does not end a
+		// WebSocket: net/http lifts the limit when the handler takes the
 		// connection.
 		ReadTimeout: 10 * time.Second,
 		// Longer than most load balancers keep an idle connection.
@@ -70,7 +71,8 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// Registered last, called first: it has all handlers end, and lets in no more.
+	// Registered last, called first: it makes all handlers end, and admits no
+	// more.
 	q.RegisterStopFunc(c.close, quit.Name("chat"))
 
 	fmt.Printf("listening on %s\n", bound)
@@ -89,7 +91,7 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, cert, key string) (stri
 	return fmt.Sprint("https://", bound), err
 }
 
-// page lets the page load nothing from elsewhere, and no other site frame it.
+// page lets the page load nothing from other sites, and no other site frame it.
 func page(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy",
@@ -99,14 +101,15 @@ func page(h http.Handler) http.Handler {
 }
 
 // parseFlags sets the fields of q and returns the other flags. It ends the
-// program where there is nothing to start.
+// program if there is nothing to start.
 func parseFlags(q *quit.QuitEvent) (addr, cert, key string) {
 	flags := flag.NewFlagSet("websocket", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // an error is one line, not the whole usage
+	flags.SetOutput(io.Discard) // an error is one line, without the usage
 	flags.StringVar(&addr, "addr", "127.0.0.1:8080", "listen on `address`; port 0 picks one")
 	flags.StringVar(&cert, "cert", "", "serve https with the certificate in `file`; needs -key")
 	flags.StringVar(&key, "key", "", "the `file` of the key to -cert")
-	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop; negative means no limit")
+	flags.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout,
+		"time for the whole stop; negative means no limit")
 
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {

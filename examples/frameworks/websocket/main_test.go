@@ -33,10 +33,10 @@ import (
 )
 
 const (
-	// With this variable a signal comes before the program begins to serve.
+	// With this variable, a signal arrives before the program begins to serve.
 	early = "EXAMPLE_WEBSOCKET_EARLY"
-	// Without this one its patience has no end, so that no member is cut off
-	// for being slow.
+	// Without this variable its patience has no end, so that no member is cut
+	// off for being slow.
 	impatient = "EXAMPLE_WEBSOCKET_IMPATIENT"
 )
 
@@ -86,11 +86,11 @@ type client struct {
 	*websocket.Conn
 	addr string // its own
 	ctx  context.Context
-	got  []string // all that it has received
-	end  error    // with which that ended
+	got  []string // all messages that it has received
+	end  error    // the error at the end of the connection
 }
 
-// join returns a client that has said that it is there.
+// join returns a client that has said hello.
 func join(t *testing.T, addr, hello string) *client {
 	t.Helper()
 	return joinTLS(t, "ws://"+addr+"/chat", hello, nil)
@@ -122,7 +122,7 @@ func (c *client) write(text string) error {
 	return c.Write(c.ctx, websocket.MessageText, []byte(text))
 }
 
-// say returns when everybody has got text, or is to get it.
+// say returns when all members have got text, or will get it.
 func (c *client) say(text string) error {
 	if err := c.write(text); err != nil {
 		return err
@@ -145,7 +145,8 @@ func (c *client) readUntil(text string) error {
 	return c.end
 }
 
-// wantEnd reads all, and wants the connection to end with that status.
+// wantEnd reads everything, and checks that the connection ends with that
+// status.
 func (c *client) wantEnd(t *testing.T, status websocket.StatusCode, reason string) {
 	t.Helper()
 	err := c.readUntil("never said")
@@ -154,8 +155,8 @@ func (c *client) wantEnd(t *testing.T, status websocket.StatusCode, reason strin
 	}
 }
 
-// wantGoodbye wants all clients to have got all that was said from text on,
-// then the goodbye, and the end.
+// wantGoodbye checks that all clients have got all messages from text on, then
+// the goodbye, and the end.
 func wantGoodbye(t *testing.T, text string, clients ...*client) {
 	t.Helper()
 	var want []string
@@ -180,8 +181,8 @@ func wantStderr(t *testing.T, p *process.Process, want string) {
 	}
 }
 
-// TestGoodbye has something said just before the signal, to clients that have
-// not read it when the signal comes.
+// TestGoodbye sends a message just before the signal, to clients that have not
+// read it when the signal arrives.
 func TestGoodbye(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -203,8 +204,8 @@ func TestGoodbye(t *testing.T) {
 	}
 }
 
-// TestUnderLoad has the signal come while all talk at once. What one has got,
-// all have, and the author of a message that was said too.
+// TestUnderLoad sends the signal while all members talk at once. If one member
+// has got a message, so have all, its author included.
 func TestUnderLoad(t *testing.T) {
 	t.Parallel()
 	const n, each = 20, maxQueue / 20 // so that none can be too slow
@@ -236,7 +237,9 @@ func TestUnderLoad(t *testing.T) {
 // so does not answer. The others do not wait for it.
 func TestSilentMember(t *testing.T) {
 	t.Parallel()
-	test := func(t *testing.T, p *process.Process, addr string, status int, stderr string) (cutOff bool) {
+	test := func(t *testing.T, p *process.Process, addr string, status int, stderr string) (
+		cutOff bool,
+	) {
 		t.Helper()
 		silent, other := join(t, addr, "hello from silent"), join(t, addr, "hello")
 		p.Signal(syscall.SIGTERM)
@@ -257,15 +260,17 @@ func TestSilentMember(t *testing.T) {
 	})
 	t.Run("no time", func(t *testing.T) {
 		t.Parallel()
-		const timeout = 5 * time.Second // of which a tenth is left to say so; of six, conn.Close would not need all
+		// A tenth is left to say so; of 6 s, conn.Close would not need all.
+		const timeout = 5 * time.Second
 		process.Patiently(t, timeout, func(time.Duration) bool {
 			p, addr := start(t, fmt.Sprint("-timeout=", timeout))
-			return test(t, p, addr, 1, `(?m)^websocket: quit: drain: 1 goroutine left after .*: context deadline exceeded\n\z`)
+			return test(t, p, addr, 1, `(?m)^websocket: quit: drain: 1 goroutine left after .*: `+
+				`context deadline exceeded\n\z`)
 		})
 	})
 }
 
-// fill says so much that one who does not read has to go.
+// fill sends so many messages that a member that does not read has to go.
 func fill(t *testing.T, p *process.Process, c *client) {
 	t.Helper()
 	for i := 0; !strings.Contains(p.Stderr(), "too slow"); i++ {
@@ -273,7 +278,7 @@ func fill(t *testing.T, p *process.Process, c *client) {
 	}
 }
 
-// TestMemberNeverReads has a member of which all buffers are full.
+// TestMemberNeverReads has a member whose buffers are all full.
 func TestMemberNeverReads(t *testing.T) {
 	t.Parallel()
 	p, addr := startImpatient(t)
@@ -286,24 +291,26 @@ func TestMemberNeverReads(t *testing.T) {
 	wantStderr(t, p, "cut off member="+lazy.addr+"\n")
 }
 
-// TestSlowMember has the same, but for a member that begins to read in time: it
-// misses nothing of what was said until it had to go.
+// TestSlowMember has the same, but with a member that begins to read in time:
+// it misses no message until it had to go.
 func TestSlowMember(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
 	slow, other := join(t, addr, "hello from slow"), join(t, addr, "hello")
 	fill(t, p, other)
 	slow.wantEnd(t, websocket.StatusPolicyViolation, "too slow")
-	if n := len(slow.got) - 1; n < maxQueue || n > len(other.got) || !slices.Equal(slow.got[1:], other.got[:n]) {
-		t.Errorf("%d messages until it had to go, want %d at least, and the same as others", n, maxQueue)
+	if n := len(slow.got) - 1; n < maxQueue || n > len(other.got) ||
+		!slices.Equal(slow.got[1:], other.got[:n]) {
+		t.Errorf("%d messages until it had to go, want %d at least, and the same as others",
+			n, maxQueue)
 	}
 	p.Signal(syscall.SIGTERM)
 	wantGoodbye(t, "hello", other)
 	p.WantExit(0)
 }
 
-// TestUnheard wants nobody to get what its author does not get back: the author
-// takes it for not said, and says it again.
+// TestUnheard checks that nobody gets a message that its author does not get
+// back: the author takes it as not said, and says it again.
 func TestUnheard(t *testing.T) {
 	t.Parallel()
 	c := newChat()
@@ -314,12 +321,14 @@ func TestUnheard(t *testing.T) {
 	for i, text := range []string{"heard", "no room for that", "to go already"} {
 		c.say(author, []byte(text))
 		if len(author.queue) != 1 || len(other.queue) != 1 {
-			t.Errorf("after %d messages the author gets %d, and the other %d, want 1", i+1, len(author.queue), len(other.queue))
+			t.Errorf("after %d messages the author gets %d, and the other %d, want 1",
+				i+1, len(author.queue), len(other.queue))
 		}
 	}
 }
 
-// TestLeave wants nobody to be waited for who has left, in order or not.
+// TestLeave checks that nobody waits for a member that has left, in good order
+// or not.
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -335,7 +344,8 @@ func TestLeave(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestNotUTF8 wants none of it in a message of text, on which browsers close.
+// TestNotUTF8 checks that text messages contain only valid UTF-8: browsers
+// close the connection on anything else.
 func TestNotUTF8(t *testing.T) {
 	t.Parallel()
 	_, addr := start(t)
@@ -356,14 +366,14 @@ func TestSecondInterrupt(t *testing.T) {
 	p, addr := start(t)
 	join(t, addr, "hello from silent")
 	p.Signal(os.Interrupt)
-	p.AwaitPortClosed(addr) // the server is all that is before the drain
+	p.AwaitPortClosed(addr) // only the server is stopped before the drain
 	p.InterruptAgain()
 	p.WantExit(130)
 	wantStderr(t, p, `(?s)ending at once.*drain.*\.\(\*chat\)\.ServeHTTP`)
 }
 
-// TestTimeouts waits until a client that is too slow to send is cut off. The
-// time for a request ends neither a WebSocket nor a connection that is idle.
+// TestTimeouts waits until a client that sends too slowly is cut off. The time
+// limit for a request ends neither a WebSocket nor an idle connection.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	for _, encrypted := range []bool{false, true} {
@@ -407,7 +417,7 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// TestClosed wants nobody to join a chat that was closed.
+// TestClosed checks that nobody can join a closed chat.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	c := newChat()
@@ -419,11 +429,11 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// certificate returns the files of one for 127.0.0.1, and what a client needs
-// to trust it.
+// certificate returns the files of a certificate for 127.0.0.1, and the
+// configuration of a client that trusts it.
 func certificate(t *testing.T) (cert, key string, config *tls.Config) {
 	t.Helper()
-	srv := httptest.NewTLSServer(nil) // which has one
+	srv := httptest.NewTLSServer(nil) // it has one
 	srv.Close()
 	pair := srv.TLS.Certificates[0]
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
@@ -437,7 +447,8 @@ func certificate(t *testing.T) (cert, key string, config *tls.Config) {
 	}
 	config = &tls.Config{RootCAs: x509.NewCertPool()}
 	config.RootCAs.AddCert(srv.Certificate())
-	return file("cert.pem", "CERTIFICATE", pair.Certificate[0]), file("key.pem", "PRIVATE KEY", der), config
+	return file("cert.pem", "CERTIFICATE", pair.Certificate[0]),
+		file("key.pem", "PRIVATE KEY", der), config
 }
 
 func startTLS(t *testing.T) (p *process.Process, addr string, config *tls.Config) {
@@ -479,8 +490,10 @@ func TestPage(t *testing.T) {
 		must(t, err)
 		defer res.Body.Close()
 		body, err := io.ReadAll(res.Body)
-		if res.StatusCode != test.status || !strings.Contains(string(body), test.body) || err != nil {
-			t.Errorf("GET %s = %d, %q, %v, want %d, %q", test.path, res.StatusCode, body, err, test.status, test.body)
+		if res.StatusCode != test.status || !strings.Contains(string(body), test.body) ||
+			err != nil {
+			t.Errorf("GET %s = %d, %q, %v, want %d, %q",
+				test.path, res.StatusCode, body, err, test.status, test.body)
 		}
 	}
 	p.Signal(syscall.SIGTERM)
@@ -497,17 +510,21 @@ func TestBadStart(t *testing.T) {
 		stderr string
 	}{
 		{[]string{"-addr=" + taken}, 1, "address already in use"},
-		{[]string{"-addr=" + taken, "-cert=" + cert, "-key=" + key}, 1, "websocket: quit: listen tcp " + taken},
+		{[]string{"-addr=" + taken, "-cert=" + cert, "-key=" + key}, 1,
+			"websocket: quit: listen tcp " + taken},
 		{[]string{"-cert=missing.pem", "-key=" + key}, 1, "open missing.pem: no such file"},
 		{[]string{"-cert=" + cert, "-key=missing.pem"}, 1, "open missing.pem: no such file"},
-		{[]string{"-cert=chat.go", "-key=" + key}, 1, `certificate "chat.go", key "` + key + `": tls: `},
-		{[]string{"-cert=" + cert, "-key=chat.go"}, 1, `certificate "` + cert + `", key "chat.go": tls: `},
+		{[]string{"-cert=chat.go", "-key=" + key}, 1,
+			`certificate "chat.go", key "` + key + `": tls: `},
+		{[]string{"-cert=" + cert, "-key=chat.go"}, 1,
+			`certificate "` + cert + `", key "chat.go": tls: `},
 		{[]string{"-cert=" + cert}, 2, "-cert needs -key"},
 		{[]string{"-key=" + key}, 2, "-key needs -cert"},
 		{[]string{"-timeout=soon"}, 2, `invalid value "soon"`},
 		{[]string{"-port=80"}, 2, "not defined: -port"},
 		{[]string{"serve"}, 2, `unexpected argument "serve"`},
 	} {
-		process.WantBadStart(t, test.status, test.stderr, append([]string{"-addr=127.0.0.1:0"}, test.args...)...)
+		process.WantBadStart(t, test.status, test.stderr,
+			append([]string{"-addr=127.0.0.1:0"}, test.args...)...)
 	}
 }

@@ -1,11 +1,12 @@
-// Command byhand serves what the rolling update needs of examples/server, and is
-// stopped without package quit: what examples/server is compared with.
+// Command byhand serves the requests of the rolling update like
+// examples/server, but is stopped without package quit. It is there for
+// comparison.
 //
-//	-pattern=shutdown   as the documentation of http.Server.Shutdown has it, with care
-//	-pattern=article    as in a widely copied article
+//	-pattern=shutdown  with http.Server.Shutdown, as documented, and carefully
+//	-pattern=article   as in a widely copied article
 //
-// In both, the port is closed as soon as the signal comes, so there is no time in which
-// /readyz could say that it will be.
+// Both close the port as soon as the signal arrives. So there is no time in
+// which /readyz could announce it.
 package main
 
 import (
@@ -57,8 +58,9 @@ func main() {
 	}
 }
 
-// shutdown makes none of the usual mistakes: main waits until Shutdown has returned, the
-// time is limited, http.ErrServerClosed is no failure, and a taken port is one.
+// shutdown makes none of the usual mistakes: main waits until Shutdown has
+// returned, the time is limited, http.ErrServerClosed is no failure, and a
+// taken port is one.
 func shutdown(srv *http.Server) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -80,9 +82,10 @@ func shutdown(srv *http.Server) error {
 	return err
 }
 
-// article has the closers called in the order of their registration, without a limit, and
-// then waits for a fixed time. But it never gets there: ListenAndServe returns as soon as
-// Shutdown is called, and log.Fatal ends the process with the requests in flight.
+// article calls the closers in the order of their registration, without a
+// limit, and then waits for a fixed time. But it never gets there:
+// ListenAndServe returns as soon as Shutdown is called, and log.Fatal ends the
+// process with requests in flight.
 func article(srv *http.Server) {
 	closers := []func(context.Context) error{srv.Shutdown}
 	go func() {

@@ -1,4 +1,4 @@
-// Command closer_mended is command closer with its two lines of the stop
+// Command closer_mended is command closer with the two lines about stopping
 // replaced.
 package main
 

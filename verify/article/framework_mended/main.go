@@ -1,5 +1,5 @@
 // Command framework_mended is command framework with one line more: main waits
-// for the stop that the hook has begun.
+// for the shutdown that the hook has begun.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command grpc has the shape of the article's first gRPC server: the stop is
-// deferred, and a signal runs no deferred calls.
+// Command grpc has the shape of the article's first gRPC server: GracefulStop
+// is deferred, and a signal runs no deferred calls.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command listen has the shape of the article's first http server: it has no
-// stop at all.
+// Command listen has the shape of the article's first http server: nothing
+// stops it.
 package main
 
 import (

@@ -1,12 +1,12 @@
-// Package quit behaves as the package quit of github.com/mygityf/go-library
-// does in the article about it. It was written anew for this comparison, from
-// what is known of its behaviour: it is not that package's code. Use
+// Package quit behaves like the package quit of github.com/mygityf/go-library
+// in the article about it. It was written for this comparison, from the
+// behaviour described there: it is not that package's code. Use
 // github.com/gracefulgo/graceful/quit instead.
 //
-// GracefulStop fires, calls what was registered, the first registered first,
-// and waits for the goroutines that are counted. WaitSignal starts that in a
-// goroutine, sleeps for 3 seconds in any case, and exits with status 0. One
-// line on stderr is added, for the tests: "quit: fired".
+// GracefulStop fires, calls the closers, first registered first, and waits for
+// the counted goroutines. WaitSignal starts that in a goroutine, sleeps for 3
+// seconds in any case, and exits with status 0. One line on stderr is added for
+// the tests: "quit: fired".
 package quit
 
 import (
@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// QuitCloser is what an http.Server is.
+// QuitCloser is implemented by http.Server.
 type QuitCloser interface {
 	Shutdown(ctx context.Context) error
 }
@@ -38,18 +38,18 @@ type QuitEvent struct {
 
 var process = &QuitEvent{done: make(chan struct{})}
 
-// GetQuitEvent returns the process's own event.
+// GetQuitEvent returns the event of the process.
 func GetQuitEvent() *QuitEvent { return process }
 
-// RegisterQuitCloser has GracefulStop call c.Shutdown.
+// RegisterQuitCloser makes GracefulStop call c.Shutdown.
 func (q *QuitEvent) RegisterQuitCloser(c QuitCloser) {
 	q.RegisterStopFunc(func() { c.Shutdown(context.Background()) })
 }
 
-// RegisterCloser has GracefulStop call c.Close.
+// RegisterCloser makes GracefulStop call c.Close.
 func (q *QuitEvent) RegisterCloser(c io.Closer) { q.RegisterStopFunc(func() { c.Close() }) }
 
-// RegisterStopFunc has GracefulStop call stop.
+// RegisterStopFunc makes GracefulStop call stop.
 func (q *QuitEvent) RegisterStopFunc(stop func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -60,7 +60,7 @@ func (q *QuitEvent) RegisterStopFunc(stop func()) {
 func (q *QuitEvent) AddGoroutine()  { q.count.Add(1) }
 func (q *QuitEvent) DoneGoroutine() { q.count.Done() }
 
-// HasFired and Done tell of the fire.
+// HasFired and Done report the fire.
 func (q *QuitEvent) HasFired() bool        { return q.fired.Load() }
 func (q *QuitEvent) Done() <-chan struct{} { return q.done }
 

@@ -1,5 +1,5 @@
 // Command queue has the shape of the article's first worker: a select on the
-// fire and on a channel, in which fifty jobs wait.
+// fire and on a channel in which fifty jobs wait.
 package main
 
 import (

@@ -1,6 +1,6 @@
 // Command queue_mended is command queue with two lines for its loop and a
-// closer: what was taken in is done. AddGoroutine has moved, so that a
-// signal at once cannot miss the worker.
+// closer: accepted jobs are done. AddGoroutine has moved, so that an early
+// signal cannot miss the worker.
 package main
 
 import (

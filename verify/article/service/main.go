@@ -1,5 +1,5 @@
 // Command service has the shape of the article's io.Closer, fifty times: Close
-// sets a bool at which the work loop looks, and does not wait for the loop.
+// sets a bool that the work loop reads, and does not wait for the loop.
 package main
 
 import (

@@ -1,5 +1,5 @@
 // Command service_mended is command service with two lines more: the loop is
-// counted. And its bool is an atomic one, for two goroutines use it.
+// counted. And its bool is atomic, since two goroutines use it.
 package main
 
 import (

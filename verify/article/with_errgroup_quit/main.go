@@ -1,6 +1,6 @@
 // Command with_errgroup_quit is command with_errgroup on its way to package
-// quit: quit has the signals, the server and what is closed, and the group has
-// the worker still.
+// quit: quit has the signals, the server and the closers, and the group still
+// has the worker.
 package main
 
 import (

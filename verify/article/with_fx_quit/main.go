@@ -1,6 +1,6 @@
 // Command with_fx_quit is command with_fx on its way to package quit: fx builds
 // everything, quit has the signals, the worker and the server, and the hooks of
-// fx close the rest still.
+// fx still close the rest.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command with_quit is the program of with_errgroup, with_run and with_fx on
+// Command with_quit is the program of with_errgroup, with_run and with_fx with
 // package quit alone: a server whose requests use a database, a worker that
 // uses it too, and a cache.
 package main

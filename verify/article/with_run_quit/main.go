@@ -1,5 +1,5 @@
 // Command with_run_quit is command with_run on its way to package quit: quit
-// has the signals and the server, and the group has the worker still.
+// has the signals and the server, and the group still has the worker.
 package main
 
 import (

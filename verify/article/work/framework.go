@@ -6,11 +6,11 @@ import (
 	"syscall"
 )
 
-// Framework stands for one that owns the signals. Like the hooks of
+// Framework stands for a framework that owns the signals. Like the hooks of
 // http.Server.Shutdown, its quitters are called but not awaited.
 type Framework struct{ quitters []func() }
 
-// RegisterQuitter has Run call quitter.
+// RegisterQuitter makes Run call quitter.
 func (f *Framework) RegisterQuitter(quitter func()) { f.quitters = append(f.quitters, quitter) }
 
 // Run returns after a signal.

@@ -1,7 +1,7 @@
-// Package work stands for what the programs of this module do: they answer
-// requests, work off jobs, poll and use a database. A request or a job that has
-// begun says "working" on stdout, and then takes until stdin ends. So a test
-// decides how long the work takes, and not a clock.
+// Package work has the work of the programs of this module: they answer
+// requests, do jobs, poll and use a database. A request or a job that has begun
+// says "working" on stdout, and then takes until stdin ends. So a test decides
+// how long the work takes, and not a clock.
 package work
 
 import (
@@ -53,8 +53,8 @@ func Handler(db *DB) http.Handler {
 	})
 }
 
-// NewServer returns a server with that Handler, and a port that the system
-// picks. It says on which address it listens.
+// NewServer returns a server with that Handler, on a port that the system
+// picks. It prints the address on which it listens.
 func NewServer(db *DB) *http.Server {
 	return &http.Server{
 		Addr:    "127.0.0.1:0",
@@ -66,7 +66,7 @@ func NewServer(db *DB) *http.Server {
 	}
 }
 
-// Listening says that a server listens.
+// Listening prints the address of a server that listens.
 func Listening(ln net.Listener) { fmt.Println("listening on", ln.Addr()) }
 
 // DB is a database.
@@ -78,7 +78,7 @@ type DB struct {
 // OpenDB returns a database.
 func OpenDB() *DB { return new(DB) }
 
-// Use returns an error if the database was closed.
+// Use returns an error if the database is closed.
 func (db *DB) Use() error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -97,7 +97,8 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// With this variable the Close of a Cache hangs, or Poll fails at a SIGUSR1.
+// Fault is a variable with which the Close of a Cache hangs, or Poll fails at a
+// SIGUSR1.
 const Fault = "WORK_FAULT"
 
 // Cache is closed before the database.

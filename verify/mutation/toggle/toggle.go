@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// ActiveVar is the environment variable with the number of the mutant
-	// that is on. Without it, the program does what its source says.
+	// ActiveVar is the environment variable with the number of the active
+	// mutant. Without it, the program behaves like its source.
 	ActiveVar = "QUIT_MUTANT"
 	// ReachedVar is the environment variable with the name of a file, in which
-	// byte n is set to 1 when mutant n is reached. The file has to exist.
+	// byte n is set to 1 when mutant n is reached. The file must exist.
 	ReachedVar = "QUIT_MUTANTS_REACHED"
 )
 
-// Most is the number above that of every mutant.
+// Most is a number above those of all mutants.
 const Most = 1 << 16
 
 var (
@@ -57,7 +57,7 @@ func On(n int) bool {
 	return n == active
 }
 
-// Alt returns b if mutant n is on, and else a.
+// Alt returns b if mutant n is on, and a otherwise.
 func Alt[T any](n int, a, b T) T {
 	if On(n) {
 		return b
@@ -65,8 +65,8 @@ func Alt[T any](n int, a, b T) T {
 	return a
 }
 
-// Never returns c, or a nil channel if mutant n is on: nothing ever comes from
-// it, and it takes nothing.
+// Never returns c, or a nil channel, on which nothing is ever sent or received,
+// if mutant n is on.
 func Never[C any](n int, c C) C {
 	if On(n) {
 		var none C

@@ -1,5 +1,5 @@
-// Package program has what the programs of this folder have in common, so that
-// each shows nothing but how it is stopped.
+// Package program is the common part of the programs of this folder, so that
+// each shows only the way in which it is stopped.
 package program
 
 import (
@@ -11,8 +11,8 @@ import (
 	"os"
 )
 
-// Listen returns a listener on a port that the system picks, or nil if the
-// program is not to serve: that is, unless its argument is "serve".
+// Listen returns a listener on a port that the system picks if the argument of
+// the program is "serve", and nil otherwise.
 func Listen() net.Listener {
 	if len(os.Args) < 2 || os.Args[1] != "serve" {
 		return nil

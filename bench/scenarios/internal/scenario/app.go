@@ -21,7 +21,7 @@ import (
 // App is an application in neutral terms. An adapter builds it on its library
 // and runs it until it has been stopped.
 type App struct {
-	Timeout time.Duration // for the whole stop
+	Timeout time.Duration // for the whole shutdown
 	Signals []os.Signal   // that stop it: SIGINT, SIGTERM, and SIGHUP in one scenario
 	Parts   []*Part       // in the order in which they are opened
 	Workers []*Worker
@@ -38,14 +38,14 @@ type App struct {
 
 const defaultTimeout = 3 * time.Second
 
-// Part is something that is opened at the start, and closed in reverse order.
+// Part is a resource that is opened at the start, and closed in reverse order.
 type Part struct {
 	Name string
 	// Shared: the workers and the handlers use it, so it is to be closed once
 	// they have ended.
 	Shared bool
-	// Alone: it does not depend on others, nor they on it; it may be closed
-	// beside them.
+	// Alone: it does not depend on others, nor they on it; it may be closed at
+	// the same time.
 	Alone bool
 	Open  func() error
 	Stop  func(ctx context.Context) error
@@ -60,8 +60,8 @@ type Worker struct {
 	Run  func(ctx context.Context) error
 }
 
-// Server is an HTTP server. Its address is "127.0.0.1:0" but for one that is
-// taken.
+// Server is an HTTP server. Its address is "127.0.0.1:0", or, in one scenario,
+// an address that is taken.
 type Server struct {
 	Addr    string
 	Handler http.Handler
@@ -74,24 +74,25 @@ type Group struct {
 	Workers []*Worker
 }
 
-// Ops has the calls that a running program can make to the library. A func is
-// nil if the library has no such thing.
+// Ops has the calls that a running program can make to the library. A function
+// is nil if the library has no such feature.
 type Ops struct {
-	// Add registers one more part, which is open. The func that it returns
-	// takes it out again; it is nil if there is no way to.
+	// Add registers one more part, which is open. The returned function takes
+	// it out again; it is nil if there is no way to.
 	Add func(p *Part) (remove func())
-	// Go starts one more worker, which the stop awaits, and reports whether it
-	// did.
+	// Go starts one more worker, which the shutdown awaits, and reports whether
+	// it did.
 	Go func(name string, f func(ctx context.Context) error) bool
-	// Stopping reports whether the stop has begun.
+	// Stopping reports whether the shutdown has begun.
 	Stopping func() bool
-	// Stop asks for the stop, and waits for it if the library's own does.
+	// Stop asks for the shutdown, and waits for it if the library's own
+	// function does.
 	Stop func()
 	// Got returns the signal that has stopped the application, for an exit
 	// status. It is called when the application has returned.
 	Got func() os.Signal
-	// Work returns the library's context for work in flight, which outlives
-	// the signal.
+	// Work returns the library's context for work in flight, which outlives the
+	// signal.
 	Work func() context.Context
 }
 
@@ -134,8 +135,8 @@ func (a *App) Listen(s *Server) (net.Listener, error) {
 // Listening is called with the address of a server that listens.
 func (a *App) Listening(addr net.Addr) { Say("listening %v", addr) }
 
-// Ready is called by the adapter when all runs and signals are taken, or just
-// before that if it is told no later.
+// Ready is called by the adapter when everything runs and signals are taken, or
+// just before that if the library does not tell later.
 func (a *App) Ready() {
 	if a.scenario.Needs != nil {
 		if why := a.scenario.Needs(&a.Ops); why != "" {
@@ -154,8 +155,8 @@ func (a *App) NA(why string) {
 	os.Exit(0)
 }
 
-// Rerun is called by adapters of libraries whose state is the process's: they
-// cannot run twice.
+// Rerun is called by adapters of libraries with global state: they cannot run
+// twice.
 func (a *App) Rerun() {
 	if a.scenario.Rounds > 1 {
 		a.NA("one stop a process")
@@ -191,10 +192,9 @@ func (a *App) Open(each func(p *Part)) error {
 	return nil
 }
 
-// Close closes parts the way that main does it by hand: with one defer
-// statement for each, written when it was opened. So the last is closed first,
-// and one that panics does not keep the others from being closed. The errors
-// are joined.
+// Close closes parts as main does it by hand: with one defer statement for
+// each, written when it was opened. So the last is closed first, and one that
+// panics does not keep the others from being closed. The errors are joined.
 func Close(ctx context.Context, parts []*Part) (err error) {
 	for _, p := range parts {
 		defer func() { err = errors.Join(err, p.Stop(ctx)) }()
@@ -202,7 +202,7 @@ func Close(ctx context.Context, parts []*Part) (err error) {
 	return nil
 }
 
-// Clean returns nil if err says that a worker has ended since it was told to,
+// Clean returns nil if err says that a worker has ended because it was told to,
 // by the test that is common in programs.
 func Clean(err error) error {
 	if errors.Is(err, context.Canceled) {
@@ -233,8 +233,8 @@ func Say(format string, args ...any) {
 	fmt.Fprintf(journal, "%d %s\n", time.Now().UnixMicro(), fmt.Sprintf(format, args...))
 }
 
-// part returns a part that says when it is opened, called and closed, and
-// how much time its context has left.
+// part returns a part that says when it is opened, called and closed, and how
+// much time its context has left.
 func part(name string, stop func(ctx context.Context) error) *Part {
 	return &Part{
 		Name: name,
@@ -266,7 +266,7 @@ func left(ctx context.Context) string {
 	return fmt.Sprint(time.Until(deadline).Milliseconds())
 }
 
-// The following are behaviours of parts when they are closed.
+// The following functions are behaviours of parts when they are closed.
 
 func ok(context.Context) error { return nil }
 
@@ -292,8 +292,8 @@ func stuck(context.Context) error {
 	}
 }
 
-// theMailer is a part that hangs. Whoever names it by its type or its func does
-// so too.
+// theMailer is a part that hangs. A report that names its type or its method
+// names the part.
 type theMailer struct{}
 
 func (theMailer) open() error { Say("opened the-mailer"); return nil }
@@ -303,7 +303,9 @@ func (theMailer) stop(ctx context.Context) error {
 	return stuck(ctx)
 }
 
-func mailer() *Part { return &Part{Name: "the-mailer", Open: theMailer{}.open, Stop: theMailer{}.stop} }
+func mailer() *Part {
+	return &Part{Name: "the-mailer", Open: theMailer{}.open, Stop: theMailer{}.stop}
+}
 
 // worker returns a worker that says when it begins and ends.
 func worker(name string, run func(ctx context.Context) error) *Worker {

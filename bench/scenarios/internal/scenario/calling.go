@@ -13,7 +13,7 @@ type ctx = context.Context
 var calling = []*Scenario{
 	{
 		Name: "add", Title: "a closer registers another part",
-		Promise: "That one is closed too.",
+		Promise: "The other part is closed too.",
 		Needs:   needsAdd,
 		Build: func(a *App) {
 			a.Parts = []*Part{part("a", ok), part("b", func(ctx) error {
@@ -25,7 +25,7 @@ var calling = []*Scenario{
 	},
 	{
 		Name: "remove", Title: "a part is closed early, and taken out",
-		Promise: "The stop does not close it again.",
+		Promise: "The shutdown does not close it again.",
 		Needs:   needsAdd,
 		Build: func(a *App) {
 			a.Parts = letters(2)
@@ -48,11 +48,12 @@ var calling = []*Scenario{
 		},
 	},
 	{
-		Name: "stop-twice", Title: "the stop is asked for twice at once",
-		Promise: "Each part is closed once. Lost: calls too many or too few.",
+		Name: "stop-twice", Title: "the shutdown is asked for twice at once",
+		Promise: "Each part is closed once. Lost: superfluous and missing calls.",
 		Needs:   needsStop,
 		Build: func(a *App) {
-			a.Parts = []*Part{part("a", after(50*time.Millisecond)), part("b", after(50*time.Millisecond))}
+			wait := after(50 * time.Millisecond)
+			a.Parts = []*Part{part("a", wait), part("b", wait)}
 			a.started = func() {
 				time.Sleep(settle)
 				var both sync.WaitGroup
@@ -73,11 +74,16 @@ var calling = []*Scenario{
 	},
 	{
 		Less: true,
-		Name: "stop-inside", Title: "a closer asks for the stop",
-		Promise: "That is no deadlock: all three parts are closed, and the end comes within a second.",
-		Needs:   needsStop,
+		Name: "stop-inside", Title: "a closer asks for the shutdown",
+		Promise: "There is no deadlock. All three parts are closed, and the process ends " +
+			"within a second.",
+		Needs: needsStop,
 		Build: func(a *App) {
-			a.Parts = []*Part{part("a", ok), part("b", func(ctx) error { a.Ops.Stop(); return nil }), part("c", ok)}
+			a.Parts = []*Part{
+				part("a", ok),
+				part("b", func(ctx) error { a.Ops.Stop(); return nil }),
+				part("c", ok),
+			}
 		},
 		Timed: true,
 		Judge: func(r *Result) Cell {

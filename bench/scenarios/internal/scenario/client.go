@@ -13,8 +13,8 @@ import (
 )
 
 // client sends requests over one connection at a time, each of them once. It
-// tells a connection that is refused from one that breaks: on the latter, it
-// has sent something and gets an end or a reset instead of an answer.
+// distinguishes a refused connection from a broken one: on the latter, it has
+// sent data and gets an end or a reset instead of an answer.
 type client struct {
 	addr string
 	keep bool // whether it uses a connection again
@@ -49,7 +49,8 @@ func (c *client) get(method, path string) (status int, body string, o outcome) {
 	}
 	c.conn.SetDeadline(time.Now().Add(10 * time.Second))
 	c.sent = time.Now()
-	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", method, path); err != nil {
+	if _, err := fmt.Fprintf(c.conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+		method, path); err != nil {
 		c.fail(err)
 		return 0, "", broken
 	}
@@ -81,8 +82,8 @@ func (c *client) close() {
 	}
 }
 
-// load has n clients send requests one after the other, until one is refused
-// or breaks. The func that it returns waits for all of them.
+// load makes n clients send requests one after the other, until one is refused
+// or breaks. The returned function waits for all of them.
 func (p *Proc) load(n int, keep bool, method, path string) (wait func()) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards the figures of the result
@@ -113,7 +114,7 @@ func (p *Proc) load(n int, keep bool, method, path string) (wait func()) {
 }
 
 // ask sends n requests at once, a connection each, and waits until the server
-// has begun to answer them all. The func that it returns waits for the answers.
+// has begun to answer them all. The returned function waits for the answers.
 func (p *Proc) ask(n int, path string) (wait func()) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex

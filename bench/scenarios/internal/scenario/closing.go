@@ -44,8 +44,9 @@ func without(names []string, one string) (rest []string) {
 var closing = []*Scenario{
 	{
 		Name: "order", Title: "eight parts, the last one opened is closed first",
-		Promise: "Each part is closed before the one that was opened before it. Lost: parts that were not, or out of order.",
-		Build:   func(a *App) { a.Parts = letters(8) },
+		Promise: "Each part is closed before the one that was opened before it. Lost: parts " +
+			"that were not closed, or were closed out of order.",
+		Build: func(a *App) { a.Parts = letters(8) },
 		Judge: func(r *Result) Cell {
 			want := letterNames(8)
 			bad, got := 0, r.all("closed ")
@@ -60,7 +61,7 @@ var closing = []*Scenario{
 	{
 		Less: true,
 		Name: "nothing", Title: "nothing to do: from SIGTERM to the end",
-		Promise: "The end comes within 250 ms.",
+		Promise: "The process ends within 250 ms.",
 		Build:   func(a *App) {},
 		Timed:   true,
 		Judge: func(r *Result) Cell {
@@ -73,12 +74,16 @@ var closing = []*Scenario{
 	{
 		Less: true,
 		Name: "many", Title: "2,000 parts",
-		Promise: "Each is closed once. The figure is the time to the end; the record of each closing is in it.",
+		Promise: "Each is closed once. The figure is the time to the end of the process. It " +
+			"includes the record of each call.",
 		Build: func(a *App) {
 			a.Timeout = 20 * time.Second
 			for i := range 2000 {
-				a.Parts = append(a.Parts, &Part{Name: fmt.Sprint(i), Open: func() error { return nil },
-					Stop: func(context.Context) error { Say("closed %d", i); return nil }})
+				a.Parts = append(a.Parts, &Part{
+					Name: fmt.Sprint(i),
+					Open: func() error { return nil },
+					Stop: func(context.Context) error { Say("closed %d", i); return nil },
+				})
 			}
 		},
 		Judge: func(r *Result) Cell {
@@ -95,7 +100,8 @@ var closing = []*Scenario{
 	},
 	{
 		Name: "beside", Title: "four parts that need 500 ms, and do not depend on each other",
-		Promise: "They may be closed beside each other, and are, within 1.5 s. The figure is the time from the first call to the last return.",
+		Promise: "They may be closed at the same time, and are closed within 1.5 s. The " +
+			"figure is the time from the first call to the last return.",
 		Build: func(a *App) {
 			for _, name := range letterNames(4) {
 				p := part(name, after(500*time.Millisecond))
@@ -129,15 +135,20 @@ var closing = []*Scenario{
 		Promise: "It is awaited.",
 		Build: func(a *App) {
 			a.Timeout = 5 * time.Second
-			a.Parts = []*Part{part("a", ok), part("slow", after(3500*time.Millisecond)), part("c", ok)}
+			a.Parts = []*Part{
+				part("a", ok), part("slow", after(3500*time.Millisecond)), part("c", ok),
+			}
 		},
-		Judge: func(r *Result) Cell { return lost(r.missing("closed ", "a", "slow", "c"), figure(r.Took)) },
+		Judge: func(r *Result) Cell {
+			return lost(r.missing("closed ", "a", "slow", "c"), figure(r.Took))
+		},
 	},
 	{
 		More: true,
 		Name: "deadline", Title: "a closer is told how much time it has",
-		Promise: "Its context has a deadline, within the timeout of 3 s. The figure is the time that is left.",
-		Build:   func(a *App) { a.Parts = []*Part{part("a", ok)} },
+		Promise: "Its context has a deadline, within the timeout of 3 s. The figure is the " +
+			"remaining time.",
+		Build: func(a *App) { a.Parts = []*Part{part("a", ok)} },
 		Judge: func(r *Result) Cell {
 			calls, least, dead := r.called()
 			if calls["a"] == 0 || dead > 0 || least < 0 || least > r.Timeout {
@@ -151,9 +162,13 @@ var closing = []*Scenario{
 		Promise: "The part is closed after the last use. Lost: uses after it was closed.",
 		Build: func(a *App) {
 			var closed atomic.Bool
-			a.Parts = []*Part{shared(part("db", func(context.Context) error { closed.Store(true); return nil }))}
+			a.Parts = []*Part{shared(part("db", func(context.Context) error {
+				closed.Store(true)
+				return nil
+			}))}
 			for i := range 4 {
-				a.Workers = append(a.Workers, worker(fmt.Sprint("w", i), func(ctx context.Context) error {
+				name := fmt.Sprint("w", i)
+				a.Workers = append(a.Workers, worker(name, func(ctx context.Context) error {
 					<-ctx.Done()
 					for range 3 { // its work in hand
 						time.Sleep(100 * time.Millisecond)
@@ -177,7 +192,8 @@ var closing = []*Scenario{
 	},
 	{
 		Name: "last", Title: "the log is flushed after everything else",
-		Promise: "A part that all use is closed when a worker, a request and another part are done. Lost: events that are recorded after it.",
+		Promise: "A part that all others use is closed when a worker, a request and another " +
+			"part are done. Lost: events that are recorded after it.",
 		Build: func(a *App) {
 			a.Parts = []*Part{shared(part("log", ok)), part("cache", after(50*time.Millisecond))}
 			a.Workers = []*Worker{worker("w", func(ctx context.Context) error {
@@ -185,7 +201,10 @@ var closing = []*Scenario{
 				time.Sleep(300 * time.Millisecond)
 				return ctx.Err()
 			})}
-			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) { time.Sleep(500 * time.Millisecond); Say("handled") }))}
+			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) {
+				time.Sleep(500 * time.Millisecond)
+				Say("handled")
+			}))}
 		},
 		Drive: func(p *Proc) {
 			p.Ready()
@@ -194,7 +213,8 @@ var closing = []*Scenario{
 			wait()
 		},
 		Judge: func(r *Result) Cell {
-			late := r.missing("closed ", "log", "cache") + r.missing("end ", "w") + r.missing("handled", "")
+			late := r.missing("closed ", "log", "cache") + r.missing("end ", "w") +
+				r.missing("handled", "")
 			seen := false
 			for _, l := range r.Lines {
 				switch l.Text {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// fragile is an error type whose methods do not bear a nil receiver, as is
-// that of many packages.
+// fragile is an error type whose methods panic with a nil receiver, like those
+// of many packages.
 type fragile struct{ why string }
 
 func (f *fragile) Error() string { return f.why }
@@ -47,7 +47,7 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "errors", Title: "three closers fail: the errors",
-		Promise: "Each error is in the output. Lost: those that are not.",
+		Promise: "Each error is in the output. Lost: errors that are not.",
 		Build: func(a *App) {
 			for i, p := range letters(5) {
 				if i%2 == 0 {
@@ -60,13 +60,15 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "nil-error", Title: "a closer returns a typed nil, whose Error panics",
-		Promise: "No crash; the others are closed, and the status is not 0.",
+		Promise: "The process does not crash. The others are closed, and the status is not 0.",
 		Build:   third(func(context.Context) error { return (*fragile)(nil) }),
 		Judge:   judgeFailure("a", "b", "d", "e"),
 	},
 	{
 		Name: "wrapped", Title: "a worker's error wraps context.Canceled",
-		Promise: "It tells that an order was lost: it is in the output, and the status is not 0. (Where the program looks at the errors of workers itself, it leaves out those that are context.Canceled for errors.Is, as most programs do.)",
+		Promise: "The error says that an order was lost. It is in the output, and the status " +
+			"is not 0. (If the program itself looks at the errors of workers, it leaves " +
+			"out those that are context.Canceled for errors.Is, as most programs do.)",
 		Build: func(a *App) {
 			a.Workers = []*Worker{worker("w", func(ctx context.Context) error {
 				<-ctx.Done()
@@ -96,7 +98,8 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "port", Title: "a server's port is taken",
-		Promise: "The process ends by itself, with the error and a status that is not 0, and the open parts are closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0, and " +
+			"the open parts are closed.",
 		Build: func(a *App) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0") // never closed, never served
 			if err != nil {
@@ -117,7 +120,8 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "open", Title: "the third of four parts cannot be opened",
-		Promise: "The process ends by itself, with the error and a status that is not 0, and the first two are closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0, and " +
+			"the first two are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(4)
 			a.Parts[2].Open = func() error { return errors.New("no such database") }
@@ -132,7 +136,8 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "worker-fails", Title: "a worker fails",
-		Promise: "The process ends by itself, with the error and a status that is not 0, and all parts are closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0, and " +
+			"all parts are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(3)
 			a.Workers = []*Worker{worker("v", untilTold), worker("w", func(context.Context) error {
@@ -169,7 +174,8 @@ var failing = []*Scenario{
 	},
 	{
 		Name: "group", Title: "a worker of a nested group fails",
-		Promise: "The process ends by itself, with the error and a status that is not 0; the parts of the group and the others are closed.",
+		Promise: "The process ends by itself, with the error and a status that is not 0. The " +
+			"parts of the group and the others are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(2)
 			a.Group = &Group{
@@ -192,7 +198,7 @@ var failing = []*Scenario{
 	},
 }
 
-// third has five parts, the third of which does stop.
+// third has five parts, the third of which runs stop.
 func third(stop func(context.Context) error) func(a *App) {
 	return func(a *App) {
 		a.Parts = letters(5)
@@ -200,7 +206,8 @@ func third(stop func(context.Context) error) func(a *App) {
 	}
 }
 
-// judgeFailure wants the parts closed and a status that tells of the failure.
+// judgeFailure checks that the parts are closed and that the status reports the
+// failure.
 func judgeFailure(names ...string) func(r *Result) Cell {
 	return func(r *Result) Cell {
 		n := r.missing("closed ", names...)
@@ -218,7 +225,7 @@ func judgeFailure(names ...string) func(r *Result) Cell {
 	}
 }
 
-// judgeSays wants the texts in the output.
+// judgeSays checks that the texts are in the output.
 func judgeSays(texts ...string) func(r *Result) Cell {
 	return func(r *Result) Cell {
 		n := 0

@@ -13,14 +13,15 @@ var hanging = []*Scenario{
 		Crash: true,
 		Less:  true,
 		Name:  "hang", Title: "the only closer hangs: the end within the timeout",
-		Promise: "The process ends within its timeout of 3 s (and a second). The figure is the time.",
-		Build:   func(a *App) { a.Parts = []*Part{part("stuck", stuck)} },
-		Timed:   true,
-		Judge:   judgeTime,
+		Promise: "The process ends within its timeout of 3 s (and a second). The figure is " +
+			"the time.",
+		Build: func(a *App) { a.Parts = []*Part{part("stuck", stuck)} },
+		Timed: true,
+		Judge: judgeTime,
 	},
 	{
 		Crash: true,
-		Name:  "hang-status", Title: "… and the exit status tells",
+		Name:  "hang-status", Title: "… and the exit status says so",
 		Promise: "The process ends by itself, and its status is not 0.",
 		Build:   func(a *App) { a.Parts = []*Part{part("stuck", stuck)} },
 		Judge: func(r *Result) Cell {
@@ -40,7 +41,8 @@ var hanging = []*Scenario{
 	{
 		Crash: true,
 		Name:  "hang-middle", Title: "the third of five closers hangs: the other four",
-		Promise: "They are called, with a context that is not over. The figure is the least time that one of them has left.",
+		Promise: "They are called, with a context that has not expired. The figure is the " +
+			"least remaining time of one of them.",
 		Build: func(a *App) {
 			a.Parts = letters(5)
 			a.Parts[2] = part("c", stuck)
@@ -65,7 +67,8 @@ var hanging = []*Scenario{
 		Crash: true,
 		Less:  true,
 		Name:  "hang-1000", Title: "1,000 closers hang",
-		Promise: "Each is called once, and the process ends within its timeout. Lost: those that are not called.",
+		Promise: "Each is called once, and the process ends within its timeout. Lost: those " +
+			"that are not called.",
 		Build: func(a *App) {
 			for i := range 1000 {
 				a.Parts = append(a.Parts, part(fmt.Sprint(i), stuck))
@@ -85,7 +88,8 @@ var hanging = []*Scenario{
 		Crash: true,
 		Less:  true,
 		Name:  "late", Title: "a closer ignores its context and returns late",
-		Promise: "It needs 5 of 3 s. The process ends in time, and the other two are called with time left.",
+		Promise: "It needs 5 s of a timeout of 3 s. The process ends in time, and the other " +
+			"two are called with time left.",
 		Build: func(a *App) {
 			a.Parts = []*Part{part("a", ok), part("late", after(5*time.Second)), part("c", ok)}
 		},
@@ -120,8 +124,9 @@ var hanging = []*Scenario{
 		Judge:   judgeNamed,
 	},
 	{
-		Name: "cont", Title: "SIGSTOP in the middle of the stop, SIGCONT 4 s later",
-		Promise: "The timeout of 3 s is over then. Each part is called all the same, with a context that is not over.",
+		Name: "cont", Title: "SIGSTOP in the middle of the shutdown, SIGCONT 4 s later",
+		Promise: "The timeout of 3 s is over then. Each part is called nonetheless, with a " +
+			"context that has not expired.",
 		Build: func(a *App) {
 			for i := range 6 {
 				a.Parts = append(a.Parts, part(fmt.Sprint("p", i), after(100*time.Millisecond)))
@@ -145,13 +150,13 @@ func stuckWorker(a *App) {
 	a.Workers = []*Worker{worker("the-worker", stuck)}
 }
 
-// hardTerm is SIGTERM, and the wait for the time to be over: a peer that hangs
+// hardTerm sends SIGTERM, and waits for the time to be over: a peer that hangs
 // has had its chance to call the others.
 func hardTerm(p *Proc) { p.Ready(); term(p) }
 
 func term(p *Proc) { p.Signal(syscall.SIGTERM) }
 
-// judgeTime looks at the time to the end alone.
+// judgeTime checks the time to the end alone.
 func judgeTime(r *Result) Cell {
 	if !r.inTime() {
 		return lostBecause(figure(r.Took))
@@ -159,7 +164,7 @@ func judgeTime(r *Result) Cell {
 	return kept(figure(r.Took))
 }
 
-// judgeOthers looks at whether the parts are called with time left.
+// judgeOthers checks whether the parts are called with time left.
 func judgeOthers(r *Result, names ...string) Cell {
 	calls := make(map[string]bool)
 	least := time.Duration(-1)
@@ -172,7 +177,8 @@ func judgeOthers(r *Result, names ...string) Cell {
 		calls[name] = true
 		var ms int
 		if _, err := fmt.Sscan(left, &ms); err == nil {
-			if d := time.Duration(ms) * time.Millisecond; contains(names, name) && (least < 0 || d < least) {
+			d := time.Duration(ms) * time.Millisecond
+			if contains(names, name) && (least < 0 || d < least) {
 				least = d
 			}
 		}
@@ -195,7 +201,9 @@ func judgeOthers(r *Result, names ...string) Cell {
 func contains(names []string, name string) bool { return len(without(names, name)) < len(names) }
 
 func judgeNamed(r *Result) Cell {
-	for _, name := range []string{"the-mailer", "theMailer", "the-worker", "theWorker", "scenario.stuck("} {
+	for _, name := range []string{
+		"the-mailer", "theMailer", "the-worker", "theWorker", "scenario.stuck(",
+	} {
 		if r.says(name) {
 			return kept()
 		}

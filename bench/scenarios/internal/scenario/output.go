@@ -16,7 +16,7 @@ import (
 var output = []*Scenario{
 	{
 		Name: "stdout-broken", Title: "stdout is a broken pipe, and closers print",
-		Promise: "As with program | tee, if Ctrl-C ends tee first. All three parts are closed.",
+		Promise: "This is program | tee, if Ctrl-C ends tee first. All three parts are closed.",
 		Build:   printing(func(name string) { fmt.Println("closing", name) }),
 		Crash:   true,
 		Command: brokenPipe(func(cmd *exec.Cmd, w *os.File) { cmd.Stdout = w }),
@@ -33,9 +33,11 @@ var output = []*Scenario{
 		Judge:   judgeOpened,
 	},
 	{
-		Less: true,
-		Name: "stderr-full", Title: "stderr is a pipe that nobody reads, and it is full from the signal on",
-		Promise: "All three parts are called, and the process ends within its timeout of 3 s. (A package that logs nothing has nothing to wait for.)",
+		Less:  true,
+		Name:  "stderr-full",
+		Title: "stderr is a pipe that nobody reads, and it is full from the signal on",
+		Promise: "All three parts are called, and the process ends within its timeout of 3 s. " +
+			"(A package that logs nothing has nothing to wait for.)",
 		Build:   func(a *App) { a.Parts = letters(3) },
 		Timed:   true,
 		Command: fullPipe,
@@ -53,7 +55,10 @@ var output = []*Scenario{
 func printing(write func(name string)) func(a *App) {
 	return func(a *App) {
 		for _, p := range letters(3) {
-			a.Parts = append(a.Parts, part(p.Name, func(context.Context) error { write(p.Name); return nil }))
+			a.Parts = append(a.Parts, part(p.Name, func(context.Context) error {
+				write(p.Name)
+				return nil
+			}))
 		}
 	}
 }

@@ -29,7 +29,7 @@ type Proc struct {
 	cmd      *exec.Cmd
 	addr     string
 	cleanups []func()
-	breaks   func() // of a pipe of the process; nil if none is to break
+	breaks   func() // breaks a pipe of the process; nil if none is to break
 
 	mu      sync.Mutex // guards the fields below
 	lines   []Line
@@ -58,13 +58,13 @@ type Result struct {
 	Kept  bool                 // whether Drive found the promise kept
 }
 
-// settle is how long after "ready" the first signal is sent. A library that
-// takes the signals in another goroutine, or in a func that blocks, cannot say
-// when it has done so.
+// settle is the time from "ready" to the first signal. A library that takes the
+// signals in another goroutine, or in a function that blocks, cannot say when
+// it has done so.
 const settle = 150 * time.Millisecond
 
-// Run plays s with the program, which is a peer's, and returns the cell. Where
-// trace is not nil, the journal and the output go there.
+// Run plays s with the program, which is a peer's, and returns the cell. If
+// trace is not nil, it gets the journal and the output.
 func Run(s *Scenario, program string, trace io.Writer) Cell {
 	cell := run(s, program, trace)
 	if s.Timed && cell.Verdict != Kept && cell.Verdict != NA {
@@ -167,11 +167,12 @@ func short(s string) string {
 func play(s *Scenario, program string) (*Result, error) {
 	probe := &App{Timeout: defaultTimeout}
 	s.Build(probe)
-	p := &Proc{changed: make(chan struct{}), result: &Result{Timeout: probe.Timeout, Marks: make(map[string]time.Time)}}
+	p := &Proc{changed: make(chan struct{}),
+		result: &Result{Timeout: probe.Timeout, Marks: make(map[string]time.Time)}}
 	p.cmd = exec.Command(program, s.Name)
 	var stdout, stderr bytes.Buffer
 	p.cmd.Stdout, p.cmd.Stderr = &stdout, &stderr
-	// The rest of the output, in the pipes, is not waited for long.
+	// The rest of the output, in the pipes, is not awaited for long.
 	p.cmd.WaitDelay = 2 * time.Second
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -311,7 +312,7 @@ func (p *Proc) has(prefix string) (rest string, is bool) {
 	return r.rest(prefix)
 }
 
-// Signal sends sig; the first one begins the time that is taken.
+// Signal sends sig; the measured time begins with the first one.
 func (p *Proc) Signal(sig os.Signal) {
 	if _, told := p.result.Marks["told"]; !told {
 		p.Mark("told")
@@ -320,7 +321,7 @@ func (p *Proc) Signal(sig os.Signal) {
 	p.cmd.Process.Signal(sig) // it may have ended
 }
 
-// Mark notes the time under a name.
+// Mark records the time under a name.
 func (p *Proc) Mark(name string) { p.result.Marks[name] = time.Now() }
 
 // Alive reports whether the process still has its journal open.
@@ -343,7 +344,8 @@ func (r *Result) dump(w io.Writer) {
 	}
 	for name, text := range map[string]string{"stdout": r.Stdout, "stderr": r.Stderr} {
 		if text != "" {
-			fmt.Fprintf(w, "%s:\n\t%s\n", name, strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n\t"))
+			fmt.Fprintf(w, "%s:\n\t%s\n",
+				name, strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n\t"))
 		}
 	}
 	for _, b := range r.Breaks {
@@ -384,7 +386,7 @@ func (r *Result) all(prefix string) (rests []string) {
 	return rests
 }
 
-// missing counts the names that no line with prefix tells of.
+// missing counts the names for which there is no line with prefix.
 func (r *Result) missing(prefix string, names ...string) (n int) {
 	got := r.all(prefix)
 	for _, name := range names {

@@ -22,15 +22,15 @@ type Scenario struct {
 	Title   string // the row's in the table
 	Promise string // the expectation; the cell of a peer that meets it is "kept"
 
-	// Build describes the application. It is called in the child, once for
-	// each round.
+	// Build describes the application. It is called in the child, once for each
+	// round.
 	Build func(a *App)
 
 	// Rounds is how often the child builds and runs the application; 0 is 1.
 	Rounds int
 
-	// Needs returns why an adapter with these Ops cannot play; nil needs
-	// nothing.
+	// Needs returns why an adapter with these Ops cannot play; a nil Needs
+	// means that all can.
 	Needs func(ops *Ops) (missing string)
 
 	// After is called in the child when the application has returned, in each
@@ -40,25 +40,26 @@ type Scenario struct {
 	// Command changes how the process is started; it may be nil.
 	Command func(p *Proc, cmd *exec.Cmd)
 
-	// Drive sends the process its signals and requests; nil is SIGTERM once it
-	// runs. The rest of its output and its end are awaited afterwards.
+	// Drive sends the process its signals and requests; nil sends SIGTERM once
+	// it runs. The rest of its output and its end are awaited afterwards.
 	Drive func(p *Proc)
 
-	// Judge looks at the result. hung and crashed have been looked at before
+	// Judge judges the result. Processes that hung or crashed do not get here,
 	// unless Crash is set.
 	Judge func(r *Result) Cell
 
-	// Crash: an end by a panic or a signal is for Judge to look at.
+	// Crash: Judge judges an end by a panic or a signal, too.
 	Crash bool
 
-	// Times is how many processes make the cell; 0 is 1. Their losses add up.
+	// Times is the number of processes that make the cell; 0 is 1. Their losses
+	// add up.
 	Times int
 
 	// Timed: the figure depends on the time, so a cell that is not kept is
 	// measured once more.
 	Timed bool
 
-	// Less, More: the figure is one of which less is better, or more.
+	// Less, More: less of the figure is better, or more.
 	Less, More bool
 
 	// Patience is how long after Drive the process may run until it counts as
@@ -66,7 +67,7 @@ type Scenario struct {
 	Patience time.Duration
 }
 
-// Theme is a table's worth of scenarios.
+// Theme is the scenarios of one table.
 type Theme struct {
 	Title     string
 	Scenarios []*Scenario
@@ -127,7 +128,7 @@ func (c Cell) String() string {
 	return s
 }
 
-// kept returns a cell with notes, those that are not empty.
+// kept returns a cell with those notes that are not empty.
 func kept(notes ...string) Cell { return Cell{Verdict: Kept, Note: note(notes)} }
 
 // lost returns kept if n is 0.
@@ -138,7 +139,7 @@ func lost(n int, notes ...string) Cell {
 	return Cell{Lost, n, note(notes)}
 }
 
-// lostBecause returns a loss that is no number.
+// lostBecause returns a loss without a number.
 func lostBecause(why ...string) Cell { return Cell{Lost, 0, note(why)} }
 
 func note(notes []string) string {
@@ -151,7 +152,7 @@ func note(notes []string) string {
 	return strings.Join(some, ", ")
 }
 
-// figure formats a time that was measured.
+// figure formats a measured time.
 func figure(d time.Duration) string {
 	switch {
 	case d < 10*time.Millisecond:

@@ -15,16 +15,19 @@ import (
 var serving = []*Scenario{
 	{
 		Name: "request", Title: "four requests in flight, of 500 ms",
-		Promise: "Each is answered. Lost: those that are not.",
+		Promise: "Each is answered. Lost: requests that are not.",
 		Build: func(a *App) {
-			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) { time.Sleep(500 * time.Millisecond) }))}
+			a.Servers = []*Server{web(handle(func(http.ResponseWriter, *http.Request) {
+				time.Sleep(500 * time.Millisecond)
+			}))}
 		},
 		Drive: func(p *Proc) { p.askAndTerm(4) },
 		Judge: func(r *Result) Cell { return lost(4 - r.Answered) },
 	},
 	{
 		Name: "request-db", Title: "… that use a part",
-		Promise: "The part is closed after the last use. Lost: requests that found it closed, or were not answered.",
+		Promise: "The part is closed after the last use. Lost: requests that found it closed, " +
+			"or were not answered.",
 		Build: func(a *App) {
 			var closed atomic.Bool
 			db := part("db", func(ctx ctx) error { closed.Store(true); return nil })
@@ -41,7 +44,8 @@ var serving = []*Scenario{
 	},
 	{
 		Name: "request-ctx", Title: "… whose context must not be cancelled by the signal",
-		Promise: "The handlers give up when their context is done. Lost: requests that were cut off.",
+		Promise: "The handlers give up when their context is done. Lost: requests that were " +
+			"cut off.",
 		Build: func(a *App) {
 			a.Servers = []*Server{web(handle(func(w http.ResponseWriter, r *http.Request) {
 				select {
@@ -56,15 +60,18 @@ var serving = []*Scenario{
 	},
 	{
 		Name: "connect", Title: "32 clients, a new connection for each request",
-		Promise: "Lost: connections that broke. That is, the client has sent a request and gets a reset or an end; one that is refused is not broken. (All but quit use http.Server.Shutdown: the figures are those of net/http.)",
-		Build:   usualServer,
-		Times:   10,
-		Drive:   func(p *Proc) { p.loadAndTerm(32, false) },
-		Judge:   func(r *Result) Cell { return lost(r.Broken) },
+		Promise: "Lost: broken connections. A connection is broken if the client has sent a " +
+			"request and gets a reset or an end. A refused connection is not broken. " +
+			"(All peers except quit use http.Server.Shutdown, so the figures are those " +
+			"of net/http.)",
+		Build: usualServer,
+		Times: 10,
+		Drive: func(p *Proc) { p.loadAndTerm(32, false) },
+		Judge: func(r *Result) Cell { return lost(r.Broken) },
 	},
 	{
-		Name: "keep-alive", Title: "32 clients, busy on connections that they keep",
-		Promise: "Lost: connections that broke.",
+		Name: "keep-alive", Title: "32 clients, busy on connections that they keep alive",
+		Promise: "Lost: broken connections.",
 		Build:   usualServer,
 		Times:   10,
 		Drive:   func(p *Proc) { p.loadAndTerm(32, true) },
@@ -89,10 +96,11 @@ var serving = []*Scenario{
 		Crash: true,
 		Less:  true,
 		Name:  "stream-told", Title: "… and its handler is told before the end",
-		Promise: "Its request's context is cancelled, so that it can clean up, before main returns.",
-		Build:   endlessStream,
-		Timed:   true,
-		Drive:   streamAndTerm,
+		Promise: "Its request's context is cancelled, so that it can clean up, before main " +
+			"returns.",
+		Build: endlessStream,
+		Timed: true,
+		Drive: streamAndTerm,
 		Judge: func(r *Result) Cell {
 			told, ok := r.at("stream told")
 			end, ends := r.at("main")
@@ -105,7 +113,7 @@ var serving = []*Scenario{
 	{
 		Less: true,
 		Name: "silent", Title: "a client that connects and says nothing",
-		Promise: "It does not hold up the stop: the end comes within a second.",
+		Promise: "It does not delay the shutdown: the process ends within a second.",
 		Build: func(a *App) {
 			a.Timeout = 10 * time.Second
 			quickServer(a)
@@ -166,8 +174,9 @@ var serving = []*Scenario{
 	},
 	{
 		Name: "jobs", Title: "jobs under load: those accepted are done",
-		Promise: "Eight clients post jobs, which four workers take from a queue. Lost: jobs that were answered with 202 and not done.",
-		Build:   jobQueue,
+		Promise: "Eight clients post jobs, which four workers take from a queue. Lost: jobs " +
+			"that were answered with 202 and not done.",
+		Build: jobQueue,
 		Drive: func(p *Proc) {
 			p.Ready()
 			wait := p.load(8, false, "POST", "/jobs")
@@ -193,15 +202,17 @@ func handle(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// usualServer has the time that programs have in a container. How many
-// connections break on a busy machine depends on that.
+// usualServer has the usual time of programs in a container. The number of
+// connections that break on a busy machine depends on that.
 func usualServer(a *App) {
 	a.Timeout = 25 * time.Second
 	quickServer(a)
 }
 
 func quickServer(a *App) {
-	a.Servers = []*Server{web(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\n") })}
+	a.Servers = []*Server{web(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "ok\n")
+	})}
 }
 
 func endlessStream(a *App) {

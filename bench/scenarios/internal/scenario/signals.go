@@ -12,16 +12,21 @@ import (
 var signals = []*Scenario{
 	{
 		Name: "int-doubled", Title: "one Ctrl-C that arrives twice, 50 ms apart",
-		Promise: "A terminal and a parent both deliver it. It is no forced end: the closer that needs 700 ms returns.",
-		Build:   needs700ms,
-		Crash:   true,
-		Drive:   func(p *Proc) { p.twice(os.Interrupt, 50*time.Millisecond) },
-		Judge:   judge700ms,
+		Promise: "A terminal and a parent both deliver it. The process is not ended by force. " +
+			"The closer that needs 700 ms returns.",
+		Build: needs700ms,
+		Crash: true,
+		Drive: func(p *Proc) { p.twice(os.Interrupt, 50*time.Millisecond) },
+		Judge: judge700ms,
 	},
 	{
 		Less: true,
 		Name: "int-again", Title: "a second Ctrl-C after 700 ms, while a closer hangs",
-		Promise: "The process ends within a second of it, and the status is not 0. The timeout is 10 s. (By hand, the stop of signal.NotifyContext is deferred, as in its example. Called at the first signal instead, it would keep this promise, and break those of int-doubled and term-5.)",
+		Promise: "The process ends within a second of it, and the status is not 0. The " +
+			"timeout is 10 s. (By hand, the stop func of signal.NotifyContext is " +
+			"deferred, as in its example. If it were called at the first signal instead, " +
+			"this promise would be kept, and those of int-doubled and term-5 would be " +
+			"broken.)",
 		Build: func(a *App) {
 			a.Timeout = 10 * time.Second
 			a.Parts = []*Part{mailer()}
@@ -56,7 +61,7 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "term-5", Title: "SIGTERM five times, 100 ms apart",
-		Promise: "Supervisors repeat it. It changes nothing: the closer that needs 700 ms returns.",
+		Promise: "Supervisors repeat it. It changes nothing. The closer that needs 700 ms returns.",
 		Build:   needs700ms,
 		Crash:   true,
 		Drive: func(p *Proc) {
@@ -70,7 +75,8 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "start", Title: "SIGTERM during the start",
-		Promise: "It comes while the second of three parts is opened, which takes 500 ms. The open parts are closed.",
+		Promise: "It comes while the second of three parts is being opened, which takes 500 " +
+			"ms. The open parts are closed.",
 		Build: func(a *App) {
 			a.Parts = letters(3)
 			open := a.Parts[1].Open
@@ -91,8 +97,9 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "last-lines", Title: "SIGTERM again in the last lines of main",
-		Promise: "The library has stopped, and main does 500 ms of work. It reaches its end, with status 0.",
-		Build:   func(a *App) { a.Parts = letters(1) },
+		Promise: "The package has ended its shutdown, and main does 500 ms of work. It " +
+			"reaches its end, with status 0.",
+		Build: func(a *App) { a.Parts = letters(1) },
 		After: func(a *App) {
 			Say("last lines")
 			time.Sleep(500 * time.Millisecond)
@@ -122,7 +129,7 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "which", Title: "SIGINT, and an exit status of 130",
-		Promise: "A command tells the shell which signal ended it: the library tells main.",
+		Promise: "A command tells the shell which signal ended it. So the package tells main.",
 		Needs: func(ops *Ops) string {
 			if ops.Got == nil {
 				return "does not tell"
@@ -145,7 +152,8 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "nohup", Title: "SIGHUP under nohup",
-		Promise: "SIGHUP is one of the signals that stop the program. Started by nohup, it goes on.",
+		Promise: "SIGHUP is one of the signals that stop the program. Started by nohup, it " +
+			"goes on.",
 		Build: func(a *App) {
 			a.Parts = letters(1)
 			a.Signals = append(a.Signals, syscall.SIGHUP)
@@ -157,7 +165,8 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "background", Title: "SIGINT in the background of a shell",
-		Promise: "A shell starts background jobs with SIGINT ignored, so that Ctrl-C at another program does not reach them. It goes on.",
+		Promise: "A shell starts background jobs with SIGINT ignored, so that Ctrl-C at " +
+			"another program does not reach them. The program goes on.",
 		Build:   func(a *App) { a.Parts = letters(1) },
 		Crash:   true,
 		Command: ignoring("INT"),
@@ -186,8 +195,9 @@ var signals = []*Scenario{
 	},
 	{
 		Name: "again", Title: "stopped and run again twice, and then one Ctrl-C",
-		Promise: "As in a reload. The one Ctrl-C is the first signal of the third run: its closer, which needs 700 ms, returns.",
-		Rounds:  3,
+		Promise: "This is a program that reloads. The one Ctrl-C is the first signal of the " +
+			"third run. Its closer, which needs 700 ms, returns.",
+		Rounds: 3,
 		Build: func(a *App) {
 			needs700ms(a)
 			if a.round < 2 {
@@ -230,7 +240,7 @@ func judge700ms(r *Result) Cell {
 	return lost(n, r.status())
 }
 
-// judgeOpened looks at whether all that was opened is closed.
+// judgeOpened checks that every opened part is closed.
 func judgeOpened(r *Result) Cell {
 	n := r.missing("closed ", r.all("opened ")...)
 	if crash, is := r.crashed(); is {
@@ -256,8 +266,8 @@ func (p *Proc) twice(sig os.Signal, d time.Duration) {
 	p.Signal(sig)
 }
 
-// survives sends sig, looks whether that begins a stop or the end, and then
-// sends SIGTERM.
+// survives sends sig, checks whether that begins a shutdown or the end, and
+// then sends SIGTERM.
 func (p *Proc) survives(sig os.Signal) {
 	p.Ready()
 	p.Signal(sig)
@@ -267,8 +277,8 @@ func (p *Proc) survives(sig os.Signal) {
 	p.Signal(syscall.SIGTERM)
 }
 
-// ignoring has the process started with signals ignored, as nohup and the
-// background jobs of a shell are.
+// ignoring makes the process start with signals ignored, like a process under
+// nohup and the background jobs of a shell.
 func ignoring(signals string) func(p *Proc, cmd *exec.Cmd) {
 	return func(p *Proc, cmd *exec.Cmd) {
 		sh := `trap "" ` + signals + `; exec "$0" "$@"`

@@ -12,7 +12,8 @@ import (
 var working = []*Scenario{
 	{
 		Name: "work-ctx", Title: "a context for work in flight",
-		Promise: "It is not cancelled by the signal: a job of 500 ms is finished. It is cancelled before the end: a job that waits for that hears of it.",
+		Promise: "The signal does not cancel it: a job of 500 ms is finished. It is cancelled " +
+			"before the process ends: a job that waits for that notices it.",
 		Needs: func(ops *Ops) string {
 			if ops.Work == nil {
 				return "no such context"
@@ -39,11 +40,13 @@ var working = []*Scenario{
 				}),
 			}
 		},
-		Judge: func(r *Result) Cell { return lost(r.missing("finished", "") + r.missing("told", "")) },
+		Judge: func(r *Result) Cell {
+			return lost(r.missing("finished", "") + r.missing("told", ""))
+		},
 	},
 	{
 		Name: "go", Title: "200 goroutines that start jobs at the moment of the signal",
-		Promise: "Lost: jobs that were let in and not finished when main returns.",
+		Promise: "Lost: jobs that were accepted and not finished when main returns.",
 		Needs: func(ops *Ops) string {
 			if ops.Go == nil {
 				return "starts none while it runs"
@@ -95,8 +98,10 @@ var working = []*Scenario{
 	{
 		Less: true,
 		Name: "leak", Title: "five runs in one process: goroutines that are left",
-		Promise: "There are no more after the fifth SIGTERM than after the first. Lost: those that there are. The figure is the number of those left for good, without those of os/signal and the runtime.",
-		Rounds:  5,
+		Promise: "There are no more after the fifth SIGTERM than after the first. Lost: " +
+			"goroutines beyond that. The figure is the number of goroutines that are " +
+			"left for good, without those of os/signal and the runtime.",
+		Rounds: 5,
 		Build: func(a *App) {
 			a.Parts = letters(3)
 			a.Workers = []*Worker{worker("v", untilTold), worker("w", untilTold)}
@@ -105,8 +110,10 @@ var working = []*Scenario{
 		},
 		After: func(a *App) {
 			n, stacks := goroutines()
-			for end := time.Now().Add(500 * time.Millisecond); n > 0 && time.Now().Before(end); n, stacks = goroutines() {
+			end := time.Now().Add(500 * time.Millisecond)
+			for n > 0 && time.Now().Before(end) {
 				time.Sleep(10 * time.Millisecond)
+				n, stacks = goroutines()
 			}
 			Say("left %d", n)
 			if a.round == 4 {

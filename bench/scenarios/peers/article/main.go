@@ -1,9 +1,9 @@
 //go:build unix
 
-// Command article plays the scenarios with the package of the article that
-// package quit takes its names from, 【Golang】程序如何优雅的退出？. The type
-// event behaves as that package does, and was written anew: none of its code is
-// here.
+// Command article plays the scenarios with the package of the article from
+// which package quit takes its names, 【Golang】程序如何优雅的退出？. The type
+// event behaves like that package. It was written for this comparison: none of
+// the package's code is here.
 package main
 
 import (
@@ -50,8 +50,7 @@ func (e *event) gracefulStop() {
 	e.running.Wait()
 }
 
-// waitSignal ends the process three seconds after the signal, finished
-// or not.
+// waitSignal ends the process three seconds after the signal, finished or not.
 func (e *event) waitSignal() {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)

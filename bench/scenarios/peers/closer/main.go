@@ -1,9 +1,9 @@
 //go:build unix
 
-// Command closer plays the scenarios with xlab/closer: Bind for each thing to
-// be closed, Checked for funcs that may fail, and Hold at the end of main, as
-// in its README and example. Its cleanups get no context; they give themselves
-// one with the timeout.
+// Command closer plays the scenarios with xlab/closer: Bind for each resource,
+// Checked for functions that may fail, and Hold at the end of main, as in its
+// README and example. Its cleanups get no context; they give themselves one
+// with the timeout.
 package main
 
 import (

@@ -87,7 +87,8 @@ func run(a *scenario.App) (err error) {
 			return errors.Join(err, scenario.Close(closing, inner.Parts))
 		})
 	}
-	p.Go(func(ctx context.Context) error { <-ctx.Done(); return nil }) // a program without workers waits too
+	// A program without workers waits too.
+	p.Go(func(ctx context.Context) error { <-ctx.Done(); return nil })
 	a.Ready()
 	err = scenario.Clean(p.Wait())
 	stopLate()

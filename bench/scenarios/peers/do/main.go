@@ -43,7 +43,9 @@ func run(a *scenario.App) error {
 	// provide adds a service that depends on the one before it.
 	before := ""
 	in := do.Injector(i)
-	provide := func(name string, alone bool, start func() error, stop func(context.Context) error) error {
+	provide := func(
+		name string, alone bool, start func() error, stop func(context.Context) error,
+	) error {
 		on := before
 		if !alone {
 			before = name
@@ -89,11 +91,12 @@ func orNone(err error) error {
 	return err
 }
 
-type provider func(name string, alone bool, start func() error, stop func(context.Context) error) error
+type provider func(name string, alone bool, start func() error,
+	stop func(context.Context) error) error
 
 func start(a *scenario.App, provide provider, fail func(error)) error {
-	// The order is: shared parts, workers that outlive the servers, servers, the
-	// rest.
+	// The order is: shared parts, workers that outlive the servers, servers,
+	// the rest.
 	for _, shared := range []bool{true, false} {
 		for _, p := range a.Parts {
 			if p.Shared == shared {

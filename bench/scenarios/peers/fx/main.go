@@ -22,8 +22,8 @@ func run(a *scenario.App) error {
 		fx.StopTimeout(a.Timeout),
 		fx.Invoke(func(lc fx.Lifecycle, sh fx.Shutdowner) {
 			a.Ops = scenario.Ops{Stop: func() { sh.Shutdown() }}
-			// Hooks are stopped in reverse order. So the order is: shared parts,
-			// workers that outlive the servers, servers, the rest.
+			// Hooks are stopped in reverse order. So the order is: shared
+			// parts, workers that outlive the servers, servers, the rest.
 			for _, p := range a.Parts {
 				if p.Shared {
 					addPart(lc, p)

@@ -75,7 +75,8 @@ func run(a *scenario.App) error {
 		group.Add(newWorker(w))
 	}
 	stop := make(chan struct{})
-	group.Add(&funcs{func() { <-stop }, func() { close(stop) }}) // a group without services ends at once
+	// A group without services ends at once.
+	group.Add(&funcs{func() { <-stop }, func() { close(stop) }})
 	a.Ready()
 	group.Start()
 	wait()

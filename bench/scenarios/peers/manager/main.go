@@ -3,7 +3,7 @@
 // Command manager plays the scenarios with the manager of controller-runtime:
 // workers and servers are Runnables, with a GracefulShutdownTimeout. It leaves
 // resources to the caller: they are closed by defer statements in main. No API
-// server is asked for anything.
+// server is contacted.
 //
 // It takes minutes to build, and so is left out without the tag heavy.
 package main
@@ -32,7 +32,9 @@ func run(a *scenario.App) (err error) {
 	a.Rerun() // SetupSignalHandler panics when it is called twice
 	a.NoHangup()
 	a.NoGroup()
-	log.SetLogger(funcr.New(func(prefix, args string) { fmt.Fprintln(os.Stderr, prefix, args) }, funcr.Options{}))
+	log.SetLogger(funcr.New(func(prefix, args string) {
+		fmt.Fprintln(os.Stderr, prefix, args)
+	}, funcr.Options{}))
 	signaled := signals.SetupSignalHandler()
 	ctx, cancel := context.WithCancel(signaled)
 	defer cancel()
@@ -76,7 +78,8 @@ func run(a *scenario.App) (err error) {
 			return err
 		}
 		if err := mgr.Add(&manager.Server{
-			Name: "http", Server: &http.Server{Handler: s.Handler}, Listener: ln, ShutdownTimeout: &a.Timeout,
+			Name: "http", Server: &http.Server{Handler: s.Handler}, Listener: ln,
+			ShutdownTimeout: &a.Timeout,
 		}); err != nil {
 			return err
 		}

@@ -72,8 +72,8 @@ func run(a *scenario.App) error {
 	}
 	start(q, first)
 	if len(last) > 0 {
-		// Registered before the servers, so they are told when these are shut
-		// down.
+		// Registered before the servers, so the workers are told to end when
+		// the servers are shut down.
 		workers := quit.NewQuitEvent()
 		q.RegisterQuitCloser(workers, quit.Name("workers"))
 		start(workers, last)

@@ -82,7 +82,8 @@ func run(a *scenario.App) (err error) {
 			case <-ctx.Done():
 			}
 			// The supervisor's own timeout is a.Timeout too.
-			shut, cancel := context.WithTimeout(context.Background(), a.Timeout-100*time.Millisecond)
+			shut, cancel := context.WithTimeout(context.Background(),
+				a.Timeout-100*time.Millisecond)
 			defer cancel()
 			return srv.Shutdown(shut)
 		}})

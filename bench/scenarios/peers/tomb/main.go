@@ -120,7 +120,7 @@ func run(a *scenario.App) (err error) {
 	return err
 }
 
-// start runs w in the tomb. ErrDying is its word for a clean end.
+// start runs w in the tomb. ErrDying stands for an end without an error.
 func start(t *tomb.Tomb, w *scenario.Worker) {
 	t.Go(func() error {
 		err := w.Run(t.Context(context.Background()))

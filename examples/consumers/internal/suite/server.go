@@ -15,7 +15,7 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// Server is a broker as a process, which can be stopped and started again.
+// Server is a broker in a process, which can be stopped and started again.
 type Server struct {
 	*process.Process
 	t       testing.TB
@@ -23,7 +23,7 @@ type Server struct {
 	command func() *exec.Cmd
 }
 
-// StartServer starts a server that is to listen on addr.
+// StartServer starts a server that listens on addr.
 func StartServer(t testing.TB, addr string, command func() *exec.Cmd) *Server {
 	t.Helper()
 	s := &Server{t: t, addr: addr, command: command}
@@ -31,7 +31,7 @@ func StartServer(t testing.TB, addr string, command func() *exec.Cmd) *Server {
 	return s
 }
 
-// Start starts a server again that was stopped. It listens when Start returns.
+// Start starts a stopped server again. It listens when Start returns.
 func (s *Server) Start() {
 	s.t.Helper()
 	cmd := s.command()
@@ -63,18 +63,18 @@ func (s *Server) Stop() {
 	<-s.Exited()
 }
 
-// Kill kills the server. What was sent to it, and it has not read, is lost.
+// Kill kills the server. Data that it has not read yet is lost.
 func (s *Server) Kill() {
 	s.t.Helper()
 	syscall.Kill(-s.Process.Process.Pid, syscall.SIGKILL)
 	<-s.Exited()
 }
 
-// Pause has the server not answer any more. It can only be killed then.
+// Pause makes the server stop answering. After that it can only be killed.
 func (s *Server) Pause() { s.Signal(syscall.SIGSTOP) }
 
-// LookPath returns where the program is. Without it the test is skipped, but
-// not where all tests are to run.
+// LookPath returns the path of the program. Without the program it skips the
+// test, or fails it where all tests must run.
 func LookPath(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -86,8 +86,8 @@ func LookPath(t testing.TB, program string) string {
 	return path
 }
 
-// FreeAddr returns an address that is free. On Linux, a socket that does not
-// listen holds it until the end of the test, for whoever may listen on a held
+// FreeAddr returns a free address. On Linux, a socket that does not listen
+// holds it until the end of the test, for a server that may listen on a held
 // port.
 func FreeAddr(t testing.TB) string {
 	t.Helper()

@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package suite has the tests of all the programs here: they are about what a
-// user of any broker wants. A program is run as a process, and so is its
-// broker.
+// Package suite has the tests that all programs in this module share: they
+// check the promises that users of any broker rely on. The program runs as a
+// process, and so does its broker.
 package suite
 
 import (
@@ -23,48 +23,50 @@ import (
 
 var stops = flag.Int("stops", 10, "how often TestStops stops the program under load")
 
-// A Broker is a server, and how to ask it and the program about orders.
+// A Broker is a server, with the functions that ask it and the program about
+// orders.
 type Broker struct {
 	*Server
-	Args []string // of the program, to find the server
+	Args []string // arguments of the program, to find the server
 
-	// Send puts orders into the queue. The server has them safe when it
+	// Send puts orders into the queue. The server has stored them when it
 	// returns.
 	Send func(t testing.TB, orders []string)
 
-	// Left returns how many orders the server has, delivered or not, that are
-	// not acknowledged. If it is nil, the program is believed.
+	// Left returns the number of orders on the server, delivered or not, that
+	// are not acknowledged. If Left is nil, the tests rely on the output of the
+	// program.
 	Left func(t testing.TB) int
 
-	// Expire has the server give those that were delivered to a program that is
-	// no more to another. It is nil if the server does that by itself, or after
-	// a time that the Args of the program say.
+	// Expire makes the server give the orders of an ended program to another
+	// one. It is nil if the server does that by itself, or after a time set in
+	// Args.
 	Expire func(t testing.TB)
 
-	// InHand is how many orders the program has in hand at least when it works.
+	// InHand is the minimum number of orders in hand while the program works.
 	InHand int
 
-	// Membership is set if the program leaves the server, which takes the
-	// server: a stop without it has not left, and says so.
+	// Membership is set if leaving the server needs the server: without it, the
+	// program cannot leave, and says so.
 	Membership bool
 
-	// AckUnseen is set if the program does not hear when an order is
-	// acknowledged, so that it can name none that is not.
+	// AckUnseen is set if the program does not learn when an order is
+	// acknowledged, so that it cannot name one that is not.
 	AckUnseen bool
 
-	// AckLost is set if an acknowledgment does not outlive the connection that
-	// the order came over.
+	// AckLost is set if an acknowledgment cannot be sent any more once the
+	// connection of its order has ended.
 	AckLost bool
 }
 
-// history is what happened to the orders of a test.
+// history records the fate of the orders of a test.
 type history struct {
 	t      testing.TB
 	b      *Broker
 	mu     sync.Mutex // guards the two fields below
 	sent   []string
 	runs   []*process.Process
-	forced map[string]bool // what processes had in hand when they ended
+	forced map[string]bool // orders that processes had in hand at a forced end
 }
 
 func newHistory(t testing.TB, b *Broker) *history {
@@ -109,7 +111,8 @@ func (h *history) left() int {
 	return len(h.sent) - len(acknowledged)
 }
 
-// stop stops the program. It is to end well, with nothing in hand.
+// stop stops the program, and checks that it ends with status 0 and nothing in
+// hand.
 func (h *history) stop(p *process.Process) {
 	h.t.Helper()
 	p.Signal(syscall.SIGTERM)
@@ -122,7 +125,7 @@ func (h *history) stop(p *process.Process) {
 	}
 }
 
-// wantEnd wants the end with that status. What is in hand then may be done
+// wantEnd checks that p ends with that status. Orders in hand then may be done
 // again.
 func (h *history) wantEnd(p *process.Process, status int) {
 	h.t.Helper()
@@ -130,14 +133,15 @@ func (h *history) wantEnd(p *process.Process, status int) {
 	h.force(p)
 }
 
-// force has what p had in hand at its end be done again.
+// force records that the orders that p had in hand at its end may be done
+// again.
 func (h *history) force(p *process.Process) {
 	for _, order := range h.inHand(p) {
 		h.forced[order] = true
 	}
 }
 
-// rest runs the program until the server has nothing left, and then stops it.
+// rest runs the program until the server has no orders left, and then stops it.
 func (h *history) rest() {
 	h.t.Helper()
 	p := h.start("-work=1ms")
@@ -170,12 +174,13 @@ func in(p *process.Process, verb string) []string {
 	return orders
 }
 
-// inHand returns what a program that has ended had taken, and not acknowledged.
+// inHand returns the orders that an ended program had taken and not
+// acknowledged.
 func (h *history) inHand(p *process.Process) []string {
 	taken, acknowledged := in(p, "took"), in(p, "acknowledged")
 	if h.b.AckUnseen {
 		acknowledged = in(p, "finished")
-		if !p.ProcessState.Success() { // the last of each worker may not be
+		if !p.ProcessState.Success() { // the last order of each worker may not be
 			acknowledged = acknowledged[:max(0, len(acknowledged)-h.b.InHand)]
 		}
 	}
@@ -189,8 +194,8 @@ func (h *history) inHand(p *process.Process) []string {
 	return taken
 }
 
-// wantAllDone wants each order to be done, and done twice or taken twice only
-// if a process had it in hand when it came to a forced end. It returns how many
+// wantAllDone checks that each order was done, and that it was done or taken
+// twice only if a process had it in hand at a forced end. It returns how many
 // were done twice.
 func (h *history) wantAllDone() (twice int) {
 	h.t.Helper()
@@ -232,7 +237,7 @@ func (h *history) wantAllDone() (twice int) {
 	return twice
 }
 
-// took waits for n orders that p takes.
+// took waits until p has taken n orders.
 func took(p *process.Process, n int) {
 	for range n {
 		p.Line("took ")
@@ -252,8 +257,8 @@ func named(p *process.Process, what string, orders []string) bool {
 	return len(orders) > 0
 }
 
-// wantNamed wants p to have named what it had finished and could not
-// acknowledge, and not to have failed if that was before the stop.
+// wantNamed checks that p has named the orders that it had finished and could
+// not acknowledge, and that it did not fail if that was before the shutdown.
 func (h *history) wantNamed(p *process.Process) {
 	h.t.Helper()
 	_, result, _ := strings.Cut(p.Stderr(), "quit: stopped")
@@ -267,8 +272,8 @@ func (h *history) wantNamed(p *process.Process) {
 	}
 }
 
-// TestStops stops the program by SIGTERM, again and again, while orders come in
-// all the time.
+// TestStops stops the program with SIGTERM, again and again, while orders keep
+// coming in.
 func TestStops(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	seed := rand.Uint64()
@@ -306,8 +311,7 @@ func TestStops(t *testing.T, b *Broker) {
 	h.wantAllDone()
 }
 
-// TestForcedEnd has a second Ctrl-C come while orders are worked on. They come
-// back.
+// TestForcedEnd sends a second Ctrl-C while orders are in work. They come back.
 func TestForcedEnd(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
@@ -325,12 +329,13 @@ func TestForcedEnd(t *testing.T, b *Broker) {
 	}
 	h.rest()
 	if twice := h.wantAllDone(); twice > 0 || len(h.forced) < b.InHand {
-		t.Errorf("%d orders were in hand and %d done twice, want %d at least and 0", len(h.forced), twice, b.InHand)
+		t.Errorf("%d orders were in hand and %d done twice, want %d at least and 0",
+			len(h.forced), twice, b.InHand)
 	}
 }
 
-// TestForcedEndAfterWork has a second Ctrl-C come when orders are finished, and
-// the server does not answer: these, and no others, are done twice.
+// TestForcedEndAfterWork sends a second Ctrl-C when orders are finished and the
+// server does not answer. These orders, and no others, are done twice.
 func TestForcedEndAfterWork(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	process.Patiently(t, 3*time.Second, func(work time.Duration) bool {
@@ -347,7 +352,7 @@ func TestForcedEndAfterWork(t *testing.T, b *Broker) {
 		h.wantEnd(p, 130)
 		b.Kill()
 		b.Start()
-		return len(in(p, "acknowledged")) == 0 // the server was quick enough to stand still
+		return len(in(p, "acknowledged")) == 0 // the server stood still in time
 	})
 	if b.Expire != nil {
 		b.Expire(t)
@@ -358,8 +363,8 @@ func TestForcedEndAfterWork(t *testing.T, b *Broker) {
 	}
 }
 
-// TestOutOfTime has orders take longer than the stop may. They are named, and
-// given back: nothing is lost, and nothing done twice.
+// TestOutOfTime has orders that take longer than the shutdown may. They are
+// named and given back: nothing is lost, and nothing is done twice.
 func TestOutOfTime(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
@@ -378,8 +383,8 @@ func TestOutOfTime(t *testing.T, b *Broker) {
 	}
 }
 
-// TestBackAgain stops the server while orders are worked on, and starts it
-// again: before the signal, or during the stop.
+// TestBackAgain stops the server while orders are in work, and starts it again,
+// before the signal or during the shutdown.
 func TestBackAgain(t *testing.T, start func(t testing.TB) *Broker) {
 	for _, stopping := range []bool{false, true} {
 		t.Run(fmt.Sprint("stopping=", stopping), func(t *testing.T) {
@@ -412,16 +417,17 @@ func TestBackAgain(t *testing.T, start func(t testing.TB) *Broker) {
 	}
 }
 
-// TestLost stops the server while orders are worked on; it is not back before
-// the program has ended. It says so, and those orders, and no others, are done
-// twice.
+// TestLost stops the server while orders are in work, and starts it again only
+// after the program has ended. The program says so. Those orders, and no
+// others, are done twice.
 func TestLost(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
 	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
-		p := h.start(fmt.Sprint("-work=", timeout/4), "-dial-timeout=1s", fmt.Sprint("-timeout=", timeout))
+		p := h.start(fmt.Sprint("-work=", timeout/4), "-dial-timeout=1s",
+			fmt.Sprint("-timeout=", timeout))
 		took(p, b.InHand)
-		if b.AckLost { // before the work is finished, or the program knows better
+		if b.AckLost { // before the work is finished, or the program notices
 			p.Signal(syscall.SIGTERM)
 			p.AwaitFired()
 			b.Kill()
@@ -448,7 +454,7 @@ func TestLost(t *testing.T, b *Broker) {
 }
 
 // TestIdleStop stops the program when there is nothing to do, with the server
-// there and without it.
+// and without it.
 func TestIdleStop(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	p := h.start()
@@ -468,7 +474,7 @@ func TestIdleStop(t *testing.T, b *Broker) {
 }
 
 // TestDownAtStart starts the program when nobody listens, and when the server
-// does not answer. args make an address an argument.
+// does not answer. arg turns an address into an argument.
 func TestDownAtStart(t *testing.T, arg func(addr string) string) {
 	for name, addr := range map[string]string{"down": FreeAddr(t), "deaf": process.TakenAddr(t)} {
 		t.Run(name, func(t *testing.T) {
@@ -478,7 +484,7 @@ func TestDownAtStart(t *testing.T, arg func(addr string) string) {
 	}
 }
 
-// TestWrongUsage wants one line and status 2 for flags that make no sense.
+// TestWrongUsage checks that invalid flags lead to one line and status 2.
 func TestWrongUsage(t *testing.T) {
 	for arg, why := range map[string]string{
 		"-workers=0": "a worker",

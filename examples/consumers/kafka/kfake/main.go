@@ -11,7 +11,8 @@ import (
 )
 
 func main() {
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.SeedTopics(4, "orders"))
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092),
+		kfake.SeedTopics(4, "orders"))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package advertise finds the address that a service is to register with a
-// service discovery, when it listens on all addresses of the machine.
+// Package advertise finds the address that a service registers with a service
+// discovery, if it listens on all addresses of the machine.
 package advertise
 
 import (
@@ -10,10 +10,10 @@ import (
 	"strconv"
 )
 
-// Host returns the host under which others reach a server that is to listen on
-// addr, a host and a port. If addr names no host, or a wildcard as 0.0.0.0 and
-// [::] are, it is an address of the machine: of the first network interface
-// that has one for others, and IPv4 rather than IPv6.
+// Host returns the host at which others reach a server that listens on addr, a
+// host and a port. If addr names no host, or a wildcard like 0.0.0.0 or [::],
+// Host returns an address of the machine: that of the first network interface
+// with one that others can reach, preferably IPv4.
 func Host(addr string) (string, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -43,8 +43,8 @@ func Host(addr string) (string, error) {
 }
 
 // pick returns the first IPv4 address that others can reach or, if there is
-// none, the first such IPv6 address, or nil. A loopback or link-local address
-// is none.
+// none, the first such IPv6 address, or nil. Loopback and link-local addresses
+// do not count.
 func pick(addrs []net.Addr) net.IP {
 	var ip6 net.IP
 	for _, addr := range addrs {

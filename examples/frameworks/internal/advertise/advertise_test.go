@@ -23,8 +23,8 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestWildcard wants an address of this machine, or the error that it has none
-// for others.
+// TestWildcard checks for an address of this machine, or the error that it has
+// none that others can reach.
 func TestWildcard(t *testing.T) {
 	own, err := net.InterfaceAddrs()
 	if err != nil {
@@ -39,7 +39,8 @@ func TestWildcard(t *testing.T) {
 			}
 			continue
 		}
-		if ip := net.ParseIP(got); err != nil || ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+		if ip := net.ParseIP(got); err != nil || ip == nil || ip.IsUnspecified() ||
+			ip.IsLoopback() {
 			t.Errorf("Host(%q) = %q, %v, want an address for others", addr, got, err)
 		}
 		found := false

@@ -9,14 +9,14 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// Server is a health.Server. Its Shutdown says NOT_SERVING.
+// Server is a health.Server. Its Shutdown sets the status to NOT_SERVING.
 type Server struct {
 	*health.Server
 	ending     context.Context
-	EndWatches func() // each has been told the last status; later ones end at once
+	EndWatches func() // each has got the last status; later ones end at once
 }
 
-// NewServer returns a Server that says SERVING.
+// NewServer returns a Server with the status SERVING.
 func NewServer() *Server {
 	ending, end := context.WithCancel(context.Background())
 	return &Server{health.NewServer(), ending, end}

@@ -1,5 +1,5 @@
 // Package rpc is package work for gRPC, in a package of its own so that other
-// programs do not link it.
+// programs do not link gRPC.
 package rpc
 
 import (
@@ -24,7 +24,7 @@ func (service) EmptyCall(context.Context, *testpb.Empty) (*testpb.Empty, error) 
 // Register registers a service whose EmptyCall is a job.
 func Register(s *grpc.Server) { testpb.RegisterTestServiceServer(s, service{}) }
 
-// Listen listens on a port that the system picks, and says which.
+// Listen listens on a port that the system picks, and prints it.
 func Listen() (net.Listener, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err == nil {
