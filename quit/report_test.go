@@ -545,7 +545,7 @@ func TestStacksOfOwner(t *testing.T) {
 		check("while it runs", quit.ReportWithStacks(q), "quit_test.(*owner).Shutdown\n")
 		r := q.Report()
 		if detail := r.Steps[0].Detail; detail != "a silence" ||
-			!strings.Contains(r.String(), ": running for 1s, a silence\n") {
+			!strings.Contains(r.String(), ": running for 1s of 19.2s, a silence\n") {
 			t.Errorf("while it runs, it waits for %q:\n%v", detail, r)
 		}
 		time.Sleep(time.Minute)

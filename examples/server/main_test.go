@@ -717,7 +717,7 @@ func TestAdmin(t *testing.T) {
 		}
 	}
 	want(ready, http.StatusOK, "ready")
-	want(page, http.StatusOK, "not fired")
+	want(page, http.StatusOK, "not shutting down")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/work?d=1m", nil)

@@ -9,19 +9,19 @@ import (
 	"github.com/gracefulgo/graceful/internal/text"
 )
 
-// Named is an error with the name of the step that it is of.
+// Named is an error that knows the name of its step.
 type Named interface {
 	error
 	Failure() (name, site string, err error)
 }
 
-// List is an error that is nothing but several errors.
+// List is an error that only holds several errors.
 type List interface {
 	error
 	List() []error
 }
 
-// Bounds of what is told of one failure, in bytes. The JSON has all of it.
+// Limits of one failure, in bytes. The JSON is not limited.
 const (
 	mostText   = 4 << 10
 	mostStacks = 64 << 10
@@ -33,31 +33,35 @@ type detailKey struct {
 }
 
 // addDetails adds the failures of s that its inner steps do not tell, and its
-// stacks. It reports whether there were any.
-func (b *builder) addDetails(s *Step, state State, in path) bool {
+// stacks. For a running step it adds the reason why it has not ended and its
+// share of the time. It reports whether there were any.
+func (b *builder) addDetails(s *Step, state State, waits string, in path) bool {
 	errs := s.own()
 	if len(errs) == 0 && s.Abandoned {
 		errs = []error{errAbandoned}
 	}
-	if len(errs) == 0 && s.Stacks == "" && s.Detail == "" {
+	d := Detail{State: state, Stacks: s.Stacks, Since: s.Start}
+	if state == Running && len(s.Steps) == 0 {
+		d.Share = s.Share()
+	}
+	if len(errs) == 0 && s.Stacks == "" && waits == "" && d.Share == 0 {
 		return false
 	}
-	d := Detail{State: state, Stacks: s.Stacks, Since: s.Start}
 	in = in.with(shortTitle(s.Name, s.Site))
 	if len(errs) == 0 {
-		d.Title, d.Text = in.String(), text.OneLine(s.Detail)
+		d.Title, d.Text = in.String(), waits
 		b.add(d)
 	}
 	for _, err := range errs {
 		b.tell(d, in, err)
-		d.Stacks = "" // they are there once
+		d.Stacks = "" // shown once
 	}
 	return true
 }
 
 var errAbandoned = errors.New("abandoned")
 
-// tell adds err, a failure of the event or step that is the last of in.
+// tell adds err, a failure of the last step of in, or of the event.
 func (b *builder) tell(d Detail, in path, err error) {
 	if e, ok := err.(Named); ok {
 		name, site, inner := e.Failure()
@@ -72,8 +76,8 @@ func (b *builder) tell(d Detail, in path, err error) {
 	b.add(d)
 }
 
-// add adds d, or counts it if it is there. Only what is new is made fit to be
-// shown, so that a crowd costs no more than its comparison.
+// add adds d, or counts it if there is an equal detail. The texts of a new
+// detail alone are cut and escaped, so that many equal ones are cheap.
 func (b *builder) add(d Detail) {
 	key := detailKey{d.State, d.Title, d.Text, d.Stacks}
 	if i, ok := b.details[key]; ok {
@@ -91,10 +95,10 @@ func (b *builder) add(d Detail) {
 	b.Details = append(b.Details, d)
 }
 
-// Times says how many failures there are, if not one.
+// Times returns the number of failures as "×3", and "" for one.
 func (d *Detail) Times() string { return times(d.Count) }
 
-// own returns what failed in s and is not told by its inner steps.
+// own returns the failures of s that its inner steps do not tell.
 func (s *Step) own() []error {
 	switch {
 	case s.Err == nil:
@@ -105,7 +109,7 @@ func (s *Step) own() []error {
 	return untold(parts(s.Err), s.Steps)
 }
 
-// errs returns the failures of s: a step may fail more than once.
+// errs returns the failures of s. A step may fail more than once.
 func (s *Step) errs() []error {
 	if l, ok := s.Err.(List); ok {
 		return l.List()
@@ -128,9 +132,8 @@ func parts(err error) []error {
 
 var joined = reflect.TypeOf(errors.Join(errors.ErrUnsupported))
 
-// listOf returns the errors that err is a list of: if it is one of ours, or of
-// errors.Join. The text of any other error that has several within may be more
-// than theirs.
+// listOf returns the errors in err if err is a List or comes from errors.Join.
+// Other errors that wrap several may have a text of their own.
 func listOf(err error) (list []error, ok bool) {
 	if l, ok := err.(List); ok {
 		return l.List(), true
@@ -141,9 +144,9 @@ func listOf(err error) (list []error, ok bool) {
 	return nil, false
 }
 
-// failure identifies what one step tells. It is made of the value of the error,
-// where that can be compared, since its text may be long: the text of an event
-// within an event repeats those of all inner ones.
+// failure identifies one failure of a step. err is the error itself if it can
+// be compared, and its text otherwise. The text may be long, since that of a
+// nested event repeats the texts of all inner steps.
 type failure struct {
 	name, site string
 	err        any
@@ -162,7 +165,7 @@ func untold(errs []error, steps []Step) (rest []error) {
 	if len(errs) == 0 {
 		return nil
 	}
-	open := make(map[failure]int) // what the steps tell, and how often
+	open := make(map[failure]int) // failures that the steps tell, with their number
 	for i := range steps {
 		s := &steps[i]
 		if s.Err == nil {
@@ -189,8 +192,7 @@ func untold(errs []error, steps []Step) (rest []error) {
 	return unsaid(rest, open)
 }
 
-// unsaid is untold for errors that may repeat a step's failure in their text
-// alone: it leaves out the lines that do.
+// unsaid leaves out the lines of errs that repeat a step's failure as text.
 func unsaid(errs []error, open map[failure]int) (rest []error) {
 	said := make(map[string]bool)
 	for f := range open {
@@ -234,16 +236,17 @@ func linesOf(s string) iter.Seq[string] {
 	}
 }
 
-// ErrorText returns the text of err, in which each line of an error that is
-// Named has the names of all steps that it is of, from the outermost. Its cost
-// is linear in its length, unlike that of Error methods that call each other.
+// ErrorText returns the text of err. Each line of a Named error begins with the
+// names of its steps, the outermost first. The cost is linear in the length of
+// the text, unlike that of Error methods that call each other.
 func ErrorText(err error) string {
 	const unlimited = 1<<63 - 1
 	s, _ := errorText(err, unlimited)
 	return s
 }
 
-// errorText is ErrorText, up to some length, and reports whether that is all.
+// errorText is ErrorText with a limit, and reports whether the text is
+// complete.
 func errorText(err error, most int64) (s string, all bool) {
 	w := errorWriter{most: most}
 	all = w.write(err)
@@ -252,7 +255,7 @@ func errorText(err error, most int64) (s string, all bool) {
 
 type errorWriter struct {
 	b     strings.Builder
-	names []byte // of the steps that the error is of
+	names []byte // of the steps of the error
 	most  int64
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/text"
 )
 
-// The report as JSON has it. It is made of plain structs, since package json
-// checks what a MarshalJSON returns once more at each level above it.
+// The report in JSON. It consists of plain structs, since package json checks
+// the result of a MarshalJSON method again at each level above it.
 type (
 	jsonReport struct {
 		Cause      string     `json:"cause,omitempty"`
@@ -38,9 +38,9 @@ type (
 	}
 )
 
-// Bounds of the JSON.
+// Limits of the JSON.
 const (
-	mostDepth  = 1000     // of the steps: package json has 10,000 levels at most, and a step is two
+	mostDepth  = 1000     // steps: package json reads 10,000 levels, and a step is two
 	mostRepeat = 16 << 10 // bytes of an error that inner steps tell
 )
 
@@ -65,7 +65,7 @@ func (r *Report) JSON() ([]byte, error) {
 // JSON returns all of the step, with its error as a text.
 func (s *Step) JSON() ([]byte, error) { return json.Marshal(s.json(mostDepth)) }
 
-// json returns the step with so many levels of inner steps.
+// json returns the step with the given number of levels, its own included.
 func (s *Step) json(levels int) jsonStep {
 	j := jsonStep{
 		Name:      s.Name,
@@ -97,8 +97,8 @@ func jsonSteps(steps []Step, levels int) []jsonStep {
 	return all
 }
 
-// jsonErr returns the text of the step's error. It is cut only if the inner
-// steps have all of it: else the same text might be there once for each level.
+// jsonErr returns the text of the step's error. A long text is cut if the inner
+// steps tell all of it, since otherwise each level would repeat it.
 func (s *Step) jsonErr() string {
 	if s.Err == nil {
 		return ""
@@ -113,7 +113,7 @@ func (s *Step) jsonErr() string {
 	return text.Error(s.Err)
 }
 
-// count returns the number of steps and of all in them.
+// count returns the number of steps, including inner ones.
 func count(steps []Step) int {
 	n := len(steps)
 	for i := range steps {
@@ -122,15 +122,15 @@ func count(steps []Step) int {
 	return n
 }
 
-// The first and the last moment that JSON can have.
+// The first and the last time that JSON can express.
 var (
 	firstTime = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
 	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC)
 )
 
-// valid returns t, or the time nearest to it that JSON can have: one in the
-// years from 0 to 9999, in a zone less than a day from UTC. It does not ask for
-// the year, which can be more than an int has on a 32-bit system.
+// valid returns t, or the nearest time that JSON can express: one in the years
+// 0 to 9999, in a zone less than a day from UTC. It does not use t.Year, which
+// may overflow an int on a 32-bit system.
 func valid(t time.Time) time.Time {
 	switch {
 	case t.Before(firstTime):

@@ -8,12 +8,12 @@ import (
 	"github.com/gracefulgo/graceful/internal/text"
 )
 
-// MaxDepth is how many levels of steps are indented; deeper ones are not
-// indented any further.
+// MaxDepth is the number of levels that are indented. Deeper steps are indented
+// no further.
 const MaxDepth = 8
 
 // String draws the timeline for a terminal of 80 columns: a line for each row,
-// and the details below.
+// and then the details.
 func (t *Timeline) String() string {
 	d := drawing{Timeline: t}
 	const maxName, maxSite = 26, 22
@@ -27,11 +27,11 @@ func (t *Timeline) String() string {
 			line.times = " " + w.Times()
 		}
 		d.nameWidth = max(d.nameWidth, min(text.Width(line.name)+text.Width(line.times), maxName))
-		line.name = text.Clip(line.name, maxName) // it may be long
+		line.name = text.Clip(line.name, maxName)
 		d.siteWidth = max(d.siteWidth, text.Width(line.site))
 		d.lines = append(d.lines, line)
 	}
-	// Marker, name, site, time, bar and outcome, with a space between each two.
+	// Marker, name, site, time, bar and state, separated by spaces.
 	d.barWidth = 80 - 2 - d.nameWidth - 1 - d.siteWidth - 1 - 7 - 1 - 1 - 9
 
 	fmt.Fprintf(&d.b, "quit: %s\n", t.headline())
@@ -45,7 +45,7 @@ func (t *Timeline) String() string {
 	return d.b.String()
 }
 
-// drawing is a Timeline that is being drawn.
+// drawing is the state of String.
 type drawing struct {
 	*Timeline
 	b                              strings.Builder
@@ -56,18 +56,18 @@ type drawing struct {
 type line struct{ name, times, site string }
 
 func (t *Timeline) headline() string {
-	limit, within := "no limit", ", without a limit"
+	limit, within := "has no limit", ", without a limit"
 	if t.Limit > 0 {
-		limit = text.Duration(t.Limit)
-		within = " of " + limit
+		limit = "may take " + text.Duration(t.Limit)
+		within = " of " + text.Duration(t.Limit)
 	}
 	since := func(at time.Time) string { return text.Duration(at.Sub(t.Begin())) }
 	var parts []string
 	switch t.Stage() {
 	case Idle:
-		parts = append(parts, "not fired; a shutdown would have "+limit)
+		parts = append(parts, "not shutting down; a shutdown "+limit)
 	case Fired:
-		parts = append(parts, "fired "+since(t.Taken)+" ago, not shut down")
+		parts = append(parts, "shutdown requested "+since(t.Taken)+" ago, not begun")
 	case Stopping:
 		parts = append(parts, "shutting down for "+since(t.Taken)+within)
 	case Stopped:
@@ -85,7 +85,7 @@ func (t *Timeline) headline() string {
 	return strings.Join(parts, ", ")
 }
 
-// axis draws the line of the time axis: its beginning and its end.
+// axis draws the time axis, with a label at each end.
 func (d *drawing) axis() {
 	if d.Stage() < Stopping || len(d.Rows) == 0 {
 		return
@@ -99,7 +99,7 @@ func (d *drawing) axis() {
 func (d *drawing) row(w *Row, l line) {
 	marker := w.State.Marker()
 	if w.State == OK {
-		marker = " " // what is marked is seen at once
+		marker = " " // so that the marked rows stand out
 	}
 	took := ""
 	if !w.Start.IsZero() {
@@ -115,15 +115,15 @@ func (d *drawing) row(w *Row, l line) {
 		marker, fit(name, d.nameWidth), fit(l.site, d.siteWidth), took, d.bar(w), w.State)
 }
 
-// fit is text.Clip, and fills up to n columns.
+// fit cuts or pads s to n columns.
 func fit(s string, n int) string {
 	s = text.Clip(s, n)
 	return s + strings.Repeat(" ", max(n-text.Width(s), 0))
 }
 
-// bar draws a step's time on the axis, in eighths of a column at its end. What
-// takes no time that could be seen is still a line of an eighth. All bars have
-// the same width.
+// bar draws the time of a row on the axis. Its end is exact to an eighth of a
+// column, and its length is at least that. The result has the same width for
+// all rows.
 func (d *drawing) bar(w *Row) string {
 	until := d.Until()
 	total := until.Sub(d.Begin())
@@ -142,7 +142,7 @@ func (d *drawing) bar(w *Row) string {
 	length := max(eighths(end)-from*8, 1)
 	full := "█"
 	if w.State >= Failed {
-		full = "▒" // a failure is seen without colour
+		full = "▒" // so that a failure needs no colour
 	}
 	last := " "
 	switch {
@@ -157,25 +157,28 @@ func (d *drawing) bar(w *Row) string {
 		strings.Repeat(" ", d.barWidth-from-(length+7)/8)
 }
 
-// detail tells a failure in full, or who blocks a step that still runs.
+// detail draws a failure in full, or a step that still runs.
 func (d *drawing) detail(f *Detail) {
 	head := strings.TrimSpace(f.Title + " " + f.Times())
-	what, more, _ := strings.Cut(f.Text, "\n")
+	first, more, _ := strings.Cut(f.Text, "\n")
 	if f.State == Running {
-		what = "running for " + text.Duration(d.Taken.Sub(f.Since))
+		first = "running for " + text.Duration(d.Taken.Sub(f.Since))
+		if f.Share > 0 {
+			first += " of " + text.Duration(f.Share)
+		}
 		if f.Text != "" {
-			what += ", " + f.Text
+			first += ", " + f.Text
 		}
 	}
-	if head != "" && what != "" {
+	if head != "" && first != "" {
 		head += ": "
 	}
-	fmt.Fprintf(&d.b, "\n%s %s\n", f.State.Marker(), strings.TrimRight(head+what, " "))
+	fmt.Fprintf(&d.b, "\n%s %s\n", f.State.Marker(), strings.TrimRight(head+first, " "))
 	d.indent("  ", more)
 	d.indent("    ", f.Stacks)
 }
 
-// indent writes the lines of s that have a text.
+// indent writes the lines of s that are not empty.
 func (d *drawing) indent(by, s string) {
 	for line := range strings.SplitSeq(s, "\n") {
 		if line != "" {

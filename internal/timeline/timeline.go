@@ -1,6 +1,6 @@
-// Package timeline makes a report of package quit ready to be drawn: its steps
-// as rows, and its failures, each of them told once. The terminal's drawing,
-// the status page and the JSON are made of it.
+// Package timeline prepares a report of package quit for drawing. Steps become
+// rows, and each failure is told once. The text for a terminal, the status page
+// and the JSON are made from it.
 package timeline
 
 import (
@@ -12,21 +12,20 @@ import (
 	"github.com/gracefulgo/graceful/internal/text"
 )
 
-// Report is a quit.Report. That package imports this one, and so cannot be
-// imported here.
+// Report is a copy of a quit.Report. Package quit imports this package, so this
+// package cannot import quit.
 type Report struct {
 	Cause                                  error
 	Fired, Started, Deadline, Ended, Taken time.Time
 	Goroutines                             int
-	Errs                                   []error // what failed, including what the steps tell
+	Errs                                   []error // all failures, including those of the steps
 	Steps                                  []Step
 
-	// PanicStack returns the stack of the panic that an error is of; "" if
-	// there is none.
+	// PanicStack returns the stack of the panic in an error, or "".
 	PanicStack func(error) string
 }
 
-// Step is a quit.Step.
+// Step is a copy of a quit.Step.
 type Step struct {
 	Name, Site, Phase    string
 	Start, Deadline, End time.Time
@@ -37,10 +36,10 @@ type Step struct {
 	Steps                []Step
 }
 
-// of is set by Bind.
+// of converts a quit.Report. It is set by Bind.
 var of func(report any) Report
 
-// Bind has Of use convert, which package quit knows: a T is a quit.Report.
+// Bind sets the function with which Of converts a report. T is quit.Report.
 func Bind[T any](convert func(T) Report) struct{} {
 	of = func(report any) Report { return convert(report.(T)) }
 	return struct{}{}
@@ -49,39 +48,41 @@ func Bind[T any](convert func(T) Report) struct{} {
 // Of returns the timeline of a quit.Report.
 func Of(report any) *Timeline { return New(of(report)) }
 
-// Timeline is a report that is ready to be drawn.
+// Timeline is a report prepared for drawing.
 type Timeline struct {
 	Report
 	Reason   string        // the cause, on one line
 	Limit    time.Duration // of the shutdown; 0: none
 	Rows     []Row
-	Details  []Detail // what the rows have no room for, in their order
-	Failures int      // in Details, or more if Details folds some
+	Details  []Detail // too long for the rows, in the order of the rows
+	Failures int      // counts each failure that Details folds
 }
 
-// Row is a step, or several that follow each other and are alike.
+// Row is a step, or several adjacent steps that are alike.
 type Row struct {
 	*Step      // the first of them
 	State      State
+	Waits      string    // the reason why a running step has not ended, if known
 	Start, End time.Time // of all of them
-	Depth      int       // how many steps it is in
-	Folded     int       // how many steps it stands for
+	Depth      int       // number of steps around it
+	Folded     int       // number of steps in it
 	Tells      bool      // it has Details
 	in         path
 }
 
-// Detail is a failure, or several that are alike, or a step that has stacks to
-// show.
+// Detail is a failure, several equal failures, or a step that still runs or has
+// stacks.
 type Detail struct {
-	State  State     // of the step; Failed for a failure that is of no step
-	Title  string    // the step and those it is in; "" for a failure of the event itself
-	Text   string    // lines; "" if there is nothing but stacks to show
-	Stacks string    // lines
-	Since  time.Time // when the step began; zero for a failure that is of no step
+	State  State         // of the step; Failed for a failure outside the steps
+	Title  string        // names of the step and the steps around it; "" for the event
+	Text   string        // lines of the error, or Row.Waits; may be ""
+	Stacks string        // lines
+	Since  time.Time     // start of the step; zero for a failure outside the steps
+	Share  time.Duration // time that the step may use; 0: no limit
 	Count  int
 }
 
-// State is what became of a step.
+// State is the state of a step.
 type State int
 
 // The states of a step.
@@ -93,7 +94,7 @@ const (
 	Abandoned
 )
 
-// Marker returns the sign that a state is seen by, without colour.
+// Marker returns the sign for a state, which needs no colour.
 func (s State) Marker() string { return [...]string{"·", "▸", "✓", "✗", "✗"}[s] }
 
 // String returns the word for a state.
@@ -101,7 +102,7 @@ func (s State) String() string {
 	return [...]string{"planned", "running", "ok", "FAILED", "ABANDONED"}[s]
 }
 
-// State returns what became of the step.
+// State returns the state of the step.
 func (s *Step) State() State {
 	switch {
 	case s.Abandoned:
@@ -116,18 +117,18 @@ func (s *Step) State() State {
 	return OK
 }
 
-// Stage is how far an event has come.
+// Stage is the stage of an event.
 type Stage int
 
-// The stages of an event, in their order.
+// The stages of an event, in order.
 const (
 	Idle     Stage = iota // not fired
-	Fired                 // but not shut down
+	Fired                 // and not shut down
 	Stopping              // the shutdown runs
 	Stopped               // the shutdown has ended
 )
 
-// Stage returns how far the event had come.
+// Stage returns the stage of the event.
 func (r *Report) Stage() Stage {
 	switch {
 	case !r.Ended.IsZero():
@@ -140,15 +141,15 @@ func (r *Report) Stage() Stage {
 	return Idle
 }
 
-// Begin returns the time at which the axis begins: that of the fire.
+// Begin returns the start of the time axis, which is the time of the fire.
 func (r *Report) Begin() time.Time { return cmp.Or(r.Fired, r.Started, r.Taken) }
 
-// Until returns the time up to which the report knows what happened: that of
-// the end, or that at which the snapshot was taken.
+// Until returns the last moment that the report covers: the end of the
+// shutdown, or the time of the snapshot.
 func (r *Report) Until() time.Time { return cmp.Or(r.Ended, r.Taken) }
 
-// New returns the timeline of r. Its cost is linear in the size of r, however
-// deep the steps are nested.
+// New returns the timeline of r. The cost is linear in the size of r, even for
+// deeply nested steps.
 func New(r Report) *Timeline {
 	r.Taken = cmp.Or(r.Taken, r.Ended, r.Started, r.Fired)
 	r.Goroutines = max(r.Goroutines, 0)
@@ -157,11 +158,11 @@ func New(r Report) *Timeline {
 	if !r.Deadline.IsZero() {
 		from := r.Begin()
 		if r.Stage() < Stopping {
-			from = r.Taken // the deadline is that of a shutdown that starts now
+			from = r.Taken // the deadline assumes a shutdown that starts now
 		}
 		t.Limit = max(r.Deadline.Sub(from), 1)
 		if t.Limit > 10*time.Millisecond {
-			t.Limit = t.Limit.Round(time.Millisecond) // since it began a moment before the fire
+			t.Limit = t.Limit.Round(time.Millisecond) // it began just before the fire
 		}
 	}
 	b := builder{Timeline: t, details: make(map[detailKey]int)}
@@ -174,19 +175,25 @@ func New(r Report) *Timeline {
 
 type builder struct {
 	*Timeline
-	details map[detailKey]int // their indexes
+	details map[detailKey]int // index in Details
 }
 
-// addSteps adds rows for steps and for the steps in them, and the details of
-// both.
+// addSteps adds rows and details for steps and their inner steps.
 func (b *builder) addSteps(steps []Step, depth int, in path) {
-	last := -1 // the index of the row that the next step may be folded into
+	last := -1 // index of the row into which the next step may be folded
 	for i := range steps {
 		s := &steps[i]
 		state := s.State()
 		if last < 0 || len(s.Steps) > 0 || !b.Rows[last].alike(s, state) {
-			row := Row{Step: s, State: state, Start: s.Start, End: s.End, Depth: depth, in: in}
-			b.Rows = append(b.Rows, row)
+			b.Rows = append(b.Rows, Row{
+				Step:  s,
+				State: state,
+				Waits: b.waits(s, depth),
+				Start: s.Start,
+				End:   s.End,
+				Depth: depth,
+				in:    in,
+			})
 			last = len(b.Rows) - 1
 		}
 		row := &b.Rows[last]
@@ -197,7 +204,7 @@ func (b *builder) addSteps(steps []Step, depth int, in path) {
 		if s.End.After(row.End) {
 			row.End = s.End
 		}
-		row.Tells = b.addDetails(s, state, in) || row.Tells
+		row.Tells = b.addDetails(s, state, row.Waits, in) || row.Tells
 		if len(s.Steps) > 0 {
 			b.addSteps(s.Steps, depth+1, in.with(shortTitle(s.Name, s.Site)))
 			last = -1
@@ -205,16 +212,37 @@ func (b *builder) addSteps(steps []Step, depth int, in path) {
 	}
 }
 
-// alike reports whether s, which has no inner steps, differs from the steps of
-// the row in nothing but its times and its failure.
+// waits returns the reason why a running step has not ended, or "". The drain
+// of the event itself waits for the counted goroutines.
+func (r *Report) waits(s *Step, depth int) string {
+	switch {
+	case s.State() != Running:
+		return ""
+	case s.Detail == "" && depth == 0 && s.Phase == "drain" && r.Goroutines > 0:
+		return text.Plural(r.Goroutines, "goroutine") + " counted"
+	}
+	return text.OneLine(s.Detail)
+}
+
+// Share returns the time that the step may use, from its start. 0 means no
+// limit.
+func (s *Step) Share() time.Duration {
+	if s.Deadline.IsZero() {
+		return 0
+	}
+	return max(s.Deadline.Sub(s.Start), 1)
+}
+
+// alike reports whether s may be folded into the row: they differ only in their
+// times and failures. s has no inner steps.
 func (r *Row) alike(s *Step, state State) bool {
 	return r.State == state && r.Name == s.Name && r.Site == s.Site && r.Phase == s.Phase
 }
 
-// Times says how many steps the row stands for, if not one.
+// Times returns the number of steps in the row as "×3", and "" for one.
 func (r *Row) Times() string { return times(r.Folded) }
 
-// In names the steps that the row is in, from the outermost.
+// In returns the names of the steps around the row, the outermost first.
 func (r *Row) In() string { return r.in.String() }
 
 func times(n int) string {
@@ -224,7 +252,7 @@ func times(n int) string {
 	return fmt.Sprintf("×%d", n)
 }
 
-// Title names a step with the place where it was registered, as errors do.
+// Title returns the name and site of a step, in the form that errors have.
 func Title(name, site string) string {
 	if site == "" {
 		return text.OneLine(name)
@@ -232,19 +260,19 @@ func Title(name, site string) string {
 	return text.OneLine(name) + " (" + site + ")"
 }
 
-// shortTitle is Title for a headline, which need not have all of a long name.
+// shortTitle is like Title, and cuts a long name.
 func shortTitle(name, site string) string {
 	return Title(text.Clip(name, 120), text.OneLine(site))
 }
 
-// path is the steps that a step is in: the outermost and the innermost of them
-// if there are many, so that what it costs does not grow with the depth.
+// path lists the steps around a step. A long path keeps the outermost and the
+// innermost steps only, so that its cost does not grow with the depth.
 type path struct {
 	names []string
-	left  int // how many are left out, in the middle
+	left  int // number of names left out in the middle
 }
 
-const pathEnds = 4 // names at each end of a path in which some are left out
+const pathEnds = 4 // names at each end of a long path
 
 func (p path) with(name string) path {
 	names := append(make([]string, 0, 2*pathEnds), p.names...)

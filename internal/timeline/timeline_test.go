@@ -12,7 +12,7 @@ import (
 	"github.com/gracefulgo/graceful/internal/timeline"
 )
 
-// named is an error as those of package quit.
+// named is an error like those of package quit.
 type named struct {
 	name, site string
 	err        error
@@ -25,7 +25,7 @@ func (e *named) Failure() (string, string, error) {
 	return e.name, e.site, e.err
 }
 
-var asked int // how often an error was asked for the one in it
+var asked int // calls of Failure
 
 func of(s timeline.Step) error { return &named{name: s.Name, site: s.Site, err: s.Err} }
 
@@ -39,12 +39,12 @@ func in(s timeline.Step, inner ...timeline.Step) []timeline.Step {
 	return []timeline.Step{s}
 }
 
-// slice is an error that cannot be compared.
+// slice is an error that is not comparable.
 type slice []string
 
 func (s slice) Error() string { return strings.Join(s, " ") }
 
-// step returns one that has ended, with err.
+// step returns a step that has ended with err.
 func step(name string, err error) timeline.Step {
 	return timeline.Step{
 		Name:  name,
@@ -56,7 +56,7 @@ func step(name string, err error) timeline.Step {
 	}
 }
 
-// told returns what the details tell, one line each.
+// told returns the details, one line each.
 func told(t *timeline.Timeline) (lines []string) {
 	for _, d := range t.Details {
 		line := strings.TrimSpace(d.State.Marker()+d.Times()+" "+d.Title) + ": " + d.Text
@@ -71,12 +71,14 @@ func told(t *timeline.Timeline) (lines []string) {
 func TestFailures(t *testing.T) {
 	boom, bust := errors.New("boom"), errors.New("bust")
 	inner, other := step("inner", boom), step("other", bust)
+	goroutine := &named{name: "goroutine f", err: boom}
 	list := step("list", slice{"a", "b"})
 	stuck := func(stacks string) timeline.Step {
 		s := step("stuck", errors.New("abandoned after 1s"))
 		s.Abandoned, s.Stacks = true, stacks
 		return s
 	}
+	twice := timeline.Step{Name: "outer", Start: at(0), Err: errors.Join(boom, bust), Stacks: "x"}
 	silent := timeline.Step{Name: "silent", Start: at(0), End: at(1), Abandoned: true}
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
 	for _, test := range []struct {
@@ -156,8 +158,9 @@ func TestFailures(t *testing.T) {
 		},
 
 		{
-			name:  "of inner steps",
-			steps: in(step("outer", errors.Join(of(inner), of(other), of(list))), inner, other, list),
+			name: "of inner steps",
+			steps: in(step("outer", errors.Join(of(inner), of(other), of(list))), inner, other,
+				list),
 			want: []string{
 				"✗ outer (a.go:1): inner (a.go:1): boom",
 				"✗ outer (a.go:1): other (a.go:1): bust",
@@ -167,7 +170,7 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			name:  "of the outer step alone",
-			steps: in(step("outer", errors.Join(of(inner), bust, &named{name: "goroutine f", err: boom})), inner),
+			steps: in(step("outer", errors.Join(of(inner), bust, goroutine)), inner),
 			want: []string{
 				"✗ outer (a.go:1): bust",
 				"✗ outer (a.go:1): goroutine f: boom",
@@ -216,7 +219,7 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			name:  "stacks and two failures",
-			steps: in(timeline.Step{Name: "outer", Start: at(0), Err: errors.Join(boom, bust), Stacks: "x"}, step("inner", nil)),
+			steps: in(twice, step("inner", nil)),
 			want:  []string{"✗ outer: boom | x", "✗ outer: bust"},
 			n:     2,
 		},
@@ -315,13 +318,15 @@ func TestRows(t *testing.T) {
 		var got []string
 		rows := timeline.New(timeline.Report{Steps: test.steps}).Rows
 		for _, w := range rows {
-			got = append(got, strings.Repeat(">", w.Depth)+w.State.Marker()+w.State.String()+w.Times())
+			depth := strings.Repeat(">", w.Depth)
+			got = append(got, depth+w.State.Marker()+w.State.String()+w.Times())
 		}
 		if got := strings.Join(got, " "); got != test.want {
 			t.Errorf("%s: rows = %s, want %s", test.name, got, test.want)
 		}
 		if w := rows[0]; test.name == "folded" && (w.Start != later.Start || w.End != later.End) {
-			t.Errorf("folded: from %v to %v, want from %v to %v", w.Start, w.End, later.Start, later.End)
+			t.Errorf("folded: from %v to %v, want from %v to %v", w.Start, w.End, later.Start,
+				later.End)
 		}
 	}
 }
@@ -339,7 +344,7 @@ func TestStage(t *testing.T) {
 			report: timeline.Report{Taken: at(0), Deadline: at(25 * time.Second)},
 			stage:  timeline.Idle,
 			limit:  25 * time.Second,
-			line:   "quit: not fired; a shutdown would have 25s",
+			line:   "quit: not shutting down; a shutdown may take 25s",
 		},
 		{
 			name: "fired",
@@ -350,7 +355,7 @@ func TestStage(t *testing.T) {
 			},
 			stage: timeline.Fired,
 			limit: 25 * time.Second,
-			line:  "quit: fired 5s ago, not shut down",
+			line:  "quit: shutdown requested 5s ago, not begun",
 		},
 		{
 			name: "started",
@@ -384,18 +389,20 @@ func TestStage(t *testing.T) {
 			line:   "quit: stopped after 10ns of 12ns",
 		},
 		{
-			name:   "of few milliseconds",
-			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(15_400_000)},
-			stage:  timeline.Stopped,
-			limit:  15 * time.Millisecond,
-			line:   "quit: stopped after 10ns of 15ms",
+			name: "of few milliseconds",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10),
+				Deadline: at(15_400_000)},
+			stage: timeline.Stopped,
+			limit: 15 * time.Millisecond,
+			line:  "quit: stopped after 10ns of 15ms",
 		},
 		{
-			name:   "of less than 10 ms",
-			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10), Deadline: at(9_400_000)},
-			stage:  timeline.Stopped,
-			limit:  9_400_000,
-			line:   "quit: stopped after 10ns of 9.4ms",
+			name: "of less than 10 ms",
+			report: timeline.Report{Fired: at(0), Started: at(0), Ended: at(10),
+				Deadline: at(9_400_000)},
+			stage: timeline.Stopped,
+			limit: 9_400_000,
+			line:  "quit: stopped after 10ns of 9.4ms",
 		},
 		{
 			name:   "late",
@@ -407,17 +414,18 @@ func TestStage(t *testing.T) {
 		{
 			name:   "below zero",
 			report: timeline.Report{Taken: at(0), Goroutines: -1},
-			line:   "quit: not fired; a shutdown would have no limit",
+			line:   "quit: not shutting down; a shutdown has no limit",
 		},
 		{
 			name:   "counted",
 			report: timeline.Report{Taken: at(0), Goroutines: 2},
-			line:   "quit: not fired; a shutdown would have no limit, 2 goroutines counted",
+			line:   "quit: not shutting down; a shutdown has no limit, 2 goroutines counted",
 		},
 	} {
 		got := timeline.New(test.report)
 		if got.Stage() != test.stage || got.Limit != test.limit {
-			t.Errorf("%s: stage %d, limit %v, want %d, %v", test.name, got.Stage(), got.Limit, test.stage, test.limit)
+			t.Errorf("%s: stage %d, limit %v, want %d, %v", test.name, got.Stage(), got.Limit,
+				test.stage, test.limit)
 		}
 		if got := got.String(); got != test.line+"\n" {
 			t.Errorf("%s: String() = %q, want %q", test.name, got, test.line+"\n")
@@ -425,8 +433,8 @@ func TestStage(t *testing.T) {
 	}
 }
 
-// chain returns steps that are in each other, and err as the failure of the
-// innermost, which the errors of all others repeat.
+// chain returns nested steps. err is the failure of the innermost one, and the
+// others repeat it.
 func chain(depth int, err error) timeline.Step {
 	s := step("leaf", err)
 	for i := range depth {
@@ -454,8 +462,9 @@ func TestIn(t *testing.T) {
 		},
 		{
 			depth: 1009,
-			want: "event 1 (a.go:1): event 2 (a.go:1): event 3 (a.go:1): event 4 (a.go:1): … 1001 more …: " +
-				"event 1006 (a.go:1): event 1007 (a.go:1): event 1008 (a.go:1): event 1009 (a.go:1)",
+			want: "event 1 (a.go:1): event 2 (a.go:1): event 3 (a.go:1): event 4 (a.go:1): " +
+				"… 1001 more …: event 1006 (a.go:1): event 1007 (a.go:1): " +
+				"event 1008 (a.go:1): event 1009 (a.go:1)",
 		},
 	} {
 		rows := timeline.New(timeline.Report{Steps: []timeline.Step{chain(test.depth, nil)}}).Rows
@@ -486,8 +495,9 @@ func TestErrorText(t *testing.T) {
 		},
 		{err: &named{name: "a", err: errors.New("")}, want: "quit: a: "},
 		{
-			err:  &named{name: "a", err: wrapped},
-			want: "quit: a: two: quit: boom\nquit: a: and more\nquit: a:  and quit: boom\nquit: a: and more",
+			err: &named{name: "a", err: wrapped},
+			want: "quit: a: two: quit: boom\nquit: a: and more\n" +
+				"quit: a:  and quit: boom\nquit: a: and more",
 		},
 	} {
 		if got := timeline.ErrorText(test.err); got != test.want {
@@ -496,7 +506,7 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// Deep is far more than a cost that is quadratic in the depth would allow.
+// deep is a depth at which a quadratic cost would be noticed.
 const deep = 100_000
 
 func TestDeep(t *testing.T) {
@@ -510,7 +520,8 @@ func TestDeep(t *testing.T) {
 	asked = 0
 	tl := timeline.New(r)
 	if rows, n := len(tl.Rows), tl.Failures; rows != deep+1 || n != 1 || len(tl.Details) != 1 {
-		t.Fatalf("%d rows, %d failures, %d details, want %d, 1, 1", rows, n, len(tl.Details), deep+1)
+		t.Fatalf("%d rows, %d failures, %d details, want %d, 1, 1", rows, n, len(tl.Details),
+			deep+1)
 	}
 	if title := tl.Details[0].Title; len(title) > 500 {
 		t.Errorf("Title = %q, want it clipped", title)
@@ -523,7 +534,8 @@ func TestDeep(t *testing.T) {
 		t.Errorf("JSON() = %d bytes, %v, want 100 MB at most", len(b), err)
 	}
 	if asked > 20*deep {
-		t.Errorf("the errors were asked for those in them %d times, want %d at most", asked, 20*deep)
+		t.Errorf("the errors were asked for those in them %d times, want %d at most", asked,
+			20*deep)
 	}
 	var j map[string]any
 	if err := json.Unmarshal(b, &j); err != nil {
@@ -544,7 +556,8 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// The error of an outer step is all there if it says more than its inner steps.
+// TestJSONErr wants the whole error of a step that says more than its inner
+// steps.
 func TestJSONErr(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	inner := step("inner", errors.New(long))
@@ -586,7 +599,8 @@ func TestJSONTimes(t *testing.T) {
 		{t: at(0).In(time.FixedZone("near", 60*60)), want: "2026-03-01T13:00:00+01:00"},
 		{t: at(0).In(zone), want: "2026-03-01T12:00:00Z"},
 	} {
-		r := timeline.Report{Fired: test.t, Started: test.t, Deadline: test.t, Ended: test.t, Taken: test.t,
+		r := timeline.Report{Fired: test.t, Started: test.t, Deadline: test.t, Ended: test.t,
+			Taken: test.t,
 			Steps: []timeline.Step{{Start: test.t, Deadline: test.t, End: test.t}}}
 		b, err := r.JSON()
 		if n := strings.Count(string(b), `"`+test.want+`"`); err != nil || n != 8 {
@@ -595,39 +609,52 @@ func TestJSONTimes(t *testing.T) {
 	}
 }
 
-// What a detail has no title, no text or no stacks for leaves no gap.
+// TestDrawnDetails wants no gap for a title, text or stacks that are missing.
 func TestDrawnDetails(t *testing.T) {
 	waiting := timeline.Step{Name: "web", Start: at(0), Detail: "3 busy connections"}
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
 	longer := running
 	longer.Start = at(-time.Second)
-	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1), Stacks: "there\n\nand there\n"}
+	drain := timeline.Step{Name: "drain", Phase: "drain", Start: at(0),
+		Deadline: at(18 * time.Second)}
+	outer := timeline.Step{Name: "group", Start: at(0), Deadline: at(time.Minute)}
+	outer.Steps = []timeline.Step{drain} // with a counter of its own
+	drained := timeline.Step{Name: "drain", Start: at(0), End: at(1),
+		Stacks: "there\n\nand there\n"}
 	failed := step("db", errors.New("lost\nand gone"))
 	failed.Stacks = "was here\n"
+	limited := timeline.Step{Name: "mail", Start: at(0), Detail: "3 letters"}
+	limited.Deadline = at(20 * time.Second)
 	r := timeline.Report{
-		Fired:   at(0),
-		Started: at(0),
-		Taken:   at(2 * time.Second),
-		Steps:   []timeline.Step{failed, drained, running, longer, running, waiting},
-		Errs:    []error{errors.New("of the event\nalone")},
+		Fired:      at(0),
+		Started:    at(0),
+		Taken:      at(2 * time.Second),
+		Goroutines: 3,
+		Steps: []timeline.Step{failed, drained, running, longer, running, waiting, limited,
+			drain, outer},
+		Errs: []error{errors.New("of the event\nalone")},
 	}
 	_, got, _ := strings.Cut(timeline.New(r).String(), "\n\n")
 	const want = "✗ db (a.go:1): lost\n  and gone\n    was here\n" +
 		"\n✓ drain\n    there\n    and there\n" +
 		"\n▸ busy ×3: running for 3s\n    here\n" +
 		"\n▸ web: running for 2s, 3 busy connections\n" +
+		"\n▸ mail: running for 2s of 20s, 3 letters\n" +
+		"\n▸ drain: running for 2s of 18s, 3 goroutines counted\n" +
+		"\n▸ group: drain: running for 2s of 18s\n" +
 		"\n✗ of the event\n  alone\n"
 	if got != want {
 		t.Errorf("details:\n%s\nwant:\n%s", got, want)
 	}
 }
 
-// A step that took no time that could be seen has a bar, and one that failed
-// has another than one that did not.
+// TestBars wants a bar for a step that took no time, and another kind of bar
+// for a failure.
 func TestBars(t *testing.T) {
 	brief := timeline.Step{Name: "brief", Start: at(0), End: at(0)}
 	whole := timeline.Step{Name: "whole", Start: at(0), End: at(2 * time.Second)}
-	lost := timeline.Step{Name: "lost", Start: at(0), End: at(2 * time.Second), Err: errors.New("lost")}
+	lost := timeline.Step{Name: "lost", Start: at(0), End: at(2 * time.Second),
+		Err: errors.New("lost")}
 	r := timeline.Report{
 		Fired:   at(0),
 		Started: at(0),

@@ -18,21 +18,21 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Status returns a handler that shows [quit.QuitEvent.Report]: the plan before
-// the fire, the progress of the shutdown, and the result after it. A browser
-// gets a page, which updates itself while it is open and is a plain snapshot
-// without JavaScript; a client that accepts application/json gets that; all
-// others, such as curl, get the text timeline.
+// Status returns a handler that shows the report of q: the plan before the
+// fire, the progress of the shutdown, and then its result. Browsers get a page
+// that updates itself while it is open. Without JavaScript the page is a
+// snapshot. Clients that accept application/json get the report as JSON. All
+// others, such as curl, get the text of [quit.Report.String].
 //
-// It shows internals: names, source lines, errors and stacks. Serve it on an
-// admin address, and not to the public.
+// The report shows names, source lines, errors and stacks. Serve it on an admin
+// address, and not to the public.
 //
-// The page sees most of a shutdown if its server is closed last: serve it with
-// [quit.AfterDrain], as [Serve] says. An open page never holds up the shutdown
-// of the server that shows it. But a browser may keep a spare connection, for
-// which Serve waits no longer than [Linger], and an [http.Server] that is shut
-// down otherwise up to five seconds; and a drain waits for what [Track] counts,
-// so this handler is not to be wrapped in it.
+// The page shows most of a shutdown if its server is closed last. Serve it with
+// [quit.AfterDrain], as described for [Serve]. An open page never holds up the
+// shutdown of its server. However, a browser may keep a spare connection. Serve
+// waits for it no longer than [Linger], and an [http.Server] that is shut down
+// in another way waits for up to five seconds. Do not wrap this handler in
+// [Track], since the drain would then wait for open pages.
 func Status(q *quit.QuitEvent) http.Handler {
 	return &status{
 		q:       q,
@@ -43,39 +43,42 @@ func Status(q *quit.QuitEvent) http.Handler {
 
 // Times of the live page.
 const (
-	pingEvery  = 15 * time.Second // for proxies, and to notice clients that have vanished
+	pingEvery  = 15 * time.Second // for proxies, and to detect dead clients
 	patience   = 10 * time.Second // with a client that does not read
-	retryAfter = 2 * time.Second  // by a client that has lost its stream
+	retryAfter = 2 * time.Second  // of a client that has lost its stream
+	countEvery = time.Second      // while a step waits for requests or goroutines
 )
 
-// status is the handler, and what its streams have in common. One goroutine
-// draws for all of them, when the report has changed, and only while there are
-// any. They have no queues: each waits for a frame newer than the one it has
-// sent, and takes the latest. So a slow client misses frames and costs nothing,
-// and one that does not read at all is cut off.
+// status is the handler and the state that its streams share. One goroutine
+// draws for all streams, when the report has changed, and only while there are
+// streams. Streams have no queues. Each waits for a frame newer than the one it
+// has sent, and takes the latest. A slow client therefore misses frames and
+// costs nothing, and a client that does not read at all is cut off.
 //
-// An http.Server that is being shut down waits for its streams, and does not
-// cancel their contexts. So the first stream on a server registers a func with
-// it, which has all streams on it send a last frame and end: at the last moment
-// at which they can still show something, and not earlier, such as at the fire.
-// Where the server is not known, or the writer cannot flush or has no
-// deadlines, a stream is a single frame, and the client comes back for more.
+// An http.Server that is being shut down waits for its streams and does not
+// cancel their contexts. The first stream on a server therefore registers a
+// function with it, which makes all its streams send a last frame and end. That
+// is the last moment at which a page can be updated, and later than the fire.
+// If the server is unknown, or the writer has no deadlines or cannot flush, a
+// stream is a single frame, and the client connects again for the next.
 type status struct {
 	q *quit.QuitEvent
 
-	mu      sync.Mutex // guards the fields below, and keeps writers of clients from being used once their handlers have returned
+	// mu guards the fields below. It also keeps closing from using the writer
+	// of a handler that has returned.
+	mu      sync.Mutex
 	servers map[weak.Pointer[http.Server]]*pageServer
 	streams int
 	latest  *frame
-	taken   int64         // reports that were taken for frames
-	stop    chan struct{} // closed when the last stream has left; a new one for the next
+	taken   int64         // number of reports taken for frames
+	stop    chan struct{} // closed when the last stream leaves; then replaced
 }
 
-// pageServer is an http.Server on which there are or were streams. Both fields
-// are guarded by status.mu.
+// pageServer is an http.Server that has or had streams. Both fields are guarded
+// by status.mu.
 type pageServer struct {
-	closing chan struct{}                         // closed when the server is being shut down
-	clients map[*http.ResponseController]struct{} // that are being written to
+	closing chan struct{}                         // closed when the server shuts down
+	clients map[*http.ResponseController]struct{} // with a running handler
 }
 
 func (s *status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -95,7 +98,7 @@ func (s *status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", kind)
 		h.Set("X-Accel-Buffering", "no") // nginx would hold the events back
 		if r.ProtoMajor == 1 {
-			h.Set("Connection", "close") // or the stop would wait for another request
+			h.Set("Connection", "close") // so that no other request is awaited
 		}
 		if r.Method == http.MethodGet {
 			s.stream(w, r)
@@ -104,7 +107,7 @@ func (s *status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.reply(w, r, kind+"; charset=utf-8", assets().page(take(s.q)))
 	case "application/json":
 		b, err := json.MarshalIndent(s.q.Report(), "", "  ")
-		if err != nil { // which no report is
+		if err != nil { // never for a report
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
@@ -114,9 +117,9 @@ func (s *status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// accepted returns which of our types, other than the default, the client
-// prefers: that with the highest weight, and of equals the first. A wildcard is
-// for the default.
+// accepted returns the media type that the client prefers: the one with the
+// highest weight, or the first of several. It returns "" if the client names
+// none of ours.
 func accepted(accept []string) (kind string) {
 	best := 0.0
 	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
@@ -148,8 +151,8 @@ func (s *status) reply(w http.ResponseWriter, r *http.Request, kind string, body
 	}
 }
 
-// stream sends frames until the report does not change anymore, the client is
-// gone, or the server is being shut down.
+// stream sends frames until the shutdown has ended, the client is gone, or the
+// server is being shut down.
 func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 	c := s.connect(w, r)
 	defer c.leave()
@@ -171,8 +174,8 @@ func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 		case <-ping.C:
 			parts = append(parts, f.clock())
 		case <-done:
-			// The base context may be WorkContext, whose end is not that of the
-			// client.
+			// The base context may be WorkContext, which ends before the client
+			// has gone.
 			if context.Cause(r.Context()) != context.Cause(s.q.WorkContext()) {
 				return
 			}
@@ -181,14 +184,14 @@ func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 		}
 		newest, closing := s.newest(c.server)
 		if closing && newest.html == nil {
-			newest = newFrame(take(s.q)) // none was drawn yet, and none will be
+			newest = newFrame(take(s.q)) // none has been drawn
 		}
 		if newest != f {
 			f = newest
-			parts = append(parts, f.event, f.clock(), f.last) // it may be long since it was drawn
+			parts = append(parts, f.event, f.clock(), f.last) // the frame may be old
 		}
 		if closing {
-			parts = append(parts, end("This page’s server is shutting down: it can tell no more than this."))
+			parts = append(parts, end(lastReport()))
 		}
 		if c.send(parts...) != nil || closing {
 			return
@@ -196,15 +199,15 @@ func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// join counts a stream and returns the frame that it begins after.
+// join counts a stream. The stream begins after the frame that join returns.
 func (s *status) join() *frame {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams++
 	if s.streams == 1 {
-		s.latest = noFrame() // that of an earlier stream may be old
+		s.latest = noFrame() // one of earlier streams may be old
 		s.stop = make(chan struct{})
-		go s.draw(s.stop) // ends when the last stream has left, or nothing changes anymore
+		go s.draw(s.stop) // ends when the last stream leaves, or the shutdown has ended
 	}
 	if s.latest.html == nil {
 		return s.latest
@@ -222,16 +225,15 @@ func (s *status) leave() {
 	}
 }
 
-// newest returns the latest frame, and whether no other will come since v is
-// being shut down.
+// newest returns the latest frame, and reports whether v is being shut down.
 func (s *status) newest(v *pageServer) (f *frame, closing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.latest, v.isClosing()
 }
 
-// draw draws for all streams until stop is closed or the shutdown has ended.
-// Where many changes come, it uses a tenth of a core at most.
+// draw draws for all streams until stop is closed or the shutdown has ended. It
+// uses at most a tenth of a core.
 func (s *status) draw(stop <-chan struct{}) {
 	for {
 		start := time.Now()
@@ -249,11 +251,16 @@ func (s *status) draw(stop <-chan struct{}) {
 		if f.shot.span > 0 {
 			outgrown = time.After(f.shot.span - f.shot.clock + time.Millisecond)
 		}
+		var counted <-chan time.Time
+		if f.shot.waits() {
+			counted = time.After(countEvery)
+		}
 		select {
 		case <-stop:
 			return
 		case <-r.Changed():
 		case <-outgrown:
+		case <-counted:
 		}
 		select {
 		case <-stop:
@@ -263,8 +270,8 @@ func (s *status) draw(stop <-chan struct{}) {
 	}
 }
 
-// number returns the number of the report that is taken next: a frame never
-// replaces one of a later report.
+// number returns the number of the next report. A frame never replaces that of
+// a later report.
 func (s *status) number() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -272,8 +279,8 @@ func (s *status) number() int64 {
 	return s.taken
 }
 
-// publish has the streams send the frame of report n, unless they have a newer
-// one, or one that differs by its clock alone. mu is held.
+// publish makes f, of report n, the latest frame, unless the latest one is
+// newer or differs only in its clock. mu is held.
 func (s *status) publish(n int64, f *frame) {
 	if n <= s.latest.number || bytes.Equal(f.still, s.latest.still) {
 		return
@@ -283,34 +290,34 @@ func (s *status) publish(n int64, f *frame) {
 	s.latest = f
 }
 
-// frame is a drawn report. It does not change.
+// frame is a drawn report. It is immutable.
 type frame struct {
 	shot   shot
 	number int64         // of its report
-	html   []byte        // nil: there is none yet
-	still  []byte        // the html as if no time had passed, to tell whether anything else has changed
-	event  []byte        // that shows the html
-	last   []byte        // the event that ends the stream; nil if more is to come
+	html   []byte        // nil before the first drawing
+	still  []byte        // the html at time 0, for comparison
+	event  []byte        // sends the html
+	last   []byte        // ends the stream; nil before the end of the shutdown
 	newer  chan struct{} // closed when there is a newer frame
 }
 
 func noFrame() *frame { return &frame{newer: make(chan struct{})} }
 
 func newFrame(now shot) *frame {
-	f := &frame{shot: now, html: now.html(now.clock), still: now.html(0), newer: make(chan struct{})}
+	f := &frame{shot: now, html: now.html(now.clock), still: now.html(0),
+		newer: make(chan struct{})}
 	f.event = fmt.Appendf(nil, "retry: %d\nevent: report\n", retryAfter.Milliseconds())
 	for line := range bytes.Lines(f.html) {
 		f.event = fmt.Appendf(f.event, "data: %s\n", bytes.TrimSuffix(line, []byte("\n")))
 	}
 	f.event = append(f.event, '\n')
 	if !now.Ended.IsZero() {
-		f.last = end("The shutdown has ended: this is its result.")
+		f.last = end("The shutdown has ended. This is the result.")
 	}
 	return f
 }
 
-// clock returns the event that sets the client's clock, which runs from the
-// fire.
+// clock returns the event that sets the client's clock. It starts at the fire.
 func (f *frame) clock() []byte {
 	if f.shot.Fired.IsZero() {
 		return []byte("event: clock\ndata: 0\n\n")
@@ -318,20 +325,27 @@ func (f *frame) clock() []byte {
 	return fmt.Appendf(nil, "event: clock\ndata: %d\n\n", time.Since(f.shot.Fired).Milliseconds())
 }
 
-// end returns the event upon which a client does not come back, with the
+// end returns the event after which a client does not connect again, with the
 // reason.
 func end(why string) []byte { return []byte("event: end\ndata: " + why + "\n\n") }
 
-// client is one that is being answered.
+// lastReport returns the reason for the end of a stream before the end of the
+// shutdown.
+func lastReport() string {
+	at := timeOfDay(time.Now())
+	return "The server of this page shut down at " + at + ". This is its last report."
+}
+
+// client is the client of a running handler.
 type client struct {
 	status *status
-	server *pageServer // nil: not known
+	server *pageServer // nil: unknown
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 }
 
-// connect notes that a request is being answered. It is left when the handler
-// returns.
+// connect registers the client of a request. The handler calls its leave method
+// before it returns.
 func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 	c := &client{status: s, w: w, rc: http.NewResponseController(w)}
 	srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
@@ -339,10 +353,13 @@ func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 		return c
 	}
 	s.mu.Lock()
-	key := weak.Make(srv) // since a handler may outlive many servers
+	key := weak.Make(srv) // a handler may outlive many servers
 	v, known := s.servers[key]
 	if !known {
-		v = &pageServer{closing: make(chan struct{}), clients: make(map[*http.ResponseController]struct{})}
+		v = &pageServer{
+			closing: make(chan struct{}),
+			clients: make(map[*http.ResponseController]struct{}),
+		}
 		s.servers[key] = v
 	}
 	c.server = v
@@ -351,15 +368,15 @@ func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 	if known {
 		return c
 	}
-	// Once for each server, as what is registered cannot be taken out.
+	// Once for each server, since the function cannot be unregistered.
 	srv.RegisterOnShutdown(func() { s.closing(v) })
 	if ours, ok := r.Context().Value(connKey{}).(*conn); ok {
-		context.AfterFunc(ours.stop.closing, func() { s.closing(v) }) // when its stop begins, or has begun
+		// At the beginning of its shutdown, which may have passed.
+		context.AfterFunc(ours.stop.closing, func() { s.closing(v) })
 	} else if srv.BaseContext == nil && errors.Is(srv.Serve(noListener{}), http.ErrServerClosed) {
-		// Shutdown was called before the func was registered. If it was not,
-		// Serve asks the listener, which has nothing but an error for it. A
-		// BaseContext would be called with a listener that is not the
-		// program's.
+		// Shutdown was called before the function was registered. Otherwise
+		// Serve returns the error of the listener. Serve would call a
+		// BaseContext with this listener, which is not the program's.
 		s.closing(v)
 	}
 	return c
@@ -372,9 +389,9 @@ func (noListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
 func (noListener) Close() error              { return nil }
 func (noListener) Addr() net.Addr            { return new(net.TCPAddr) }
 
-// closing ends the streams on a server. They get a fresh frame, and not much
-// time to send it in; those that are still sending another have that time for
-// it.
+// closing ends the streams on a server. They send a new frame, for which they
+// have a short time. A stream that is still sending an older frame has the same
+// time for that.
 func (s *status) closing(v *pageServer) {
 	n := s.number()
 	f := newFrame(take(s.q))
@@ -392,9 +409,9 @@ func (s *status) closing(v *pageServer) {
 	}
 }
 
-// lastWords is the patience with a client whose server is being shut down:
-// short, but the more there are, the longer a busy machine takes to come to
-// each.
+// lastWords is the patience with a client whose server is being shut down. It
+// is short, but grows with the number of clients, since a busy machine takes
+// longer to serve them all.
 func (v *pageServer) lastWords() time.Duration {
 	return 500*time.Millisecond + time.Duration(len(v.clients))*2*time.Millisecond
 }
@@ -408,8 +425,8 @@ func (v *pageServer) isClosing() bool {
 	}
 }
 
-// send sends parts at once. A client that does not take them in some time is
-// given up.
+// send sends and flushes parts. It fails if the client does not read them in
+// time.
 func (c *client) send(parts ...[]byte) error {
 	c.deadline(patience)
 	for _, b := range parts {
@@ -420,11 +437,11 @@ func (c *client) send(parts ...[]byte) error {
 	if err := c.rc.Flush(); err != nil {
 		return err
 	}
-	return c.deadline(0) // HTTP/2 would reset a stream whose deadline passes between two frames
+	return c.deadline(0) // HTTP/2 resets an idle stream at its deadline
 }
 
-// deadline sets the time that writes have; 0: no limit. Once the server is
-// being shut down, it is short.
+// deadline limits the time of writes to d; 0 means no limit. While the server
+// is being shut down, the limit is lastWords.
 func (c *client) deadline(d time.Duration) error {
 	c.status.mu.Lock()
 	defer c.status.mu.Unlock()
@@ -437,8 +454,8 @@ func (c *client) deadline(d time.Duration) error {
 	return c.rc.SetWriteDeadline(time.Now().Add(d))
 }
 
-// leave leaves the server with no more to write than the end of the body, and
-// with a deadline for that.
+// leave unregisters the client. The end of the body, which the server still
+// writes, has a deadline.
 func (c *client) leave() {
 	c.deadline(patience)
 	if c.server != nil {

@@ -1,9 +1,10 @@
 "use strict";
-// Shows each report that the server sends. In between, only clocks and the bars of what
-// runs grow, and that is done here: all times are milliseconds since the fire.
+// Shows each report that the server sends. Between two reports, only clocks and
+// the bars of running steps change, which is done here. All times are
+// milliseconds since the fire.
 (() => {
   const report = document.getElementById("report"), note = document.getElementById("note");
-  let fired = null; // when, in the time of performance.now
+  let fired = null; // in the time of performance.now; null if the clocks stand still
 
   const text = ms => {
     if (ms < 60000) return (Math.floor(Math.max(ms, 0) / 100) / 10).toFixed(1) + "s";
@@ -12,8 +13,12 @@
   };
   const tick = () => {
     if (fired === null) return;
+    const now = performance.now() - fired;
+    for (const e of report.querySelectorAll("[data-until]")) {
+      e.textContent = text(e.dataset.until - now);
+    }
     for (const e of report.querySelectorAll("[data-since]")) {
-      const ms = performance.now() - fired - e.dataset.since;
+      const ms = now - e.dataset.since;
       if (e.localName !== "rect") {
         e.textContent = text(ms);
         continue;
@@ -24,26 +29,61 @@
   };
   setInterval(tick, 100);
 
+  const say = (kind, words) => {
+    note.className = kind;
+    if (note.textContent !== words) note.textContent = words;
+  };
+  const title = () => {
+    document.title = report.querySelector("h1 .state").textContent + " · quit";
+  };
+
+  // Shows that nothing is known after the last report, unless that is the result.
+  const stale = words => {
+    tick();
+    fired = null;
+    const state = report.querySelector("h1:not(.ok, .failed) .state");
+    if (!state) return false;
+    say("lost", words);
+    if (report.classList.contains("stale")) return true;
+    report.classList.add("stale");
+    const seen = state.textContent;
+    state.textContent = "Last seen: " + seen[0].toLowerCase() + seen.slice(1);
+    for (const e of report.querySelectorAll(".running .word")) e.textContent = "was running";
+    title();
+    return true;
+  };
+
+  // A server whose writers cannot stream ends each connection, so a lost one is
+  // told only if there is no other soon.
+  let lost = null; // the time of the loss and the timer that tells it
   const source = new EventSource(location.href);
-  source.onopen = () => { note.textContent = "Live."; };
+  source.onopen = () => {
+    clearTimeout(lost?.timer);
+    lost = null;
+    say("live", "Live.");
+  };
   source.onerror = () => {
-    fired = null; // the clocks stop: nothing is known anymore
-    note.textContent = source.readyState === EventSource.CLOSED
-      ? "The connection is lost. This is the last that was seen; reload the page to try again."
-      : "The connection is lost, and is being tried again. This is the last that was seen.";
+    tick();
+    fired = null;
+    const closed = () => source.readyState === EventSource.CLOSED;
+    const tell = () => stale(`The connection was lost at ${lost.at}. The process may have ended. ` +
+      (closed() ? "Reload the page to try again." : "Trying again."));
+    lost ||= { at: new Date().toTimeString().slice(0, 8), timer: setTimeout(tell, 4000) };
+    if (closed()) tell();
   };
   source.addEventListener("clock", e => { fired = performance.now() - e.data; tick(); });
   source.addEventListener("report", e => {
-    const open = report.querySelector("details")?.open, focused = document.activeElement?.localName === "summary";
-    report.innerHTML = e.data; // the server has escaped it
-    document.title = report.querySelector("h1").firstElementChild.nextSibling.data.trim() + " · quit";
+    const open = report.querySelector("details")?.open;
+    const focused = document.activeElement?.localName === "summary";
+    report.innerHTML = e.data; // escaped by the server
+    report.classList.remove("stale");
+    title();
     const details = report.querySelector("details");
     if (details && open) details.open = true;
     if (details && focused) details.firstElementChild.focus();
   });
   source.addEventListener("end", e => {
     source.close();
-    fired = null;
-    note.textContent = e.data;
+    if (!stale(e.data)) say("", e.data);
   });
 })();

@@ -28,28 +28,29 @@ var statusCSS string
 //go:embed status.js
 var statusJS string
 
-// pageAssets is what all pages have in common.
+// pageAssets are the constant parts of the page.
 type pageAssets struct {
-	head, tail string // of the page, around the report
-	policy     string // its Content-Security-Policy
-	report     *template.Template
+	head, middle, tail string // before the note, between note and report, after the report
+	policy             string // the Content-Security-Policy
+	report             *template.Template
 }
 
-// assets are made when they are first used. The style and the script are part
-// of the page, so that it works under any path, and are allowed by their
-// hashes. The address of the icon is an empty one, or browsers would ask the
-// server for one.
+// assets returns the assets, which are made on the first call. The page
+// contains its style and script, so that it works under any path. The policy
+// allows them by their hashes. The icon is empty, since browsers would
+// otherwise request one.
 var assets = sync.OnceValue(func() *pageAssets {
 	hash := func(s string) string {
 		sum := sha256.Sum256([]byte(s))
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
-	unix := strings.NewReplacer("\r\n", "\n") // as browsers do before they hash
+	unix := strings.NewReplacer("\r\n", "\n") // browsers do this before they hash
 	css, js := unix.Replace(statusCSS), unix.Replace(statusJS)
 	a := &pageAssets{
 		report: template.Must(template.New("report").Parse(unix.Replace(statusHTML))),
 		policy: "default-src 'none'; style-src " + hash(css) + "; script-src " + hash(js) +
-			"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+			"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'" +
+			"; frame-ancestors 'none'",
 	}
 	a.head = `<!DOCTYPE html>
 <html lang="en">
@@ -62,10 +63,11 @@ var assets = sync.OnceValue(func() *pageAssets {
 <style>` + css + `</style>
 </head>
 <body>
+<p id="note" role="status">`
+	a.middle = `</p>
 <main id="report">
 `
 	a.tail = `</main>
-<footer id="note">A snapshot. Reload the page for a newer one.</footer>
 <script>` + js + `</script>
 </body>
 </html>
@@ -74,14 +76,15 @@ var assets = sync.OnceValue(func() *pageAssets {
 })
 
 func (a *pageAssets) page(s shot) []byte {
-	return []byte(a.head + string(s.html(s.clock)) + a.tail)
+	note := "A snapshot of " + timeOfDay(s.Taken) + ". Reload the page for a newer one."
+	return []byte(a.head + note + a.middle + string(s.html(s.clock)) + a.tail)
 }
 
-// shot is a report, and what depends on the time at which it was taken.
+// shot is a report with its times relative to the fire.
 type shot struct {
 	*timeline.Timeline
 	clock time.Duration // from the fire; 0 before it
-	span  time.Duration // of the time axis; 0: nothing is on it
+	span  time.Duration // of the time axis; 0: it is empty
 }
 
 func take(q *quit.QuitEvent) shot { return newShot(q.Report()) }
@@ -93,13 +96,19 @@ func newShot(r quit.Report) shot {
 	case timeline.Stopped:
 		s.span = max(s.clock, 1)
 	case timeline.Stopping:
-		// The axis grows in steps, so that between them only the bars do.
+		// The axis grows in steps. Between two steps only the bars grow.
 		s.span = roundUp(max(s.clock, 100*time.Millisecond))
 		if s.Limit > s.clock {
 			s.span = min(s.span, s.Limit)
 		}
 	}
 	return s
+}
+
+// waits reports whether a running step waits for a number that is not told by
+// the report's Changed.
+func (s *shot) waits() bool {
+	return slices.ContainsFunc(s.Rows, func(w timeline.Row) bool { return w.Waits != "" })
 }
 
 // roundUp returns the next of 1, 2, 5, 10, 20, 50 and so on.
@@ -113,19 +122,16 @@ func roundUp(d time.Duration) time.Duration {
 	return 10 * unit
 }
 
-// picture is what the template draws. Lengths on the time axis are in percent,
-// all others in pixels.
+// picture is the data of the template. Lengths on the time axis are in percent.
 type picture struct {
 	Class, Marker, State   string
 	Before, Elapsed, After string // the time used, in words
 	Live                   bool   // the elapsed time grows
-	Used                   string // of the limit; "" if there is none
-	Limit, Span            int64  // in milliseconds
+	Span                   int64  // of the axis, in milliseconds
 	Facts                  []fact
 	Ticks                  []tick
-	Height                 int
 	Rows                   []*row
-	More                   int // steps that are not drawn
+	More                   int // number of steps that are not drawn
 	Sections               []section
 
 	shot  *shot
@@ -134,24 +140,29 @@ type picture struct {
 
 type fact struct{ Name, Text string }
 
-type tick struct{ At, Label string }
-
-// row is a row of the timeline, with its texts and its place in the picture.
-type row struct {
-	*timeline.Row
-	Class, Marker string
-	Name, Site    string // as far as there is room for them
-	Full          string
-	FullSite      string
-	Begun, Took   string
-	Running       bool
-	Since         int64 // the fire, in milliseconds, when it began
-	BarX          string
-	BarWidth      string
-	X, Y          int
+type tick struct {
+	At, Label string
+	Last      bool // at the end of the axis
 }
 
-// section is details of the timeline under a heading.
+// row is a row of the timeline with its texts and its bar. Times in
+// milliseconds are relative to the fire.
+type row struct {
+	*timeline.Row
+	Class, Marker  string
+	Name, Site     string // cut
+	Full, FullSite string
+	Begun, Took    string
+	Running        bool
+	Since          int64  // the start, in milliseconds
+	Until          int64  // the end of the share, in milliseconds
+	Left, Within   string // the rest of the share and all of it; "" without a limit
+	BarX, BarWidth string
+	ShareWidth     string // "" without a limit
+	Level          int    // of indentation
+}
+
+// section is a list of details under a heading.
 type section struct {
 	Title   string
 	Details []detail
@@ -159,39 +170,43 @@ type section struct {
 
 type detail struct{ Marker, Title, Text, Stacks string }
 
-// mostRows bounds the page. What failed or runs, and not only because a step in
-// it did, is on it in any case.
+// mostRows limits the rows of the page. Beyond it, only those steps have a row
+// that run or failed themselves.
 const mostRows = 1000
 
-// html returns the report as it is drawn when the clock shows the given time.
-// The same report at the same time is drawn the same.
+// html draws the report for the given time since the fire. The result depends
+// on nothing else.
 func (s *shot) html(clock time.Duration) []byte {
-	p := &picture{shot: s, clock: clock, Span: s.span.Milliseconds(), Limit: s.Limit.Milliseconds()}
+	p := &picture{shot: s, clock: clock}
+	if s.span > 0 {
+		p.Span = max(s.span.Milliseconds(), 1)
+	}
 	p.addTicks()
 	p.addRows()
 	p.addDetails()
 	p.addHead()
 	var b bytes.Buffer
 	if err := assets().report.Execute(&b, p); err != nil {
-		return []byte("<p>The report cannot be drawn: " + template.HTMLEscapeString(err.Error()) + "</p>\n")
+		why := template.HTMLEscapeString(err.Error())
+		return []byte("<p>The report cannot be drawn: " + why + "</p>\n")
 	}
 	return b.Bytes()
 }
 
 func (p *picture) addHead() {
 	s := p.shot
-	limit, within := "no limit", "without a limit"
+	limit, within := "a shutdown has no limit", "without a limit"
 	if s.Limit > 0 {
-		limit = text.Duration(s.Limit)
-		within = "of " + limit
+		limit = "a shutdown may take " + text.Duration(s.Limit)
+		within = "of " + text.Duration(s.Limit)
 	}
 	switch s.Stage() {
 	case timeline.Idle:
-		p.Class, p.Marker, p.State = "planned", "·", "Not fired"
-		p.Before = "a shutdown would have " + limit
+		p.Class, p.State = "planned", "Not shutting down"
+		p.Before = limit
 	case timeline.Fired:
-		p.Class, p.Marker, p.State = "running", "▸", "Fired"
-		p.Elapsed, p.After = ticking(p.clock), "ago, not shut down"
+		p.Class, p.Marker, p.State = "running", "▸", "Shutdown requested"
+		p.Elapsed, p.After = ticking(p.clock), "ago, not begun"
 	case timeline.Stopping:
 		p.Class, p.Marker, p.State = "running", "▸", "Shutting down"
 		p.Elapsed, p.After = ticking(p.clock), within
@@ -200,9 +215,6 @@ func (p *picture) addHead() {
 		p.Before, p.Elapsed, p.After = "after", text.Duration(s.clock), within
 	}
 	p.Live = p.Class == "running"
-	if s.Limit > 0 && s.Stage() >= timeline.Stopping {
-		p.Used = percent(p.clock, s.Limit)
-	}
 	if s.Failures > 0 {
 		p.State += " with " + text.Plural(s.Failures, "failure")
 		if p.Class == "ok" {
@@ -211,25 +223,33 @@ func (p *picture) addHead() {
 	}
 	if s.Cause != nil {
 		p.Facts = append(p.Facts, fact{"Cause", text.Clip(s.Reason, 200)},
-			fact{"Fired", s.Fired.Format("2006-01-02 15:04:05.000 MST")})
+			fact{"Requested", s.Fired.Format("2006-01-02 15:04:05.000 MST")})
 	}
 	p.Facts = append(p.Facts, fact{"Goroutines counted", strconv.Itoa(s.Goroutines)})
 }
 
-// addTicks adds some round times to the axis, but none where its label would
-// not fit.
+// addTicks adds round times to the axis, and its end if that is the deadline of
+// the shutdown. Labels that would not fit are left out.
 func (p *picture) addTicks() {
 	span := p.shot.span
 	if span == 0 {
 		return
 	}
-	p.Height = 24
-	for at, each := time.Duration(0), roundUp(span/5); at <= span-span/8; at += each {
-		p.Ticks = append(p.Ticks, tick{percent(at, span), text.Duration(at)})
+	last := span - span/8
+	deadline := p.shot.Stage() == timeline.Stopping && span == p.shot.Limit
+	if deadline {
+		last = span / 2
+	}
+	for at, each := time.Duration(0), roundUp(span/5); at <= last; at += each {
+		p.Ticks = append(p.Ticks, tick{At: percent(at, span), Label: text.Duration(at)})
+	}
+	if deadline {
+		end := tick{At: percent(span, span), Label: "deadline " + text.Duration(span), Last: true}
+		p.Ticks = append(p.Ticks, end)
 	}
 }
 
-// addRows adds all rows that are to be on the page.
+// addRows adds the rows that are drawn.
 func (p *picture) addRows() {
 	for i := range p.shot.Rows {
 		w := &p.shot.Rows[i]
@@ -242,7 +262,7 @@ func (p *picture) addRows() {
 	}
 }
 
-// place gives a row its texts and its place in the picture.
+// place returns a row with its texts and its bar.
 func (p *picture) place(w *timeline.Row) *row {
 	r := &row{
 		Row:      w,
@@ -251,15 +271,12 @@ func (p *picture) place(w *timeline.Row) *row {
 		Full:     text.OneLine(w.Step.Name),
 		FullSite: text.OneLine(w.Step.Site),
 		Running:  w.State == timeline.Running,
-		X:        16 * min(w.Depth, timeline.MaxDepth),
-		Y:        p.Height,
+		Level:    min(w.Depth, timeline.MaxDepth),
 	}
-	r.Name, r.Site = text.Clip(r.Full, 32-text.Width(w.Times())), text.Tail(r.FullSite, 28)
+	r.Name, r.Site = text.Clip(r.Full, 80), text.Tail(r.FullSite, 28) // the browser cuts more
 	if w.Start.IsZero() {
-		p.Height += 26
 		return r
 	}
-	p.Height += 38
 	from := w.Start.Sub(p.shot.Begin())
 	until := p.clock
 	r.Since, r.Begun = from.Milliseconds(), text.Duration(from)
@@ -271,22 +288,34 @@ func (p *picture) place(w *timeline.Row) *row {
 	}
 	const least = 0.3 // percent, to be seen
 	x := min(share(from, p.shot.span), 100-least)
-	r.BarX, r.BarWidth = decimal(x), decimal(max(min(share(until, p.shot.span), 100)-x, least))
+	width := func(end time.Duration) string {
+		return decimal(max(min(share(end, p.shot.span), 100)-x, least))
+	}
+	r.BarX, r.BarWidth = decimal(x), width(until)
+	if limit := w.Share(); r.Running && limit > 0 {
+		end := from + limit
+		r.Until, r.ShareWidth = end.Milliseconds(), width(end)
+		r.Left, r.Within = ticking(end-p.clock), text.Duration(limit)
+	}
 	return r
 }
 
-// addDetails adds what the rows have no room for, under headings.
+// addDetails adds the failures, and the stacks of running steps. The rows have
+// all else that is known of a running step.
 func (p *picture) addDetails() {
 	for i := range p.shot.Details {
 		d := &p.shot.Details[i]
+		if d.State == timeline.Running && d.Stacks == "" {
+			continue
+		}
 		shown := detail{Marker: d.State.Marker(), Title: d.Title, Text: d.Text, Stacks: d.Stacks}
-		if shown.Title == "" { // it is of no step
+		if shown.Title == "" { // a failure outside the steps
 			shown.Title, shown.Text, _ = strings.Cut(d.Text, "\n")
 		}
 		shown.Title = strings.TrimSpace(shown.Title + " " + d.Times())
 		heading := "Failures"
 		if d.State == timeline.Running {
-			heading = "Running"
+			heading = "Still running"
 		}
 		n := slices.IndexFunc(p.Sections, func(s section) bool { return s.Title == heading })
 		if n < 0 {
@@ -297,7 +326,7 @@ func (p *picture) addDetails() {
 	}
 }
 
-// ticking returns d as the script does while the time grows: 1.2s, 2m3s.
+// ticking formats d like the script: 1.2s, 2m3s.
 func ticking(d time.Duration) string {
 	if d < time.Minute {
 		return fmt.Sprintf("%.1fs", max(d, 0).Truncate(100*time.Millisecond).Seconds())
@@ -305,7 +334,10 @@ func ticking(d time.Duration) string {
 	return d.Truncate(time.Second).String()
 }
 
-// share returns part in percent of the whole.
+// timeOfDay formats t for a reader of the page.
+func timeOfDay(t time.Time) string { return t.Format("15:04:05 MST") }
+
+// share returns part as a percentage of the whole.
 func share(part, whole time.Duration) float64 {
 	return min(max(100*float64(part)/float64(max(whole, 1)), 0), 100)
 }

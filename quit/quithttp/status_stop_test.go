@@ -17,8 +17,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// TestStatusIdleHour has pages open while nothing changes: then nothing is
-// drawn.
+// TestStatusIdleHour wants nothing to be drawn while pages are open and nothing
+// changes.
 func TestStatusIdleHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
@@ -46,7 +46,7 @@ func TestStatusIdleHour(t *testing.T) {
 			t.Errorf("%d reports in an hour without a change, want none", got)
 		}
 		if got := texts.Load() - n; got != 0 {
-			t.Errorf("the text of an error was asked for %d times in an hour without a change, want none", got)
+			t.Errorf("%d calls of Error in an hour without a change, want none", got)
 		}
 		go q.GracefulStop()
 		synctest.Wait()
@@ -57,20 +57,22 @@ func TestStatusIdleHour(t *testing.T) {
 	})
 }
 
-// TestStatusLastFrame has a page that is served by the event it shows, until
-// after the drain. It sees all but its own end, and says so at last.
+// TestStatusLastFrame has a page whose server is closed after the drain of the
+// same event. The page shows all steps but the end of its server, and then says
+// that this is its last report.
 func TestStatusLastFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
-		quithttp.Serve(q, quietServer(quithttp.Status(q)), ln, quit.AfterDrain(), quit.Name("admin"))
+		quithttp.Serve(q, quietServer(quithttp.Status(q)), ln, quit.AfterDrain(),
+			quit.Name("admin"))
 		q.RegisterStopFunc(func() { time.Sleep(3 * time.Second) }, quit.Name("web"))
 		q.AddGoroutine()
 		conn, r := ln.open()
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		ended := make(chan error)
 		go func() { ended <- q.Shutdown(context.Background()) }()
-		until(t, r, `<g class="running"><title>web (`)
-		until(t, r, `<g class="running"><title>drain`)
+		until(t, r, `<div class="row running" title="web (`)
+		until(t, r, `<div class="row running" title="drain`)
 		q.DoneGoroutine()
 		var last, report event
 		for {
@@ -82,11 +84,16 @@ func TestStatusLastFrame(t *testing.T) {
 				report = e
 			}
 		}
-		if last.name != "end" || !strings.Contains(last.data, "shutting down") {
+		if last.name != "end" || !strings.Contains(last.data, "shut down at") {
 			t.Errorf("the last event = %q %s, want the end", last.name, last.data)
 		}
-		if !strings.Contains(report.data, `<g class="ok"><title>web (`) || !strings.Contains(report.data, `<g class="running"><title>admin (`) {
-			t.Errorf("the last report does not show the server's own step:\n%s", report.data)
+		for _, want := range []string{
+			`<div class="row ok" title="web (`,
+			`<div class="row running" title="admin (`,
+		} {
+			if !strings.Contains(report.data, want) {
+				t.Errorf("the last report does not have %s:\n%s", want, report.data)
+			}
 		}
 		conn.Close()
 		if err := <-ended; err != nil {
@@ -98,7 +105,7 @@ func TestStatusLastFrame(t *testing.T) {
 	})
 }
 
-// reportingError asks for a report to make its text of.
+// reportingError is an error whose text depends on a report.
 type reportingError struct{ q *quit.QuitEvent }
 
 func (e reportingError) Error() string {
@@ -108,17 +115,18 @@ func (e reportingError) Error() string {
 	return "reported"
 }
 
-// TestStatusErrorReports has an error that calls the event back: no lock is
-// held.
+// TestStatusErrorReports has an error that calls the event, which needs a lock
+// that nobody may hold.
 func TestStatusErrorReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
 		ln := make(pipes)
 		h := quithttp.Status(q)
 		quithttp.Serve(admin, quietServer(h), ln)
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return reportingError{q} }))
+		fails := quit.ShutdownFunc(func(context.Context) error { return reportingError{q} })
+		q.RegisterQuitCloser(fails)
 		conn, r := ln.open()
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		q.Fail(reportingError{q})
 		until(t, r, "reported")
 		for _, accept := range []string{"", asBrowser, "application/json"} {
@@ -133,8 +141,8 @@ func TestStatusErrorReports(t *testing.T) {
 	})
 }
 
-// TestStatusBaseContext has a server whose BaseContext knows its own listener,
-// and is called with no other.
+// TestStatusBaseContext has a server whose BaseContext is called with its own
+// listener only.
 func TestStatusBaseContext(t *testing.T) {
 	for _, ours := range []bool{false, true} {
 		q, admin := quietEvent(), quietEvent()
@@ -159,14 +167,15 @@ func TestStatusBaseContext(t *testing.T) {
 			}
 			addr = ln.Addr()
 			admin.RegisterQuitCloser(srv)
-			admin.Go(func(context.Context) error { return srv.Serve(ln) }, quit.Ignore(http.ErrServerClosed))
+			admin.Go(func(context.Context) error { return srv.Serve(ln) },
+				quit.Ignore(http.ErrServerClosed))
 		}
 		res := streamOf(t, &http.Client{Transport: new(http.Transport)}, "http://"+addr.String())
 		r := bufio.NewReader(res.Body)
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		admin.Fire()
 		go admin.Shutdown(context.Background())
-		until(t, r, "shutting down")
+		until(t, r, "shut down at")
 		if err := admin.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -176,8 +185,8 @@ func TestStatusBaseContext(t *testing.T) {
 	}
 }
 
-// TestStatusRequestsInFlight wants the step of a server to say what it waits
-// for, while it does.
+// TestStatusRequestsInFlight wants the step of a server to have the number of
+// requests in flight, and a live page to follow it.
 func TestStatusRequestsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{}, 3)
@@ -190,7 +199,8 @@ func TestStatusRequestsInFlight(t *testing.T) {
 		h := quithttp.Status(q)
 		detail := func() string {
 			var report struct{ Steps []struct{ Detail string } }
-			if err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report); err != nil {
+			body := ask(h, "GET", "application/json").Body.Bytes()
+			if err := json.Unmarshal(body, &report); err != nil {
 				t.Fatal(err)
 			}
 			return report.Steps[0].Detail
@@ -201,15 +211,29 @@ func TestStatusRequestsInFlight(t *testing.T) {
 			w.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
 			busy = append(busy, w)
 		}
-		ln.dial(t).ask(false) // which is idle
+		ln.dial(t).ask(false) // an idle connection
 		synctest.Wait()
 		if got := detail(); got != "" {
 			t.Errorf("before the stop the step waits for %q", got)
 		}
 		go q.Shutdown(context.Background())
-		time.Sleep(time.Second)
-		for _, want := range []string{"3 requests in flight", "2 requests in flight", "1 request in flight"} {
-			for kind, body := range map[string]string{"page": page(h), "text": ask(h, "GET").Body.String(), "JSON": detail()} {
+		time.Sleep(11 * time.Second) // the axis grows next after 20
+		live := openStream(t, serveStatus(t, &http.Server{Handler: h}))
+		for _, want := range []string{
+			"3 requests in flight",
+			"2 requests in flight",
+			"1 request in flight",
+		} {
+			start := time.Now()
+			until(t, live, want)
+			if d := time.Since(start); d > 2*time.Second {
+				t.Errorf("the open page had %q after %v, want 2s at most", want, d)
+			}
+			for kind, body := range map[string]string{
+				"page": page(h),
+				"text": ask(h, "GET").Body.String(),
+				"JSON": detail(),
+			} {
 				if !strings.Contains(body, want) {
 					t.Errorf("the %s does not have %q:\n%s", kind, want, body)
 				}
@@ -220,9 +244,12 @@ func TestStatusRequestsInFlight(t *testing.T) {
 				io.Copy(io.Discard, w)
 			}
 		}
+		go io.Copy(io.Discard, live)
 		q.Shutdown(t.Context())
-		if got := detail(); got != "" || strings.Contains(page(h), "busy") || strings.Contains(ask(h, "GET").Body.String(), "busy") {
-			t.Errorf("after the stop the step waits for %q:\n%s", got, ask(h, "GET").Body)
+		const flight = "in flight"
+		text := ask(h, "GET").Body.String()
+		if got := detail(); got != "" || strings.Contains(page(h)+text, flight) {
+			t.Errorf("after the stop the step waits for %q:\n%s", got, text)
 		}
 	})
 }

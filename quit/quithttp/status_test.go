@@ -31,9 +31,10 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-const asBrowser = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+const asBrowser = "text/html,application/xhtml+xml,application/xml;q=0.9," +
+	"image/avif,image/webp,*/*;q=0.8"
 
-// ask returns what h answers, without a server.
+// ask returns the answer of h to a request, without a server.
 func ask(h http.Handler, method string, accept ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "/", nil)
 	r.Header["Accept"] = accept
@@ -73,13 +74,15 @@ func TestStatusKinds(t *testing.T) {
 		}
 	}
 
-	if got, want := ask(h, "GET").Body.String(), "quit: not fired"; !strings.HasPrefix(got, want) {
+	got, want := ask(h, "GET").Body.String(), "quit: not shutting down"
+	if !strings.HasPrefix(got, want) {
 		t.Errorf("as text:\n%swant %s and so on", got, want)
 	}
 	var report struct {
 		Steps []struct{ Name, Phase string }
 	}
-	if err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report); err != nil || report.Steps[0].Name != "one" {
+	err := json.Unmarshal(ask(h, "GET", "application/json").Body.Bytes(), &report)
+	if err != nil || report.Steps[0].Name != "one" {
 		t.Errorf("as JSON: %+v, %v", report, err)
 	}
 }
@@ -89,16 +92,18 @@ func TestStatusMethods(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"} {
 		w := ask(h, method, asBrowser)
 		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
-			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code, w.Header().Get("Allow"))
+			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code,
+				w.Header().Get("Allow"))
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		answered := make(chan int, 1)
-		ln := serveStatus(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			quithttp.Status(q).ServeHTTP(w, r)
 			answered <- 1
-		})})
+		})
+		ln := serveStatus(t, &http.Server{Handler: h})
 		client := ln.client(new(http.Transport))
 		for _, accept := range []string{"", asBrowser, "application/json", "text/event-stream"} {
 			r, _ := http.NewRequestWithContext(t.Context(), "HEAD", "http://x", nil)
@@ -116,10 +121,12 @@ func TestStatusMethods(t *testing.T) {
 				t.Fatalf("HEAD with Accept %q is a stream", accept)
 			}
 			if res.StatusCode != http.StatusOK || len(body) > 0 || err != nil {
-				t.Errorf("HEAD with Accept %q: %d, %q, %v, want 200 and nothing", accept, res.StatusCode, body, err)
+				t.Errorf("HEAD with Accept %q: %d, %q, %v, want 200 and nothing", accept,
+					res.StatusCode, body, err)
 			}
 			get := ask(quithttp.Status(q), "GET", accept)
-			if got, want := res.Header.Get("Content-Type"), get.Header().Get("Content-Type"); got != want {
+			const kind = "Content-Type"
+			if got, want := res.Header.Get(kind), get.Header().Get(kind); got != want {
 				t.Errorf("HEAD with Accept %q: Content-Type %q, want %q", accept, got, want)
 			}
 			if accept == "" && res.ContentLength != int64(get.Body.Len()) {
@@ -135,10 +142,14 @@ func TestStatusHeaders(t *testing.T) {
 		for _, method := range []string{"GET", "HEAD", "POST"} {
 			got := ask(h, method, accept).Header()
 			for name, want := range map[string]string{
-				"Vary": "Accept", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+				"Vary":                   "Accept",
+				"Cache-Control":          "no-store",
+				"X-Content-Type-Options": "nosniff",
+				"Referrer-Policy":        "no-referrer",
 			} {
 				if got.Get(name) != want {
-					t.Errorf("%s with Accept %q: %s = %q, want %q", method, accept, name, got.Get(name), want)
+					t.Errorf("%s with Accept %q: %s = %q, want %q", method, accept, name,
+						got.Get(name), want)
 				}
 			}
 		}
@@ -146,21 +157,24 @@ func TestStatusHeaders(t *testing.T) {
 
 	w := ask(h, "GET", asBrowser)
 	hashOf := func(element string) string {
-		all := regexp.MustCompile(`(?s)<`+element+`>(.*?)</`+element+`>`).FindAllStringSubmatch(w.Body.String(), -1)
+		pattern := regexp.MustCompile(`(?s)<` + element + `>(.*?)</` + element + `>`)
+		all := pattern.FindAllStringSubmatch(w.Body.String(), -1)
 		if len(all) != 1 {
 			t.Fatalf("%d elements %s, want 1", len(all), element)
 		}
 		sum := sha256.Sum256([]byte(all[0][1]))
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
-	want := []string{"default-src 'none'", "style-src " + hashOf("style"), "script-src " + hashOf("script"), "connect-src 'self'",
+	want := []string{"default-src 'none'", "style-src " + hashOf("style"),
+		"script-src " + hashOf("script"), "connect-src 'self'",
 		"img-src data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"}
-	if got := strings.Split(w.Header().Get("Content-Security-Policy"), "; "); !slices.Equal(got, want) {
+	got := strings.Split(w.Header().Get("Content-Security-Policy"), "; ")
+	if !slices.Equal(got, want) {
 		t.Errorf("policy = %q, want %q", got, want)
 	}
 }
 
-// The page is a plan, a progress and a result.
+// TestStatusStates has the page show the plan, the progress and the result.
 func TestStatusStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -170,9 +184,11 @@ func TestStatusStates(t *testing.T) {
 		inner.RegisterStopFunc(func() {}, quit.Name("innermost"))
 		running, goOn, stuck := make(chan int), make(chan int), make(chan int)
 		defer close(stuck)
-		q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"), quit.Timeout(50*time.Millisecond))
+		q.RegisterStopFunc(func() { <-stuck }, quit.Name("stuck"),
+			quit.Timeout(50*time.Millisecond))
 		q.RegisterQuitCloser(inner, quit.Name("group"))
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") }), quit.Name("mail"))
+		breaks := quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") })
+		q.RegisterQuitCloser(breaks, quit.Name("mail"))
 		q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"))
 		contains := func(state string, wants ...string) {
 			t.Helper()
@@ -183,27 +199,39 @@ func TestStatusStates(t *testing.T) {
 				}
 			}
 		}
-		contains("before", "Not fired", "a shutdown would have 4s", `x="16" dx="18">innermost<`, ">planned<", "quithttp/status_test.go:")
+		contains("before", "Not shutting down", "a shutdown may take 4s",
+			"d1\"><span class=\"mark\">·</span>\n<span class=\"name\">innermost<",
+			">planned<", "quithttp/status_test.go:")
 		q.Fire()
-		contains("fired", ">Fired\n", "ago, not shut down")
+		contains("fired", ">Shutdown requested</span>", "ago, not begun")
 		go q.Shutdown(context.Background())
 		<-running
-		contains("during", ">Shutting down\n", `<g class="running"><title>web (`, `<g class="planned"><title>mail (`, "</span> of 4s", `data-since="`)
+		contains("during", ">Shutting down</span>", `<div class="row running" title="web (`,
+			`<div class="row planned" title="mail (`, "</span> of 4s", `data-since="`)
 		close(goOn)
 		q.Shutdown(t.Context())
-		contains("after", "Stopped with 2 failures", `<h1 class="failed"><span class="mark">✗</span>`, `<g class="ok"><title>web (`, `<g class="failed"><title>mail (`, ">FAILED<",
-			`<g class="abandoned"><title>stuck (`, ">ABANDONED<", "<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
+		contains("after", "Stopped with 2 failures",
+			`<h1 class="failed"><span class="mark">✗</span>`, `<div class="row ok" title="web (`,
+			`<div class="row failed" title="mail (`, ">FAILED<",
+			`<div class="row abandoned" title="stuck (`, ">ABANDONED<",
+			"<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
 		if got := fragment(h); strings.Contains(got, "data-since") {
 			t.Errorf("something still grows:\n%s", got)
 		}
 	})
 }
 
-// Failures that are of no step, and those of an event within, are told once.
+// failing returns a closer that fails.
+func failing(text string) quit.QuitCloser {
+	return quit.ShutdownFunc(func(context.Context) error { return errors.New(text) })
+}
+
+// TestStatusFailures wants each failure once, even if it is outside the steps
+// or in a nested event.
 func TestStatusFailures(t *testing.T) {
 	q, inner := quietEvent(), quietEvent()
 	q.RegisterQuitCloser(inner, quit.Name("outer"))
-	inner.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("of the step") }), quit.Name("new\nline"))
+	inner.RegisterQuitCloser(failing("of the step"), quit.Name("new\nline"))
 	inner.Fail(errors.New("of the inner event"))
 	q.Fail(errors.New("of the event"))
 	q.Shutdown(t.Context())
@@ -216,15 +244,18 @@ func TestStatusFailures(t *testing.T) {
 	}
 }
 
-// Names are whatever a program has, and errors too.
+// TestStatusHostileTexts has names and errors with markup and control
+// characters.
 func TestStatusHostileTexts(t *testing.T) {
-	shown := map[string]string{ // what is escaped, and how; by hand, since it must not be what the code makes of it
-		"line\nfeed\r\ndata: x\n\nevent: end\rreturn": `line\nfeed\r\ndata: x\n\nevent: end\rreturn`,
-		"bell\a null\x00 escape\x1b[31m delete\x7f":   `bell\a null\x00 escape\x1b[31m delete\x7f`,
-		"c1 \u0085 \u009b31m":                         `c1 \u0085 \u009b31m`,
-		"\u202etxet detrevni\u2066\u200f\u061c":       `\u202etxet detrevni\u2066\u200f\u061c`,
-		"\u2028\u2029\ufeff\u200b\U000e0041":          `\u2028\u2029\ufeff\u200b\U000e0041`,
-		"not utf-8 \xff\xc0\xaf":                      `not utf-8 \xff\xc0\xaf`,
+	// The escaped texts are written by hand, so that the test does not repeat
+	// the code.
+	shown := map[string]string{
+		"line\nfeed\r\ndata: x\n\nevent: end\rback": `line\nfeed\r\ndata: x\n\nevent: end\rback`,
+		"bell\a null\x00 escape\x1b[31m delete\x7f": `bell\a null\x00 escape\x1b[31m delete\x7f`,
+		"c1 \u0085 \u009b31m":                       `c1 \u0085 \u009b31m`,
+		"\u202etxet detrevni\u2066\u200f\u061c":     `\u202etxet detrevni\u2066\u200f\u061c`,
+		"\u2028\u2029\ufeff\u200b\U000e0041":        `\u2028\u2029\ufeff\u200b\U000e0041`,
+		"not utf-8 \xff\xc0\xaf":                    `not utf-8 \xff\xc0\xaf`,
 	}
 	for _, text := range []string{
 		`</title></svg></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>`,
@@ -235,7 +266,7 @@ func TestStatusHostileTexts(t *testing.T) {
 	}
 	q := quietEvent()
 	for text := range shown {
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New(text) }), quit.Name(text))
+		q.RegisterQuitCloser(failing(text), quit.Name(text))
 	}
 	h := quithttp.Status(q)
 	check := func() {
@@ -244,18 +275,25 @@ func TestStatusHostileTexts(t *testing.T) {
 		report := fragment(h)
 		names := textsOf(t, report, "title")
 		for _, want := range shown {
-			if !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, want+" (") }) {
+			isName := func(name string) bool { return strings.HasPrefix(name, want+" (") }
+			if !slices.ContainsFunc(names, isName) {
 				t.Errorf("no title is %.100q", want)
 			}
 		}
-		for _, name := range append(textsOf(t, report, "tspan"), textsOf(t, report, "dd")...) {
+		for _, name := range append(shortNames(report), textsOf(t, report, "dd")...) {
 			if len(name) > 1000 {
 				t.Errorf("a text in the picture has %d bytes, want it clipped", len(name))
 			}
 		}
-		for kind, body := range map[string]string{"page": html, "stream": ask(h, "GET", "text/event-stream").Body.String(), "text": ask(h, "GET").Body.String()} {
-			if i := strings.IndexFunc(body, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
-				t.Errorf("%s: %q is not to be printed", kind, body[max(i-20, 0):min(i+20, len(body))])
+		control := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
+		for kind, body := range map[string]string{
+			"page":   html,
+			"stream": ask(h, "GET", "text/event-stream").Body.String(),
+			"text":   ask(h, "GET").Body.String(),
+		} {
+			if i := strings.IndexFunc(body, control); i >= 0 {
+				part := body[max(i-20, 0):min(i+20, len(body))]
+				t.Errorf("%s: %q is not to be printed", kind, part)
 			}
 		}
 		if !json.Valid(ask(h, "GET", "application/json").Body.Bytes()) {
@@ -271,13 +309,15 @@ func TestStatusHostileTexts(t *testing.T) {
 	}
 }
 
-// textsOf returns the texts of all elements of that name, and fails where there are
-// elements or attributes that the page does not use: they can only be of a name.
+// textsOf returns the texts of all elements or attributes of that name. It
+// fails on any element or attribute that the page does not use, since that can
+// only be part of a name.
 func textsOf(t *testing.T, html, element string) (texts []string) {
 	t.Helper()
-	known := strings.Fields(`html header h1 h2 h3 span small svg rect dl div dt dd defs pattern line text tspan g title p section article
-		pre details summary ol li b br code class width height data-span data-since role aria-label x y x1 x2 y1 y2 dx rx id
-		patternUnits patternTransform xmlns`)
+	known := strings.Fields(`html header h1 h2 h3 span small svg rect dl div dt dd defs pattern
+		line text g use href p section article pre details summary ol li b br code class title
+		width height data-span data-since data-until aria-hidden x y x1 x2 y1 y2 dx rx id
+		patternUnits patternTransform transform`)
 	d := xml.NewDecoder(strings.NewReader("<html>" + html + "</html>"))
 	d.Strict, d.AutoClose, d.Entity = false, []string{"br"}, xml.HTMLEntity
 	within := false
@@ -301,6 +341,9 @@ func textsOf(t *testing.T, html, element string) (texts []string) {
 				if !slices.Contains(known, a.Name.Local) {
 					t.Fatalf("attribute %s of %s", a.Name.Local, e.Name.Local)
 				}
+				if a.Name.Local == element {
+					texts = append(texts, a.Value)
+				}
 			}
 		case xml.EndElement:
 			if e.Name.Local == element {
@@ -316,7 +359,17 @@ func textsOf(t *testing.T, html, element string) (texts []string) {
 	}
 }
 
-// Steps that are alike are one row, unless they fail; and a page has an end.
+// shortNames returns the names of the rows as they are shown.
+func shortNames(report string) (names []string) {
+	name := regexp.MustCompile(`<span class="name">(.*?)</span>`)
+	for _, m := range name.FindAllStringSubmatch(report, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+// TestStatusManySteps wants equal steps in one row, failures in rows of their
+// own, and a limit to the number of rows.
 func TestStatusManySteps(t *testing.T) {
 	q := quietEvent()
 	for i := range 600 {
@@ -343,7 +396,7 @@ func TestStatusManySteps(t *testing.T) {
 	}
 
 	q = quietEvent()
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("the last one failed") }))
+	q.RegisterQuitCloser(failing("the last one failed"))
 	for i := range 5000 {
 		q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint("connection ", i)))
 	}
@@ -365,13 +418,13 @@ func fragment(h http.Handler) string {
 	return report
 }
 
-// A report is shown and marshalled when its event is long gone.
+// TestReportOutlivesEvent draws and marshals a report whose event is collected.
 func TestReportOutlivesEvent(t *testing.T) {
 	collected := make(chan int)
 	report := func() quit.Report {
 		q := quietEvent()
 		runtime.AddCleanup(q, func(int) { close(collected) }, 0)
-		q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return errors.New("broken") }), quit.Name("mail"))
+		q.RegisterQuitCloser(failing("broken"), quit.Name("mail"))
 		q.Shutdown(t.Context())
 		return q.Report()
 	}()
@@ -391,13 +444,14 @@ func TestReportOutlivesEvent(t *testing.T) {
 	}
 }
 
-// An error's text is not our code. The page is drawn for all in a goroutine of its own, where nobody else
-// would recover from a panic.
+// TestStatusErrorPanics has an Error method that panics. The page is drawn in a
+// goroutine of its own, so the panic would end the process.
 func TestStatusErrorPanics(t *testing.T) {
 	q := quietEvent()
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return nil }))
 	q.Fail(panickingError{})
-	if got := fragment(quithttp.Status(q)); !strings.Contains(got, "(PANIC=Error method: no text)") {
+	got := fragment(quithttp.Status(q))
+	if !strings.Contains(got, "(PANIC=Error method: no text)") {
 		t.Errorf("the page does not tell the panic:\n%s", got)
 	}
 }
@@ -406,7 +460,7 @@ type panickingError struct{}
 
 func (panickingError) Error() string { panic("no text") }
 
-// event is one of a stream.
+// event is an event of a stream.
 type event struct{ name, data string }
 
 // readEvent returns the next event of a stream.
@@ -441,7 +495,7 @@ func eventsOf(t *testing.T, body io.Reader) (events []event) {
 	}
 }
 
-// serveStatus serves in the bubble, until its end.
+// serveStatus serves until the end of the bubble.
 func serveStatus(t *testing.T, srv *http.Server) pipes {
 	ln := make(pipes)
 	served := make(chan int)
@@ -456,10 +510,11 @@ func serveStatus(t *testing.T, srv *http.Server) pipes {
 	return ln
 }
 
-// openStream opens a stream with a connection of its own.
+// openStream opens a stream on a new connection.
 func openStream(t *testing.T, ln pipes) *bufio.Reader {
 	t.Helper()
-	return bufio.NewReader(streamOf(t, ln.client(&http.Transport{DisableKeepAlives: true}), "http://x").Body)
+	client := ln.client(&http.Transport{DisableKeepAlives: true})
+	return bufio.NewReader(streamOf(t, client, "http://x").Body)
 }
 
 func streamOf(t *testing.T, client *http.Client, url string) *http.Response {
@@ -482,7 +537,7 @@ func streamOf(t *testing.T, client *http.Client, url string) *http.Response {
 	return res
 }
 
-// until reads events until one has the text.
+// until reads events until one contains text.
 func until(t *testing.T, r *bufio.Reader, text string) (got event) {
 	t.Helper()
 	for {
@@ -502,19 +557,21 @@ func TestStatusStream(t *testing.T) {
 		goOn := make(chan int)
 		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
 		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
-		if e := until(t, r, "Not fired"); e.name != "report" || !strings.Contains(e.data, `<g class="planned"><title>web (`) {
+		const web = `<div class="row planned" title="web (`
+		e := until(t, r, "Not shutting down")
+		if e.name != "report" || !strings.Contains(e.data, web) {
 			t.Errorf("first event = %q %s, want a report with the plan", e.name, e.data)
 		}
 		if e, err := readEvent(r); err != nil || e != (event{"clock", "0\n"}) {
 			t.Errorf("second event = %q, %v, want a clock at 0 before the fire", e, err)
 		}
-		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache")) // any change of the plan is shown
-		until(t, r, `<g class="planned"><title>cache (`)
+		unregister := q.RegisterStopFunc(func() {}, quit.Name("cache"))
+		until(t, r, `<div class="row planned" title="cache (`)
 		unregister()
 		go q.Shutdown(context.Background())
-		until(t, r, `<g class="running"><title>web (`)
+		until(t, r, `<div class="row running" title="web (`)
 		close(goOn)
-		until(t, r, ">Stopped\n")
+		until(t, r, ">Stopped</span>")
 		if e := until(t, r, "ended"); e.name != "end" {
 			t.Errorf("event = %q, want end", e.name)
 		}
@@ -524,7 +581,8 @@ func TestStatusStream(t *testing.T) {
 	})
 }
 
-// HTTP/2 has streams of its own, and a deadline there is one of the stream.
+// TestStatusHTTP2 has a stream of HTTP/2, where a write deadline ends the
+// stream.
 func TestStatusHTTP2(t *testing.T) {
 	defer runtime.GC() // see TestStacksOfHandlers
 	defer runtime.GC()
@@ -535,24 +593,24 @@ func TestStatusHTTP2(t *testing.T) {
 		srv := &http.Server{Handler: quithttp.Status(q), Protocols: h2c}
 		res := streamOf(t, serveStatus(t, srv).client(&http.Transport{Protocols: h2c}), "http://x")
 		events := bufio.NewReader(res.Body)
-		if until(t, events, "Not fired"); res.ProtoMajor != 2 {
+		if until(t, events, "Not shutting down"); res.ProtoMajor != 2 {
 			t.Errorf("protocol = %s, want HTTP/2", res.Proto)
 		}
-		time.Sleep(time.Minute) // longer than the patience with a write
+		time.Sleep(time.Minute) // longer than a write may take
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		if e := until(t, events, "shutting down"); e.name != "end" {
+		if e := until(t, events, "shut down at"); e.name != "end" {
 			t.Errorf("event = %q, want end", e.name)
 		}
 	})
 }
 
-// A thousand pages that are open do not hold up the shutdown of the server that
-// shows them, and see it to their end, also one that reads late: with so many, it has the time.
-// Nothing is left of them, or the bubble fails.
+// TestStatusOpenPages has a thousand open pages. They do not hold up the
+// shutdown of their server, and each sees the last report, even one that reads
+// late. The bubble fails if a goroutine is left.
 func TestStatusOpenPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pages = 1000
@@ -560,7 +618,7 @@ func TestStatusOpenPages(t *testing.T) {
 		srv := &http.Server{Handler: quithttp.Status(q)}
 		ln := serveStatus(t, srv)
 		q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
-		// Long enough for the pages to be shown that it runs, and too short for another look before the end.
+		// The pages have the time to show the running step.
 		q.RegisterStopFunc(func() { time.Sleep(50 * time.Millisecond) }, quit.Name("web"))
 
 		var over sync.WaitGroup
@@ -584,7 +642,9 @@ func TestStatusOpenPages(t *testing.T) {
 						break
 					}
 				}
-				if got := all.String(); strings.Contains(got, `<g class="ok"><title>web (`) && strings.Contains(got, "event: end\ndata: This page") {
+				got := all.String()
+				if strings.Contains(got, `<div class="row ok" title="web (`) &&
+					strings.Contains(got, "event: end\ndata: The server of this page") {
 					shown.Add(1)
 				}
 			})
@@ -603,15 +663,15 @@ func TestStatusOpenPages(t *testing.T) {
 	})
 }
 
-// A client that never reads holds up nothing, whatever it has asked for: not the
-// other clients, and not the shutdown of the server.
+// TestStatusClientNeverReads has a client that never reads its answer. It holds
+// up neither the other clients nor the shutdown of the server.
 func TestStatusClientNeverReads(t *testing.T) {
 	for _, accept := range []string{"text/event-stream", "text/html", "application/json"} {
 		t.Run(accept, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := quietEvent()
 				q.Timeout = 6 * time.Second
-				for i := range 40 { // more than the buffers hold
+				for i := range 40 { // more than the buffers can hold
 					q.RegisterStopFunc(func() {}, quit.Name(fmt.Sprint("closer ", i)))
 				}
 				srv := &http.Server{Handler: quithttp.Status(q)}
@@ -623,9 +683,9 @@ func TestStatusClientNeverReads(t *testing.T) {
 				synctest.Wait()
 
 				r := openStream(t, ln)
-				until(t, r, "Not fired")
+				until(t, r, "Not shutting down")
 				q.RegisterStopFunc(func() {}, quit.Name("cache"))
-				until(t, r, `<g class="planned"><title>cache (`)
+				until(t, r, `<div class="row planned" title="cache (`)
 				go io.Copy(io.Discard, r)
 				q.RegisterQuitCloser(srv, quit.Name("admin"))
 				if err := q.Shutdown(t.Context()); err != nil {
@@ -636,7 +696,8 @@ func TestStatusClientNeverReads(t *testing.T) {
 	}
 }
 
-// A server that is being shut down before the handler has ever seen it would never tell.
+// TestStatusFirstSeenInShutdown has a server that is shut down before the
+// handler can register with it.
 func TestStatusFirstSeenInShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closing := make(chan int)
@@ -670,14 +731,15 @@ func TestStatusFirstSeenInShutdown(t *testing.T) {
 			srv.Close()
 			t.Errorf("Shutdown() = %v, want nil", err)
 		}
-		if body := <-got; !bytes.Contains(body, []byte("Not fired")) || !bytes.Contains(body, []byte("event: end")) {
+		body := string(<-got)
+		if !strings.Contains(body, "Not shutting down") || !strings.Contains(body, "event: end") {
 			t.Errorf("stream = %s, want a report and an end", body)
 		}
 	})
 }
 
-// Behind a writer that cannot flush, or whose writes have no deadline, a stream is one
-// report, for which the client comes again.
+// TestStatusLesserWriters has writers without flushes or without deadlines. A
+// stream is then a single report.
 func TestStatusLesserWriters(t *testing.T) {
 	type deadliner interface{ SetWriteDeadline(time.Time) error }
 	for name, lesser := range map[string]func(http.ResponseWriter) http.ResponseWriter{
@@ -706,7 +768,7 @@ func TestStatusLesserWriters(t *testing.T) {
 	}
 }
 
-// pipes is a listener whose connections are in memory, for tests in which time is not real.
+// pipes is a listener with connections in memory, for synctest.
 type pipes chan net.Conn
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -720,7 +782,7 @@ func (p pipes) Close() error { close(p); return nil }
 
 func (p pipes) Addr() net.Addr { return new(net.TCPAddr) }
 
-// open opens a stream of a server in the bubble.
+// open opens a stream.
 func (p pipes) open() (net.Conn, *bufio.Reader) {
 	client, server := net.Pipe()
 	p <- server
@@ -728,7 +790,7 @@ func (p pipes) open() (net.Conn, *bufio.Reader) {
 	return client, bufio.NewReader(client)
 }
 
-// countReports reads until the end, and counts.
+// countReports counts the reports of a stream until its end.
 func countReports(r *bufio.Reader, n *atomic.Int32) {
 	for {
 		e, err := readEvent(r)
@@ -741,7 +803,8 @@ func countReports(r *bufio.Reader, n *atomic.Int32) {
 	}
 }
 
-// What does not change is not sent again, and what does is drawn once for all.
+// TestStatusStreamsShareFrames wants a report that is drawn once for all
+// streams, and sent only if it has changed.
 func TestStatusStreamsShareFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -769,17 +832,18 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 		all(1, 1)
 		var texts atomic.Int64
 		q.Fail(&countedError{&texts})
-		all(2, 3) // at once; the fire and the failure are two changes
+		all(2, 3) // the fire and the failure are two changes
 		go q.Shutdown(context.Background())
 		time.Sleep(time.Minute)
-		all(5, 16) // the axis grows too, but in steps: 500ms, 1s, 2s and so on to 2m
+		all(5, 16) // the axis grows in steps: 500ms, 1s, 2s and so on to 2m
 		const looks = 60 * 4
 		if n := texts.Load(); n > 3*looks {
-			t.Errorf("the text was asked for %d times in %d looks, want twice in each: as the cause and as a failure", n, looks)
+			t.Errorf("%d calls of Error in %d looks, want two in each: for the cause and a failure",
+				n, looks)
 		}
 		close(release)
 		time.Sleep(time.Second)
-		synctest.Wait() // and all goroutines have to end, or the bubble fails
+		synctest.Wait() // all goroutines have to end, or the bubble fails
 		srv.Close()
 	})
 }
@@ -792,7 +856,8 @@ func (e *countedError) Error() string {
 	return "counted"
 }
 
-// A client that is slow misses what it was too slow for. One that does not read is cut off.
+// TestStatusSlowClient has a slow client, which misses reports, and one that
+// does not read, which is cut off.
 func TestStatusSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -801,7 +866,7 @@ func TestStatusSlowClient(t *testing.T) {
 		go srv.Serve(ln)
 		never, _ := ln.open()
 		slow, r := ln.open()
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		for range 4 {
 			time.Sleep(2 * time.Second)
 			q.RegisterStopFunc(func() {})
@@ -816,30 +881,34 @@ func TestStatusSlowClient(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if _, err := io.ReadAll(never); err != nil { // what is left in the buffer, and the end
+		if _, err := io.ReadAll(never); err != nil { // the rest of the buffer, and the end
 			t.Errorf("the connection that is never read: %v, want it closed", err)
 		}
 		slow.Close()
 		time.Sleep(time.Millisecond)
-		srv.Close() // and all goroutines have to end now, or the bubble fails
+		srv.Close() // all goroutines have to end now, or the bubble fails
 	})
 }
 
-// The page is seen on when the time for work in flight is over, which is the base context of its server.
+// TestStatusOutlivesWorkContext has a server whose base context is WorkContext.
+// The page is updated after the end of that context.
 func TestStatusOutlivesWorkContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		q.Timeout = 2 * time.Second
-		srv := &http.Server{Handler: quithttp.Status(q), BaseContext: func(net.Listener) context.Context { return q.WorkContext() }}
+		srv := &http.Server{
+			Handler:     quithttp.Status(q),
+			BaseContext: func(net.Listener) context.Context { return q.WorkContext() },
+		}
 		ln := serveStatus(t, srv)
 		q.RegisterQuitCloser(srv, quit.AfterDrain(), quit.Name("admin"))
 		q.RegisterStopFunc(func() {}, quit.Name("database"), quit.AfterDrain())
 		q.AddGoroutine() // never done
 		r := openStream(t, ln)
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		go q.Shutdown(context.Background())
-		until(t, r, `<g class="ok"><title>database (`)
-		until(t, r, "shutting down")
+		until(t, r, `<div class="row ok" title="database (`)
+		until(t, r, "shut down at")
 		go io.Copy(io.Discard, r)
 		q.Shutdown(t.Context())
 		for _, s := range q.Report().Steps {
@@ -850,7 +919,7 @@ func TestStatusOutlivesWorkContext(t *testing.T) {
 	})
 }
 
-// A handler that outlives its servers does not keep them.
+// TestStatusForgetsServers wants a handler not to keep a server that has ended.
 func TestStatusForgetsServers(t *testing.T) {
 	status := quithttp.Status(quietEvent())
 	collected := make(chan int)
@@ -872,13 +941,20 @@ func TestStatusForgetsServers(t *testing.T) {
 	t.Error("the server is still there")
 }
 
-// The page has the cause, what of the limit is used, and steps that run under a
-// heading of their own.
+// TestStatusFacts checks the heading, the axis, and the reason why a step has
+// not ended.
 func TestStatusFacts(t *testing.T) {
 	fired := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	wide := strings.Repeat("n", 40)
-	busy := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, Detail: "3 requests in flight"}
-	done := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired, End: fired.Add(time.Second)}
+	wide := strings.Repeat("n", 100)
+	drain := quit.Step{Name: "drain", Phase: quit.PhaseDrain, Start: fired}
+	drain.Deadline = fired.Add(20 * time.Second)
+	step := quit.Step{Name: wide, Site: "a.go:1", Phase: quit.PhaseClosers, Start: fired}
+	busy, done := step, step
+	busy.Detail = "3 requests in flight"
+	done.End = fired.Add(time.Second)
+	waiting, draining, child := busy, drain, quit.Step{Phase: quit.PhaseClosers}
+	waiting.Deadline = fired.Add(50 * time.Millisecond)
+	child.Steps = []quit.Step{drain} // with a counter of its own
 	for _, test := range []struct {
 		name   string
 		report quit.Report
@@ -886,31 +962,81 @@ func TestStatusFacts(t *testing.T) {
 		hasNot []string
 	}{
 		{
-			name:   "idle",
-			report: quit.Report{Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{{Name: "db", Phase: quit.PhaseClosers}}},
-			has:    []string{"<dt>Goroutines counted</dt><dd>0</dd>", `<g class="planned"><title>db`, `height="26" data-span="0"`},
-			hasNot: []string{`class="bar"`, "<dt>Cause</dt>", "<dt>Fired</dt>", `class="track" width`, "<h2>"},
+			name: "idle",
+			report: quit.Report{
+				Deadline: fired.Add(10 * time.Second),
+				Steps:    []quit.Step{{Name: "db", Phase: quit.PhaseClosers}},
+			},
+			has: []string{
+				"<dt>Goroutines counted</dt><dd>0</dd>", `<div class="row planned" title="db`,
+				`<div class="timeline plan" data-span="0">`,
+			},
+			hasNot: []string{`class="bar"`, "<dt>Cause</dt>", "<dt>Requested</dt>", "<svg", "<h2>"},
 		},
 		{
 			name: "running",
-			report: quit.Report{Cause: errors.New("quit: boom"), Fired: fired, Started: fired, Steps: []quit.Step{busy},
-				Goroutines: 3},
-			has: []string{"<dt>Cause</dt><dd>boom</dd>", "<dt>Fired</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
-				"<dt>Goroutines counted</dt><dd>3</dd>", "<h2>Running</h2>", `data-span="100"`, ">" + strings.Repeat("n", 31) + "…<", "without a limit"},
-			hasNot: []string{`class="track" width`, "<h2>Failures</h2>"},
+			report: quit.Report{
+				Cause:      errors.New("quit: boom"),
+				Fired:      fired,
+				Started:    fired,
+				Goroutines: 3,
+				Steps:      []quit.Step{busy},
+			},
+			has: []string{
+				"<dt>Cause</dt><dd>boom</dd>",
+				"<dt>Requested</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
+				"<dt>Goroutines counted</dt><dd>3</dd>", `data-span="100"`, "without a limit",
+				`<div class="why">3 requests in flight</div>`, "begun at 0s, 3 requests in flight<",
+				">" + strings.Repeat("n", 79) + "…<",
+			},
+			hasNot: []string{"<h2>", `class="share"`, "left of", "deadline"},
 		},
 		{
-			name:   "of little time",
-			report: quit.Report{Fired: fired, Started: fired, Deadline: fired.Add(60 * time.Millisecond), Steps: []quit.Step{busy}},
-			has:    []string{`data-span="60"`, "of 60ms"},
+			name: "of little time",
+			report: quit.Report{
+				Fired:    fired,
+				Started:  fired,
+				Deadline: fired.Add(60 * time.Millisecond),
+				Steps:    []quit.Step{busy, drain},
+			},
+			has: []string{`data-span="60"`, "of 60ms", ">20ms<",
+				`<text class="tick last" x="100.00%" dx="-4" y="12">deadline 60ms<`},
+			hasNot: []string{">40ms<", "0 goroutines"}, // no room for 40ms
+		},
+		{
+			name: "with a share",
+			report: quit.Report{
+				Fired:      fired,
+				Started:    fired,
+				Deadline:   fired.Add(time.Minute),
+				Goroutines: 2,
+				Steps:      []quit.Step{waiting, draining, child},
+			},
+			has: []string{
+				`<rect class="share" x="0.00%" y="50%" width="50.00%"`,
+				`>3 requests in flight · <span data-until="50">0.0s</span> left of 50ms<`,
+				`>2 goroutines counted · <span data-until="20000">20.0s</span> left of 20s<`,
+				`<div class="why"><span data-until="20000">20.0s</span> left of 20s</div>`,
+				`<rect class="share" x="0.00%" y="50%" width="100.00%"`, // beyond the axis
+			},
+			hasNot: []string{"<h2>"},
 		},
 		{
 			name: "ended",
-			report: quit.Report{Cause: context.Canceled, Fired: fired, Started: fired, Ended: fired.Add(2 * time.Second),
-				Deadline: fired.Add(10 * time.Second), Steps: []quit.Step{done, done, done}},
-			has: []string{"<dt>Cause</dt><dd>context canceled</dd>", `class="track" width`, `x="0%" width="20.00%"`, `x1="0.00%"`, ">0s<", ">500ms<", ">1.5s<",
-				">" + strings.Repeat("n", 29) + "…"}, // and ×3
-			hasNot: []string{"<h2>", ">2s</text>"},
+			report: quit.Report{
+				Cause:    context.Canceled,
+				Fired:    fired,
+				Started:  fired,
+				Ended:    fired.Add(2 * time.Second),
+				Deadline: fired.Add(10 * time.Second),
+				Steps:    []quit.Step{done, done, done},
+			},
+			has: []string{
+				"<dt>Cause</dt><dd>context canceled</dd>", `x1="0.00%"`,
+				">0s<", ">500ms<", ">1.5s<",
+				`<span class="times">×3</span>`,
+			},
+			hasNot: []string{"<h2>", ">2s</text>", "deadline", `class="share"`, `class="why"`},
 		},
 	} {
 		got := quithttp.Fragment(test.report)
@@ -927,7 +1053,8 @@ func TestStatusFacts(t *testing.T) {
 	}
 }
 
-// The time since the fire is that of the script, which rounds it down.
+// TestStatusElapsed wants the elapsed time rounded down, as the script rounds
+// it.
 func TestStatusElapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -936,17 +1063,28 @@ func TestStatusElapsed(t *testing.T) {
 		for _, test := range []struct {
 			after time.Duration
 			want  string
-		}{{0, "0.0s"}, {1390 * time.Millisecond, "1.3s"}, {time.Minute - 1, "59.9s"}, {time.Minute, "1m0s"}, {61990 * time.Millisecond, "1m1s"}} {
+		}{
+			{0, "0.0s"},
+			{1390 * time.Millisecond, "1.3s"},
+			{time.Minute - 1, "59.9s"},
+			{time.Minute, "1m0s"},
+			{61990 * time.Millisecond, "1m1s"},
+		} {
 			time.Sleep(test.after - time.Since(start))
-			if got := page(quithttp.Status(q)); !strings.Contains(got, ">"+test.want+"</span> ago") {
+			got := page(quithttp.Status(q))
+			taken := time.Now().Format("A snapshot of 15:04:05 MST.")
+			if !strings.Contains(got, taken) {
+				t.Errorf("after %v, the page does not have %q:\n%s", test.after, taken, got)
+			}
+			if !strings.Contains(got, ">"+test.want+"</span> ago") {
 				t.Errorf("after %v, the page does not have %q:\n%s", test.after, test.want, got)
 			}
 		}
 	})
 }
 
-// A stream on which nothing changes has the clock now and then, and a new
-// report each time the bars have outgrown the axis.
+// TestStatusStreamGoesOn has a report that does not change. The stream has a
+// clock now and then, and a new report whenever the axis grows.
 func TestStatusStreamGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -954,9 +1092,9 @@ func TestStatusStreamGoesOn(t *testing.T) {
 		goOn := make(chan int)
 		q.RegisterStopFunc(func() { <-goOn }, quit.Name("web"))
 		r := openStream(t, serveStatus(t, &http.Server{Handler: quithttp.Status(q)}))
-		until(t, r, "Not fired")
+		until(t, r, "Not shutting down")
 		go q.Shutdown(context.Background())
-		until(t, r, `<g class="running"><title>web (`)
+		until(t, r, `<div class="row running" title="web (`)
 		fired := q.Report().Fired
 		span := 100 * time.Millisecond
 		spans := []int{100}
@@ -994,7 +1132,10 @@ func TestStatusStreamGoesOn(t *testing.T) {
 				t.Errorf("an axis of %v after %v", span, age)
 			}
 		}
-		if want := []int{100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000}; !slices.Equal(spans, want) {
+		want := []int{
+			100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000,
+		}
+		if !slices.Equal(spans, want) {
 			t.Errorf("the axis grows to %v ms, want %v", spans, want)
 		}
 		close(goOn)
@@ -1002,8 +1143,8 @@ func TestStatusStreamGoesOn(t *testing.T) {
 	})
 }
 
-// What is registered with a server cannot be taken out, so it is registered
-// once, however many ask for the page.
+// TestStatusRegistersOnce wants one function registered with a server,
+// regardless of the number of requests, since it cannot be unregistered.
 func TestStatusRegistersOnce(t *testing.T) {
 	srv := new(http.Server)
 	h := quithttp.Status(quietEvent())
@@ -1011,10 +1152,11 @@ func TestStatusRegistersOnce(t *testing.T) {
 	if !hooks.IsValid() {
 		t.Skip("this http.Server keeps its hooks elsewhere")
 	}
-	first := 0 // one of ours, and perhaps net/http's own
+	first := 0 // ours, and perhaps one of net/http
 	for range 3 {
 		r := httptest.NewRequest("GET", "/", nil)
-		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, srv)))
+		ctx := context.WithValue(r.Context(), http.ServerContextKey, srv)
+		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
 		if first == 0 {
 			first = hooks.Len()
 		}

@@ -17,10 +17,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// generous is a bound that suffices on any machine.
+// generous is a bound for the slowest machine.
 const generous = 5 * time.Minute
 
-// browser is shared by all tests, each of which has a tab of its own.
+// browser is the browser of all tests. Each test has a tab of its own.
 var browser context.Context
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -32,15 +32,16 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(profile)
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome",
-		"headless-shell"} {
+	names := []string{"chromium", "chromium-browser", "google-chrome", "headless-shell"}
+	for _, name := range names {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
 		}
 		flags := append(chromedp.DefaultExecAllocatorOptions[:],
-			chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox,
-			chromedp.DisableGPU, chromedp.WSURLReadTimeout(generous),
+			chromedp.ExecPath(path), chromedp.UserDataDir(profile),
+			chromedp.NoSandbox, chromedp.DisableGPU,
+			chromedp.WSURLReadTimeout(generous),
 			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 			chromedp.Flag("disable-sync", true),
 			chromedp.Flag("disable-background-networking", true),
@@ -66,18 +67,18 @@ type tab struct {
 
 	mu       sync.Mutex // guards the fields below
 	requests []string
-	problems []string // errors, messages on the console, and violations of the policy
-	expected string   // a problem that contains it is none; "": all are
+	problems []string // errors, console messages, and violations of the policy
+	expected string   // problems that contain it are ignored; "" ignores none
 }
 
-// expect makes a problem that contains text count as none.
+// expect ignores problems that contain text.
 func (p *tab) expect(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.expected = text
 }
 
-// needBrowser skips the test if there is no browser; in CI it fails.
+// needBrowser skips the test if there is no browser. In CI the test fails.
 func needBrowser(t *testing.T) {
 	t.Helper()
 	if browser == nil {
@@ -89,9 +90,8 @@ func needBrowser(t *testing.T) {
 	}
 }
 
-// newTab opens an empty tab. At the end of the test it checks that the page has
-// requested nothing from other origins, and that the browser reports no
-// problem.
+// newTab opens an empty tab. The test fails if the tab has sent a request to
+// anything but origin, or if the browser has reported a problem.
 func newTab(t *testing.T, origin string) *tab {
 	t.Helper()
 	needBrowser(t)
@@ -154,16 +154,16 @@ func eval[T any](p *tab, expression string) (value T) {
 func (p *tab) wait(expression string) {
 	p.t.Helper()
 	if err := chromedp.Run(p.ctx, poll(expression)); err != nil {
-		p.t.Fatalf("waiting for %s: %v; the page says:\n%s",
-			expression, err, eval[string](p, "document.body.innerText"))
+		p.t.Fatalf("waiting for %s: %v; the page says:\n%s", expression, err,
+			eval[string](p, "document.body.innerText"))
 	}
 }
 
-// poll looks every 10 ms: by default it uses frames, which only the tab in
-// front gets.
+// poll looks every 10 ms. By default it would look at each frame, and only the
+// tab in front has frames.
 func poll(expression string) chromedp.Action {
 	return chromedp.Poll(expression, nil, chromedp.WithPollingInterval(10*time.Millisecond),
-		chromedp.WithPollingTimeout(generous/2)) // the rest is for the report of a failure
+		chromedp.WithPollingTimeout(generous/2)) // the rest is for the failure message
 }
 
 func size(width int64) chromedp.Action {
@@ -172,9 +172,9 @@ func size(width int64) chromedp.Action {
 }
 
 func scheme(name string) chromedp.Action {
+	feature := &emulation.MediaFeature{Name: "prefers-color-scheme", Value: name}
 	return chromedp.Tasks{
-		emulation.SetEmulatedMedia().WithFeatures(
-			[]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}),
+		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{feature}),
 		poll(fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches`, name)),
 	}
 }
