@@ -37,7 +37,7 @@ func main() {
 	q.RegisterCloser(jobs.db, quit.AfterDrain()) // closed last: server and worker use it
 
 	q.Go(func(ctx context.Context) error { // awaited
-		for jobs.wait(ctx) { // takes no job once the stop has begun
+		for jobs.wait(ctx) { // takes no job once the shutdown has begun
 			if err := jobs.doNext(q.WorkContext()); err != nil { // but finishes the one at hand
 				return err // ends the program
 			}
@@ -51,7 +51,8 @@ func main() {
 		ReadTimeout: 10 * time.Second,
 		IdleTimeout: 2 * time.Minute, // longer than a load balancer's
 	}
-	if _, err := quithttp.ListenAndServe(q, srv); err != nil { // stopped first, and breaks no connection
+	// Stopped first, without breaking a connection.
+	if _, err := quithttp.ListenAndServe(q, srv); err != nil {
 		q.Fail(err) // stops everything started above
 	}
 
