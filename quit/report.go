@@ -184,7 +184,9 @@ func (q *QuitEvent) report(seen map[*QuitEvent]bool, all map[string]string) Repo
 			if w.detail != nil {
 				w.Detail = w.detail()
 			}
-			w.Stacks = w.running.heldUpBy(all)
+			if stacks := w.running.heldUpBy(all); stacks != "" { // else those of its failure stay
+				w.Stacks = stacks
+			}
 		}
 		r.Steps = append(r.Steps, w.Step)
 	}

@@ -548,6 +548,10 @@ func TestStacksOfOwner(t *testing.T) {
 			!strings.Contains(r.String(), ": running for 1s of 19.2s, a silence\n") {
 			t.Errorf("while it runs, it waits for %q:\n%v", detail, r)
 		}
+		time.Sleep(19 * time.Second) // its Shutdown has failed, and Close hangs
+		if got := q.Report().Steps[0].Stacks; got != "told" {
+			t.Errorf("after its failure, its stacks are %q", got)
+		}
 		time.Sleep(time.Minute)
 		if d := q.Report().Steps[0].Detail; d != "" {
 			t.Errorf("after its end, it waits for %q", d)
