@@ -97,7 +97,8 @@ func BenchmarkAddDoneParallel(b *testing.B) {
 	})
 }
 
-// group does in Go the same as errgroup.Group, without its module.
+// group is a copy of the behavior of errgroup.Group, so that its module is not
+// needed.
 type group struct {
 	wg   sync.WaitGroup
 	once sync.Once
@@ -283,8 +284,8 @@ func BenchmarkShutdown(b *testing.B) {
 }
 
 // BenchmarkHang measures the processor time of a shutdown with 3,000 closers
-// that hang. The baselines are as many that return when their context ends, and
-// as many that return at once.
+// that hang. The baselines are as many closers that return when their context
+// ends, and as many that return at once.
 func BenchmarkHang(b *testing.B) {
 	const n, timeout = 3000, time.Second
 	run := func(b *testing.B, closer func(ctx context.Context, hang chan struct{})) {

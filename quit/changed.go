@@ -6,8 +6,7 @@ import (
 	"unsafe"
 )
 
-// watch has a channel that is closed by the first change of any of several
-// events.
+// watch is a channel that the first change of any of several events closes.
 type watch struct {
 	changed chan struct{}
 	version uint64      // of those events, when the watch was made
@@ -21,12 +20,12 @@ func (w *watch) tell() {
 }
 
 // Changed returns a channel that is closed once a new report would differ from
-// this one. It tells of registrations, the fire, failures, the begin and end of
-// each step, even in a nested event, and the end of the shutdown. It does not
-// tell of the number of goroutines. Several changes may be told as one. To
-// watch an event, take a new report after each change and call its Changed. The
-// event pays nothing while nobody watches. The channel of the zero Report, or
-// of a report whose event is gone, is never closed.
+// this one. Registrations, the fire, failures, the start and end of a step,
+// even in a nested event, and the end of the shutdown are changes. The number
+// of goroutines is not. Several changes may be reported as one. To watch an
+// event, take a new report after each change and call its Changed. Watching
+// costs nothing while nobody watches. The channel of the zero Report, or of a
+// report whose event is gone, is never closed.
 func (r Report) Changed() <-chan struct{} {
 	q := r.event.Value()
 	if q == nil {

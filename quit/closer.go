@@ -21,8 +21,8 @@ type ShutdownFunc func(context.Context) error
 // Shutdown calls f.
 func (f ShutdownFunc) Shutdown(ctx context.Context) error { return f(ctx) }
 
-// closer is a registered closer of any of the three kinds. Since they have one
-// type, they are also in one order.
+// closer is a registered closer of any of the three kinds. Since all kinds have
+// one type, there is one order for all closers.
 type closer struct {
 	value any // a QuitCloser, an io.Closer or a func(), depending on kind
 	kind  kind

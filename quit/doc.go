@@ -103,11 +103,11 @@
 //
 // A QuitEvent is a [QuitCloser], so it can be registered with another event,
 // its parent. When its turn comes, it fires, calls its closers and drains its
-// counter within its parent's share. Its goroutines learn of the shutdown only
-// then. It logs to its own Logger. The parent's report includes its steps. With
-// a nested event, workers can be drained before the resources that they use are
-// closed. If the nested event is Concurrent, its closers form a group that is
-// called at once.
+// counter, all within the share that its parent gives it. Its goroutines learn
+// of the shutdown only then. It logs to its own Logger. The parent's report
+// includes its steps. With a nested event, workers can be drained before the
+// resources that they use are closed. If the nested event is Concurrent, its
+// closers form a group that is called at once.
 //
 // A failure goes up. If a registered event fires by itself with a failure, by
 // Fail or by an error or a panic in Go, its parent fires at once with the same
@@ -117,7 +117,7 @@
 // # Limits
 //
 // SIGKILL, [os.Exit] and [log.Fatal] end a process without a shutdown. A closer
-// that was abandoned goes on running: in Go, a goroutine cannot be ended from
+// that was abandoned keeps running, since Go has no way to end a goroutine from
 // outside.
 //
 // A closer may wait for the shutdown of its own event in another goroutine. It

@@ -18,8 +18,7 @@ var (
 // An error that wraps others without end would take seconds in tests otherwise.
 func init() { mostWrapped = 1 << 12 }
 
-// Taken returns r as a snapshot taken at that time, in which the failures so
-// far are those in err.
+// Taken returns r as a snapshot taken at the time at, with the failures in err.
 func (r Report) Taken(at time.Time, err error) Report {
 	r.taken, r.err = at, err
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -83,8 +82,8 @@ func OnStacks(f func()) (restore func()) {
 	return func() { stacksHooks.Delete(&f) }
 }
 
-// SignalTable is a table of signal handlers that the system sends nothing. A
-// test sends it signals with Take.
+// SignalTable is a table of signal handlers that receives no signals from the
+// system. A test sends it signals with Take.
 type SignalTable struct{ t signalTable }
 
 // Handle has q handle sigs.
@@ -95,7 +94,7 @@ func (t *SignalTable) Handle(q *QuitEvent, sigs ...os.Signal) {
 	q.listener.handlers = append(q.listener.handlers, &handler{q: q, sigs: sigs})
 }
 
-// Leave is called at the end of q's shutdown.
+// Leave does what the end of q's shutdown does.
 func (t *SignalTable) Leave(q *QuitEvent) { t.t.leave(q) }
 
 // Take takes a signal and fires the events for which it is the first one. It

@@ -37,7 +37,7 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 	return true
 }
 
-// DoneGoroutine counts one goroutine less. Defer it in the goroutine. In the
+// DoneGoroutine counts one goroutine fewer. Defer it in the goroutine. In the
 // terminology of the Go memory model, a call of DoneGoroutine is synchronized
 // before the end of a drain, and before the return of a WaitGoroutines, that
 // waits for it. A call too many causes neither a panic nor a data race, and the
@@ -60,7 +60,7 @@ func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 // [QuitEvent.Fail] does. After the fire, it is added to the result of Shutdown,
 // unless it is [context.Canceled] or the cause. This exception is for these
 // very errors, alone or joined by [errors.Join]. An error that wraps one of
-// them counts, since it tells of lost work. Errors given to [Ignore] or
+// them counts, since it reports lost work. Errors given to [Ignore] or
 // [IgnoreFunc] are dropped in both cases. Unlike an
 // [golang.org/x/sync/errgroup.Group], the event keeps every error and not only
 // the first.
@@ -128,8 +128,8 @@ func (r *routine) run(f func(ctx context.Context) error) {
 	}
 }
 
-// toldToEnd ignores the errors by which a func says no more than that the fire
-// has told it to end. An error that wraps the cause says more, and counts.
+// toldToEnd ignores the errors with which a func only says that it ended
+// because of the fire. An error that wraps the cause says more, and counts.
 func (q *QuitEvent) toldToEnd() *ignore {
 	return &ignore{keepNamed: true, oks: []func(error) bool{func(err error) bool {
 		_, signal := err.(*SignalError)

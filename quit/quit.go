@@ -29,8 +29,8 @@ type QuitEvent struct {
 	// limits a single closer.
 	Timeout time.Duration
 
-	// Delay is the time between the fire and the first closer, in which load
-	// balancers notice. It is limited to the share of a step.
+	// Delay is the time between the fire and the first closer, so that load
+	// balancers can notice. It is limited to the share of a step.
 	Delay time.Duration
 
 	// If Concurrent is set, the closers of a phase are called all at once,
@@ -96,7 +96,7 @@ func NewQuitEvent() *QuitEvent { return new(QuitEvent) }
 func (q *QuitEvent) Fire() bool { return q.fire(context.Canceled) }
 
 func (q *QuitEvent) fire(cause error) bool {
-	if q.event.fired.Load() { // the fire under way does all that follows
+	if q.event.fired.Load() { // the fire under way does the rest
 		return false
 	}
 	q.pipe.fire()
@@ -133,7 +133,7 @@ func (q *QuitEvent) fail(failure, cause error, goroutine string) bool {
 	q.logFailure(cause, goroutine, counts)
 	fired := q.fireAll(cause)
 	if !counts {
-		q.awaitLog() // only the log tells of it
+		q.awaitLog() // only the log has it
 	}
 	return fired
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// This file has the recipes of the README, which TestReadmeSnippets compares.
+// This file has the recipes of the README. TestReadmeSnippets compares them.
 // The examples have no output, so they are compiled and do not run. Each is
 // shown as a whole program, with the declarations in this file that it uses.
 

@@ -106,9 +106,9 @@ func (h warningCounter) Handle(context.Context, slog.Record) error {
 }
 
 // TestChildStandsStill stops the process for longer than the whole Timeout. The
-// closers that are left then have at least 2/5 of the reserve, which is a
-// tenth of the Timeout. An event that is a closer has a Timeout and a reserve of
-// its own, and is given the time for them.
+// remaining closers have at least 2/5 of the reserve, which is a tenth of the
+// Timeout. An event that is a closer has a Timeout and a reserve of its own,
+// and is given the time for them.
 func TestChildStandsStill(t *testing.T) {
 	t.Parallel()
 	for where, closers := range map[string]int{
@@ -134,7 +134,7 @@ func TestChildStandsStill(t *testing.T) {
 					p.WantEnd("exit status 0")
 					return
 				}
-				// On a slow machine, 120 ms may pass between the begin of a
+				// On a slow machine, 120 ms may pass between the start of a
 				// step and the call.
 				t.Logf("the program said %q, want %q, once more", said, want)
 			}

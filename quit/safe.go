@@ -159,8 +159,8 @@ func safeAs(err error, target any) bool {
 }
 
 // isSound reports whether errors.Is, errors.As and Error can be called on err
-// without a panic, and whether err can be compared. The result of Shutdown is
-// compared to find out whether two callers got the same.
+// without a panic, and whether err can be compared. A program may compare the
+// results of Shutdown, to see whether two callers got the same error.
 func isSound(err error) bool {
 	probe := new(guard)
 	sound := func(call func()) (ok bool) {

@@ -72,7 +72,8 @@ func (e *SignalError) ExitCode() int {
 // decides whether the interrupt ends the process. So a program that reloads,
 // with one event after the other, handles its first Ctrl-C as usual. After the
 // last shutdown has ended, while main is in its last lines, signals stay
-// handled until stop is called, or NotifySignal or WaitSignal of another event.
+// handled until stop is called, or until NotifySignal or WaitSignal of another
+// event is called.
 //
 // The func stop restores the state before the call. It may be called more than
 // once.
@@ -88,7 +89,7 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 //
 // If a signal came, signals stay handled after WaitSignal has returned. So
 // another SIGTERM does not end main before its last line. If no signal came,
-// the state before the call is restored.
+// WaitSignal restores the state before the call.
 //
 // WaitSignal logs a warning if a signal fired the event, but no closer was
 // called and no goroutine was ever counted. Since nothing was closed or
@@ -99,7 +100,7 @@ func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 		return q.sched.err
 	}
 	h := signals.handle(q, sigs)
-	if !q.HasFired() { // else main may not have come to register anything
+	if !q.HasFired() { // else main may not have registered anything yet
 		q.waiter.CompareAndSwap(0, callerOutside())
 	}
 	onWait(q)
@@ -122,7 +123,7 @@ func WaitSignal(sigs ...os.Signal) error { return GetQuitEvent().WaitSignal(sigs
 // signal, arriving twice.
 const doubled = 500 * time.Millisecond
 
-// signals has the signal handlers of the process.
+// signals is the table of the process.
 var signals signalTable
 
 // signalTable has the handlers of all events. A signal that any of them lists
@@ -366,7 +367,7 @@ func (t *signalTable) take(s os.Signal, now time.Time) {
 	if by != nil && by.endDelay() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		by.listener.first = now // the next interrupt may be the same one again
+		by.listener.first = now // the next interrupt may be the same Ctrl-C, arriving twice
 		return
 	}
 	exit(&SignalError{s}, by)

@@ -126,7 +126,7 @@ func TestStopAlone(t *testing.T) {
 	}
 }
 
-// TestStuckStoppedAlone has a goroutine that does not end, in a level that is
+// TestStuckStoppedAlone uses a goroutine that does not end, in a level that is
 // stopped alone or below that level. The level still ends in time, and the
 // others go on.
 func TestStuckStoppedAlone(t *testing.T) {
@@ -149,7 +149,7 @@ func TestStuckStoppedAlone(t *testing.T) {
 	}
 }
 
-// TestStuck has such a goroutine in any level when the program is stopped. The
+// TestStuck uses such a goroutine in any level when the program is stopped. The
 // program ends in time, all other goroutines have ended, and this one is named.
 func TestStuck(t *testing.T) {
 	t.Parallel()

@@ -197,7 +197,7 @@ func TestPortTaken(t *testing.T) {
 	wantClosed(t, p, 0)
 }
 
-// TestStream has two streams that never end. One is read, the other is not.
+// TestStream uses two streams that never end. One is read, the other is not.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -226,7 +226,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestOutOfTime has a request that takes longer than the shutdown may. It is
+// TestOutOfTime uses a request that takes longer than the shutdown may. It is
 // still answered.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
@@ -252,7 +252,7 @@ func TestOutOfTime(t *testing.T) {
 	})
 }
 
-// TestSlowClient has a client that never sends the body it has announced.
+// TestSlowClient uses a client that never sends the body it has announced.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)

@@ -79,7 +79,7 @@ func wantDoneOnce(t testing.TB, p *postgres, jobs int) {
 	}
 }
 
-// TestQueryNeverReturns has a worker that waits for Postgres until time runs
+// TestQueryNeverReturns uses a worker that waits for Postgres until time runs
 // out.
 func TestQueryNeverReturns(t *testing.T) {
 	t.Parallel()
@@ -238,7 +238,7 @@ func TestDatabaseStopsDuringStop(t *testing.T) {
 	}
 }
 
-// TestDatabaseDeafDuringStop has a Postgres that no longer answers, on
+// TestDatabaseDeafDuringStop uses a Postgres that no longer answers, on
 // connections that stay open.
 func TestDatabaseDeafDuringStop(t *testing.T) {
 	t.Parallel()
@@ -295,7 +295,7 @@ func TestDatabaseDownAtStop(t *testing.T) {
 	i.WantExit(0)
 }
 
-// TestSecondInterrupt has all workers working. They must not use up all
+// TestSecondInterrupt uses all workers working. They must not use up all
 // connections.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()

@@ -68,7 +68,7 @@ func (c *child) wantAllEnded() {
 	}
 }
 
-// TestChildStops has children that end when they are told to, each in its own
+// TestChildStops uses children that end when they are told to, each in its own
 // way. None of them is a failure.
 func TestChildStops(t *testing.T) {
 	for name, script := range map[string]string{
@@ -90,7 +90,7 @@ func TestChildStops(t *testing.T) {
 	}
 }
 
-// TestChildFailsToStop has a child whose cleanup fails, which is a failure.
+// TestChildFailsToStop uses a child whose cleanup fails, which is a failure.
 func TestChildFailsToStop(t *testing.T) {
 	t.Parallel()
 	c := startChild(t, `trap "exit 3" TERM; sleep 1000 & echo ready >&3; wait`, nil)
@@ -101,7 +101,7 @@ func TestChildFailsToStop(t *testing.T) {
 	c.wantAllEnded()
 }
 
-// TestChildTimeUp has a child that ignores SIGTERM, as its own child does.
+// TestChildTimeUp uses a child that ignores SIGTERM, as its own child does.
 func TestChildTimeUp(t *testing.T) {
 	for _, ignore := range []bool{false, true} {
 		t.Run("", func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestChildTimeUp(t *testing.T) {
 	}
 }
 
-// TestChildEnds has children that end by themselves.
+// TestChildEnds uses children that end by themselves.
 func TestChildEnds(t *testing.T) {
 	for _, test := range []struct{ script, failure string }{
 		{`echo ready >&3; kill -TERM $$`, "sh: signal: terminated"},
@@ -160,8 +160,8 @@ func TestChildEnds(t *testing.T) {
 	})
 }
 
-// TestChildOutput has a child whose output the program reads. It leaves another
-// process behind that holds the pipe, and nobody waits for that one.
+// TestChildOutput uses a child whose output the program reads. It leaves
+// another process behind that holds the pipe, and nobody waits for that one.
 func TestChildOutput(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -234,7 +234,7 @@ func TestChildStartsLate(t *testing.T) {
 	}
 }
 
-// TestChildAfterDrain has work in flight that uses the child, which therefore
+// TestChildAfterDrain uses work in flight that uses the child, which therefore
 // has an event of its own.
 func TestChildAfterDrain(t *testing.T) {
 	t.Parallel()

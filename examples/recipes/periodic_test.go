@@ -52,7 +52,7 @@ func TestEveryTimeUp(t *testing.T) {
 	})
 }
 
-// TestEveryHangs has a run that goes on when its time is over.
+// TestEveryHangs uses a run that goes on when its time is over.
 func TestEveryHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()

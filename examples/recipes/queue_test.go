@@ -194,7 +194,7 @@ func TestQueueTimeUp(t *testing.T) {
 	})
 }
 
-// TestQueueHangs has a job that does not end when its time is over.
+// TestQueueHangs uses a job that does not end when its time is over.
 func TestQueueHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
@@ -208,7 +208,7 @@ func TestQueueHangs(t *testing.T) {
 	})
 }
 
-// TestQueuePanics has a job that panics, so that no worker is left.
+// TestQueuePanics uses a job that panics, so that no worker is left.
 func TestQueuePanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()

@@ -117,7 +117,7 @@ var hangingReloader = process.NewProgram("hanging reloader", func([]string) {
 	exitIf(q.WaitSignal())
 })
 
-// TestReloadHangs has a load that ignores its context.
+// TestReloadHangs uses a load that ignores its context.
 func TestReloadHangs(t *testing.T) {
 	t.Parallel()
 	p := hangingReloader.Start(t)

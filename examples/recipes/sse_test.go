@@ -113,7 +113,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p.closed); return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
 
-// TestEventStreamSlow has events that are far apart, in each version of HTTP.
+// TestEventStreamSlow uses events that are far apart, in each version of HTTP.
 func TestEventStreamSlow(t *testing.T) {
 	for _, version := range []int{1, 2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestEventStreamSlow(t *testing.T) {
 	}
 }
 
-// TestEventStreamNotRead has a client that reads only the beginning. It delays
+// TestEventStreamNotRead uses a client that reads only the beginning. It delays
 // the shutdown no longer than a write may take.
 func TestEventStreamNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

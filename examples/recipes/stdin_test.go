@@ -196,7 +196,7 @@ func TestStdinWithinLine(t *testing.T) {
 	}
 }
 
-// TestStdinSocket has a stdin that cannot be opened again.
+// TestStdinSocket uses a stdin that cannot be opened again.
 func TestStdinSocket(t *testing.T) {
 	t.Parallel()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

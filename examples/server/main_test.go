@@ -434,7 +434,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// TestOutOfTime has a request that takes longer than the shutdown may.
+// TestOutOfTime uses a request that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	want := regexp.MustCompile(`(?m)^server: .*\*http\.Server.* context deadline exceeded\n`)
@@ -793,8 +793,9 @@ func TestJournalWithTornLine(t *testing.T) {
 	}
 }
 
-// TestClientThatIsSlowToSend has a client, of either port, that never sends the
-// body it has announced. It does not delay the shutdown until time runs out.
+// TestClientThatIsSlowToSend uses a client, of either port, that never sends
+// the body it has announced. It does not delay the shutdown until time runs
+// out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"jobs": "/work?d=0s", "admin": "/readyz"} {
@@ -887,7 +888,7 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// TestAddWhileClosing has handlers that add jobs while the queue is closed, as
+// TestAddWhileClosing uses handlers that add jobs while the queue is closed, as
 // after a shutdown of the server that was abandoned.
 func TestAddWhileClosing(t *testing.T) {
 	for range 200 {

@@ -264,7 +264,7 @@ func TestConnections(t *testing.T) {
 	wantStopped(t, p)
 }
 
-// TestClientThatIsSlowToSend has a client that never sends the body it has
+// TestClientThatIsSlowToSend uses a client that never sends the body it has
 // announced. It does not delay the shutdown until time runs out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
@@ -275,7 +275,7 @@ func TestClientThatIsSlowToSend(t *testing.T) {
 	wantAnswer()
 }
 
-// TestClientThatNeverReads has a client that sends and never reads. The
+// TestClientThatNeverReads uses a client that sends and never reads. The
 // shutdown still ends in time.
 func TestClientThatNeverReads(t *testing.T) {
 	t.Parallel()

@@ -115,7 +115,7 @@ func TestInHand(t *testing.T) {
 	wantAccount(t, p, 10)
 }
 
-// TestOutOfTime has work that takes longer than the shutdown may.
+// TestOutOfTime uses work that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	var p *process.Process

@@ -86,8 +86,7 @@ func Tail(s string, n int) string {
 	return "…"
 }
 
-// Head returns at most the first n bytes of s, without a part of a rune at the
-// end.
+// Head returns at most the first n bytes of s. It does not split a rune.
 func Head(s string, n int) string {
 	if len(s) <= n {
 		return s

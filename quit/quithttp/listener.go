@@ -14,8 +14,8 @@ import (
 // connections that the kernel has accepted, and is then closed.
 //
 // Closing a socket resets the connections in its queue and those in a
-// handshake. So the kernel is first told to refuse new connections, if nobody
-// else has the socket. Then the queue is emptied, and then the socket is
+// handshake. So, if no other process has the socket, the kernel is first told
+// to refuse new connections. Then the queue is emptied, and then the socket is
 // closed. Only EAGAIN from the socket shows that the queue is empty: an Accept
 // whose deadline has passed does not look at the queue.
 //
@@ -57,8 +57,8 @@ const (
 	// whose client is gone for a minute.
 	maxHandshakes = 500 * time.Millisecond
 
-	// unsure is the wait for connections if nothing tells whether any are
-	// pending. There is no such wait if none has come recently.
+	// unsure is the wait for connections if it is unknown whether any are
+	// pending. There is no such wait if no connection has come recently.
 	unsure   = 50 * time.Millisecond
 	recently = 5 // seconds
 )

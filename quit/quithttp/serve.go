@@ -44,10 +44,10 @@
 // If nothing is connected, the shutdown of a server takes no time.
 //
 // A listener that is passed to [Serve] may be shared with another process, so
-// its shutdown goes without the first step. Without that step, a connection
-// that is made at the very moment of the close is reset. A listener that is
-// neither a [net.TCPListener] nor a [net.UnixListener] accepts connections for
-// at most another 50 ms.
+// its shutdown skips the first step. A connection that is made at the very
+// moment of the close is then reset. A listener that is neither a
+// [net.TCPListener] nor a [net.UnixListener] accepts connections for at most
+// another 50 ms.
 //
 // A client can lose a request nonetheless: if the request arrives after its
 // idle connection has lingered, if the client pipelines requests and ignores
@@ -101,8 +101,8 @@ import (
 // started nor registered anything.
 //
 // If q has already fired, ListenAndServe closes the listener and serves
-// nothing. This is no error: the program was asked to end while it started, and
-// WaitSignal returns the result.
+// nothing. This is not an error: the program was asked to end while it was
+// starting, and WaitSignal returns the result.
 //
 // If srv.Addr begins with "unix:", the rest is the path of a Unix socket. A
 // path that begins with "@" is an abstract name.
@@ -244,8 +244,8 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener,
 		stop:   newStop(lingerOf(opts), srv.ReadTimeout),
 		served: make(chan struct{}),
 	}
-	// The server is registered before it serves. If it were the other way
-	// round, a shutdown could miss it.
+	// The server is registered before it serves. Otherwise a shutdown could
+	// miss it.
 	unregister := q.RegisterQuitCloser(s,
 		append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
@@ -363,7 +363,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 		s.lastAnswers(ctx)
 	}
 	// http.Server.Shutdown goes on for a moment after the end of ctx. It polls
-	// for connections that are left, ever more seldom, so last is cancelled as
+	// for remaining connections, less and less often. So last is cancelled as
 	// soon as none is left.
 	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -378,8 +378,8 @@ func (s *server) Shutdown(ctx context.Context) error {
 	select {
 	case <-s.served: // all connections are known
 		s.stop.whenOver(func() {
-			// Once ctx is done, the stacks are wanted: they are taken after the
-			// delay above, when the goroutines that have just ended are gone.
+			// The stacks are taken only after ctx is done, and after the delay
+			// above. By then the goroutines that have just ended are gone.
 			if ctx.Err() == nil {
 				cancel()
 			}
@@ -405,7 +405,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 }
 
 // lastAnswers ends the connections that http.Server.Shutdown could break. It
-// leaves most of the time to the requests.
+// leaves most of the time for the requests.
 func (s *server) lastAnswers(ctx context.Context) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc

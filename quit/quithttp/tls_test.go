@@ -180,7 +180,8 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 }
 
 // TestDefaultAddr checks that the default ports are those of net/http. The test
-// listens on them first. If it may not, quithttp may not either.
+// listens on them first. If the system does not permit that, quithttp cannot
+// listen on them either.
 func TestDefaultAddr(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for port, listen := range map[string]func(*quit.QuitEvent, *http.Server) (net.Addr, error){

@@ -394,7 +394,7 @@ func TestRegistered(t *testing.T) {
 	}
 }
 
-// TestOwnKeys has an instance whose predecessor at the same address has
+// TestOwnKeys uses an instance whose predecessor at the same address has
 // crashed, with a lease that still lives, and another instance beside it.
 func TestOwnKeys(t *testing.T) {
 	t.Parallel()
@@ -457,7 +457,7 @@ func TestKeyGone(t *testing.T) {
 	}
 }
 
-// TestPassword has an etcd that accepts root only.
+// TestPassword uses an etcd that accepts root only.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -542,7 +542,7 @@ func TestDeletedFirst(t *testing.T) {
 	e.wantHistory(s.key, "PUT", "DELETE")
 }
 
-// TestStaysDeleted has a server whose shutdown takes longer than keep takes to
+// TestStaysDeleted uses a server whose shutdown takes longer than keep takes to
 // notice that a lease is gone.
 func TestStaysDeleted(t *testing.T) {
 	t.Parallel()
@@ -613,7 +613,7 @@ func TestEtcdRestarts(t *testing.T) {
 	e.wantKey(s.key, "")
 }
 
-// TestEtcdReplaced has an etcd come back that does not know the lease.
+// TestEtcdReplaced makes an etcd come back that does not know the lease.
 func TestEtcdReplaced(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)

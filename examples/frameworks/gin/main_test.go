@@ -297,7 +297,7 @@ func TestJobFails(t *testing.T) {
 	})
 }
 
-// TestEndless has a request that would never end, of a client that stops
+// TestEndless uses a request that would never end, of a client that stops
 // reading.
 func TestEndless(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
@@ -322,7 +322,7 @@ func TestEndless(t *testing.T) {
 	})
 }
 
-// TestSlowToSend has clients that never end their requests. With quit they do
+// TestSlowToSend uses clients that never end their requests. With quit they do
 // not delay the shutdown.
 func TestSlowToSend(t *testing.T) {
 	both(t, func(t *testing.T, with string) {

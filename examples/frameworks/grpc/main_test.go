@@ -160,7 +160,7 @@ func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	})
 }
 
-// TestInFlight has calls of all kinds in flight. Those with an end reach it,
+// TestInFlight uses calls of all kinds in flight. Those with an end reach it,
 // after the port was closed, and the one without an end is told to go
 // elsewhere.
 func TestInFlight(t *testing.T) {
@@ -276,7 +276,7 @@ func TestWatch(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestStreamWithoutEnd has a client that never closes its side of the stream.
+// TestStreamWithoutEnd uses a client that never closes its side of the stream.
 func TestStreamWithoutEnd(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -306,7 +306,7 @@ func TestClientNeverReads(t *testing.T) {
 	})
 }
 
-// TestOutOfTime has a call that takes longer than the shutdown may.
+// TestOutOfTime uses a call that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -324,7 +324,7 @@ func TestOutOfTime(t *testing.T) {
 	})
 }
 
-// TestSilentConnection has a client that connects and sends nothing, like a
+// TestSilentConnection uses a client that connects and sends nothing, like a
 // port scanner. It costs time, but is no failure.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()

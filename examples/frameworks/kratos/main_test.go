@@ -415,7 +415,7 @@ func TestHookFails(t *testing.T) {
 	}
 }
 
-// TestSignalWhileStarting has a hook that a shutdown cancels: that is no
+// TestSignalWhileStarting uses a hook that a shutdown cancels: that is no
 // failure.
 func TestSignalWhileStarting(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
@@ -438,7 +438,7 @@ func TestSignalWhileStarting(t *testing.T) {
 	})
 }
 
-// TestAtOnce has a request and a call in flight, so that neither server has
+// TestAtOnce uses a request and a call in flight, so that neither server has
 // stopped when the ports of both are closed.
 func TestAtOnce(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
@@ -496,7 +496,7 @@ func TestShortLinger(t *testing.T) {
 	})
 }
 
-// TestLingerCutShort has no time for all of it, and says so.
+// TestLingerCutShort uses no time for all of it, and says so.
 func TestLingerCutShort(t *testing.T) {
 	t.Parallel()
 	s := start(t, "alone", "", "-linger=4s", "-timeout=4500ms")
@@ -519,7 +519,7 @@ func TestRegisterFails(t *testing.T) {
 	})
 }
 
-// TestRegisterFailsLate has a request in flight then.
+// TestRegisterFailsLate uses a request in flight then.
 func TestRegisterFailsLate(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "register fails late")
@@ -611,7 +611,7 @@ func TestDeregisterFails(t *testing.T) {
 	}
 }
 
-// TestDeregisterDeaf has a deregistration that ignores its context.
+// TestDeregisterDeaf uses a deregistration that ignores its context.
 func TestDeregisterDeaf(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "deregister deaf", "-registrar-timeout=1s")
@@ -653,7 +653,7 @@ func TestWorkerAndDeregisterFail(t *testing.T) {
 	})
 }
 
-// TestSlowWorker has a worker that ends after the servers.
+// TestSlowWorker uses a worker that ends after the servers.
 func TestSlowWorker(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "worker slow")
@@ -667,7 +667,7 @@ func TestSlowWorker(t *testing.T) {
 	})
 }
 
-// TestEndless has a stream and a request that would never end.
+// TestEndless uses a stream and a request that would never end.
 func TestEndless(t *testing.T) {
 	for _, kind := range []string{"stream", "request"} {
 		t.Run(kind, func(t *testing.T) {
@@ -697,7 +697,7 @@ func TestEndless(t *testing.T) {
 	}
 }
 
-// TestIdle has clients that would not leave, and that must not delay the
+// TestIdle uses clients that would not leave, and that must not delay the
 // shutdown for long: a watch of the health service, a connection to the gRPC
 // port that sends nothing, and an idle connection.
 func TestIdle(t *testing.T) {

@@ -374,7 +374,7 @@ func TestWithoutSystemd(t *testing.T) {
 	}
 }
 
-// TestBrokenSocket has a socket on which nobody listens, and one that nobody
+// TestBrokenSocket uses a socket on which nobody listens, and one that nobody
 // reads.
 func TestBrokenSocket(t *testing.T) {
 	t.Parallel()

@@ -233,7 +233,7 @@ func TestUnderLoad(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestSilentMember has a member that does not read when it is told to go, and
+// TestSilentMember uses a member that does not read when it is told to go, and
 // so does not answer. The others do not wait for it.
 func TestSilentMember(t *testing.T) {
 	t.Parallel()
@@ -278,7 +278,7 @@ func fill(t *testing.T, p *process.Process, c *client) {
 	}
 }
 
-// TestMemberNeverReads has a member whose buffers are all full.
+// TestMemberNeverReads uses a member whose buffers are all full.
 func TestMemberNeverReads(t *testing.T) {
 	t.Parallel()
 	p, addr := startImpatient(t)
@@ -291,7 +291,7 @@ func TestMemberNeverReads(t *testing.T) {
 	wantStderr(t, p, "cut off member="+lazy.addr+"\n")
 }
 
-// TestSlowMember has the same, but with a member that begins to read in time:
+// TestSlowMember uses the same, but with a member that begins to read in time:
 // it misses no message until it had to go.
 func TestSlowMember(t *testing.T) {
 	t.Parallel()

@@ -363,7 +363,7 @@ func TestForcedEndAfterWork(t *testing.T, b *Broker) {
 	}
 }
 
-// TestOutOfTime has orders that take longer than the shutdown may. They are
+// TestOutOfTime uses orders that take longer than the shutdown may. They are
 // named and given back: nothing is lost, and nothing is done twice.
 func TestOutOfTime(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
