@@ -640,7 +640,7 @@ func TestExplore(t *testing.T) {
 }
 
 // explore visits the states in the order of the length of their histories, so
-// the first wrong history is one of the shortest. Each state is built anew by
+// the first wrong history is one of the shortest. Each state is rebuilt by
 // replaying its history on new schedules.
 func explore(t *testing.T, closers int, nested, concurrent bool) {
 	type node struct {

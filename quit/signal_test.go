@@ -201,7 +201,7 @@ func TestEndAfterLeave(t *testing.T) {
 	<-ended
 }
 
-// TestChangeOfEvents makes events handle signals one after the other. The table
+// TestChangeOfEvents makes events handle signals one after another. The table
 // of signals keeps an event that has ended until the next one comes. It does
 // not keep an event that no longer handles signals.
 func TestChangeOfEvents(t *testing.T) {

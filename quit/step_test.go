@@ -37,7 +37,7 @@ func TestShares(t *testing.T) {
 		timeout time.Duration
 		ctx     time.Duration // deadline of the caller's context, if not 0
 		opts    []quit.Option
-		want    []share // of closers that hang, one after the other
+		want    []share // of closers that hang, one after another
 		took    time.Duration
 	}{
 		// A reserve of a tenth, and 1 s at most, is kept back. A step has 4/5

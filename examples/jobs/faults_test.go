@@ -108,7 +108,8 @@ func TestQueryNeverReturns(t *testing.T) {
 	})
 }
 
-// leaking is the program with a fault: one connection is never given back.
+// leaking is the program with a fault: it never gives one of its connections
+// back.
 var leaking = process.NewProgram("leaking", func([]string) {
 	q := quit.GetQuitEvent()
 	s, err := start(q, parseFlags(q))
@@ -451,8 +452,8 @@ func TestAdmin(t *testing.T) {
 	i.WantExit(1)
 }
 
-// proxy is the way to a server. It can be held: data sent then arrives after
-// the release.
+// proxy is a proxy in front of a server. It can be held. Data that is sent
+// meanwhile arrives after the release.
 type proxy struct {
 	addr    string
 	held    sync.RWMutex

@@ -45,7 +45,7 @@ func StartChild(q *quit.QuitEvent, cmd *exec.Cmd, opts ...quit.Option) error {
 	var group int               // the child's, negated; set before started is closed
 	started, ended := make(chan struct{}), make(chan struct{})
 	kill := func(s syscall.Signal) {
-		if <-started; group != 0 { // 0 would be our own group
+		if <-started; group != 0 { // 0 would be the program's own group
 			syscall.Kill(group, s)
 		}
 	}

@@ -45,7 +45,8 @@ func (l *lease) hasRunOut() bool {
 	return time.Since(last) >= 3*time.Second
 }
 
-// TestHeartbeat uses work whose end takes far longer than the lease.
+// TestHeartbeat uses work that goes on after the fire for far longer than the
+// lease.
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, l := newEvent(), new(lease)

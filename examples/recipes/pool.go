@@ -6,7 +6,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Pool runs tasks in goroutines of q, with a limit on the tasks at one time.
+// Pool runs tasks in goroutines of q, and limits how many run at one time.
 type Pool struct {
 	q     *quit.QuitEvent
 	slots chan struct{}

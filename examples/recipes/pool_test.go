@@ -86,7 +86,7 @@ func hang(context.Context) error {
 	return nil
 }
 
-// TestPoolRefused uses slots left when the event has fired.
+// TestPoolRefused has free slots when the event has fired.
 func TestPoolRefused(t *testing.T) {
 	q := newEvent()
 	pool := recipes.NewPool(q, 1)

@@ -10,8 +10,8 @@ import (
 )
 
 // EventStream sends server-sent events to each client. The function next waits
-// for the event that follows the one with the id last, or until ctx is done;
-// last is "" for a new client. An id is one line, and so is data: no newlines.
+// for the event that follows the one with the id last, or until ctx is done.
+// For a new client, last is "". An id is one line, and so is data: no newlines.
 //
 // The rule: a stream has no end, so the handler ends it at the fire. Otherwise
 // the stream would take the server's whole share. The handler returns, so the

@@ -77,8 +77,7 @@ func TestEventStream(t *testing.T) {
 		}
 	}
 
-	// A client that connects when the event has fired and the server still
-	// serves.
+	// A client connects when the event has fired and the server still serves.
 	q.Fire()
 	late, err := io.ReadAll(open("xxx").Body)
 	if want := begin + end; err != nil || string(late) != want {

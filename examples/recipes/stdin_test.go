@@ -71,7 +71,7 @@ func many() string {
 }
 
 // TestStdin stops the program within a pipe, and within a file. The lines done
-// and the lines left to read are all lines, without a gap.
+// and the lines left to read together are all lines, without a gap.
 func TestStdin(t *testing.T) {
 	all := many()
 	for name, stdin := range map[string]func(t *testing.T) *os.File{

@@ -43,7 +43,7 @@ const delay = 1500 * time.Millisecond
 // linger is how long a replica without a Delay waits for HAProxy to use an idle
 // connection once more. It is longer than HAProxy takes to notice that
 // connections are refused: fall × inter = 2 × 100 ms. From then on HAProxy uses
-// none.
+// none of its idle connections.
 const linger = time.Second
 
 // check is how long HAProxy waits for the answer to a check.
@@ -61,7 +61,7 @@ type promise int
 
 const (
 	anything promise = iota
-	refused          // refused connections, for which HAProxy's retries make up
+	refused          // refused connections, which HAProxy's retries hide
 	nothing
 )
 
@@ -73,7 +73,8 @@ var variants = []variant{
 	{"the pattern of a widely copied article", []string{"byhand", "-pattern=article"}, anything},
 }
 
-// kept reports whether v may have these losses with that number of retries.
+// kept reports whether v may have these losses with the given number of
+// retries.
 func (v variant) kept(retries int, lost map[string]int) bool {
 	for kind := range lost {
 		switch {

@@ -18,7 +18,7 @@
 // has /debug/quit, a page that shows the plan, the progress and the result of
 // the shutdown.
 //
-// The program is there to be copied. Everything about the shutdown is in main.
+// The program is meant to be copied. Everything about the shutdown is in main.
 package main
 
 import (
@@ -49,14 +49,15 @@ func main() {
 		"time between the signal and the closing of the port, for load balancers to notice")
 	parseFlags("server")
 
-	// First, so that no signal kills the process: one that arrives during the
-	// start lets it complete, and then stops the program at once.
+	// Called first, so that no signal kills the process. A signal that arrives
+	// during startup lets it complete, and then stops the program at once.
 	q.NotifySignal()
 
 	// Each part is registered after the parts that it needs, and so is stopped
 	// before them.
 
-	// Stopped last: the admin server, so that it can show how the others stop.
+	// Stopped last: the admin server, so that it can show how the other parts
+	// stop.
 	var adminAddr net.Addr
 	if *admin != "" {
 		mux := http.NewServeMux()

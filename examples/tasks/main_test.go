@@ -208,7 +208,7 @@ func TestTasksLiveOnAfterTheFire(t *testing.T) {
 	}
 }
 
-// TestClientGoneDuringTheStop checks that a task whose client has gone does not
+// TestClientGoneDuringTheStop checks that a task whose client is gone does not
 // delay the shutdown.
 func TestClientGoneDuringTheStop(t *testing.T) {
 	t.Parallel()
@@ -227,7 +227,7 @@ func TestClientGoneDuringTheStop(t *testing.T) {
 // stopped when the time runs out, and are answered.
 func TestTimeOfTheStopRunsOut(t *testing.T) {
 	t.Parallel()
-	// The task has half a second of it to say so.
+	// Half a second of the timeout is left for the answer.
 	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		p, url := start(t, fmt.Sprint("-timeout=", timeout), "-limit=2h")
 		task, _ := inWork(t, p, url, 1, 3, "sub=1h&sub=1h,1h&sub=0s&timeout=1h")
@@ -250,8 +250,8 @@ func TestTimeOfTheStopRunsOut(t *testing.T) {
 	})
 }
 
-// TestConnections checks that the subtasks see the number of the connection, a
-// value of a context above.
+// TestConnections checks that the subtasks see the number of the connection,
+// which is a value of a context above theirs.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)

@@ -19,7 +19,7 @@ var (
 	errTask     = errors.New("the task's own timeout has passed")
 	errDeadline = errors.New("the task's deadline has passed")
 	errSubtask  = errors.New("the subtask's own limit has passed")
-	errGone     = errors.New("the client has gone") // net/http has no better word for it
+	errGone     = errors.New("the client has gone") // net/http has no better status for it
 )
 
 // connKey is the key of the connection's number in a context.

@@ -88,8 +88,8 @@ func (r *registration) register(
 	return r.client.KeepAlive(ctx, r.lease)
 }
 
-// Shutdown deletes the key for good: keep has ended by then, or its Put is on
-// its way with a revoked lease, and etcd refuses it.
+// Shutdown deletes the key for good. Either keep has ended by then, or etcd
+// refuses its Put because the lease is revoked.
 func (r *registration) Shutdown(ctx context.Context) error {
 	r.stop()
 	r.mu.Lock()

@@ -142,7 +142,7 @@ func wantStderr(t *testing.T, p *process.Process, want string) {
 // by begin.
 func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	t.Helper()
-	// It has a tenth of it for that.
+	// A tenth of the timeout is left to cut the calls off.
 	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		p, addr := start(t, fmt.Sprint("-timeout=", timeout))
 		check := begin(addr)
@@ -255,8 +255,8 @@ func TestDelayEnds(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestWatch checks that no watch delays the shutdown, even without a delay, and
-// that each gets the status before it ends.
+// TestWatch checks that no watch prolongs the shutdown, even if there is no
+// Delay, and that each watch gets the status before it ends.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -325,7 +325,7 @@ func TestOutOfTime(t *testing.T) {
 }
 
 // TestSilentConnection uses a client that connects and sends nothing, like a
-// port scanner. It costs time, but is no failure.
+// port scanner. The client costs time, but is no failure.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)

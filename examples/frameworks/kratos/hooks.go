@@ -21,11 +21,12 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// withHooks has a kratos App, which owns the process: it takes the signals,
+// withHooks uses a kratos App, which owns the process: it takes the signals,
 // runs the servers and registers them. quit stops everything that is not a
 // server.
 //
-// It avoids these problems of the simplest solution (with kratos v2.8.3):
+// The simplest solution has these problems, with kratos v2.8.3. withHooks
+// avoids them:
 //
 //   - If a deregistration fails, Stop stops nothing, unless a signal has called
 //     it. A second call of Stop calls the hooks of BeforeStop and deregisters
@@ -37,7 +38,7 @@ import (
 //     StopTimeout, for example for watches of the health service: see
 //     grpcServer. It waits for connections that send nothing, too: see silence.
 //   - The HTTP server has no timeouts for clients, and goes on with requests
-//     for which the shutdown has no time. See httpServer.
+//     when the shutdown has no time left for them. See httpServer.
 //   - A hook of AfterStop is not called if a server fails or is not stopped in
 //     time, and its context is always cancelled already. So quit calls it.
 //   - SIGQUIT, which dumps all stacks, is a signal to stop by default, and a
@@ -106,8 +107,8 @@ func withHooks(o options) error {
 			return nil
 		}),
 		// and firing q stops the app: after a worker's failure, or a signal
-		// during the start. It is a closer too, so that q waits for it even if
-		// Run does not.
+		// during the start. The stop is a closer too, so that q waits for it
+		// even if Run does not.
 		kratos.AfterStart(func(ctx context.Context) error {
 			q.RegisterStopFunc(func() { app.Stop() }, quit.Name("app"))
 			context.AfterFunc(q.Context(), func() { app.Stop() })

@@ -23,8 +23,8 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestWildcard checks for an address of this machine, or the error that it has
-// none that others can reach.
+// TestWildcard wants an address of this machine, or the error that no address
+// can be reached by others.
 func TestWildcard(t *testing.T) {
 	own, err := net.InterfaceAddrs()
 	if err != nil {
