@@ -97,8 +97,8 @@ func BenchmarkAddDoneParallel(b *testing.B) {
 	})
 }
 
-// group is a copy of the behavior of errgroup.Group, so that its module is not
-// needed.
+// group.Go does the same as that of errgroup.Group, whose module the root
+// module does not require.
 type group struct {
 	wg   sync.WaitGroup
 	once sync.Once

@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// watch is a channel that the first change of any of several events closes.
+// watch has a channel that the first change of any of several events closes.
 type watch struct {
 	changed chan struct{}
 	version uint64      // of those events, when the watch was made

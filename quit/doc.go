@@ -60,9 +60,9 @@
 //  6. WaitSignal returns nil, or an error with a line for each failure. Then
 //     main returns.
 //
-// WaitSignal handles signals from its call on. A program that takes long to
-// start calls [QuitEvent.NotifySignal] first. The documentation of that method
-// describes how a second Ctrl-C ends the process at once.
+// WaitSignal handles signals from the moment it is called. A program that takes
+// long to start calls [QuitEvent.NotifySignal] first. The documentation of that
+// method describes how a second Ctrl-C ends the process at once.
 //
 // # Guarantees
 //

@@ -103,7 +103,7 @@ func TestReloadNohup(t *testing.T) {
 var hangingReloader = process.NewProgram("hanging reloader", func([]string) {
 	q := quit.GetQuitEvent()
 	q.NotifySignal()
-	q.Timeout = time.Second // as short as possible, since all of it passes
+	q.Timeout = time.Second // enough, and all of it passes
 	first := true
 	exitIf(recipes.Reload(q, func(context.Context) error {
 		if first {

@@ -41,7 +41,7 @@ func listenEnv(names []string) []string {
 // know the pid before it starts the process, and Go can do nothing between fork
 // and exec. LISTEN_FDS without LISTEN_PID cannot be meant for another program.
 // A program that takes sockets unsets the variables, as this one does. If a
-// program does not take its sockets from systemd, LISTEN_PID is set too.
+// program does not take the sockets of systemd, LISTEN_PID is still set.
 func inherit() (sockets []socket, predecessor *os.File, err error) {
 	fds, fdnames := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	pid := os.Getenv("LISTEN_PID")

@@ -110,7 +110,7 @@ func All() map[string]string {
 
 // looks is the state of the looks that calls of All share.
 var looks struct {
-	begun   atomic.Int64 // number of looks that have begun
+	begun   atomic.Int64 // number of looks that have begun; a call needs a later one
 	waiting atomic.Int64 // calls that have no look yet
 
 	mu     sync.Mutex // guards the fields below, and is held during a look

@@ -116,7 +116,7 @@ func newStop(linger, readTimeout time.Duration) *stop {
 func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
 	key := keyOf(nc)
 	if key == nil {
-		s.open.Add(1) // never uncounted: its close is not reported
+		s.open.Add(1) // never taken back: without a key, its end goes unnoticed
 		return ctx
 	}
 	c := &conn{stop: s, nc: nc}

@@ -805,7 +805,8 @@ func TestEtcdDownAtStop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// All of it is for etcd, and another eighth for the message.
+			// The step of etcd may use all of it. An eighth more is left for
+			// the message.
 			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 				e := startEtcd(t)
 				p := startProxy(t, e.addr)
