@@ -92,11 +92,11 @@ func TestCountAcrossStripes(t *testing.T) {
 }
 
 // TestFireBetweenLookAndAdd makes the event fire after TryAddGoroutine has seen
-// that it has not fired, and before it counts. The drain may already be over
-// then. The add is the first one of the event, which HoldCounter blocks. There
+// that it has not fired, and before it counts. By then the drain may already be
+// over. The add is the first one of the event, which HoldCounter blocks. There
 // is one processor, so the test goes on when the add blocks, or if its
-// goroutine is preempted just before. In the latter case nothing is counted in
-// the end, and the test tries again.
+// goroutine is preempted just before that. In the latter case nothing is
+// counted in the end, and the test tries again.
 func TestFireBetweenLookAndAdd(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const tries = 100

@@ -219,7 +219,7 @@ func TestStacksOfWhatHangsRealTime(t *testing.T) {
 }
 
 // TestStacksOnce checks that the stacks of a closer are taken once, when it is
-// abandoned, and not with every warning before.
+// abandoned, not with each earlier warning.
 func TestStacksOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()

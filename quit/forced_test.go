@@ -20,9 +20,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestChildInterruptTwice makes the first interrupt come twice, as a terminal
-// and a parent send it. On a slow machine, half a second may pass between the
-// two, and then the second one may end the program.
+// TestChildInterruptTwice sends the first interrupt twice, as a terminal and a
+// parent do. On a slow machine, half a second may pass between the two, and
+// then the second one may end the program.
 func TestChildInterruptTwice(t *testing.T) {
 	t.Parallel()
 	untilInTime(t, func() (inTime bool) {
@@ -45,8 +45,8 @@ func TestChildInterruptTwice(t *testing.T) {
 			t.Fatalf("the program said %q, %q, want that it closed and returned", closed, returned)
 		}
 
-		// The half second is counted from the first one, and not from the last
-		// one before. The return of WaitSignal changes nothing.
+		// The half second is counted from the first one, not from the previous
+		// one. The return of WaitSignal changes nothing.
 		for range 4 {
 			time.Sleep(windowOver / 2)
 			p.Process.Signal(syscall.SIGINT) // unless it has ended

@@ -12,10 +12,10 @@ import (
 )
 
 // AddGoroutine counts one more goroutine, for which the drain will wait. Call
-// it before the go statement. It counts at any time. The drain waits even for a
-// goroutine that is added during the drain, but nothing waits for one that is
-// added after the shutdown has ended. To take in work only if it will be
-// awaited, use [QuitEvent.TryAddGoroutine].
+// it before the go statement. It may be called at any time. The drain waits
+// even for a goroutine that is added during the drain, but nothing waits for
+// one that is added after the shutdown has ended. To take in work only if it
+// will be awaited, use [QuitEvent.TryAddGoroutine].
 func (q *QuitEvent) AddGoroutine() { q.count.add(1) }
 
 // TryAddGoroutine counts one more goroutine and reports true. Once the event

@@ -702,8 +702,8 @@ func TestStacksOfWorkerAlone(t *testing.T) {
 	q.GracefulStop()
 }
 
-// TestDrainEndsAtTheLast makes a goroutine end late, but in time. The drain
-// takes the stacks of the goroutines that are left shortly before.
+// TestDrainEndsAtTheLast makes a goroutine end late, but in time. Shortly
+// before that, the drain takes the stacks of the remaining goroutines.
 func TestDrainEndsAtTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()

@@ -38,9 +38,9 @@
 // the event hands the records to the handler, in that order. A handler that is
 // slow, blocks or panics changes nothing for any closer. At its end the
 // shutdown waits for the last record, within its time, or for a second if it
-// has no limit. If the handler does not keep up, records are counted and not
-// kept. The goroutine of the caller hands over the first four warnings of
-// misuse.
+// has no limit. If the handler does not keep up, further records are counted
+// and not kept. The goroutine of the caller hands over the first four warnings
+// of misuse.
 //
 // A failure that the handler itself reports with Fail counts, but is not
 // logged. If the handler starts a shutdown, its call does not wait for the end.

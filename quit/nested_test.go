@@ -203,7 +203,7 @@ func TestFailureStaysDown(t *testing.T) {
 	}
 }
 
-// TestFailureBeforeRegistration registers an event that has failed before.
+// TestFailureBeforeRegistration registers an event that has already failed.
 func TestFailureBeforeRegistration(t *testing.T) {
 	q, child := quietEvent(), quietEvent()
 	failure := errors.New("lost")
@@ -436,8 +436,8 @@ func TestDeepChain(t *testing.T) {
 	}
 }
 
-// chain returns the ends of a chain of events, each registered with the one
-// before.
+// chain returns the ends of a chain of events, each registered with the
+// previous one.
 func chain(depth int, each func(*quit.QuitEvent)) (top, leaf *quit.QuitEvent) {
 	top = quietEvent()
 	each(top)

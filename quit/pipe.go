@@ -79,7 +79,7 @@ func (h *sharedHold) hold(on bool) (held bool) {
 }
 
 // restore ends the delivery of sig to c. The signal is ignored again if it was
-// before.
+// ignored before.
 func restore(c chan os.Signal, sig os.Signal, ignored bool) {
 	if ignored {
 		signal.Ignore(sig) // before Stop, so that the default never applies in between

@@ -19,10 +19,10 @@ const DefaultTimeout = 25 * time.Second
 //
 // The event fires once: on a call of Fire or Fail, on a failure in Go, on a
 // signal, or when a shutdown begins. The fire only announces the shutdown.
-// There is one shutdown, which the first of Shutdown, GracefulStop and
-// WaitSignal starts and all later calls wait for. Its phases are delay,
-// closers, drain and after drain. After it has ended nothing changes any more,
-// and a closer that is registered is called at once.
+// There is one shutdown. The first call of Shutdown, GracefulStop or WaitSignal
+// starts it, and all later calls wait for it. Its phases are delay, closers,
+// drain and after drain. After it has ended nothing changes any more, and a
+// closer that is registered is called at once.
 type QuitEvent struct {
 	// Timeout limits the whole shutdown, Delay included. Zero means
 	// DefaultTimeout; a negative value means no limit. The option Timeout

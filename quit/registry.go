@@ -59,7 +59,7 @@ func (l *stack) remove(e *entry) {
 //
 // The func unregister takes c out again, in constant time. It reports whether
 // it did so, which means that c will not be called. It reports false if c is
-// being called, was called, or was taken out before. A closer that is
+// being called, was called, or was already taken out. A closer that is
 // registered twice is called twice.
 //
 // A nil c is ignored, with a warning that names the call site. A typed nil is

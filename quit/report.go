@@ -12,7 +12,8 @@ import (
 // Report is a snapshot of an event: the plan before the fire, the progress
 // during the shutdown, and the outcome after it. A Report is a value that does
 // not change. It holds no lock, and outlives its event. Before the shutdown has
-// started, Deadline is that of a shutdown that starts with the report.
+// started, Deadline is that of a shutdown that starts at the time of the
+// report.
 type Report struct {
 	Cause      error     // the cause of the fire; nil before it
 	Fired      time.Time // the time of the fire; zero before it
@@ -82,7 +83,7 @@ func (r Report) String() string { return timeline.New(r.timeline()).String() }
 // MarshalJSON returns all of the report, with errors as texts. It never fails.
 // Steps that are nested a thousand deep are only counted. A long error that
 // only repeats the errors of inner steps is cut. A time that JSON cannot
-// represent is replaced by the nearest that it can.
+// represent is replaced by the nearest one that it can.
 func (r Report) MarshalJSON() ([]byte, error) {
 	t := r.timeline()
 	return t.JSON()

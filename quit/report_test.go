@@ -672,8 +672,8 @@ func TestStacksOfLikeName(t *testing.T) {
 	})
 }
 
-// TestStacksOfReturned makes a closer return after its share. It does not hang,
-// although its stacks were taken.
+// TestStacksOfReturned makes a closer return after its share. The closer does
+// not hang, although its stacks were taken.
 func TestStacksOfReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()

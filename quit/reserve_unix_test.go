@@ -15,8 +15,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// standing is stopped at the moment that args[0] names, with closers of 200 ms
-// left.
+// standing is suspended at the moment that args[0] names. It still has to call
+// closers that take 200 ms.
 var standing = process.NewProgram("standing", func(args []string) {
 	q := quietEvent()
 	q.Timeout = 3 * time.Second

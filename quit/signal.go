@@ -51,9 +51,9 @@ func (e *SignalError) ExitCode() int {
 	return 1
 }
 
-// NotifySignal handles signals from now on. The first signal fires the event,
-// with a [*SignalError] as the cause. Without arguments, the signals are
-// [os.Interrupt] and SIGTERM. NotifySignal leaves out nil, and signals that the
+// NotifySignal begins to handle signals. The first signal fires the event, with
+// a [*SignalError] as the cause. Without arguments, the signals are
+// [os.Interrupt] and SIGTERM. NotifySignal skips nil, and signals that the
 // system does not have. A listed SIGINT or SIGHUP stays ignored if the process
 // was started to ignore it, as by nohup, and this is logged. SIGQUIT still
 // dumps all stacks, unless it is listed.
@@ -244,7 +244,8 @@ func (t *signalTable) receive(s os.Signal) {
 	r.handlers++
 }
 
-// release ends h, unless it was stopped before. It is called with mu held.
+// release ends h, unless it has already been stopped. It is called with mu
+// held.
 func (t *signalTable) release(h *handler) {
 	if h.stopped {
 		return

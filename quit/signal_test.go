@@ -467,8 +467,8 @@ func TestChildFailure(t *testing.T) {
 	}{
 		{name: "no signal", want: "exit status 1"},
 		{name: "a signal during the shutdown", during: true, want: "exit status 1"},
-		// No signal fired the event, so WaitSignal has restored the handling
-		// from before.
+		// No signal fired the event, so WaitSignal has restored the earlier
+		// handling.
 		{name: "a signal after it", after: true, want: "signal: terminated"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -672,8 +672,8 @@ func TestChildGenerations(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// manyGenerations has 50 events handle a signal, with WaitSignal or without, as
-// args[0] says. It counts the goroutines that are left.
+// manyGenerations makes 50 events handle a signal, with WaitSignal or without,
+// as args[0] says. It counts the goroutines that are left.
 var manyGenerations = process.NewProgram("many generations", func(args []string) {
 	counts := make(map[int]int)
 	var events []weak.Pointer[quit.QuitEvent]

@@ -244,8 +244,8 @@ func TestAbandonedHoldsUpNobody(t *testing.T) {
 }
 
 // TestNoWaitIsLeft uses waits of every kind: for a child, for another event,
-// for one that is given up and for closers that are registered late. Some would
-// close a circle. When all events have ended, no wait is left.
+// for one that is given up and for closers that are registered late. Some of
+// them would close a cycle. When all events have ended, no wait is left.
 func TestNoWaitIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child, other, ended := quietEvent(), quietEvent(), quietEvent(), quietEvent()

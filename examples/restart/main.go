@@ -164,7 +164,8 @@ func exit(status int, err error) {
 
 // removeUnix makes a shutdown without a successor remove the file of the Unix
 // socket. It is registered last, and so called before the server is stopped:
-// once nobody can connect any longer, the server answers all clients that have.
+// once no client can connect any longer, the server answers all clients that
+// have connected.
 func removeUnix(q *quit.QuitEvent, path string) {
 	if path == "" {
 		return

@@ -88,8 +88,8 @@ func main() {
 	// Stopped first: the server. It is started last, since it serves at once.
 	// It opens the port itself, so the system refuses new connections as soon
 	// as the server is stopped. The shutdown waits for the requests in flight,
-	// so nobody is left then to add a job. Their context is cancelled when
-	// their time has run out, and not by the signal.
+	// so after it no handler is left to add a job. Their context is cancelled
+	// when their time has run out, and not by the signal.
 	srv := newServer(*addr, newHandler(q, jobs))
 	bound, err := quithttp.ListenAndServe(q, srv, quithttp.Linger(*linger))
 	if err != nil {
@@ -103,7 +103,7 @@ func main() {
 	}
 
 	// WaitSignal returns when all of the above has been stopped. main must not
-	// return before.
+	// return before that.
 	err = q.WaitSignal()
 
 	fmt.Print(q.Report())

@@ -34,7 +34,7 @@ type detailKey struct {
 
 // addDetails adds the failures of s that none of its inner steps reports, and
 // its stacks. For a running step it adds the reason why it has not ended and
-// its share of the time. It reports whether there were any.
+// its share of the time. It reports whether it has added any.
 func (b *builder) addDetails(s *Step, state State, waits string, in path) bool {
 	errs := s.own()
 	if len(errs) == 0 && s.Abandoned {

@@ -29,8 +29,8 @@ type listener struct {
 	close  func() error // closes the Listener, once
 
 	// draining is set once, by drain, which then wakes Accept. An Accept that
-	// wakes up for that reason finds it set, and sees until and refusing, which
-	// drain has written before.
+	// wakes up for that reason finds it set. It also sees until and refusing,
+	// which drain writes before it sets draining.
 	draining atomic.Bool
 	until    time.Time // the end of the time for draining; zero means no limit
 	refusing bool      // no new connection can come

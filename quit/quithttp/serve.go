@@ -37,7 +37,7 @@
 //  2. The connections that wait are accepted. Then the listener is closed.
 //  3. Each connection has its next request answered with "Connection: close",
 //     or with a GOAWAY frame of HTTP/2. A connection that is new or idle is
-//     kept open for that request as long as [Linger] says.
+//     kept open for that request for as long as [Linger] says.
 //  4. [http.Server.Shutdown] is called once. If the time for all of this runs
 //     out, [http.Server.Close] follows.
 //
@@ -215,7 +215,7 @@ const defaultLinger = 250 * time.Millisecond
 // ignore it.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
-// lingerOption is to package quit an option that ignores no error.
+// To package quit, a lingerOption is an option that ignores no error.
 type lingerOption struct {
 	quit.Option
 	d time.Duration
@@ -458,8 +458,8 @@ func Ready(q *quit.QuitEvent) http.Handler {
 // request for q without [quit.AfterDrain], the label is that of the server's
 // goroutine. If not, Track sets the label: "request", or the name that the
 // goroutine has already. Labels that are not in the context of the request are
-// then lost, as with [runtime/pprof.Do], and a handler that sets labels from
-// that context removes the label of Track.
+// then lost, as with [runtime/pprof.Do]. A handler that sets labels from that
+// context removes the label of Track.
 func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 	id := stacks.ID(q)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

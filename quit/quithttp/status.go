@@ -175,7 +175,7 @@ func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 			parts = append(parts, f.clock())
 		case <-done:
 			// The base context may be WorkContext, which ends before the client
-			// has gone.
+			// is gone.
 			if context.Cause(r.Context()) != context.Cause(s.q.WorkContext()) {
 				return
 			}

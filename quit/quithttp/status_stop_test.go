@@ -115,8 +115,8 @@ func (e reportingError) Error() string {
 	return "reported"
 }
 
-// TestStatusErrorReports uses an error that calls the event, which needs a lock
-// that nobody may hold.
+// TestStatusErrorReports uses an error that calls the event. That call needs a
+// lock, so no caller of the error may hold it.
 func TestStatusErrorReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()

@@ -142,7 +142,7 @@ func keyOf(nc net.Conn) any {
 }
 
 // change notes the state that net/http reports for a connection. Before begin,
-// it leaves the beginning of a request to serve.
+// it ignores the beginning of a request, which serve notes.
 func (s *stop) change(nc net.Conn, state http.ConnState) {
 	if state == http.StateActive && !s.begun.Load() {
 		return
@@ -307,7 +307,7 @@ func (s *stop) wait(c *conn, waits bool) {
 }
 
 // inUseUntil returns the time until which any client may be about to send a
-// request, because some have sent one lately. mu is held.
+// request, because some clients have sent one recently. mu is held.
 func (s *stop) inUseUntil() time.Time {
 	until, most := s.used.Add(s.linger), s.start.Add(4*s.linger)
 	if until.After(most) {

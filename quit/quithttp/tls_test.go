@@ -134,8 +134,8 @@ func TestServeTLS(t *testing.T) {
 	}
 }
 
-// TestListenAndServeTLSErrors checks that a wrong argument is an error at once,
-// and that nothing is started then.
+// TestListenAndServeTLSErrors checks that a wrong argument leads to an error at
+// once, and that nothing is started.
 func TestListenAndServeTLSErrors(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for name, test := range map[string]struct {

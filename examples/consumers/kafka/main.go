@@ -160,8 +160,8 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 		return fmt.Errorf("%s was not finished: %w", order, err)
 	}
 	fmt.Println("finished", order)
-	// It tries again if the broker is down. Committing several orders at once
-	// would be faster, but then as many may be done twice.
+	// CommitRecords retries if the broker is down. Committing several orders at
+	// once would be faster, but then as many may be done twice.
 	if err := c.client.CommitRecords(ctx, r); err != nil {
 		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
 			order, err)

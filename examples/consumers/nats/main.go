@@ -106,8 +106,8 @@ func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send
 	if err != nil {
 		return nil, err
 	}
-	// No order is fetched before a worker is free: it would wait here, and
-	// another program could not have it.
+	// No order is fetched before a worker is free. Such an order would wait
+	// here, and no other program could get it.
 	return consumer.Messages(jetstream.PullMaxMessages(1),
 		jetstream.WithMessagesErrOnMissingHeartbeat(false)) // it asks again then
 }

@@ -125,8 +125,8 @@ func (w *worker) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// No order is sent before the last one is acknowledged: it would wait here,
-	// and another program could not have it.
+	// The server sends no order before the last one is acknowledged. Such an
+	// order would wait here, and no other program could get it.
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}

@@ -13,8 +13,8 @@
 // nothing is started, and the exit status is 1. If the lease is lost later,
 // since etcd is down or cannot be reached, the service goes on, and registers
 // again once it can. If etcd does not answer during the shutdown, the shutdown
-// still ends in time, with exit status 1, and the key stays until its lease
-// expires.
+// still ends in time. The exit status is then 1, and the key stays until its
+// lease expires.
 //
 // With -addr=:8080 the service listens on all addresses, and registers an
 // address of the machine that others can reach. The password for -user is in

@@ -99,7 +99,7 @@ func (r *registration) Shutdown(ctx context.Context) error {
 	if r.put {
 		var resp *clientv3.DeleteResponse
 		if resp, err = r.client.Delete(ctx, r.key); err == nil {
-			deleted = resp.Deleted // 0: it had gone already
+			deleted = resp.Deleted // 0: the key was already gone
 		}
 	}
 	if err == nil {
