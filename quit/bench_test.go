@@ -326,8 +326,8 @@ func BenchmarkHang(b *testing.B) {
 }
 
 // BenchmarkWait measures the wait of a closer in the innermost of n nested
-// events. It waits for its own event, which it holds up and so does not wait
-// for, or for a new one.
+// events. The closer shuts down its own event, which it holds up, so the call
+// returns at once. Or it shuts down a new event.
 func BenchmarkWait(b *testing.B) {
 	for _, n := range []int{10, 1000, 100_000} {
 		run := func(b *testing.B, wait func(innermost *quit.QuitEvent, ctx context.Context)) {

@@ -54,8 +54,8 @@ func (q *QuitEvent) mix(before, version uint64) uint64 {
 	return (h ^ version) * prime
 }
 
-// watch has w told of the next change of q or of its nested events. It returns
-// the version of all of them.
+// watch arranges that w is told of the next change of q or of its nested
+// events. It returns the version of all of them.
 func (q *QuitEvent) watch(w *watch, seen map[*QuitEvent]bool) (version uint64) {
 	seen[q] = true
 	version, children := q.sched.watch(w)
@@ -68,8 +68,8 @@ func (q *QuitEvent) watch(w *watch, seen map[*QuitEvent]bool) (version uint64) {
 	return version
 }
 
-// watch has w told of the next change. It returns the number of changes so far,
-// and the nested events in the order of a report.
+// watch arranges that w is told of the next change. It returns the number of
+// changes so far, and the nested events in the order of a report.
 func (s *schedule) watch(w *watch) (version uint64, children []*QuitEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

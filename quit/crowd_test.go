@@ -52,8 +52,8 @@ func TestCrowdHangs(t *testing.T) {
 					t.Fatalf("%d steps have no stacks", without)
 				}
 			}
-			// There is a look for each of the two closers that hang before the
-			// reserve is left, and one for all others.
+			// There is a look for each of the two closers that hang before only
+			// the reserve is left, and one look for all others.
 			if looks := stacks.Looks() - before; looks > 3 {
 				t.Errorf("the stacks were taken %d times, want 3 at most", looks)
 			}

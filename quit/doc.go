@@ -89,15 +89,15 @@
 // waited for. So outside the reserve no step takes more than 9/10 of the time
 // that was left.
 //
-// Time goes before order once little time is left before the reserve: less than
-// half of the reserve, or less than a hundredth of all the time before it if
-// that is more. This takes two closers that hang, or a process that stood
-// still. The remaining closers of the phase are then called all at once, in
-// half of the time left, or in all of it if no AfterDrain closer waits. The
-// drain is given up, even if it has not begun. The AfterDrain closers are
-// called all at once in the rest. So every closer has at least 2/5 of the
-// reserve with a live context, however many closers hang before it, and the
-// shutdown still ends in time.
+// Time takes precedence over order once little time is left before the reserve:
+// less than half of the reserve, or less than a hundredth of all the time
+// before it if that is more. This happens after two closers have hung, or after
+// the process stood still. The remaining closers of the phase are then called
+// all at once, in half of the time left, or in all of it if no AfterDrain
+// closer waits. The drain is given up, even if it has not begun. The AfterDrain
+// closers are called all at once in the rest. So every closer has at least 2/5
+// of the reserve with a live context, however many closers hang before it, and
+// the shutdown still ends in time.
 //
 // # Nested events
 //

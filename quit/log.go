@@ -88,7 +88,8 @@ const (
 )
 
 // record is a log record that waits to be handed over. Its attributes are made
-// only then, so a record that the handler does not want costs little.
+// only when it is handed over, so a record that the handler does not want costs
+// little.
 type record struct {
 	at     time.Time
 	level  slog.Level

@@ -208,7 +208,7 @@ func start(ctx context.Context) error {
 	}
 }
 
-// A program that takes its time to start. A signal ends the start, too.
+// A program that takes long to start. A signal ends the startup too.
 func Example_start() {
 	q.NotifySignal()
 	// After a signal, start fails because its context is cancelled.

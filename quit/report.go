@@ -38,7 +38,7 @@ type Step struct {
 	Start      time.Time // zero until the step begins
 	Deadline   time.Time // the end of the share; zero until the step begins, or for no limit
 	End        time.Time // zero until the step is over
-	Detail     string    // progress that a running closer tells, such as "3 busy connections"
+	Detail     string    // progress that a running closer reports, such as "3 busy connections"
 	Err        error     // the failures, without the name and site of the step
 	Abandoned  bool      // the step did not return in time, and was no longer waited for
 	Stacks     string    // of the goroutines that held up an abandoned step or the drain

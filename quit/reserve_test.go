@@ -77,8 +77,8 @@ func (h *hangers) check(t *testing.T, n int, least time.Duration) {
 	}
 }
 
-// wave is a number of successive steps of a report with the same times since
-// the start.
+// wave is a group of successive steps of a report that have the same times
+// since the start.
 type wave struct {
 	n             int
 	phase         quit.Phase
@@ -151,7 +151,7 @@ func TestReserveTimes(t *testing.T) {
 		delay      time.Duration
 		closers    int
 		after      int  // closers with AfterDrain
-		goroutine  bool // whether one is counted that never ends
+		goroutine  bool // whether a goroutine that never ends is counted
 		want       []string
 	}{
 		{

@@ -20,7 +20,7 @@ import (
 var standing = process.NewProgram("standing", func(args []string) {
 	q := quietEvent()
 	q.Timeout = 3 * time.Second
-	var warnings atomic.Int32 // of steps that take long, which none does for five seconds
+	var warnings atomic.Int32 // of steps that take long; no step takes five seconds
 	q.Logger = slog.New(warningCounter{&warnings})
 	var calls, dead, hung atomic.Int32
 	closers := int32(0)

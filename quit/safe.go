@@ -66,7 +66,7 @@ func wrapped(err error) (errs []error, ok bool) {
 // visit calls f with err and all errors that it wraps, in the order of
 // errors.Is, until f returns true. found reports whether f did. sound reports
 // whether no Unwrap panicked and no error wrapped others without end. An
-// endless error hides the errors after it, so then visit walks again, level by
+// endless error hides the errors after it, so visit then walks again, level by
 // level.
 func visit(err error, f func(error) bool) (found, sound bool) {
 	found, sound, ended := walkErrors(err, f, false)

@@ -49,8 +49,8 @@ type wrapsNil struct{ error }
 
 func (e *wrapsNil) Unwrap() []error { return []error{nil, nil} }
 
-// sliceError, structError and hiddenError cannot be compared. In the last one
-// that depends on the value, and not on the type.
+// sliceError, structError and hiddenError cannot be compared. For hiddenError,
+// that depends on the value and not on the type.
 type sliceError []error
 
 func (e sliceError) Error() string   { return errors.Join(e...).Error() }

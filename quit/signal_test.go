@@ -298,8 +298,8 @@ func TestChildWaitSignal(t *testing.T) {
 	}
 }
 
-// TestChildNotTaken sends a signal to a program that waits for other ones. It
-// has its usual effect.
+// TestChildNotTaken sends a signal to a program that waits for other signals.
+// It has its usual effect.
 func TestChildNotTaken(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

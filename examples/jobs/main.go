@@ -37,8 +37,8 @@ func main() {
 	q := quit.GetQuitEvent()
 	o := parseFlags(q)
 
-	// From now on no signal kills the process: one that arrives during the
-	// start ends the start.
+	// From now on no signal kills the process. A signal that arrives during
+	// startup ends the startup.
 	q.NotifySignal()
 
 	if _, err := start(q, o); err != nil && !q.HasFired() {

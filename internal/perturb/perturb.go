@@ -38,7 +38,7 @@ func P(n int) {
 	}
 }
 
-// B is P in a condition. It returns true.
+// B is like P, for use in a condition. It returns true.
 func B(n int) bool {
 	P(n)
 	return true
@@ -79,7 +79,7 @@ func choose(seed uint64, n int, times uint32) (what action, size int) {
 	return yield, 1 + r.below(8)
 }
 
-// rand is a number of which each digit is used once.
+// rand is a random number. Each of its digits is used once.
 type rand uint64
 
 // below returns a number from 0 to n-1, and leaves the rest of r for the next
@@ -90,8 +90,8 @@ func (r *rand) below(n int) int {
 	return int(hi)
 }
 
-// mix returns a number whose every bit depends on every bit of x: the last part
-// of the generator splitmix64.
+// mix returns a number whose every bit depends on every bit of x. It is the
+// last part of the generator splitmix64.
 func mix(x uint64) uint64 {
 	x += 0x9E3779B97F4A7C15
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9

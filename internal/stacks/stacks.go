@@ -253,7 +253,7 @@ func drawFrames(record string) string {
 }
 
 // isOfNetHTTP reports whether name is that of a func in net/http or in a
-// package within, and has one of the ends.
+// package below it, and has one of the suffixes.
 func isOfNetHTTP(name string, ends ...string) bool {
 	if !strings.HasPrefix(name, "net/http.") && !strings.HasPrefix(name, "net/http/internal/") {
 		return false

@@ -128,8 +128,8 @@ func Error(err error) (text string) {
 	return err.Error()
 }
 
-// panicked returns fmt.Sprint(err). That panics if printing the value of err's
-// panic panics too, and then the text names only the type.
+// panicked returns fmt.Sprint(err). If printing the value of err's panic panics
+// too, the text names only the type.
 func panicked(err error) (text string) {
 	defer func() {
 		if recover() != nil {

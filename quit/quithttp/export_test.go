@@ -14,7 +14,7 @@ func Fragment(r quit.Report) string {
 	return string(s.html(s.clock))
 }
 
-// WithoutPart switches a part of every stop off, in this process.
+// WithoutPart switches off a part of every stop in this process.
 func WithoutPart(name string) {
 	switch name {
 	case "refuse":

@@ -154,7 +154,7 @@ func (l *listener) acceptPending() (net.Conn, error) {
 	}
 }
 
-// before reports whether it is before t. The zero t never comes.
+// before reports whether the current time is before t. The zero t never comes.
 func before(t time.Time) bool { return t.IsZero() || time.Now().Before(t) }
 
 // take accepts a connection without waiting. Its error is errNonePending if

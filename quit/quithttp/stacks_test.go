@@ -209,7 +209,8 @@ func TestStacksOfHandlers(t *testing.T) {
 					}
 					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n",
 						"Shutdown", "quithttp.", "serverHandler"} {
-						// One of the two stacks of /timeout is all net/http's.
+						// One of the two stacks of /timeout belongs to net/http
+						// alone.
 						if c.path != "/timeout" && strings.Contains(s.Stacks, other) {
 							t.Errorf("the stacks have %q", other)
 						}

@@ -28,7 +28,7 @@
 // wait, and none is refused. The program examples/restart needs no such socket:
 // an old and a new process serve at the same time.
 //
-// Without systemd the program runs as well, and sends no messages.
+// The program also runs without systemd, and then sends no messages.
 package main
 
 import (

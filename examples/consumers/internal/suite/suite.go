@@ -46,8 +46,8 @@ type Broker struct {
 	// InHand is the minimum number of orders in hand while the program works.
 	InHand int
 
-	// Membership is set if leaving the server needs the server: without it, the
-	// program cannot leave, and says so.
+	// Membership is set if the program needs the server in order to leave it.
+	// Without the server, the program cannot leave, and says so.
 	Membership bool
 
 	// AckUnseen is set if the program does not learn whether an order is
