@@ -462,8 +462,8 @@ func TestIgnoreHidesNoTimeout(t *testing.T) {
 	})
 }
 
-// TestPanicNil uses panics with nil. The recovered value is not nil, even if
-// the program asks for the old behavior with GODEBUG.
+// TestPanicNil makes closers and goroutines panic with nil. The recovered value
+// is not nil, even if the program asks for the old behavior with GODEBUG.
 func TestPanicNil(t *testing.T) {
 	for _, setting := range []string{"panicnil=0", "panicnil=1"} {
 		t.Run(setting, func(t *testing.T) {

@@ -21,8 +21,8 @@ const DefaultTimeout = 25 * time.Second
 // signal, or when a shutdown begins. The fire only announces the shutdown.
 // There is one shutdown. The first call of Shutdown, GracefulStop or WaitSignal
 // starts it, and all later calls wait for it. Its phases are delay, closers,
-// drain and after drain. After it has ended nothing changes any more, and a
-// closer that is registered is called at once.
+// drain and after drain. After it has ended, nothing changes any more. A closer
+// that is registered then is called at once.
 type QuitEvent struct {
 	// Timeout limits the whole shutdown, Delay included. Zero means
 	// DefaultTimeout; a negative value means no limit. The option Timeout

@@ -143,7 +143,7 @@ func goFails(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
 	goDoes(q, late, func() error { return err }, opts...)
 }
 
-// goDoes has a goroutine of q call do, at once or after the fire.
+// goDoes makes a goroutine of q call do, at once or after the fire.
 func goDoes(q *quit.QuitEvent, late bool, do func() error, opts ...quit.Option) {
 	q.Go(func(ctx context.Context) error {
 		if late {

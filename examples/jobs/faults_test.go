@@ -296,8 +296,8 @@ func TestDatabaseDownAtStop(t *testing.T) {
 	i.WantExit(0)
 }
 
-// TestSecondInterrupt uses all workers working. They must not use up all
-// connections.
+// TestSecondInterrupt sends the second interrupt while all workers are at work.
+// They must not use up all connections.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)

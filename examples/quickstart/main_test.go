@@ -86,7 +86,7 @@ func TestNothingLost(t *testing.T) {
 		mu       sync.Mutex          // guards the variables below
 		accepted = map[string]bool{} // paths of jobs
 		enough   = make(chan struct{})
-		want     = 1 // enough is closed after this many
+		want     = 1 // enough is closed after this many accepted jobs
 	)
 	stopped := make(chan struct{})
 	var clients sync.WaitGroup

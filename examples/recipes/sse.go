@@ -38,7 +38,7 @@ func EventStream(q *quit.QuitEvent,
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Header().Set("Cache-Control", "no-store")
-		err := send("retry: 1000\n\n") // later than the server waits for it
+		err := send("retry: 1000\n\n") // 1 s, longer than the server waits for the client
 		for last := r.Header.Get("Last-Event-ID"); err == nil && ctx.Err() == nil; {
 			var data string
 			if last, data, err = next(ctx, last); err == nil {

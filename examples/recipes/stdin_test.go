@@ -70,8 +70,9 @@ func many() string {
 	return all.String()
 }
 
-// TestStdin stops the program within a pipe, and within a file. The lines done
-// and the lines left to read together are all lines, without a gap.
+// TestStdin stops the program in the middle of its input, from a pipe and from
+// a file. The lines done and the lines left to read together are all lines,
+// without a gap.
 func TestStdin(t *testing.T) {
 	all := many()
 	for name, stdin := range map[string]func(t *testing.T) *os.File{

@@ -113,7 +113,7 @@ func pass(n int) uint32 {
 	return *c
 }
 
-// work computes in vain.
+// work keeps the processor busy.
 //
 //go:noinline
 func work(rounds int) {

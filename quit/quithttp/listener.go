@@ -53,8 +53,8 @@ type socket interface {
 var errNonePending = errors.New("none is pending")
 
 const (
-	// maxHandshakes is the longest wait for handshakes. The kernel keeps one
-	// whose client is gone for a minute.
+	// maxHandshakes is the longest wait for handshakes. For a minute, the
+	// kernel keeps a handshake whose client is gone.
 	maxHandshakes = 500 * time.Millisecond
 
 	// unsure is the wait for connections if it is unknown whether any are
@@ -130,7 +130,7 @@ func (l *listener) acceptPending() (net.Conn, error) {
 		}
 		wait := unsure
 		if errors.Is(err, errNonePending) {
-			if !l.refusing { // another could come at any time: a wait would not end
+			if !l.refusing { // another could come at any time, so a wait would not end
 				return nil, err
 			}
 			if n, unknown := handshakes(l.Addr()); unknown == nil {

@@ -258,7 +258,7 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener,
 		// The shutdown of the server waits for this goroutine. The drain does
 		// not, so that an AfterDrain server serves during the drain.
 		q.DoneGoroutine()
-		defer q.AddGoroutine() // Go counts it down
+		defer q.AddGoroutine() // for the decrement by Go
 		defer close(s.served)
 		defer ln.Close() // ServeTLS leaves it open if it fails to begin
 		s.labels = ctx

@@ -341,8 +341,8 @@ func TestSlowToSend(t *testing.T) {
 		}
 		wantBody(t, get(t, url+"/hello"), "Hello, world!\n") // accepted later than the other
 		p.Signal(syscall.SIGTERM)
-		// For http.Server.Shutdown, a connection counts as idle after five
-		// seconds without a request: so there is always a newer one.
+		// http.Server.Shutdown takes a connection for idle after five seconds
+		// without a request. So the test keeps making new ones.
 		for begin() == nil {
 			time.Sleep(50 * time.Millisecond)
 		}
