@@ -59,13 +59,13 @@ func (e *SignalError) ExitCode() int {
 // dumps all stacks, unless it is listed.
 //
 // A second Ctrl-C ends the process at once. More precisely, an [os.Interrupt]
-// does so if it comes half a second or more after the event's first signal,
-// because one Ctrl-C often arrives twice, from the terminal and from a parent.
-// The steps that still run are then written to stderr, with their stacks if
-// these can be taken within a second. The exit status is
-// [SignalError.ExitCode]. During [QuitEvent.Delay] such an interrupt ends the
-// delay instead, and the next one, again after half a second, ends the process.
-// After the first signal, all other signals have no effect.
+// does so if it comes half a second or more after the event's first signal. One
+// Ctrl-C often arrives twice, from the terminal and from a parent. The steps
+// that still run are then written to stderr, with their stacks if these can be
+// taken within a second. The exit status is [SignalError.ExitCode]. During
+// [QuitEvent.Delay] such an interrupt ends the delay instead, and the next one,
+// again after half a second, ends the process. After the first signal, all
+// other signals have no effect.
 //
 // If several events handle an interrupt, it is the first signal for each event
 // that has had none. The oldest of the events whose shutdown has not ended

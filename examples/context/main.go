@@ -55,7 +55,7 @@ func main() {
 		l.stuck, l.fails, l.after = l.name == *stuck, l.name == *fail, *after
 	}
 
-	// First, so that a signal during the start stops everything too.
+	// Called first, so that a signal during startup stops everything too.
 	q.NotifySignal()
 
 	startTickers(q, "program", *n, *every)

@@ -1,5 +1,6 @@
-// Command done is the same program twice. A goroutine sends messages until it
-// is told to end, either by a closed channel or by a cancelled context.
+// Command done is the same program written twice. A goroutine sends messages
+// until it is told to end, either by a closed channel or by a cancelled
+// context.
 //
 //	go run ./examples/done -with=done       # press Ctrl-C after some messages
 //	go run ./examples/done -with=context    # the same, and the same output

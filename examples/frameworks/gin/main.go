@@ -25,9 +25,8 @@
 //   - A repeated SIGTERM changes nothing. A second Ctrl-C ends the program with
 //     status 130, and prints the stacks of the goroutines that still run. With
 //     errgroup, either signal kills it without a message.
-//   - There is an order: a closer registered next, for example that of a
-//     database which the job uses, is called in its turn, and not at a random
-//     time.
+//   - Closers have an order. A closer registered next, such as that of a
+//     database that the job uses, is called in its turn, not at a random time.
 //
 // The advantage of errgroup is that it also works inside a program, for tasks
 // that come and go.
