@@ -158,7 +158,7 @@ type receiver struct {
 	c        chan os.Signal // buffered, since os/signal drops a signal that it cannot send
 	ignored  bool           // the process ignored the signal before
 
-	flush chan chan struct{} // asks that all signals in c be taken, and then the sent channel closed
+	flush chan chan struct{} // asks to take all signals in c, then to close the sent channel
 	end   chan struct{}      // closed when no handler is left: the goroutine empties c and ends
 	ended chan struct{}      // closed when the goroutine has ended
 }
