@@ -523,9 +523,9 @@ func (o *owner) Shutdown(ctx context.Context) error {
 
 func (o *owner) Close() error { <-o.hang; return nil }
 
-// TestStacksOfOwner uses a closer that knows the goroutines it waits for. Their
-// stacks are shown while it runs, as in a forced end, and when it is abandoned
-// after it returned them.
+// TestStacksOfOwner uses a closer that knows the goroutines it waits for. A
+// report shows their stacks while the closer runs, if all stacks are given, as
+// in a forced end. It also shows them after the closer was abandoned.
 func TestStacksOfOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()

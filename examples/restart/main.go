@@ -27,8 +27,9 @@
 // Install a new version with a rename, as mv does, or make the path a symlink
 // and change that. If the successor ends before it serves, or does not serve
 // within -ready-timeout, it is given up. The old process goes on, and prints
-// the reason. A SIGHUP that arrives meanwhile is ignored, with a line. SIGTERM
-// and Ctrl-C still stop the process, with a successor that is just starting.
+// the reason. A SIGHUP that arrives meanwhile is ignored, and the process
+// prints a line. SIGTERM and Ctrl-C still stop the process, with a successor
+// that is just starting.
 //
 // From the fire on, new connections go to the successor. The old process serves
 // its connections for -delay more, and asks each client to leave. Then it

@@ -184,7 +184,7 @@ func (c *conn) set(state http.ConnState) {
 	c.state.Store(int32(state))
 }
 
-// serve answers a request by h.
+// serve answers a request with h.
 func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	switch {

@@ -105,7 +105,7 @@ type consumer struct {
 
 // run takes some orders at a time until ctx is done: the signal cancels it.
 // Partitions are worked on in parallel, and the orders of each partition one
-// after the other.
+// after another.
 func (c *consumer) run(ctx context.Context) error {
 	for {
 		fetches := c.client.PollRecords(ctx, c.workers)

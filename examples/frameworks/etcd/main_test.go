@@ -613,7 +613,7 @@ func TestEtcdRestarts(t *testing.T) {
 	e.wantKey(s.key, "")
 }
 
-// TestEtcdReplaced replaces etcd by one that does not know the lease.
+// TestEtcdReplaced replaces etcd with one that does not know the lease.
 func TestEtcdReplaced(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)

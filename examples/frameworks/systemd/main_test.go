@@ -204,8 +204,8 @@ func watched(t *testing.T, interval string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestWatchdog checks that there are keep-alives until the program is not well,
-// and then again during the whole shutdown.
+// TestWatchdog checks that there are keep-alives until the program is no longer
+// well, and again during the whole shutdown.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
