@@ -101,7 +101,7 @@ func (c *counter) wait(giveUp <-chan struct{}) int64 {
 			return left
 		}
 		select {
-		case <-zero: // look again: another goroutine may have been counted since
+		case <-zero: // look again: another may have been counted since
 		case <-giveUp:
 			return c.count()
 		}
