@@ -40,7 +40,7 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 // DoneGoroutine counts one goroutine fewer. Defer it in the goroutine. In the
 // terminology of the Go memory model, a call of DoneGoroutine is synchronized
 // before the end of a drain, and before the return of a WaitGoroutines, that
-// waits for it. A call too many causes neither a panic nor a data race, and the
+// waits for it. An extra call causes neither a panic nor a data race, and the
 // shutdown reports it.
 func (q *QuitEvent) DoneGoroutine() { q.count.add(-1) }
 

@@ -415,7 +415,7 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 	})
 }
 
-// TestDeepChain nests events, and has the innermost one fail.
+// TestDeepChain nests events, and makes the innermost one fail.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000
 	top, leaf := chain(depth, func(q *quit.QuitEvent) { q.Timeout = -1 })

@@ -136,7 +136,7 @@ func timelineSteps(steps []Step) []timeline.Step {
 }
 
 // Package quithttp draws its status page from the same timeline. Only this
-// package can make one of a report.
+// package can make a timeline from a report.
 var _ = timeline.Bind(Report.timeline)
 
 // panicStack returns the stack of a panic in err, or "".

@@ -422,9 +422,9 @@ func (s *schedule) grace(base context.Context) time.Duration {
 	return max(s.reserve, 10*time.Millisecond)
 }
 
-// adopt has the outermost shutdown wait for the log and the stacks of q, which
-// a step of this event has shut down. It reports false if this event's shutdown
-// has ended.
+// adopt makes the outermost shutdown wait for the log and the stacks of q,
+// which a step of this event has shut down. It reports false if this event's
+// shutdown has ended.
 func (s *schedule) adopt(q *QuitEvent) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

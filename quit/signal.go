@@ -70,7 +70,7 @@ func (e *SignalError) ExitCode() int {
 // If several events handle an interrupt, it is the first signal for each event
 // that has had none. The oldest of the events whose shutdown has not ended
 // decides whether the interrupt ends the process. So a program that reloads,
-// with one event after the other, handles its first Ctrl-C as usual. After the
+// with one event after another, handles its first Ctrl-C as usual. After the
 // last shutdown has ended, while main is in its last lines, signals stay
 // handled until stop is called, or until NotifySignal or WaitSignal of another
 // event is called.

@@ -645,8 +645,8 @@ func TestChildWaitSignalInCloser(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// generations waits for signals with one event after the other, as a program
-// that reloads does.
+// generations waits for signals with one event after another, as a program that
+// reloads does.
 var generations = process.NewProgram("generations", func([]string) {
 	for i := range 3 {
 		q := &quit.QuitEvent{Timeout: -1}
@@ -797,8 +797,8 @@ func TestChildOldestDecides(t *testing.T) {
 	})
 }
 
-// endedHandles has an event that has ended handle signals again, before another
-// event does.
+// endedHandles makes an event that has ended handle signals again, before
+// another event does.
 var endedHandles = process.NewProgram("an ended event handles signals", func([]string) {
 	ended, q := quietEvent(), &quit.QuitEvent{Timeout: -1}
 	ended.GracefulStop()
@@ -935,7 +935,7 @@ func TestChildIgnoredIsLogged(t *testing.T) {
 	}
 }
 
-// restoring begins and then stops to handle SIGUSR1, which is ignored or not as
+// restoring begins and then stops handling SIGUSR1, which is ignored or not as
 // args[0] says.
 var restoring = process.NewProgram("restoring", func(args []string) {
 	ignored := args[0] == "ignored"

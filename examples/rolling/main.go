@@ -2,7 +2,7 @@
 
 // Command rolling counts the requests that clients lose in a rolling update.
 // Three replicas of a program run behind HAProxy, which checks their health.
-// Under constant load, one replica after the other is stopped with SIGTERM and
+// Under constant load, one replica after another is stopped with SIGTERM and
 // started again. The command compares examples/server, which is stopped by
 // package quit with and without a Delay, with programs that are stopped by
 // hand, and prints a table.
@@ -300,7 +300,7 @@ func (p plan) run(ctx context.Context, programs string, v variant, retries int) 
 	return res, nil
 }
 
-// replaceAll replaces one replica after the other, and counts their exit
+// replaceAll replaces one replica after another, and counts their exit
 // statuses.
 func (p plan) replaceAll(ctx context.Context, f *fleet) (map[string]int, error) {
 	statuses := make(map[string]int)

@@ -90,8 +90,8 @@ func TestLimits(t *testing.T) {
 		// on.
 		{query: "sub=1ms&sub=1h,20ms&sub=1s", status: 200,
 			body: lines("done", stopped(errSubtask), "done")},
-		// The task's limits end all subtasks that still run. Those that their
-		// own limit has ended before keep their cause.
+		// The task's limits end all subtasks that still run. Subtasks that
+		// their own limit ended earlier keep their cause.
 		{query: "sub=0s&sub=1h&sub=1h,1ms&sub=1h,1h&timeout=2s", status: 504,
 			body: lines("done", stopped(errTask), stopped(errSubtask), stopped(errTask))},
 		{query: "sub=1h&sub=1h,1h&deadline=1", status: 504,

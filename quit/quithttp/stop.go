@@ -24,9 +24,9 @@ import (
 //     of its time to send a request or to get its answer. After that, a
 //     connection that is new or idle is ended. It then waits until it is closed
 //     or has read a request after all. A connection that is busy is left to
-//     Shutdown. So is one of HTTP/2, whose client Shutdown tells. A GOAWAY can
-//     cross a request, which is then lost. A GOAWAY that comes with an answer
-//     crosses none if the client sends one request at a time.
+//     Shutdown. So is a connection of HTTP/2: Shutdown tells its client. A
+//     GOAWAY can cross a request, which is then lost. A GOAWAY that comes with
+//     an answer crosses none if the client sends one request at a time.
 //
 // As long as any connection is used, no new or idle connection reaches the end
 // of its time, since a pool may hand out one that has been idle for long.

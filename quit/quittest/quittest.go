@@ -13,8 +13,8 @@ import (
 // timeout limits the shutdown at the end of a test.
 const timeout = 5 * time.Second
 
-// New returns a new event for a test. It is also [quit.GetQuitEvent] until the
-// test ends. Then the old event is back.
+// New returns a new event for a test. Until the test ends, [quit.GetQuitEvent]
+// returns it too. Then the old event is back.
 //
 // At the end of the test the event is shut down, within 5 seconds unless its
 // Timeout is set by then. The test fails, with the report, if the shutdown

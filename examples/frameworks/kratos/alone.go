@@ -33,7 +33,7 @@ import (
 func withAlone(o options) error {
 	q := &quit.QuitEvent{Timeout: o.timeout} // StopTimeout; here for the whole shutdown
 
-	// Signal. First, so that no signal kills the process.
+	// Signal. Called first, so that no signal kills the process.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 
 	// Endpoint. The ports are bound, but not served yet.

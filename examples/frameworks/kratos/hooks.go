@@ -49,7 +49,7 @@ import (
 // the others are stopped before the app is deregistered.
 func withHooks(o options) error {
 	// The deregistration, the servers and the closers of quit come one after
-	// the other, each with a time of its own.
+	// another, each with a time limit of its own.
 	part := (o.timeout - o.linger) / 3
 	q := &quit.QuitEvent{Timeout: part}
 	q.NotifySignal() // both get the signals; quit handles the second Ctrl-C
@@ -107,8 +107,8 @@ func withHooks(o options) error {
 			return nil
 		}),
 		// and firing q stops the app: after a worker's failure, or a signal
-		// during the start. The stop is a closer too, so that q waits for it
-		// even if Run does not.
+		// during startup. The stop is a closer too, so that q waits for it even
+		// if Run does not.
 		kratos.AfterStart(func(ctx context.Context) error {
 			q.RegisterStopFunc(func() { app.Stop() }, quit.Name("app"))
 			context.AfterFunc(q.Context(), func() { app.Stop() })

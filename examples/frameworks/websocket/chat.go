@@ -102,7 +102,7 @@ func (c *chat) leave(m *member) {
 
 // say sends text to all members. The author gets it too, and so knows that it
 // was said. If the author must leave, nobody gets the text: the author would
-// not know that, and sends it again after the next connect. Once the chat is
+// not know that, and sends it again after connecting again. Once the chat is
 // closed there are no members.
 func (c *chat) say(author *member, text []byte) {
 	c.mu.Lock()
