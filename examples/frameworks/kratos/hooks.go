@@ -107,8 +107,8 @@ func withHooks(o options) error {
 			return nil
 		}),
 		// and firing q stops the app: after a worker's failure, or a signal
-		// during startup. The stop is a closer too, so that q waits for it even
-		// if Run does not.
+		// during startup. Stop is called by a closer too, so that q waits for
+		// it even if Run does not.
 		kratos.AfterStart(func(ctx context.Context) error {
 			q.RegisterStopFunc(func() { app.Stop() }, quit.Name("app"))
 			context.AfterFunc(q.Context(), func() { app.Stop() })
