@@ -120,7 +120,7 @@ func startServer(t *testing.T, dir, line string) (p *process.Process, addr, admi
 	return p, addr, admin
 }
 
-// tryServer wants the last request to be answered after a Ctrl-C.
+// tryServer checks that the last request is answered after a Ctrl-C.
 func tryServer(t *testing.T, checkout, run string, curl []string) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -154,7 +154,7 @@ func tryServer(t *testing.T, checkout, run string, curl []string) {
 	server.AwaitStdout("journalled ")
 }
 
-// tryBinary wants the exit status of a program that is not run by go run.
+// tryBinary checks the exit status of a program that is not run by go run.
 func tryBinary(t *testing.T, checkout, line string) {
 	line = strings.ReplaceAll(line, "/tmp/server", filepath.Join(t.TempDir(), "server"))
 	line = strings.Replace(line, "&& ", "&& exec ", 1)
@@ -163,8 +163,8 @@ func tryBinary(t *testing.T, checkout, line string) {
 	p.WantExit(0)
 }
 
-// tryModule wants the commands to make a checkout usable from a module beside
-// it.
+// tryModule checks that a module beside a checkout can use it after the
+// commands.
 func tryModule(t *testing.T, checkout string, lines []string) {
 	dir := filepath.Join(filepath.Dir(checkout), "app")
 	for name, text := range map[string]string{

@@ -16,7 +16,7 @@ import (
 )
 
 // TestAPI compares the exported names of the packages with testdata/api.txt. A
-// line of that file that changes is a change that users notice.
+// changed line of that file is a change that users notice.
 func TestAPI(t *testing.T) {
 	var api strings.Builder
 	for _, folder := range []string{".", "quithttp", "quittest"} {

@@ -97,7 +97,8 @@ func BenchmarkAddDoneParallel(b *testing.B) {
 	})
 }
 
-// group does in Go the same as errgroup.Group, without its module.
+// group.Go does the same as that of errgroup.Group, whose module the root
+// module does not require.
 type group struct {
 	wg   sync.WaitGroup
 	once sync.Once
@@ -283,8 +284,8 @@ func BenchmarkShutdown(b *testing.B) {
 }
 
 // BenchmarkHang measures the processor time of a shutdown with 3,000 closers
-// that hang. The baselines are as many that return when their context ends, and
-// as many that return at once.
+// that hang. The baselines are as many closers that return when their context
+// ends, and as many that return at once.
 func BenchmarkHang(b *testing.B) {
 	const n, timeout = 3000, time.Second
 	run := func(b *testing.B, closer func(ctx context.Context, hang chan struct{})) {
@@ -325,8 +326,8 @@ func BenchmarkHang(b *testing.B) {
 }
 
 // BenchmarkWait measures the wait of a closer in the innermost of n nested
-// events. It waits for its own event, which it holds up and so does not wait
-// for, or for a new one.
+// events. The closer shuts down its own event, which it holds up, so the call
+// returns at once. Or it shuts down a new event.
 func BenchmarkWait(b *testing.B) {
 	for _, n := range []int{10, 1000, 100_000} {
 		run := func(b *testing.B, wait func(innermost *quit.QuitEvent, ctx context.Context)) {

@@ -6,8 +6,7 @@ import (
 	"unsafe"
 )
 
-// watch has a channel that is closed by the first change of any of several
-// events.
+// watch has a channel that the first change of any of several events closes.
 type watch struct {
 	changed chan struct{}
 	version uint64      // of those events, when the watch was made
@@ -21,12 +20,12 @@ func (w *watch) tell() {
 }
 
 // Changed returns a channel that is closed once a new report would differ from
-// this one. It tells of registrations, the fire, failures, the begin and end of
-// each step, even in a nested event, and the end of the shutdown. It does not
-// tell of the number of goroutines. Several changes may be told as one. To
-// watch an event, take a new report after each change and call its Changed. The
-// event pays nothing while nobody watches. The channel of the zero Report, or
-// of a report whose event is gone, is never closed.
+// this one. Registrations, the fire, failures, the start and end of a step,
+// even in a nested event, and the end of the shutdown are changes. The number
+// of goroutines is not. Several changes may be reported as one. To watch an
+// event, take a new report after each change and call its Changed. Watching
+// costs nothing while nobody watches. The channel of the zero Report, or of a
+// report whose event is gone, is never closed.
 func (r Report) Changed() <-chan struct{} {
 	q := r.event.Value()
 	if q == nil {
@@ -55,8 +54,8 @@ func (q *QuitEvent) mix(before, version uint64) uint64 {
 	return (h ^ version) * prime
 }
 
-// watch has w told of the next change of q or of its nested events. It returns
-// the version of all of them.
+// watch arranges that w is told of the next change of q or of its nested
+// events. It returns the version of all of them.
 func (q *QuitEvent) watch(w *watch, seen map[*QuitEvent]bool) (version uint64) {
 	seen[q] = true
 	version, children := q.sched.watch(w)
@@ -69,8 +68,8 @@ func (q *QuitEvent) watch(w *watch, seen map[*QuitEvent]bool) (version uint64) {
 	return version
 }
 
-// watch has w told of the next change. It returns the number of changes so far,
-// and the nested events in the order of a report.
+// watch arranges that w is told of the next change. It returns the number of
+// changes so far, and the nested events in the order of a report.
 func (s *schedule) watch(w *watch) (version uint64, children []*QuitEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,7 +27,7 @@ func TestChanged(t *testing.T) {
 		for _, test := range []struct {
 			name string
 			do   func()
-			not  bool // nothing changes, so nothing is told
+			not  bool // nothing changes, so the channel stays open
 		}{
 			{name: "registration", do: func() { unregister = q.RegisterStopFunc(func() {}) }},
 			{name: "unregister", do: func() { unregister() }},
@@ -182,7 +182,7 @@ func TestWatchersDoNotPileUp(t *testing.T) {
 	}
 }
 
-// TestChangedTellsAll has watchers follow events that change at random. Each
+// TestChangedTellsAll lets watchers follow events that change at random. Each
 // watcher must see the end, and its last report must be complete.
 func TestChangedTellsAll(t *testing.T) {
 	seed := rand.Uint64()
@@ -234,7 +234,7 @@ func TestChangedTellsAll(t *testing.T) {
 }
 
 // TestReportIsOneMoment takes reports while an event fires, shuts down and
-// ends. All that a report tells must have been true at one moment.
+// ends. Everything in a report must have been true at one moment.
 func TestReportIsOneMoment(t *testing.T) {
 	rounds := 300
 	if testing.Short() || quit.UnderRace {

@@ -7,9 +7,9 @@ import (
 )
 
 // parents has the entries with which an event is registered with other events.
-// By them a failure goes up: an event that fires by itself with a failure fires
-// its parents with the same cause. The failure itself stays with the event. The
-// result of a parent has it once, under the event's step.
+// Through them a failure goes up: an event that fires by itself with a failure
+// fires its parents with the same cause. The failure itself stays with the
+// event. The result of a parent has it once, under the event's step.
 type parents struct {
 	mu      sync.Mutex // guards the fields below; a leaf
 	entries map[*entry]parent
@@ -62,8 +62,8 @@ func (p *parents) cameUp() error {
 	return p.failure
 }
 
-// only returns the name under which the event is registered with its only
-// parent, and that parent. It returns "" if there is none or several.
+// only returns the only parent of the event, and the name under which the event
+// is registered there. The name is "" if there is no parent, or more than one.
 func (p *parents) only() (title string, parent *QuitEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,9 +90,9 @@ func (q *QuitEvent) fireAll(cause error) (fired bool) {
 }
 
 // fireUp fires the given parents, their parents and so on. The way up ends at
-// an event that has already fired, and so does not go round in a ring. A parent
-// that ignores some errors is fired by a new goroutine, which calls user code
-// to find out whether the cause counts.
+// an event that has already fired, so a ring of events does not make it
+// endless. A parent that ignores some errors is fired by a new goroutine, which
+// calls user code to find out whether the cause counts.
 func fireUp(todo []parent, cause error) {
 	for len(todo) > 0 {
 		up := todo[len(todo)-1]

@@ -21,8 +21,8 @@ type ShutdownFunc func(context.Context) error
 // Shutdown calls f.
 func (f ShutdownFunc) Shutdown(ctx context.Context) error { return f(ctx) }
 
-// closer is a registered closer of any of the three kinds. Since they have one
-// type, they are also in one order.
+// closer is a registered closer of any of the three kinds. Since all kinds have
+// one type, there is one order for all closers.
 type closer struct {
 	value any // a QuitCloser, an io.Closer or a func(), depending on kind
 	kind  kind
@@ -88,8 +88,8 @@ func (c closer) name() string {
 // Graceful returns a QuitCloser for a server that can be stopped gracefully or
 // by force, such as a gRPC server with GracefulStop and Stop. Its Shutdown
 // method calls stop. If stop has not returned when ctx is done, Shutdown calls
-// force too, in a new goroutine, waits for both, and returns an error that
-// wraps ctx.Err(). A panic in either func is returned as a [*PanicError].
+// force too, in a new goroutine. It then waits for both, and returns an error
+// that wraps ctx.Err(). A panic in either func is returned as a [*PanicError].
 //
 // If force is nil, Shutdown waits for stop alone. If stop is nil, Graceful
 // returns nil, which RegisterQuitCloser ignores with a warning.

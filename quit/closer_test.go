@@ -328,7 +328,7 @@ func TestGraceful(t *testing.T) {
 	})
 }
 
-// TestCloserFailsLate has a Close that returns an error after its share, but
+// TestCloserFailsLate uses a Close that returns an error after its share, but
 // before it is abandoned. It is not called again.
 func TestCloserFailsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

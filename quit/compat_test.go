@@ -8,8 +8,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// The code below has the shape of programs written for the first package with
-// these names. With another import path, they must still compile and end.
+// The code below resembles programs written for the first package with these
+// names. Only the import path is changed. The programs must still compile and
+// end.
 
 type firstWorker struct{ messages chan string }
 

@@ -12,11 +12,11 @@ import (
 // many cores, because each core mostly has a stripe of its own.
 //
 // The count is central plus the sum of all open stripes. A stripe may hold a
-// negative number, since a goroutine may be counted on one stripe and
-// discounted on another. The first wait closes all stripes: one atomic swap
-// takes the value of a stripe, which is added to central, and leaves a mark.
-// Every later operation on the stripe finds the mark in the result of its own
-// atomic add, and then goes to central. Linux's percpu_ref is the model.
+// negative number, since AddGoroutine and DoneGoroutine may hit different
+// stripes. The first wait closes all stripes: one atomic swap takes the value
+// of a stripe, which is added to central, and leaves a mark. Every later
+// operation on the stripe finds the mark in the result of its own atomic add,
+// and then goes to central. Linux's percpu_ref is the model.
 //
 // A wait neither ends early nor misses the last Done. An operation that hits
 // its stripe before the swap is carried to central by the swap. One that hits
@@ -51,7 +51,7 @@ type stripe struct {
 
 // A closed stripe holds closedMark plus the stray adds that have hit it since.
 // A stripe below closedBelow is closed. It would take 2^61 adds to confuse an
-// open and a closed stripe.
+// open stripe with a closed one.
 const (
 	closedMark  = -1 << 62
 	closedBelow = -1 << 61

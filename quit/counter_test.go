@@ -15,9 +15,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestDrainIsExact has counted goroutines come and go, and count others, while
-// several waits and the drain run. A wait must return, and must not do so while
-// a goroutine that was counted before it still runs.
+// TestDrainIsExact makes counted goroutines come and go, and count others,
+// while several waits and the drain run. A wait must return, and must not do so
+// while a goroutine that was counted before it still runs.
 func TestDrainIsExact(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -60,8 +60,9 @@ func TestDrainIsExact(t *testing.T) {
 	}
 }
 
-// TestCountAcrossStripes counts in some goroutines and discounts in others, so
-// that single stripes fall below zero while the sum does not.
+// TestCountAcrossStripes calls AddGoroutine in some goroutines and
+// DoneGoroutine in others, so that single stripes fall below zero while the sum
+// does not.
 func TestCountAcrossStripes(t *testing.T) {
 	q := quietEvent()
 	const pairs, each = 16, 1000
@@ -90,12 +91,12 @@ func TestCountAcrossStripes(t *testing.T) {
 	}
 }
 
-// TestFireBetweenLookAndAdd has the event fire after TryAddGoroutine has seen
-// that it has not fired, and before it counts. The drain may already be over
-// then. The add is the first one of the event, which HoldCounter blocks. There
+// TestFireBetweenLookAndAdd makes the event fire after TryAddGoroutine has seen
+// that it has not fired, and before it counts. By then the drain may already be
+// over. The add is the first one of the event, which HoldCounter blocks. There
 // is one processor, so the test goes on when the add blocks, or if its
-// goroutine is preempted just before. In the latter case nothing is counted in
-// the end, and the test tries again.
+// goroutine is preempted just before that. In the latter case nothing is
+// counted in the end, and the test tries again.
 func TestFireBetweenLookAndAdd(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const tries = 100
@@ -136,8 +137,8 @@ func TestFireBetweenLookAndAdd(t *testing.T) {
 	}
 }
 
-// TestTryAddGoroutineNoWindow looks for a goroutine that was let in but not
-// awaited, and for one that was let in after the fire.
+// TestTryAddGoroutineNoWindow looks for a goroutine that is admitted but not
+// awaited, and for one that is admitted after the fire.
 func TestTryAddGoroutineNoWindow(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -164,7 +165,7 @@ func TestTryAddGoroutineNoWindow(t *testing.T) {
 			})
 		}
 		wg.Go(func() {
-			// If this goroutine is let in, the drain waits for it.
+			// If this goroutine is admitted, the drain waits for it.
 			if q.TryAddGoroutine() {
 				live.Add(1)
 				go func() {
@@ -187,7 +188,7 @@ func TestTryAddGoroutineNoWindow(t *testing.T) {
 	}
 }
 
-// TestTryAddGoroutineTurnedAway has the drain end although goroutines call
+// TestTryAddGoroutineTurnedAway makes the drain end although goroutines call
 // TryAddGoroutine all the time.
 func TestTryAddGoroutineTurnedAway(t *testing.T) {
 	q := quietEvent()
@@ -213,8 +214,7 @@ func TestTryAddGoroutineTurnedAway(t *testing.T) {
 }
 
 // TestTryAddGoroutineLooksFirst calls TryAddGoroutine after the fire. It must
-// not count even for a moment, or calls that are turned away would hold up the
-// drain.
+// not count even for a moment, or refused calls would hold up the drain.
 func TestTryAddGoroutineLooksFirst(t *testing.T) {
 	q := quietEvent()
 	q.Fire()
@@ -246,9 +246,9 @@ func TestAddGoroutineDuringDrain(t *testing.T) {
 
 // TestWaitGoroutinesCountedAgain counts another goroutine at the moment when
 // the count falls to zero. A wait that is woken by the zero must look again.
-// There is one processor, so nothing runs between the two calls unless the
-// goroutine is preempted there. A wait that does not look again ends early in
-// every round.
+// There is one processor, so no other goroutine runs between the two calls
+// unless this one is preempted there. A wait that does not look again ends
+// early in every round.
 func TestWaitGoroutinesCountedAgain(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const rounds = 100
@@ -343,7 +343,8 @@ func TestNoAllocs(t *testing.T) {
 		"HasFired":                       func() { q.HasFired() },
 		"Done":                           func() { q.Done() },
 	} {
-		// Goroutines that other tests have left to end may allocate now.
+		// Goroutines that other tests have started may still end, and allocate,
+		// now.
 		n := testing.AllocsPerRun(100, f)
 		for range 10 {
 			n = min(n, testing.AllocsPerRun(100, f))
@@ -361,7 +362,8 @@ func TestGoWaitsForStarted(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
-				// Bounded, or these could keep the shutdown from its turn.
+				// Bounded, or these goroutines could keep the shutdown from
+				// running.
 				for range 300 {
 					if !q.Go(func(context.Context) error {
 						runtime.Gosched()
@@ -391,8 +393,8 @@ func TestGoWaitsForStarted(t *testing.T) {
 
 var _ quit.QuitCloser = (*quit.QuitEvent)(nil)
 
-// TestGiveUpCounts has a drain give up. It reports the goroutines that are
-// counted then, and not those that were counted when it began.
+// TestGiveUpCounts makes a drain give up. It reports the goroutines that are
+// counted at that time, not those that were counted when it began.
 func TestGiveUpCounts(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -480,8 +482,7 @@ func onManyStacks(f func()) {
 }
 
 // TestTurnedAwayTouchesNothing calls TryAddGoroutine and Go after the fire.
-// They look before they count, so calls that are turned away cost the drain
-// nothing.
+// They look before they count, so refused calls do not delay the drain.
 func TestTurnedAwayTouchesNothing(t *testing.T) {
 	q := quietEvent()
 	q.Fire()
@@ -493,8 +494,8 @@ func TestTurnedAwayTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestNegativeIsNotShown has a counter below zero. The report shows 0, and the
-// error of the shutdown tells of the mistake.
+// TestNegativeIsNotShown uses a counter below zero. The report shows 0, and the
+// error of the shutdown names the mistake.
 func TestNegativeIsNotShown(t *testing.T) {
 	for _, waited := range []bool{false, true} {
 		q := quietEvent()

@@ -14,8 +14,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestCrowdHangs has 3,000 closers hang in real time. All are called, the
-// shutdown returns, and few looks find the stacks of all of them.
+// TestCrowdHangs makes 3,000 closers hang in real time. All of them are called,
+// the shutdown returns, and a few looks find all their stacks.
 func TestCrowdHangs(t *testing.T) {
 	const n = 3000
 	for _, timeout := range []time.Duration{sec, 3 * sec} {
@@ -52,8 +52,8 @@ func TestCrowdHangs(t *testing.T) {
 					t.Fatalf("%d steps have no stacks", without)
 				}
 			}
-			// There is a look for each of the two closers that hang before the
-			// reserve is left, and one for all others.
+			// There is a look for each of the two closers that hang before only
+			// the reserve is left, and one look for all others.
 			if looks := stacks.Looks() - before; looks > 3 {
 				t.Errorf("the stacks were taken %d times, want 3 at most", looks)
 			}
@@ -79,9 +79,9 @@ func TestCrowdHangs(t *testing.T) {
 //go:noinline
 func hangInCrowd(hang chan struct{}) { <-hang }
 
-// TestCrowdInDrain has many counted goroutines that never end, each with a name
-// of its own. The look at their stacks takes longer than the time left for it.
-// The AfterDrain closer does not wait for it.
+// TestCrowdInDrain uses many counted goroutines that never end, each with a
+// name of its own. The look at their stacks takes longer than the time left for
+// it. The AfterDrain closer does not wait for it.
 func TestCrowdInDrain(t *testing.T) {
 	n := 20_000
 	if quit.UnderRace {
@@ -132,7 +132,7 @@ func TestCrowdInDrain(t *testing.T) {
 }
 
 // hangsLate makes closers that hang only after the end of their context, in
-// each of the three ways. The report must name the func that hangs then, and
+// each of the three ways. The report must name the func that hangs after that,
 // not the wait before it.
 var hangsLate = map[string]func(hang chan struct{}, hung func()) quit.QuitCloser{
 	"quit_test.hangInClose": func(hang chan struct{}, hung func()) quit.QuitCloser {
@@ -182,9 +182,9 @@ func TestStacksOfWhatHangs(t *testing.T) {
 	}
 }
 
-// TestStacksOfWhatHangsRealTime has 20 events at once. On a slow machine, a
-// closer may be abandoned before it begins to hang. That one does not count,
-// and is tried again with more time.
+// TestStacksOfWhatHangsRealTime uses 20 events at once. On a slow machine, a
+// closer may be abandoned before it begins to hang. That closer does not count,
+// and the test tries again with more time.
 func TestStacksOfWhatHangsRealTime(t *testing.T) {
 	t.Parallel()
 	for name, closer := range hangsLate {
@@ -219,7 +219,7 @@ func TestStacksOfWhatHangsRealTime(t *testing.T) {
 }
 
 // TestStacksOnce checks that the stacks of a closer are taken once, when it is
-// abandoned, and not with every warning before.
+// abandoned, not with each earlier warning.
 func TestStacksOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -254,8 +254,8 @@ func TestNoStacksWithoutNeed(t *testing.T) {
 	})
 }
 
-// TestEndWaitsForStacks has a look at the stacks take its time. The shutdown
-// ends when they are there, and at its deadline at the latest.
+// TestEndWaitsForStacks makes the look at the stacks take long. The shutdown
+// ends when the stacks have been taken, or else at its deadline.
 func TestEndWaitsForStacks(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -313,7 +313,7 @@ func TestEndWaitsForStacks(t *testing.T) {
 }
 
 // TestNextBeforeStacks checks that the closer after an abandoned one begins
-// before the stacks are there.
+// before the stacks have been taken.
 func TestNextBeforeStacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()

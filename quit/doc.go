@@ -60,9 +60,9 @@
 //  6. WaitSignal returns nil, or an error with a line for each failure. Then
 //     main returns.
 //
-// WaitSignal handles signals from its call on. A program that takes long to
-// start calls [QuitEvent.NotifySignal] first. The documentation of that method
-// describes how a second Ctrl-C ends the process at once.
+// WaitSignal handles signals from the moment it is called. A program that takes
+// long to start calls [QuitEvent.NotifySignal] first. The documentation of that
+// method describes how a second Ctrl-C ends the process at once.
 //
 // # Guarantees
 //
@@ -89,25 +89,25 @@
 // waited for. So outside the reserve no step takes more than 9/10 of the time
 // that was left.
 //
-// Time goes before order once little time is left before the reserve: less than
-// half of the reserve, or less than a hundredth of all the time before it if
-// that is more. This takes two closers that hang, or a process that stood
-// still. The remaining closers of the phase are then called all at once, in
-// half of the time left, or in all of it if no AfterDrain closer waits. The
-// drain is given up, even if it has not begun. The AfterDrain closers are
-// called all at once in the rest. So every closer has at least 2/5 of the
-// reserve with a live context, however many closers hang before it, and the
-// shutdown still ends in time.
+// Time takes precedence over order once little time is left before the reserve:
+// less than half of the reserve, or less than a hundredth of all the time
+// before it if that is more. This happens after two closers have hung, or after
+// the process stood still. The remaining closers of the phase are then called
+// all at once, in half of the time left, or in all of it if no AfterDrain
+// closer waits. The drain is given up, even if it has not begun. The AfterDrain
+// closers are called all at once in the rest. So every closer has at least 2/5
+// of the reserve with a live context, however many closers hang before it, and
+// the shutdown still ends in time.
 //
 // # Nested events
 //
 // A QuitEvent is a [QuitCloser], so it can be registered with another event,
 // its parent. When its turn comes, it fires, calls its closers and drains its
-// counter within its parent's share. Its goroutines learn of the shutdown only
-// then. It logs to its own Logger. The parent's report includes its steps. With
-// a nested event, workers can be drained before the resources that they use are
-// closed. If the nested event is Concurrent, its closers form a group that is
-// called at once.
+// counter, all within the share that its parent gives it. Its goroutines learn
+// of the shutdown only then. It logs to its own Logger. The parent's report
+// includes its steps. With a nested event, workers can be drained before the
+// resources that they use are closed. If the nested event is Concurrent, its
+// closers form a group that is called at once.
 //
 // A failure goes up. If a registered event fires by itself with a failure, by
 // Fail or by an error or a panic in Go, its parent fires at once with the same
@@ -117,7 +117,7 @@
 // # Limits
 //
 // SIGKILL, [os.Exit] and [log.Fatal] end a process without a shutdown. A closer
-// that was abandoned goes on running: in Go, a goroutine cannot be ended from
+// that was abandoned keeps running, since Go has no way to end a goroutine from
 // outside.
 //
 // A closer may wait for the shutdown of its own event in another goroutine. It

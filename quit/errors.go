@@ -18,7 +18,7 @@ type PanicError struct {
 	Stack []byte // of the goroutine at the panic, as runtime/debug.Stack returns it
 }
 
-// Error returns a text with the value, but without the stack.
+// Error returns the value as text, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("quit: panic: %v", e.Value) }
 
 // Unwrap returns the value if it is an error, and nil otherwise.
@@ -37,7 +37,7 @@ func (e *overdue) Error() string { return e.what + ": " + context.DeadlineExceed
 func (e *overdue) Unwrap() error { return context.DeadlineExceeded }
 
 // The errors below are returned to the program, which calls errors.Is and
-// errors.As on them. These would walk through errors of the user by Unwrap,
+// errors.As on them. These would walk through the user's errors with Unwrap,
 // where a method that panics would end the process. So the errors below have Is
 // and As methods that do the walk safely.
 
@@ -47,8 +47,8 @@ type namedError struct {
 	err        error
 }
 
-// Error has the name in front of each line of the error within. So the error of
-// a nested event has all names, in the order of nesting.
+// Error puts the name in front of each line of the wrapped error. So each line
+// of a nested event's error has all the names, in the order of nesting.
 func (e *namedError) Error() string { return timeline.ErrorText(e) }
 
 // Failure implements [timeline.Named].
@@ -78,8 +78,8 @@ func (e *failures) Unwrap() []error {
 	return errs
 }
 
-// guard wraps an error of the user, and keeps errors.Is and errors.As from
-// walking through it.
+// guard wraps a user's error, and keeps errors.Is and errors.As from walking
+// through it.
 type guard struct{ err error }
 
 func (e *guard) Error() string        { return errorText(e.err) }
@@ -115,7 +115,7 @@ func join(errs ...error) error {
 	return &failures{errs}
 }
 
-// result returns the result of Shutdown. An only failure is returned as it is,
+// result returns the result of Shutdown. A single failure is returned as it is,
 // unless its methods panic or take longer than wait. They are called in a new
 // goroutine to find that out.
 func result(errs []error, wait time.Duration) error {

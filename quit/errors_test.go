@@ -133,7 +133,7 @@ type brokenError struct{ text string }
 func (e *brokenError) Error() string { return e.text }
 func (e *brokenError) Unwrap() error { return errors.New(e.text) }
 
-// TestBrokenError has a closer return a typed nil.
+// TestBrokenError makes a closer return a typed nil.
 func TestBrokenError(t *testing.T) {
 	q, _ := loggedEvent()
 	called := false
@@ -203,7 +203,8 @@ func TestSignalAmongFailures(t *testing.T) {
 	}
 }
 
-// TestNameInOneLine has a name that would break its error into two lines.
+// TestNameInOneLine uses a name that contains a newline. The error must not
+// break into two lines.
 func TestNameInOneLine(t *testing.T) {
 	q := quietEvent()
 	q.RegisterCloser(closerFunc(func() error { return errors.New("failed") }),
@@ -223,7 +224,7 @@ func TestReportErrIsTheSame(t *testing.T) {
 	}
 }
 
-// TestIgnore has a closer, a goroutine and a child fail with errors that hold
+// TestIgnore makes a closer, a goroutine and a child fail with errors that hold
 // an ignored one and perhaps others.
 func TestIgnore(t *testing.T) {
 	ignored, also, lost := errors.New("ignored"), errors.New("ignored too"), errors.New("lost")
@@ -461,8 +462,8 @@ func TestIgnoreHidesNoTimeout(t *testing.T) {
 	})
 }
 
-// TestPanicNil has panics with nil. They have a value even if the program asks
-// for the old behavior with GODEBUG.
+// TestPanicNil makes closers and goroutines panic with nil. The recovered value
+// is not nil, even if the program asks for the old behavior with GODEBUG.
 func TestPanicNil(t *testing.T) {
 	for _, setting := range []string{"panicnil=0", "panicnil=1"} {
 		t.Run(setting, func(t *testing.T) {
@@ -599,7 +600,7 @@ type hangingError struct{ hang chan int }
 
 func (e hangingError) Error() string { <-e.hang; return "" }
 
-// TestErrorThatHangs has a single failure whose Error method does not return.
+// TestErrorThatHangs uses a single failure whose Error method does not return.
 // Shutdown returns it nonetheless.
 func TestErrorThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -84,8 +84,8 @@ func TestFireOnce(t *testing.T) {
 }
 
 // TestFiredDoneRace looks for a goroutine that sees one sign of the fire
-// without another. The first package of this shape failed that in every seventh
-// run.
+// without another. The first package of this kind failed such a test in every
+// seventh run.
 func TestFiredDoneRace(t *testing.T) {
 	failure := errors.New("failure")
 	rounds := 3000
@@ -152,8 +152,8 @@ func TestFiredDoneRace(t *testing.T) {
 	}
 }
 
-// TestFireHappensBefore fails under the race detector if the fire is not
-// synchronized before the observation of it.
+// TestFireHappensBefore fails under the race detector unless the fire is
+// synchronized before every observation of it.
 func TestFireHappensBefore(t *testing.T) {
 	for range 100 {
 		q := quietEvent()

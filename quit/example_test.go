@@ -204,8 +204,8 @@ func ExampleSignalError() {
 	// exit 130
 }
 
-// NotifySignal has a signal fire the event from now on. Without it, the signal
-// would end the process.
+// After NotifySignal, a signal fires the event. Without it, the signal would
+// end the process.
 func ExampleQuitEvent_NotifySignal() {
 	q := quit.NewQuitEvent()
 	stop := q.NotifySignal(os.Interrupt, syscall.SIGTERM)

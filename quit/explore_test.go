@@ -17,7 +17,7 @@ import (
 // one event with several closers, or two events, the inner one being a closer
 // of the outer one. TestExplore finds every state that a sequence of operations
 // can lead to, up to the bounds below, and checks the invariants in each.
-// States that differ in nothing that can matter later are visited once.
+// States that have the same future are visited once.
 //
 // These tests are in package quit, unlike most others, since the schedule has
 // no exported name.
@@ -324,8 +324,8 @@ func (w *world) open(sd *side, deadline time.Time) {
 	}
 }
 
-// limitOnly is a call of Shutdown that has got as far as the fire. Another call
-// is woken by the fire and opens the shutdown.
+// limitOnly is a call of Shutdown that has reached the fire. Another call is
+// woken by the fire and opens the shutdown.
 func (w *world) limitOnly(deadline time.Time) {
 	sd := w.sides[0]
 	sd.s.limit(context.Background(), nil, w.time(), deadline)
@@ -476,7 +476,7 @@ func (w *world) returnLate(sd *side, it *item, fails bool) {
 		w.wrong("an abandoned step was abandoned again: %v, %v", first, name)
 	}
 	it.at = ghost
-	sd.looks++ // its goroutine asks for the next step, as any other does
+	sd.looks++ // its goroutine asks for the next step, as every goroutine does
 }
 
 func (w *world) fault(sd *side, it *item) {
@@ -561,7 +561,7 @@ func (w *world) check(progress bool) {
 	}
 }
 
-// key returns all of the state that can matter later. A closer that has
+// key returns the part of the state that can matter later. A closer that has
 // returned, was unregistered or came too late is over in any case.
 func (w *world) key() string {
 	b := make([]byte, 0, 48)
@@ -592,7 +592,7 @@ func (w *world) key() string {
 	return string(b)
 }
 
-// visible counts the things that a report tells of a side and that can change.
+// visible counts the changeable facts about a side in a report.
 func (sd *side) visible() (v [8]int) {
 	s := sd.s
 	v[0], v[1] = len(s.steps), len(s.failures)
@@ -640,7 +640,7 @@ func TestExplore(t *testing.T) {
 }
 
 // explore visits the states in the order of the length of their histories, so
-// the first wrong history is one of the shortest. Each state is built anew by
+// the first wrong history is one of the shortest. Each state is rebuilt by
 // replaying its history on new schedules.
 func explore(t *testing.T, closers int, nested, concurrent bool) {
 	type node struct {
@@ -700,8 +700,8 @@ func explore(t *testing.T, closers int, nested, concurrent bool) {
 		closers, len(nodes), ends, tried)
 }
 
-// TestRelimit replaces a deadline that was a mistake. A call may replace only
-// its own deadline, and only before the steps have their shares.
+// TestRelimit replaces a mistaken deadline. A call may replace only its own
+// deadline, and only before the steps have their shares.
 func TestRelimit(t *testing.T) {
 	mine, others := context.WithoutCancel(t.Context()), context.Background()
 	for _, test := range []struct {

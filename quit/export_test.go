@@ -18,8 +18,8 @@ var (
 // An error that wraps others without end would take seconds in tests otherwise.
 func init() { mostWrapped = 1 << 12 }
 
-// Taken returns r as a snapshot taken at that time, in which the failures so
-// far are those in err.
+// Taken returns r as a snapshot taken at the given time, with the failures in
+// err.
 func (r Report) Taken(at time.Time, err error) Report {
 	r.taken, r.err = at, err
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -53,8 +53,8 @@ func init() {
 	}
 }
 
-// OnWait has f called by every WaitSignal until restore is called. That is
-// after the signals are handled and before the wait for the fire. Any number of
+// OnWait makes every WaitSignal call f, until restore is called. That is after
+// the signals are handled and before the wait for the fire. Any number of
 // functions may be set. They are called from the goroutines of the WaitSignal
 // calls.
 func OnWait(f func(q *QuitEvent)) (restore func()) {
@@ -76,18 +76,18 @@ func init() {
 	}
 }
 
-// OnStacks has f called before every look at the stacks of all goroutines,
-// until restore is called. f is called from the goroutine that looks.
+// OnStacks makes every look at the stacks of all goroutines call f first, until
+// restore is called. f is called from the goroutine that looks.
 func OnStacks(f func()) (restore func()) {
 	stacksHooks.Store(&f, nil)
 	return func() { stacksHooks.Delete(&f) }
 }
 
-// SignalTable is a table of signal handlers that the system sends nothing. A
-// test sends it signals with Take.
+// SignalTable is a table of signal handlers that receives no signals from the
+// system. A test sends it signals with Take.
 type SignalTable struct{ t signalTable }
 
-// Handle has q handle sigs.
+// Handle makes q handle sigs.
 func (t *SignalTable) Handle(q *QuitEvent, sigs ...os.Signal) {
 	if len(q.listener.handlers) == 0 {
 		t.t.active = append(t.t.active, q)
@@ -95,7 +95,7 @@ func (t *SignalTable) Handle(q *QuitEvent, sigs ...os.Signal) {
 	q.listener.handlers = append(q.listener.handlers, &handler{q: q, sigs: sigs})
 }
 
-// Leave is called at the end of q's shutdown.
+// Leave does what the end of q's shutdown does.
 func (t *SignalTable) Leave(q *QuitEvent) { t.t.leave(q) }
 
 // Take takes a signal and fires the events for which it is the first one. It
@@ -143,10 +143,10 @@ func (q *QuitEvent) HoldPipe() (release func()) {
 	return q.pipe.mu.Unlock
 }
 
-// StopWithPending has qs handle s, a signal that has arrived but was not taken
-// yet. Then it stops the handler of the last of them. The channel stopped is
-// closed when that is done. Then end stops the handlers of the others. On one
-// processor, the receiver finds both the signal and the stop when it runs.
+// StopWithPending makes qs handle s, a signal that has arrived but was not
+// taken yet. Then it stops the handler of the last of them. The channel stopped
+// is closed when that is done. Then end stops the handlers of the others. On
+// one processor, the receiver finds both the signal and the stop when it runs.
 func StopWithPending(s os.Signal, qs ...*QuitEvent) (stopped <-chan struct{}, end func()) {
 	t, r := &signals, newReceiver(s)
 	t.mu.Lock()

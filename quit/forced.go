@@ -31,7 +31,7 @@ func exit(sig *SignalError, by *QuitEvent) {
 		seen, all := make(map[*QuitEvent]bool), map[string]string(nil)
 		select {
 		case all = <-collected:
-		case <-time.After(time.Second): // a crowd of goroutines: without the stacks, then
+		case <-time.After(time.Second): // too many goroutines, so no stacks
 		}
 		events := walking()
 		if by != nil {

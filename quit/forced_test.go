@@ -20,9 +20,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// TestChildInterruptTwice has the first interrupt come twice, as a terminal and
-// a parent send it. On a slow machine, half a second may pass between the two.
-// A program that ends then does not prove that the second one ended it early.
+// TestChildInterruptTwice sends the first interrupt twice, as a terminal and a
+// parent do. On a slow machine, half a second may pass between the two, and
+// then the second one may end the program.
 func TestChildInterruptTwice(t *testing.T) {
 	t.Parallel()
 	untilInTime(t, func() (inTime bool) {
@@ -45,8 +45,8 @@ func TestChildInterruptTwice(t *testing.T) {
 			t.Fatalf("the program said %q, %q, want that it closed and returned", closed, returned)
 		}
 
-		// The half second is counted from the first one, and not from the last
-		// one before. The return of WaitSignal changes nothing.
+		// The half second is counted from the first one, not from the previous
+		// one. The return of WaitSignal changes nothing.
 		for range 4 {
 			time.Sleep(windowOver / 2)
 			p.Process.Signal(syscall.SIGINT) // unless it has ended
@@ -56,7 +56,7 @@ func TestChildInterruptTwice(t *testing.T) {
 	})
 }
 
-// hung hangs in the place that args[0] names.
+// hung hangs at the place that args[0] names.
 var hung = process.NewProgram("hung", func(args []string) {
 	// It logs nothing. The log would wait for a stderr that nobody reads.
 	q := &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
@@ -95,8 +95,8 @@ func hangInGoroutine() {
 
 func bystander() { hang() }
 
-// stepHandler is a log handler that calls begins when the step of that name
-// begins. It writes nothing.
+// stepHandler is a log handler that calls begins when the named step begins. It
+// writes nothing.
 type stepHandler struct {
 	step   string
 	begins func()
@@ -211,7 +211,7 @@ func TestChildFirstSignalOfEvent(t *testing.T) {
 	p.WantEnd("exit status 130")
 }
 
-// TestInterruptOfTwoHandlers has an event with two handlers, as after
+// TestInterruptOfTwoHandlers uses an event with two handlers, as after
 // NotifySignal and WaitSignal. They may list different signals. A signal counts
 // once, regardless of the number of handlers that list it.
 func TestInterruptOfTwoHandlers(t *testing.T) {
@@ -337,7 +337,7 @@ var oneHangs = process.NewProgram("two events, one hangs", func([]string) {
 	hang()
 })
 
-// TestChildForcedEndOfOther has the handler of either event end the process.
+// TestChildForcedEndOfOther lets the handler of either event end the process.
 // The closer that hangs is in the report in both cases.
 func TestChildForcedEndOfOther(t *testing.T) {
 	t.Parallel()
@@ -357,9 +357,8 @@ func TestChildForcedEndOfOther(t *testing.T) {
 	}
 }
 
-// endAtOnce sends the interrupt that ends p. It reports false if that took so
-// long that p may have ended without the stacks, for which it waits a second at
-// most.
+// endAtOnce sends the interrupt that ends p. It reports false if p took so long
+// to end that it may have given up on the stacks, which it does after a second.
 func endAtOnce(t *testing.T, p *process.Process) (inTime bool) {
 	t.Helper()
 	start := time.Now()
@@ -368,8 +367,8 @@ func endAtOnce(t *testing.T, p *process.Process) (inTime bool) {
 	return time.Since(start) < time.Second
 }
 
-// untilInTime calls try until it reports that the machine was fast enough, or
-// the test has failed.
+// untilInTime calls try until try reports that the machine was fast enough, or
+// until the test has failed.
 func untilInTime(t *testing.T, try func() (inTime bool)) {
 	t.Helper()
 	for range 50 {
@@ -403,7 +402,8 @@ func TestChildForcedEndWithoutStacks(t *testing.T) {
 		start := time.Now()
 		p.Signal(os.Interrupt)
 		p.WantEnd("exit status 130")
-		// It has a second for the stacks, and another one to write.
+		// The process has a second to take the stacks, and another one to
+		// write.
 		if inTime = time.Since(start) < 1900*time.Millisecond; inTime {
 			wantStderr(t, p, "quit: received signal: interrupt, ending at once", "▸ hung closer")
 		}
@@ -414,8 +414,8 @@ func TestChildForcedEndWithoutStacks(t *testing.T) {
 	})
 }
 
-// starting is stopped while main still starts. Its first closer is registered,
-// and the second one is made after the signal.
+// starting gets the signal during its startup. Its first closer is already
+// registered. Its second one is made after the signal.
 var starting = process.NewProgram("starting", func([]string) {
 	q := &quit.QuitEvent{Timeout: -1}
 	q.NotifySignal()
@@ -429,9 +429,9 @@ var starting = process.NewProgram("starting", func([]string) {
 	process.Say("returned %v", q.WaitSignal())
 })
 
-// TestChildSignalDuringStart sends a signal before main waits for one. Main
-// goes on, and closes all that it has made by then. A second interrupt ends the
-// process, and the report is the plan.
+// TestChildSignalDuringStart sends a signal before main waits for one. main
+// goes on, and closes everything that it has made by then. A second interrupt
+// ends the process, and the report is the plan.
 func TestChildSignalDuringStart(t *testing.T) {
 	t.Parallel()
 	start := func(t *testing.T) *process.Process {
@@ -463,8 +463,8 @@ func TestChildSignalDuringStart(t *testing.T) {
 	})
 }
 
-// TestChildForcedEndTwice sends more interrupts while the process ends. It ends
-// once, and says so on stderr once.
+// TestChildForcedEndTwice sends more interrupts while the process is ending.
+// The report is on stderr only once.
 func TestChildForcedEndTwice(t *testing.T) {
 	t.Parallel()
 	p := noStacks.Start(t) // so that the end takes a second
@@ -483,7 +483,7 @@ func TestChildForcedEndTwice(t *testing.T) {
 }
 
 // lastEvent hangs in main's last lines, in the shutdown of an event that
-// handles no signals. The event that handled them has ended.
+// handles no signals. The event that handled signals has ended.
 var lastEvent = process.NewProgram("last event", func([]string) {
 	q, last := quietEvent(), &quit.QuitEvent{Timeout: -1, Logger: slog.New(slog.DiscardHandler)}
 	sayReady(1)
@@ -492,8 +492,8 @@ var lastEvent = process.NewProgram("last event", func([]string) {
 	last.GracefulStop()
 })
 
-// TestChildForcedEndOfUnheard checks that the report has an event that handles
-// no signals.
+// TestChildForcedEndOfUnheard checks that the report includes an event that
+// handles no signals.
 func TestChildForcedEndOfUnheard(t *testing.T) {
 	t.Parallel()
 	untilInTime(t, func() bool {

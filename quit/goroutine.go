@@ -12,10 +12,10 @@ import (
 )
 
 // AddGoroutine counts one more goroutine, for which the drain will wait. Call
-// it before the go statement. It counts at any time. The drain waits even for a
-// goroutine that is added during the drain, but nothing waits for one that is
-// added after the shutdown has ended. To take in work only if it will be
-// awaited, use [QuitEvent.TryAddGoroutine].
+// it before the go statement. It may be called at any time. The drain waits
+// even for a goroutine that is added during the drain, but nothing waits for
+// one that is added after the shutdown has ended. To take in work only if it
+// will be awaited, use [QuitEvent.TryAddGoroutine].
 func (q *QuitEvent) AddGoroutine() { q.count.add(1) }
 
 // TryAddGoroutine counts one more goroutine and reports true. Once the event
@@ -37,10 +37,10 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 	return true
 }
 
-// DoneGoroutine counts one goroutine less. Defer it in the goroutine. In the
+// DoneGoroutine counts one goroutine fewer. Defer it in the goroutine. In the
 // terminology of the Go memory model, a call of DoneGoroutine is synchronized
 // before the end of a drain, and before the return of a WaitGoroutines, that
-// waits for it. A call too many causes neither a panic nor a data race, and the
+// waits for it. An extra call causes neither a panic nor a data race, and the
 // shutdown reports it.
 func (q *QuitEvent) DoneGoroutine() { q.count.add(-1) }
 
@@ -60,7 +60,7 @@ func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 // [QuitEvent.Fail] does. After the fire, it is added to the result of Shutdown,
 // unless it is [context.Canceled] or the cause. This exception is for these
 // very errors, alone or joined by [errors.Join]. An error that wraps one of
-// them counts, since it tells of lost work. Errors given to [Ignore] or
+// them counts, since it reports lost work. Errors given to [Ignore] or
 // [IgnoreFunc] are dropped in both cases. Unlike an
 // [golang.org/x/sync/errgroup.Group], the event keeps every error and not only
 // the first.
@@ -128,8 +128,8 @@ func (r *routine) run(f func(ctx context.Context) error) {
 	}
 }
 
-// toldToEnd ignores the errors by which a func says no more than that the fire
-// has told it to end. An error that wraps the cause says more, and counts.
+// toldToEnd ignores the errors with which a func only says that it ended
+// because of the fire. An error that wraps the cause says more, and counts.
 func (q *QuitEvent) toldToEnd() *ignore {
 	return &ignore{keepNamed: true, oks: []func(error) bool{func(err error) bool {
 		_, signal := err.(*SignalError)

@@ -229,7 +229,7 @@ func TestGoPanic(t *testing.T) {
 			!strings.Contains(string(p.Stack), "TestGoPanic") {
 			t.Errorf("Cause() = %#v, want a *PanicError with the stack", q.Cause())
 		}
-		q.WaitGoroutines() // it is counted down in spite of the panic
+		q.WaitGoroutines() // it is no longer counted, in spite of the panic
 		synctest.Wait()
 		const record = `level=ERROR msg="quit: goroutine failed" goroutine=worker ` +
 			`err="quit: panic: boom"`
@@ -254,9 +254,9 @@ func (e *slowError) Unwrap() error {
 	return nil
 }
 
-// TestGoErrorBeforeEnd has a func return an error that cannot be examined at
+// TestGoErrorBeforeEnd makes a func return an error that cannot be examined at
 // once. Its goroutine is counted until the error is recorded, so the drain does
-// not end before.
+// not end before that.
 func TestGoErrorBeforeEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, want := quietEvent(), &slowError{make(chan struct{})}
@@ -345,7 +345,7 @@ func newParking() *parking {
 	return p
 }
 
-// enter returns after leave is called.
+// enter returns once leave is called.
 func (p *parking) enter() {
 	defer p.left.Done()
 	park(&p.parked, p.release)
@@ -358,7 +358,7 @@ func (p *parking) labels(t *testing.T) string {
 	return labelsNow(t)
 }
 
-// leave has enter return, and waits until the goroutine has left park.
+// leave makes enter return, and waits until the goroutine has left park.
 func (p *parking) leave() {
 	close(p.release)
 	p.left.Wait()
@@ -404,15 +404,14 @@ func TestLabels(t *testing.T) {
 	q.GracefulStop()
 }
 
-// labels returns the pprof labels of a context, from which a goroutine can
-// learn its own.
+// labels returns the pprof labels of a context.
 func labels(ctx context.Context) map[string]string {
 	all := make(map[string]string)
 	pprof.ForLabels(ctx, func(key, value string) bool { all[key] = value; return true })
 	return all
 }
 
-// TestGoKeepsLabels has goroutines with labels of their own start others. The
+// TestGoKeepsLabels makes goroutines with labels of their own start others. The
 // new goroutines and their contexts have the same labels, and those of the
 // package. No goroutine has labels of another one that runs the same func.
 func TestGoKeepsLabels(t *testing.T) {
@@ -548,8 +547,8 @@ func TestGoKeepsLabels(t *testing.T) {
 	}
 }
 
-// TestGoInGo has goroutines of an event start others, of the same event and of
-// another one. A goroutine has the label of each event that it belongs to.
+// TestGoInGo makes goroutines of an event start others, of the same event and
+// of another one. A goroutine has the label of each event that it belongs to.
 func TestGoInGo(t *testing.T) {
 	q, other := quietEvent(), quietEvent()
 	got := make(chan map[string]string)
@@ -622,9 +621,9 @@ func TestGoCacheKeepsIgnores(t *testing.T) {
 	}
 }
 
-// TestGoCacheKeepsRequestsOut has a goroutine label each item of its work, and
-// start the same func for each. Those labels are not seen again, so nothing is
-// cached for them. Goroutines without labels of their own are still cached.
+// TestGoCacheKeepsRequestsOut makes a goroutine label each item of its work,
+// and start the same func for each. Those labels are not seen again, so nothing
+// is cached for them. Goroutines without labels of their own are still cached.
 func TestGoCacheKeepsRequestsOut(t *testing.T) {
 	for _, labelled := range []bool{false, true} {
 		q := quietEvent()
@@ -676,9 +675,10 @@ func drainStacks(t *testing.T, q *quit.QuitEvent) string {
 	}
 }
 
-// TestStacksOfWorkerAlone has a worker fire the event and hold up the drain
-// while the log handler is blocked. The report shows the worker alone. The
-// goroutine of the log was started by the worker's call, but holds up no drain.
+// TestStacksOfWorkerAlone makes a worker fire the event, and then hold up the
+// drain, while the log handler is blocked. The report shows the worker alone.
+// The goroutine of the log was started by the worker's call, but holds up no
+// drain.
 func TestStacksOfWorkerAlone(t *testing.T) {
 	hang, handling := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -702,8 +702,8 @@ func TestStacksOfWorkerAlone(t *testing.T) {
 	q.GracefulStop()
 }
 
-// TestDrainEndsAtTheLast has a goroutine end late, but in time. The drain takes
-// the stacks of the goroutines that are left shortly before.
+// TestDrainEndsAtTheLast makes a goroutine end late, but in time. Shortly
+// before that, the drain takes the stacks of the remaining goroutines.
 func TestDrainEndsAtTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -722,9 +722,10 @@ func TestDrainEndsAtTheLast(t *testing.T) {
 	})
 }
 
-// TestFailureOfOtherEvent has a goroutine shut down another event after the
-// fire, and return its result. A closer there fails with context.Canceled. From
-// a goroutine that error would not count, but here it is a closer's failure.
+// TestFailureOfOtherEvent makes a goroutine shut down another event after the
+// fire, and return its result. A closer there fails with context.Canceled. As
+// the error of a goroutine it would not count, but here it is a closer's
+// failure.
 func TestFailureOfOtherEvent(t *testing.T) {
 	q, other := quietEvent(), quietEvent()
 	other.RegisterCloser(closerFunc(func() error { return context.Canceled }), quit.Name("db"))

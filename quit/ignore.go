@@ -27,7 +27,7 @@ func (ig *ignore) counts(err error) error {
 
 // rest returns the part of err that counts, and whether that is less than err.
 // It takes apart only lists of errors and named errors. Any other error counts
-// as it is, with its text, unless all errors that it wraps are ignored.
+// as a whole, unless all errors that it wraps are ignored.
 func (ig *ignore) rest(err error) (rest error, less bool) {
 	if e, ok := err.(*namedError); ok {
 		if ig.keepNamed {

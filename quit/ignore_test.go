@@ -10,7 +10,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// tree is an error that wraps others, with the facts that the test needs.
+// tree is an error that wraps others.
 type tree struct {
 	err    error
 	leaf   bool
@@ -87,8 +87,8 @@ type safeError struct{ error }
 func (e safeError) Error() string { return "inner" }
 func (e safeError) Unwrap() error { return e.error }
 
-// ignored reports whether t is ignored, in the words of the documentation of
-// Ignore: if it is one of the errors, or if all errors that it wraps are.
+// ignored reports whether t is ignored, as the documentation of Ignore says: it
+// is one of the errors, or all errors that it wraps are ignored.
 func (t *tree) ignored() bool {
 	if t.leaf {
 		return !t.broken && (t.err == leaves[0] || t.err == leaves[1])
@@ -123,7 +123,7 @@ func (t *tree) all(add func(error)) {
 	}
 }
 
-// FuzzIgnore has a closer and a goroutine return random trees of errors, some
+// FuzzIgnore makes a closer and a goroutine return random trees of errors, some
 // of which are ignored. Some of the errors have methods that panic, wrap
 // themselves or cannot be compared. The result must have the errors that count
 // and no others.

@@ -34,12 +34,13 @@
 //   - a closer passed to RegisterCloser that also has a Shutdown method
 //   - a call of WaitSignal in a program that closes and awaits nothing
 //
-// A record is made at the moment of which it tells. A goroutine of the event
-// hands the records to the handler, in that order. A handler that is slow,
-// blocks or panics changes nothing for any closer. At its end the shutdown
-// waits for the last record, within its time, or for a second if it has no
-// limit. If the handler does not keep up, records are counted and not kept. The
-// goroutine of the caller hands over the first four warnings of misuse.
+// A record is made at the moment of the event that it describes. A goroutine of
+// the event hands the records to the handler, in that order. A handler that is
+// slow, blocks or panics changes nothing for any closer. At its end the
+// shutdown waits for the last record, within its time, or for a second if it
+// has no limit. If the handler does not keep up, further records are counted
+// and not kept. The goroutine of the caller hands over the first four warnings
+// of misuse.
 //
 // A failure that the handler itself reports with Fail counts, but is not
 // logged. If the handler starts a shutdown, its call does not wait for the end.
@@ -87,7 +88,8 @@ const (
 )
 
 // record is a log record that waits to be handed over. Its attributes are made
-// only then, so a record that the handler does not want costs little.
+// only when it is handed over, so a record that the handler does not want costs
+// little.
 type record struct {
 	at     time.Time
 	level  slog.Level
@@ -160,9 +162,9 @@ func (q *QuitEvent) handOver() {
 			return
 		}
 		if !asked {
-			// This comes after take, so that an Enabled method that calls
-			// Goexit loses a record each time and is not called for ever. It
-			// asks the record's Logger, since q.Logger may have been set since.
+			// This comes after take, so an Enabled method that calls Goexit
+			// loses one record each time, and is not called for ever. It asks
+			// the record's Logger, since q.Logger may have been set since.
 			l.noDebug.Store(!enabled(r.logger, slog.LevelDebug))
 		}
 		r.handle(q)

@@ -85,8 +85,8 @@ func TestLogDefault(t *testing.T) {
 	}
 }
 
-// TestLogDelay has a long Delay. A delay is meant to take its time, so there is
-// no warning.
+// TestLogDelay uses a long Delay. A delay is meant to take its time, so there
+// is no warning.
 func TestLogDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -162,8 +162,8 @@ func TestLogHandlerMayCall(t *testing.T) {
 	})
 }
 
-// TestLogHandlerMayShutDown has a log handler shut the event down at every
-// record. It must not wait for a step that waits for it.
+// TestLogHandlerMayShutDown makes a log handler shut the event down at every
+// record. The call must not wait for a step that waits for the handler.
 func TestLogHandlerMayShutDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quit.NewQuitEvent()
@@ -204,7 +204,7 @@ func (h *funcHandler) Handle(_ context.Context, r slog.Record) error {
 func (h *funcHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 func (h *funcHandler) WithGroup(string) slog.Handler      { return h }
 
-// eventWith returns a new event whose log handler is that func.
+// eventWith returns a new event with the func as its log handler.
 func eventWith(handle func(r slog.Record)) *quit.QuitEvent {
 	return &quit.QuitEvent{Logger: slog.New(&funcHandler{handle: handle})}
 }
@@ -220,7 +220,7 @@ func attr(r slog.Record, key string) (text string) {
 	return text
 }
 
-// TestLogHandlerMisbehaves has handlers that panic or end their goroutine. The
+// TestLogHandlerMisbehaves uses handlers that panic or end their goroutine. The
 // shutdown is the same as without a log.
 func TestLogHandlerMisbehaves(t *testing.T) {
 	for _, test := range []struct {
@@ -283,8 +283,8 @@ func TestLogHandlerMisbehaves(t *testing.T) {
 	}
 }
 
-// TestLogHandlerBlocks has a handler that never returns. Each closer has the
-// same time as without a log. Only the end comes later.
+// TestLogHandlerBlocks uses a handler that never returns. Each closer has as
+// much time as without a log. Only the end comes later.
 func TestLogHandlerBlocks(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	for _, test := range []struct {
@@ -342,9 +342,9 @@ func TestLogHandlerBlocks(t *testing.T) {
 	}
 }
 
-// TestLogHandlerIsSlow has a handler that takes 300 ms for each record. No step
-// is delayed by it. The records are in order and have the times at which they
-// were made. Shutdown returns when the handler has them all.
+// TestLogHandlerIsSlow uses a handler that takes 300 ms for each record. No
+// step is delayed by it. The records are in order and have the times at which
+// they were made. Shutdown returns when the handler has them all.
 func TestLogHandlerIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const perRecord, perCloser = 300 * time.Millisecond, 10 * time.Millisecond
@@ -382,7 +382,7 @@ func TestLogHandlerIsSlow(t *testing.T) {
 	})
 }
 
-// TestLogHandlerFails has a handler that calls Fail for each failure that is
+// TestLogHandlerFails uses a handler that calls Fail for each failure that is
 // logged, before and after the end.
 func TestLogHandlerFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -421,9 +421,9 @@ func TestLogHandlerFails(t *testing.T) {
 	})
 }
 
-// TestLogHandlerShutsDown has the handlers of an event and its child shut down
-// either of them at each record. All closers are called in order, and nothing
-// waits.
+// TestLogHandlerShutsDown makes the handlers of an event and its child shut
+// down either of them at each record. All closers are called in order, and
+// nothing waits.
 func TestLogHandlerShutsDown(t *testing.T) {
 	type call = func(q *quit.QuitEvent)
 	for name, stop := range map[string]call{
@@ -476,8 +476,8 @@ func TestLogHandlerShutsDown(t *testing.T) {
 	}
 }
 
-// TestLogFlood has more records than are kept for a handler that blocks. The
-// last record is the number of those that were lost.
+// TestLogFlood makes more records than are kept for a handler that blocks. The
+// last record has the number of lost records.
 func TestLogFlood(t *testing.T) {
 	for _, debug := range []bool{false, true} {
 		t.Run(fmt.Sprintf("debug=%v", debug), func(t *testing.T) {
@@ -588,8 +588,8 @@ func TestLogNamesDeepEvents(t *testing.T) {
 	}
 }
 
-// TestLogFailureAtOnce has a step and a goroutine fail while the shutdown goes
-// on. Both failures are logged at once.
+// TestLogFailureAtOnce makes a step and a goroutine fail while the shutdown
+// goes on. Both failures are logged at once.
 func TestLogFailureAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -758,8 +758,9 @@ func TestDoneContext(t *testing.T) {
 	}
 }
 
-// TestLogHandlersFailEachOther has the log handlers of an event and its child
-// call Fail on both for each failure that is logged. That must come to an end.
+// TestLogHandlersFailEachOther makes the log handlers of an event and its child
+// call Fail on both for each failure that is logged. That must not go on for
+// ever.
 func TestLogHandlersFailEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 1000
@@ -793,7 +794,7 @@ func TestLogHandlersFailEachOther(t *testing.T) {
 	})
 }
 
-// TestLogAfterEnd has failures after the end, which only the log tells of. The
+// TestLogAfterEnd makes failures after the end. Only the log reports them. The
 // handler has the record when the call returns, unless it takes more than a
 // second or the call is its own.
 func TestLogAfterEnd(t *testing.T) {
@@ -899,8 +900,8 @@ func TestLogLevelIsRaised(t *testing.T) {
 	})
 }
 
-// TestEndWaitsForRecords has a step that has ended and whose record is not in
-// the log yet. The shutdown does not conclude before it is.
+// TestEndWaitsForRecords uses a step that has ended, but whose record is not in
+// the log yet. The shutdown does not conclude before the record is there.
 func TestEndWaitsForRecords(t *testing.T) {
 	for range 100 {
 		q := quietEvent()
@@ -925,8 +926,8 @@ func TestEndWaitsForRecords(t *testing.T) {
 	}
 }
 
-// TestFiredComesFirst checks that the record of the fire is made before anyone
-// can observe the fire, and log a consequence of it.
+// TestFiredComesFirst checks that the record of the fire is made before any
+// goroutine can observe the fire and log a consequence of it.
 func TestFiredComesFirst(t *testing.T) {
 	records := make(chan slog.Record, 10)
 	q := &quit.QuitEvent{Logger: slog.New(firstHandler{records})}
@@ -953,7 +954,7 @@ func (h firstHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// TestLogBound has a handler that blocks, and either as many records as are
+// TestLogBound uses a handler that blocks, and either as many records as are
 // kept, or one more.
 func TestLogBound(t *testing.T) {
 	const kept = 4096
@@ -981,8 +982,9 @@ func TestLogBound(t *testing.T) {
 	}
 }
 
-// TestLogNamesOfSharedEvent registers an event with two others. It has no name
-// until one of them shuts it down, and then the name that it has there.
+// TestLogNamesOfSharedEvent registers an event with two others. The event has
+// no name until one of them shuts it down. Then it has the name under which it
+// is registered there.
 func TestLogNamesOfSharedEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen journal
@@ -1032,7 +1034,7 @@ func TestLogWithoutLimit(t *testing.T) {
 	})
 }
 
-// TestLogLevels has a handler that is enabled for errors alone. It must get no
+// TestLogLevels uses a handler that is enabled for errors alone. It must get no
 // other records.
 func TestLogLevels(t *testing.T) {
 	var seen journal

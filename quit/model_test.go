@@ -56,7 +56,7 @@ func (m *model) shutdown(call func(id int)) {
 	}
 }
 
-// behaviour is the plan of the closer with some id.
+// behaviour is the plan of one closer.
 type behaviour struct {
 	act        byte   // how it ends
 	registers  []int  // closers that it registers first

@@ -59,7 +59,7 @@ func TestComposition(t *testing.T) {
 	})
 }
 
-// TestCompositionTime has a closer of a child hang. The child ends within its
+// TestCompositionTime makes a closer of a child hang. The child ends within its
 // share of the parent's time nonetheless.
 func TestCompositionTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestCompositionTime(t *testing.T) {
 	})
 }
 
-// TestSharedChild has two events close the same child. Both wait for it.
+// TestSharedChild makes two events close the same child. Both wait for it.
 func TestSharedChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, child := quietEvent(), quietEvent(), quietEvent()
@@ -104,8 +104,8 @@ func TestSharedChild(t *testing.T) {
 	})
 }
 
-// TestFailureGoesUp has an event fail by itself. The events above it fire with
-// the same cause at once, and have the failure in their results once.
+// TestFailureGoesUp makes an event fail by itself. The events above it fire
+// with the same cause at once, and have the failure in their results once.
 func TestFailureGoesUp(t *testing.T) {
 	for name, fails := range map[string]func(q *quit.QuitEvent, err error){
 		"Fail": func(q *quit.QuitEvent, err error) { q.Fail(err) },
@@ -150,7 +150,7 @@ func TestFailureGoesUp(t *testing.T) {
 	}
 }
 
-// TestFailureStaysDown has a child end without a failure of its own, or fail
+// TestFailureStaysDown makes a child end without a failure of its own, or fail
 // when it is no longer registered. Its parent does not fire.
 func TestFailureStaysDown(t *testing.T) {
 	failure := errors.New("failure")
@@ -203,7 +203,7 @@ func TestFailureStaysDown(t *testing.T) {
 	}
 }
 
-// TestFailureBeforeRegistration registers an event that has failed before.
+// TestFailureBeforeRegistration registers an event that has already failed.
 func TestFailureBeforeRegistration(t *testing.T) {
 	q, child := quietEvent(), quietEvent()
 	failure := errors.New("lost")
@@ -221,8 +221,8 @@ func TestFailureBeforeRegistration(t *testing.T) {
 	}
 }
 
-// TestFailureInRing has an event fail that is in a ring with two others. One of
-// those is registered twice, and with itself.
+// TestFailureInRing makes an event fail that forms a ring with two others. One
+// of the others is registered twice, and with itself.
 func TestFailureInRing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := quietEvent(), quietEvent(), quietEvent()
@@ -256,7 +256,7 @@ func TestFailureInRing(t *testing.T) {
 	})
 }
 
-// TestFailureOfMany has goroutines of many children fail at once, while
+// TestFailureOfMany makes goroutines of many children fail at once, while
 // children are registered and unregistered. One failure fires the parent. It is
 // in the parent's result even if that child is unregistered after that, and so
 // are the failures of all children that stay.
@@ -292,7 +292,7 @@ func TestFailureOfMany(t *testing.T) {
 	}
 }
 
-// TestFailureWhileParentEnds has a child fail while its parent shuts it down.
+// TestFailureWhileParentEnds makes a child fail while its parent shuts it down.
 // Either the results of both have the failure, or neither has it.
 func TestFailureWhileParentEnds(t *testing.T) {
 	for range 100 {
@@ -310,8 +310,9 @@ func TestFailureWhileParentEnds(t *testing.T) {
 	}
 }
 
-// TestChildHangs has six closers of a child hang. The result of the parent has
-// all six failures. The parent's own limit for the child does not hide them.
+// TestChildHangs makes six closers of a child hang. The result of the parent
+// has all six failures. The parent's own limit for the child does not hide
+// them.
 func TestChildHangs(t *testing.T) {
 	const closers = 6
 	check := func(t *testing.T, q *quit.QuitEvent, err error) {
@@ -373,7 +374,7 @@ func TestChildHangs(t *testing.T) {
 
 // TestChildIsSlow shuts a child down before its parent does, and with more time
 // than the parent has. It ends after the share of its step and before the step
-// is abandoned. Its failure is in the result, and none of the step.
+// is abandoned. Its failure is in the result, but no failure of the step.
 func TestChildIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
@@ -415,7 +416,7 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 	})
 }
 
-// TestDeepChain nests events, and has the innermost one fail.
+// TestDeepChain nests events, and makes the innermost one fail.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000
 	top, leaf := chain(depth, func(q *quit.QuitEvent) { q.Timeout = -1 })
@@ -436,8 +437,8 @@ func TestDeepChain(t *testing.T) {
 	}
 }
 
-// chain returns the ends of a chain of events, each registered with the one
-// before.
+// chain returns the ends of a chain of events, each registered with the
+// previous one.
 func chain(depth int, each func(*quit.QuitEvent)) (top, leaf *quit.QuitEvent) {
 	top = quietEvent()
 	each(top)
@@ -488,7 +489,7 @@ func TestVeryDeepChain(t *testing.T) {
 	}
 }
 
-// TestBlockedLogOfChildren has a log handler that blocks, and children with
+// TestBlockedLogOfChildren uses a log handler that blocks, and children with
 // nothing to do between the closers of the parent. They take none of its time.
 // Only the end of the parent waits for the log.
 func TestBlockedLogOfChildren(t *testing.T) {
@@ -536,9 +537,9 @@ func TestBlockedLogOfChildren(t *testing.T) {
 	})
 }
 
-// TestFailureThatCameUp has a child fail, so that its parent fires with the
-// same cause. The parent's result has the cause once, even if it is not in the
-// step of the child.
+// TestFailureThatCameUp makes a child fail, so that its parent fires with the
+// same cause. The parent's result has the cause once, even if the step of the
+// child does not have it.
 func TestFailureThatCameUp(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -591,7 +592,7 @@ func TestFailureThatCameUp(t *testing.T) {
 	}
 }
 
-// TestIgnoredFailureStaysDown has a parent ignore an error of its child. That
+// TestIgnoredFailureStaysDown makes a parent ignore an error of its child. That
 // error fires neither the parent nor the events above it. Other errors do.
 func TestIgnoredFailureStaysDown(t *testing.T) {
 	ignored, lost := errors.New("ignored"), errors.New("lost")

@@ -50,9 +50,9 @@ type timeoutOption time.Duration
 
 func (o timeoutOption) apply(c *config) { c.timeout = time.Duration(o) }
 
-// AfterDrain has a closer called after the drain: once no counted goroutine is
-// left, or once the drain is given up. Pass it for anything that counted
-// goroutines use, such as a database. Go ignores this option.
+// AfterDrain delays the call of a closer until after the drain: until no
+// counted goroutine is left, or the drain is given up. Pass it for anything
+// that counted goroutines use, such as a database. Go ignores this option.
 func AfterDrain() Option { return afterDrainOption{} }
 
 type afterDrainOption struct{}

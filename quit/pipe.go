@@ -8,10 +8,10 @@ import (
 	"github.com/gracefulgo/graceful/internal/goid"
 )
 
-// pipeHold keeps SIGPIPE away from the process for one event. It does so from
-// the fire to the end of the shutdown, and after that while the event's signals
-// are handled. So a broken stdout or stderr does not kill the process during a
-// shutdown.
+// pipeHold keeps SIGPIPE from ending the process, for one event. It does so
+// from the fire to the end of the shutdown, and after that while the event's
+// signals are handled. So a broken stdout or stderr does not kill the process
+// during a shutdown.
 type pipeHold struct {
 	mu       sync.Mutex // guards the fields below; sigpipeHeld is changed under it
 	handlers int        // of signals, in effect
@@ -79,7 +79,7 @@ func (h *sharedHold) hold(on bool) (held bool) {
 }
 
 // restore ends the delivery of sig to c. The signal is ignored again if it was
-// before.
+// ignored before.
 func restore(c chan os.Signal, sig os.Signal, ignored bool) {
 	if ignored {
 		signal.Ignore(sig) // before Stop, so that the default never applies in between

@@ -195,9 +195,9 @@ func TestChildBrokenPipe(t *testing.T) {
 	}
 }
 
-// TestPipeBeforeFire blocks an event from holding SIGPIPE. Until it can, it
-// does not fire, so no write comes after the fire and before the hold. There is
-// one processor, and the goroutine that fires has its turn again and again.
+// TestPipeBeforeFire keeps an event from holding SIGPIPE. Until it holds the
+// signal, it does not fire, so no write comes between the fire and the hold.
+// There is one processor, and the goroutine that fires runs again and again.
 func TestPipeBeforeFire(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	q := quietEvent()

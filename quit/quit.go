@@ -19,18 +19,18 @@ const DefaultTimeout = 25 * time.Second
 //
 // The event fires once: on a call of Fire or Fail, on a failure in Go, on a
 // signal, or when a shutdown begins. The fire only announces the shutdown.
-// There is one shutdown, which the first of Shutdown, GracefulStop and
-// WaitSignal starts and all later calls wait for. Its phases are delay,
-// closers, drain and after drain. After it has ended nothing changes any more,
-// and a closer that is registered is called at once.
+// There is one shutdown. The first call of Shutdown, GracefulStop or WaitSignal
+// starts it, and all later calls wait for it. Its phases are delay, closers,
+// drain and after drain. After it has ended, nothing changes any more. A closer
+// that is registered then is called at once.
 type QuitEvent struct {
 	// Timeout limits the whole shutdown, Delay included. Zero means
 	// DefaultTimeout; a negative value means no limit. The option Timeout
 	// limits a single closer.
 	Timeout time.Duration
 
-	// Delay is the time between the fire and the first closer, in which load
-	// balancers notice. It is limited to the share of a step.
+	// Delay is the time between the fire and the first closer, so that load
+	// balancers can notice. It is limited to the share of a step.
 	Delay time.Duration
 
 	// If Concurrent is set, the closers of a phase are called all at once,
@@ -96,7 +96,7 @@ func NewQuitEvent() *QuitEvent { return new(QuitEvent) }
 func (q *QuitEvent) Fire() bool { return q.fire(context.Canceled) }
 
 func (q *QuitEvent) fire(cause error) bool {
-	if q.event.fired.Load() { // the fire under way does all that follows
+	if q.event.fired.Load() { // the fire under way does the rest
 		return false
 	}
 	q.pipe.fire()
@@ -133,7 +133,7 @@ func (q *QuitEvent) fail(failure, cause error, goroutine string) bool {
 	q.logFailure(cause, goroutine, counts)
 	fired := q.fireAll(cause)
 	if !counts {
-		q.awaitLog() // only the log tells of it
+		q.awaitLog() // only the log has it
 	}
 	return fired
 }

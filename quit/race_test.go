@@ -2,5 +2,6 @@
 
 package quit
 
-// UnderRace reports whether the race detector is on. It allows 8128 goroutines.
+// UnderRace reports whether the race detector is on. The detector allows at
+// most 8128 goroutines.
 const UnderRace = true

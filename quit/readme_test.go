@@ -49,14 +49,15 @@ func TestReadmeSnippets(t *testing.T) {
 	}
 }
 
-// squeeze makes all space one space, so that indentation does not count.
+// squeeze replaces each run of white space with one space, so that indentation
+// does not count.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") + " " }
 
 // measured is the table of README.md that a command of the module bench writes.
 var measured = regexp.MustCompile("(?s)<!-- brief: begin -->\n(.*?)<!-- brief: end -->\n")
 
-// TestReadmeChinese wants README.zh-CN.md to be a translation of README.md.
-// With -update the measured table is translated anew.
+// TestReadmeChinese checks that README.zh-CN.md is a translation of README.md.
+// With -update it translates the measured table again.
 func TestReadmeChinese(t *testing.T) {
 	english, chinese := readFile(t, readmeEnglish), readFile(t, readmeChinese)
 	table := translate(measured.FindString(english))
@@ -75,8 +76,8 @@ func TestReadmeChinese(t *testing.T) {
 	}
 }
 
-// translate translates the table of README.md that is measured. A text that is
-// not known stays in English.
+// translate translates the table of README.md that is measured. Unknown text
+// stays in English.
 func translate(table string) string {
 	var b strings.Builder
 	for line := range strings.Lines(table) {
@@ -127,7 +128,7 @@ var titles = strings.NewReplacer(
 	"被劫持（hijack）的连接，例如 WebSocket",
 )
 
-// words has the parts of the other cells.
+// words translates the parts of the other cells.
 var words = []struct {
 	english *regexp.Regexp
 	chinese string

@@ -15,7 +15,7 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// This file has the recipes of the README, which TestReadmeSnippets compares.
+// This file has the recipes of the README. TestReadmeSnippets compares them.
 // The examples have no output, so they are compiled and do not run. Each is
 // shown as a whole program, with the declarations in this file that it uses.
 
@@ -208,7 +208,7 @@ func start(ctx context.Context) error {
 	}
 }
 
-// A program that takes its time to start. A signal ends the start, too.
+// A program that takes long to start. A signal ends the startup too.
 func Example_start() {
 	q.NotifySignal()
 	// After a signal, start fails because its context is cancelled.

@@ -54,12 +54,12 @@ func (l *stack) remove(e *entry) {
 // RegisterCloser may be called at any time, even by a closer. During the
 // shutdown, c is called next in its phase, or as the very next step if that
 // phase is over. After the shutdown has ended, c is called before
-// RegisterCloser returns, with its own share of 4/5 of [QuitEvent.Timeout], and
-// its error is logged.
+// RegisterCloser returns, with a share of its own, 4/5 of [QuitEvent.Timeout],
+// and its error is logged.
 //
 // The func unregister takes c out again, in constant time. It reports whether
 // it did so, which means that c will not be called. It reports false if c is
-// being called, was called, or was taken out before. A closer that is
+// being called, was called, or was already taken out. A closer that is
 // registered twice is called twice.
 //
 // A nil c is ignored, with a warning that names the call site. A typed nil is

@@ -90,7 +90,7 @@ func TestUnregister(t *testing.T) {
 	}
 }
 
-// TestUnregisterRace has unregister and the shutdown compete for each closer.
+// TestUnregisterRace makes unregister and the shutdown compete for each closer.
 // Exactly one of them gets it.
 func TestUnregisterRace(t *testing.T) {
 	for range 100 {
@@ -118,8 +118,8 @@ func TestUnregisterRace(t *testing.T) {
 	}
 }
 
-// TestOnceEach shuts down from many goroutines, with closers that misbehave in
-// all ways and register others.
+// TestOnceEach shuts down from many goroutines. The closers misbehave in every
+// way, and register others.
 func TestOnceEach(t *testing.T) {
 	for _, concurrent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Concurrent=%v", concurrent), func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestOnceEach(t *testing.T) {
 				}
 				// A closer that was abandoned may not have counted itself yet,
 				// or may still register another one. Wait for all calls, and
-				// then look for one too many.
+				// then look for an extra one.
 				const all = 20*3 + 10*2
 				end := time.Now().Add(time.Minute)
 				for called.Load() < all && time.Now().Before(end) {

@@ -12,7 +12,8 @@ import (
 // Report is a snapshot of an event: the plan before the fire, the progress
 // during the shutdown, and the outcome after it. A Report is a value that does
 // not change. It holds no lock, and outlives its event. Before the shutdown has
-// started, Deadline is that of a shutdown that starts with the report.
+// started, Deadline is that of a shutdown that starts at the time of the
+// report.
 type Report struct {
 	Cause      error     // the cause of the fire; nil before it
 	Fired      time.Time // the time of the fire; zero before it
@@ -37,7 +38,7 @@ type Step struct {
 	Start      time.Time // zero until the step begins
 	Deadline   time.Time // the end of the share; zero until the step begins, or for no limit
 	End        time.Time // zero until the step is over
-	Detail     string    // progress that a running closer tells, such as "3 busy connections"
+	Detail     string    // progress that a running closer reports, such as "3 busy connections"
 	Err        error     // the failures, without the name and site of the step
 	Abandoned  bool      // the step did not return in time, and was no longer waited for
 	Stacks     string    // of the goroutines that held up an abandoned step or the drain
@@ -82,7 +83,7 @@ func (r Report) String() string { return timeline.New(r.timeline()).String() }
 // MarshalJSON returns all of the report, with errors as texts. It never fails.
 // Steps that are nested a thousand deep are only counted. A long error that
 // only repeats the errors of inner steps is cut. A time that JSON cannot
-// represent is replaced by the nearest that it can.
+// represent is replaced by the nearest one that it can.
 func (r Report) MarshalJSON() ([]byte, error) {
 	t := r.timeline()
 	return t.JSON()
@@ -135,7 +136,7 @@ func timelineSteps(steps []Step) []timeline.Step {
 }
 
 // Package quithttp draws its status page from the same timeline. Only this
-// package can make one of a report.
+// package can make a timeline from a report.
 var _ = timeline.Bind(Report.timeline)
 
 // panicStack returns the stack of a panic in err, or "".

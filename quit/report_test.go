@@ -377,7 +377,7 @@ func TestReportLife(t *testing.T) {
 	})
 }
 
-// TestReportAnytime takes reports all the time, for the race detector.
+// TestReportAnytime takes reports continuously, for the race detector.
 func TestReportAnytime(t *testing.T) {
 	for range 8 {
 		q, child := quietEvent(), quietEvent()
@@ -420,8 +420,8 @@ func TestReportAnytime(t *testing.T) {
 //go:noinline
 func hangHere(c chan struct{}) { <-c }
 
-// TestStacks has a closer hang among many goroutines. Its stack alone is found,
-// whether the stacks are taken before the closer is abandoned or after.
+// TestStacks makes a closer hang among many goroutines. Its stack alone is
+// found, whether the stacks are taken before the closer is abandoned or after.
 func TestStacks(t *testing.T) {
 	for name, timeout := range map[string]time.Duration{
 		"before": 10 * time.Millisecond,
@@ -480,7 +480,7 @@ func testStacks(t *testing.T, timeout time.Duration) {
 	}
 }
 
-// TestStacksOfDrain has counted goroutines that never end. The report has the
+// TestStacksOfDrain uses counted goroutines that never end. The report has the
 // stacks of the event's own goroutines, folded into one, and no others.
 func TestStacksOfDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -523,9 +523,9 @@ func (o *owner) Shutdown(ctx context.Context) error {
 
 func (o *owner) Close() error { <-o.hang; return nil }
 
-// TestStacksOfOwner has a closer that knows the goroutines it waits for. Their
-// stacks are shown while it runs, as in a forced end, and when it is abandoned
-// after it returned them.
+// TestStacksOfOwner uses a closer that knows the goroutines it waits for. A
+// report shows their stacks while the closer runs, if all stacks are given, as
+// in a forced end. It also shows them after the closer was abandoned.
 func TestStacksOfOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -572,10 +572,10 @@ type lock struct{ hang chan struct{} }
 func (*lock) Owner() string                      { panic("not locked") }
 func (l *lock) Shutdown(_ context.Context) error { hangHere(l.hang); return nil }
 
-// TestStacksOfDrainInTime has the look at the stacks of a drain take long. It
-// begins a sixteenth of the drain's share before the end of that. The end of
-// WorkContext and the closers do not wait for it. The end of the shutdown does,
-// as long as there is time.
+// TestStacksOfDrainInTime makes the look at the stacks of a drain take long. It
+// begins a sixteenth of the drain's share before the end of the share. Neither
+// the end of WorkContext nor a closer waits for it. The end of the shutdown
+// does, as long as there is time.
 func TestStacksOfDrainInTime(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	for _, test := range []struct{ had, ended time.Duration }{
@@ -633,7 +633,7 @@ func TestStacksOfDrainInTime(t *testing.T) {
 	}
 }
 
-// TestStacksOfError has a closer return an error with the stacks of the
+// TestStacksOfError makes a closer return an error with the stacks of the
 // goroutines that it gave up waiting for.
 func TestStacksOfError(t *testing.T) {
 	q, logged := loggedEvent()
@@ -655,7 +655,7 @@ func TestStacksOfError(t *testing.T) {
 	}
 }
 
-// TestStacksOfLikeName has a closer with an Owner method that is not the
+// TestStacksOfLikeName uses a closer with an Owner method that is not the
 // package's.
 func TestStacksOfLikeName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -672,8 +672,8 @@ func TestStacksOfLikeName(t *testing.T) {
 	})
 }
 
-// TestStacksOfReturned has a closer return after its share. It does not hang,
-// although its stacks were taken.
+// TestStacksOfReturned makes a closer return after its share. The closer does
+// not hang, although its stacks were taken.
 func TestStacksOfReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -708,8 +708,8 @@ func TestReportOutlives(t *testing.T) {
 	}
 }
 
-// TestReportTellsOnce has names and errors that are not printed unchanged. The
-// report has each failure once.
+// TestReportTellsOnce uses names and errors that have to be escaped. The report
+// has each failure once.
 func TestReportTellsOnce(t *testing.T) {
 	q, child := quietEvent(), quietEvent()
 	child.RegisterCloser(closerFunc(func() error { return errors.New("boom\n") }),
@@ -722,7 +722,7 @@ func TestReportTellsOnce(t *testing.T) {
 	}
 }
 
-// TestReportOfChild has a child with failures of its steps and its goroutine,
+// TestReportOfChild uses a child with failures of its steps and its goroutine,
 // some of them alike. Its parent has a failure of its own.
 func TestReportOfChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -772,7 +772,8 @@ func (e *endlessError) Unwrap() error {
 	return e
 }
 
-// TestReportOfAnything has reports that only a mistake in a program could make.
+// TestReportOfAnything uses reports that only a mistake in a program could
+// make.
 func TestReportOfAnything(t *testing.T) {
 	deep := failed(ran(quit.PhaseClosers, "leaf", "a.go:1", 0, sec), errors.New("boom"))
 	for range 20_000 {
@@ -924,7 +925,7 @@ func TestReportOfAnything(t *testing.T) {
 	}
 }
 
-// TestReportOfPlanHasAllTime runs outside a bubble, so that time passes.
+// TestReportOfPlanHasAllTime runs outside a bubble, so that real time passes.
 func TestReportOfPlanHasAllTime(t *testing.T) {
 	q := quietEvent()
 	q.Timeout = time.Minute

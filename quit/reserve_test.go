@@ -34,8 +34,8 @@ func newHangers() *hangers {
 	}
 }
 
-// register registers one with q. If also is not nil, the closer calls it before
-// it hangs.
+// register registers one with q. If also is not nil, each closer calls it
+// before it hangs.
 func (h *hangers) register(q *quit.QuitEvent, name string, also func(), opts ...quit.Option) {
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		called := time.Now()
@@ -77,8 +77,8 @@ func (h *hangers) check(t *testing.T, n int, least time.Duration) {
 	}
 }
 
-// wave is a number of successive steps of a report with the same times since
-// the start.
+// wave is a group of successive steps of a report that have the same times
+// since the start.
 type wave struct {
 	n             int
 	phase         quit.Phase
@@ -137,10 +137,11 @@ func wantWaves(t *testing.T, r quit.Report, start time.Time, want ...string) {
 	}
 }
 
-// TestReserveTimes has all times of shutdowns in which every closer hangs. With
-// 25 s, the reserve is one second. The first two steps take 9/10 each of the
-// rest of the other 24 s. After them less than half a second of that is left,
-// so all others begin together and have all the time that is left, 1.24 s.
+// TestReserveTimes checks all times of shutdowns in which every closer hangs.
+// With 25 s, the reserve is one second. Each of the first two steps takes 9/10
+// of the time left of the other 24 s. After them less than half a second of
+// that is left, so all others begin together and have all the time that is
+// left, 1.24 s.
 func TestReserveTimes(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -150,7 +151,7 @@ func TestReserveTimes(t *testing.T) {
 		delay      time.Duration
 		closers    int
 		after      int  // closers with AfterDrain
-		goroutine  bool // whether one is counted that never ends
+		goroutine  bool // whether a goroutine that never ends is counted
 		want       []string
 	}{
 		{
@@ -323,9 +324,9 @@ func TestReserveTimes(t *testing.T) {
 	}
 }
 
-// TestReserve has closers that hang, in every number that matters and with
-// every limit. Each is called once, and has 2/5 of the reserve with a live
-// context. The shutdown ends before its deadline.
+// TestReserve uses every relevant number of closers that hang, with every
+// limit. Each is called once, and has 2/5 of the reserve with a live context.
+// The shutdown ends before its deadline.
 func TestReserve(t *testing.T) {
 	for _, limit := range []struct{ timeout, ctx, deadline, reserve time.Duration }{
 		{timeout: 25 * sec, deadline: 25 * sec, reserve: sec},
@@ -403,7 +404,7 @@ func TestReserveOrder(t *testing.T) {
 	})
 }
 
-// TestReserveOfQuickClosers has many closers that return in time, and together
+// TestReserveOfQuickClosers uses many closers that return in time, and together
 // use up the time. The rest still have the reserve.
 func TestReserveOfQuickClosers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -434,8 +435,8 @@ func TestReserveOfQuickClosers(t *testing.T) {
 }
 
 // TestReserveAddedTo registers closers while only the reserve is left. It does
-// so in each phase, in closers that run and outside. Each closer has at least
-// 2/5 of the reserve, even if the shutdown takes longer for that.
+// so in each phase, both inside and outside of running closers. Each closer has
+// at least 2/5 of the reserve, even if that makes the shutdown longer.
 func TestReserveAddedTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, h := quietEvent(), newHangers()
@@ -469,7 +470,7 @@ func TestReserveAddedTo(t *testing.T) {
 	})
 }
 
-// TestReserveOfChild has a child with more closers that hang than it has time
+// TestReserveOfChild uses a child with more closers that hang than it has time
 // for. It ends within its share, so its parent does not abandon it.
 func TestReserveOfChild(t *testing.T) {
 	for _, test := range []struct {
@@ -532,8 +533,8 @@ func TestReserveOfChild(t *testing.T) {
 	}
 }
 
-// TestReserveWork checks that only the reserve being left ends the drain at
-// once, and WorkContext with it.
+// TestReserveWork checks that the drain ends at once when only the reserve is
+// left, and WorkContext with it.
 func TestReserveWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, h := quietEvent(), newHangers()

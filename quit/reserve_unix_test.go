@@ -15,12 +15,12 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// standing is stopped at the moment that args[0] names, with closers of 200 ms
-// left.
+// standing is suspended at the moment that args[0] names. It still has to call
+// closers that take 200 ms.
 var standing = process.NewProgram("standing", func(args []string) {
 	q := quietEvent()
 	q.Timeout = 3 * time.Second
-	var warnings atomic.Int32 // of steps that take long, which none does for five seconds
+	var warnings atomic.Int32 // of steps that take long; no step takes five seconds
 	q.Logger = slog.New(warningCounter{&warnings})
 	var calls, dead, hung atomic.Int32
 	closers := int32(0)
@@ -106,8 +106,8 @@ func (h warningCounter) Handle(context.Context, slog.Record) error {
 }
 
 // TestChildStandsStill stops the process for longer than the whole Timeout. The
-// closers that are left then have at least 2/5 of the reserve, which is a tenth
-// of the Timeout. A nested event has a reserve of its own, and the time for it.
+// remaining closers have at least 2/5 of the reserve, which is a tenth of the
+// Timeout. A nested event has a reserve of its own, and the time for it.
 func TestChildStandsStill(t *testing.T) {
 	t.Parallel()
 	for where, closers := range map[string]int{
@@ -133,7 +133,7 @@ func TestChildStandsStill(t *testing.T) {
 					p.WantEnd("exit status 0")
 					return
 				}
-				// On a slow machine, 120 ms may pass between the begin of a
+				// On a slow machine, 120 ms may pass between the start of a
 				// step and the call.
 				t.Logf("the program said %q, want %q, once more", said, want)
 			}

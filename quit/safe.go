@@ -66,7 +66,7 @@ func wrapped(err error) (errs []error, ok bool) {
 // visit calls f with err and all errors that it wraps, in the order of
 // errors.Is, until f returns true. found reports whether f did. sound reports
 // whether no Unwrap panicked and no error wrapped others without end. An
-// endless error hides the errors after it, so then visit walks again, level by
+// endless error hides the errors after it, so visit then walks again, level by
 // level.
 func visit(err error, f func(error) bool) (found, sound bool) {
 	found, sound, ended := walkErrors(err, f, false)
@@ -159,8 +159,8 @@ func safeAs(err error, target any) bool {
 }
 
 // isSound reports whether errors.Is, errors.As and Error can be called on err
-// without a panic, and whether err can be compared. The result of Shutdown is
-// compared to find out whether two callers got the same.
+// without a panic, and whether err can be compared. A program may compare the
+// results of Shutdown, to see whether two callers got the same error.
 func isSound(err error) bool {
 	probe := new(guard)
 	sound := func(call func()) (ok bool) {

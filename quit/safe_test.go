@@ -49,8 +49,8 @@ type wrapsNil struct{ error }
 
 func (e *wrapsNil) Unwrap() []error { return []error{nil, nil} }
 
-// sliceError, structError and hiddenError cannot be compared. In the last one
-// that depends on the value, and not on the type.
+// sliceError, structError and hiddenError cannot be compared. For hiddenError,
+// that depends on the value and not on the type.
 type sliceError []error
 
 func (e sliceError) Error() string   { return errors.Join(e...).Error() }
@@ -75,9 +75,8 @@ type realError struct{ text string }
 
 func (e *realError) Error() string { return e.text }
 
-// ways are the ways in which an error gets into the result of a shutdown. Each
-// has err come before the fire, or after it if late is set and that is
-// possible.
+// ways are the ways in which an error gets into the result of a shutdown. The
+// error comes before the fire, or after it if late is set and that is possible.
 var ways = []struct {
 	name  string
 	fails func(q *quit.QuitEvent, late bool, err error, opts ...quit.Option)
@@ -144,7 +143,7 @@ func goFails(q *quit.QuitEvent, late bool, err error, opts ...quit.Option) {
 	goDoes(q, late, func() error { return err }, opts...)
 }
 
-// goDoes has a goroutine of q call do, at once or after the fire.
+// goDoes makes a goroutine of q call do, at once or after the fire.
 func goDoes(q *quit.QuitEvent, late bool, do func() error, opts ...quit.Option) {
 	q.Go(func(ctx context.Context) error {
 		if late {
@@ -157,9 +156,9 @@ func goDoes(q *quit.QuitEvent, late bool, do func() error, opts ...quit.Option) 
 	}
 }
 
-// TestBrokenErrors has errors with methods that cannot be called come in by all
-// ways. The process lives and each closer is called. Shutdown returns an error
-// in which errors.Is and errors.As find the errors that they should.
+// TestBrokenErrors uses errors with methods that cannot be called, in all of
+// these ways. The process survives, and each closer is called. Shutdown returns
+// an error in which errors.Is and errors.As find the errors that they should.
 func TestBrokenErrors(t *testing.T) {
 	text := errors.New("broken")
 	for _, broken := range []struct {

@@ -120,7 +120,7 @@ func (s *schedule) fail(err error) (counts bool) {
 	return true
 }
 
-// fired notes that the event has fired, which is a change to tell of.
+// fired notes that the event has fired, and tells the watchers.
 func (s *schedule) fired() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -365,7 +365,7 @@ func (s *schedule) conclude(at time.Time, failures []error, err error) {
 	s.touch()
 }
 
-// hadClosers reports whether a closer has become a step.
+// hadClosers reports whether any closer has become a step.
 func (s *schedule) hadClosers() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -422,9 +422,9 @@ func (s *schedule) grace(base context.Context) time.Duration {
 	return max(s.reserve, 10*time.Millisecond)
 }
 
-// adopt has the outermost shutdown wait for the log and the stacks of q, which
-// a step of this event has shut down. It reports false if this event's shutdown
-// has ended.
+// adopt makes the outermost shutdown wait for the log and the stacks of q,
+// which a step of this event has shut down. It reports false if this event's
+// shutdown has ended.
 func (s *schedule) adopt(q *QuitEvent) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestScheduleTells checks that each change of the state is told to the
-// watchers, and nothing else is. It is in package quit since others cannot look
-// between the end of a step and the begin of the next one.
+// TestScheduleTells checks that watchers are told of each change of the state,
+// and of nothing else. It is in package quit, since other packages cannot look
+// between the end of a step and the start of the next one.
 func TestScheduleTells(t *testing.T) {
 	var (
 		q       = NewQuitEvent()
@@ -96,7 +96,7 @@ func TestScheduleLastMoments(t *testing.T) {
 	}{
 		{limit: 0, now: sec, until: 0, grace: 0},
 		{limit: 20 * sec, now: sec, until: 20*sec - 50*ms, grace: sec},
-		// At least as much as is kept back is left for the log.
+		// At least the time that is kept back is left for the log.
 		{limit: 20 * sec, now: 20*sec - 60*ms, until: 20*sec - 10*ms, grace: sec},
 		{limit: 20 * sec, now: 30 * sec, until: 30*sec + 50*ms, grace: sec},
 		// The process stood still.

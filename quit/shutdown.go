@@ -147,7 +147,7 @@ func after(from time.Time, d time.Duration) time.Time {
 // deadline before the fire. So a call of Shutdown that follows from the fire
 // comes too late to set it.
 func (q *QuitEvent) open() {
-	<-q.Done() // another call may have begun to fire, and not be done with it
+	<-q.Done() // another call may have begun to fire, and not have finished
 	own := map[Phase]*entry{PhaseDrain: q.own(PhaseDrain)}
 	if q.Delay > 0 {
 		own[PhaseDelay] = q.own(PhaseDelay)
@@ -176,7 +176,7 @@ func (q *QuitEvent) own(p Phase) *entry {
 func (q *QuitEvent) loop() {
 	s := q.next()
 	if s == nil {
-		return // as in most calls after a crowd of steps was abandoned
+		return // as in most calls after many steps were abandoned
 	}
 	w, leave := enter(q)
 	defer leave()
@@ -215,9 +215,10 @@ func (q *QuitEvent) delay(ctx context.Context) error {
 var errNoTime = fmt.Errorf("quit: no time left for work in flight: %w", context.DeadlineExceeded)
 
 // drain is the step that waits for the goroutines. It gives up at the end of
-// its share: WorkContext is cancelled, and the goroutines that are left have an
-// eighth of the share to notice it. Their stacks are taken a moment before, in
-// the place where they hold up the drain. Nothing waits for the stacks.
+// its share: WorkContext is cancelled, and the remaining goroutines have an
+// eighth of the share to notice that. Their stacks are taken a moment before
+// the end of the share, when they show where the drain is held up. Nothing
+// waits for the stacks.
 func (q *QuitEvent) drain(ctx context.Context) error {
 	s := stepOf(ctx)
 	share := s.deadline.Sub(s.start)
@@ -334,9 +335,9 @@ func (q *QuitEvent) runLate(e *entry) {
 	if t := q.timeout(); t > 0 {
 		share = t / 5 * 4
 	}
-	s := newStep(e, PhaseClosers, time.Now(), share) // no report tells of its phase
+	s := newStep(e, PhaseClosers, time.Now(), share) // no report shows its phase
 	s.node, s.done = new(node), make(chan struct{})
-	// The node is new, so this wait cannot close a circle.
+	// The node is new, so this wait cannot close a cycle.
 	leave, _ := tryWait(callers(context.Background()), s.node)
 	defer leave()
 	go func() { // ends when the closer returns
@@ -344,7 +345,7 @@ func (q *QuitEvent) runLate(e *entry) {
 		s.run(q.sched.base)
 	}()
 	<-s.done
-	q.awaitLog() // only the log tells of a failure
+	q.awaitLog() // only the log has a failure
 }
 
 // awaitLog waits for the log after the end of the shutdown, for a short time.

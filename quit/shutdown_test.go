@@ -185,7 +185,7 @@ type zeroDeadline struct{ context.Context }
 
 func (zeroDeadline) Deadline() (time.Time, bool) { return time.Time{}, true }
 
-// TestPassedDeadline has a context whose deadline has passed but that is not
+// TestPassedDeadline uses a context whose deadline has passed but that is not
 // done. The deadline is ignored.
 func TestPassedDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -201,9 +201,9 @@ func TestPassedDeadline(t *testing.T) {
 	})
 }
 
-// TestWhoFiresSetsDeadline has an event that shuts itself down when it fires,
-// as a child does that may fail by itself. A call of Shutdown that fires it
-// sets its deadline.
+// TestWhoFiresSetsDeadline uses an event that shuts itself down when it fires,
+// as a child may that fails by itself. A call of Shutdown that fires it sets
+// its deadline.
 func TestWhoFiresSetsDeadline(t *testing.T) {
 	type key struct{}
 	for range 10 {
@@ -230,9 +230,9 @@ func TestWhoFiresSetsDeadline(t *testing.T) {
 	}
 }
 
-// TestCountBelowZero has DoneGoroutine called more often than AddGoroutine:
-// before the shutdown, in it, and after the drain. The result of the shutdown
-// reports it. A report never shows a negative number.
+// TestCountBelowZero calls DoneGoroutine more often than AddGoroutine: before
+// the shutdown, in it, and after the drain. The result of the shutdown reports
+// it. A report never shows a negative number.
 func TestCountBelowZero(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -301,7 +301,7 @@ func TestCountBelowZero(t *testing.T) {
 	}
 }
 
-// TestDoneContextSetsNoDeadline has an event that shuts itself down when it
+// TestDoneContextSetsNoDeadline uses an event that shuts itself down when it
 // fires, and a context that was cancelled long before its deadline. That
 // deadline is ignored.
 func TestDoneContextSetsNoDeadline(t *testing.T) {
@@ -322,7 +322,7 @@ func TestDoneContextSetsNoDeadline(t *testing.T) {
 	}
 }
 
-// TestResultInTime has the deadline of the context given to Shutdown limit a
+// TestResultInTime makes the deadline of the context given to Shutdown limit a
 // shutdown in which nearly all closers hang. The call waits for the result.
 func TestResultInTime(t *testing.T) {
 	failure := errors.New("failure")
@@ -389,7 +389,7 @@ func TestContextValueMisbehaves(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		value  func(first bool, hang chan struct{}) any // first is set for the first call
-		failed int                                      // number of the four closers
+		failed int                                      // number of the four closers that fail
 		want   string                                   // their failure
 	}{
 		{
@@ -500,10 +500,10 @@ func TestContextErrorPanics(t *testing.T) {
 	})
 }
 
-// TestResultAfterDeadline has closers that hang register others when their time
-// is up. So the shutdown ends shortly after the deadline of the context given
-// to it. The call that has set the limit waits that long. Another call whose
-// context is done returns at once.
+// TestResultAfterDeadline makes closers that hang register others when their
+// time is up. So the shutdown ends shortly after the deadline of the context
+// given to it. The call that has set this deadline waits that long. Another
+// call whose context is done returns at once.
 func TestResultAfterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
@@ -549,7 +549,7 @@ func TestResultAfterDeadline(t *testing.T) {
 }
 
 // TestDoneContextAfterEnd calls Shutdown after the end with a context that is
-// done. That is no mistake, since the result is there.
+// done. That is not a mistake, since the result is known.
 func TestDoneContextAfterEnd(t *testing.T) {
 	q, logged := loggedEvent()
 	failure := errors.New("failure")

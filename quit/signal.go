@@ -51,28 +51,29 @@ func (e *SignalError) ExitCode() int {
 	return 1
 }
 
-// NotifySignal handles signals from now on. The first signal fires the event,
-// with a [*SignalError] as the cause. Without arguments, the signals are
-// [os.Interrupt] and SIGTERM. NotifySignal leaves out nil, and signals that the
+// NotifySignal begins to handle signals. The first signal fires the event, with
+// a [*SignalError] as the cause. Without arguments, the signals are
+// [os.Interrupt] and SIGTERM. NotifySignal skips nil, and signals that the
 // system does not have. A listed SIGINT or SIGHUP stays ignored if the process
 // was started to ignore it, as by nohup, and this is logged. SIGQUIT still
 // dumps all stacks, unless it is listed.
 //
 // A second Ctrl-C ends the process at once. More precisely, an [os.Interrupt]
-// does so if it comes half a second or more after the event's first signal,
-// because one Ctrl-C often arrives twice, from the terminal and from a parent.
-// The steps that still run are then written to stderr, with their stacks if
-// these can be taken within a second. The exit status is
-// [SignalError.ExitCode]. During [QuitEvent.Delay] such an interrupt ends the
-// delay instead, and the next one, again after half a second, ends the process.
-// After the first signal, all other signals have no effect.
+// does so if it comes half a second or more after the event's first signal. One
+// Ctrl-C often arrives twice, from the terminal and from a parent. The steps
+// that still run are then written to stderr, with their stacks if these can be
+// taken within a second. The exit status is [SignalError.ExitCode]. During
+// [QuitEvent.Delay] such an interrupt ends the delay instead, and the next one,
+// again after half a second, ends the process. After the first signal, all
+// other signals have no effect.
 //
 // If several events handle an interrupt, it is the first signal for each event
 // that has had none. The oldest of the events whose shutdown has not ended
 // decides whether the interrupt ends the process. So a program that reloads,
-// with one event after the other, handles its first Ctrl-C as usual. After the
+// with one event after another, handles its first Ctrl-C as usual. After the
 // last shutdown has ended, while main is in its last lines, signals stay
-// handled until stop is called, or NotifySignal or WaitSignal of another event.
+// handled until stop is called, or until NotifySignal or WaitSignal of another
+// event is called.
 //
 // The func stop restores the state before the call. It may be called more than
 // once.
@@ -88,7 +89,7 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 //
 // If a signal came, signals stay handled after WaitSignal has returned. So
 // another SIGTERM does not end main before its last line. If no signal came,
-// the state before the call is restored.
+// WaitSignal restores the state before the call.
 //
 // WaitSignal logs a warning if a signal fired the event, but no closer was
 // called and no goroutine was ever counted. Since nothing was closed or
@@ -99,7 +100,7 @@ func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 		return q.sched.err
 	}
 	h := signals.handle(q, sigs)
-	if !q.HasFired() { // else main may not have come to register anything
+	if !q.HasFired() { // else main may not have registered anything yet
 		q.waiter.CompareAndSwap(0, callerOutside())
 	}
 	onWait(q)
@@ -122,7 +123,7 @@ func WaitSignal(sigs ...os.Signal) error { return GetQuitEvent().WaitSignal(sigs
 // signal, arriving twice.
 const doubled = 500 * time.Millisecond
 
-// signals has the signal handlers of the process.
+// signals is the table of the process.
 var signals signalTable
 
 // signalTable has the handlers of all events. A signal that any of them lists
@@ -157,7 +158,7 @@ type receiver struct {
 	c        chan os.Signal // buffered, since os/signal drops a signal that it cannot send
 	ignored  bool           // the process ignored the signal before
 
-	flush chan chan struct{} // has all signals in c taken, and then the sent channel closed
+	flush chan chan struct{} // asks to take all signals in c, then to close the sent channel
 	end   chan struct{}      // closed when no handler is left: the goroutine empties c and ends
 	ended chan struct{}      // closed when the goroutine has ended
 }
@@ -243,7 +244,8 @@ func (t *signalTable) receive(s os.Signal) {
 	r.handlers++
 }
 
-// release ends h, unless it was stopped before. It is called with mu held.
+// release ends h, unless it has already been stopped. It is called with mu
+// held.
 func (t *signalTable) release(h *handler) {
 	if h.stopped {
 		return
@@ -366,7 +368,7 @@ func (t *signalTable) take(s os.Signal, now time.Time) {
 	if by != nil && by.endDelay() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		by.listener.first = now // the next interrupt may be the same one again
+		by.listener.first = now // the next interrupt may be the same Ctrl-C, arriving twice
 		return
 	}
 	exit(&SignalError{s}, by)

@@ -28,10 +28,10 @@ const (
 	// apart is the time between signals. Closer together, two of one number can
 	// arrive as one. It is also the time in which a signal that should change
 	// nothing could change something. On a slow machine a test may miss a bug,
-	// but never reports one that is not there.
+	// but it never fails without one.
 	apart = 100 * time.Millisecond
 
-	// windowOver is more than half a second after the first signal, the time in
+	// windowOver is more than half a second, the time after the first signal in
 	// which an interrupt counts as the same one.
 	windowOver = 700 * time.Millisecond
 )
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 	process.Main(m, nil, "ExampleQuitEvent_Shutdown.func2") // a closer that hangs
 }
 
-// sayReady has the program say "ready" as soon as the next n calls of
+// sayReady makes the program say "ready" as soon as the next n calls of
 // WaitSignal handle their signals.
 func sayReady(n int32) {
 	var waiting atomic.Int32
@@ -136,9 +136,9 @@ var importing = process.NewProgram("importing", func([]string) {
 	hang()
 })
 
-// TestSignalBeforeStop has a signal that has arrived and is not taken yet when
-// its handler is stopped, and when the last handler is released. It counts.
-// Either of the two may be seen first.
+// TestSignalBeforeStop stops a handler, or releases the last one, while a
+// signal has arrived but is not taken yet. The signal counts, whether the
+// receiver sees it first or the stop.
 func TestSignalBeforeStop(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 100 {
@@ -156,8 +156,8 @@ func TestSignalBeforeStop(t *testing.T) {
 	}
 }
 
-// TestStopWaitsForSignal has a signal that came before stop take its time, held
-// up by another event. Stop does not return until it has fired the event.
+// TestStopWaitsForSignal lets another event hold up a signal that came before
+// stop. The call of stop does not return until the signal has fired the event.
 func TestStopWaitsForSignal(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 50 {
@@ -201,7 +201,7 @@ func TestEndAfterLeave(t *testing.T) {
 	<-ended
 }
 
-// TestChangeOfEvents has events handle signals one after the other. The table
+// TestChangeOfEvents makes events handle signals one after another. The table
 // of signals keeps an event that has ended until the next one comes. It does
 // not keep an event that no longer handles signals.
 func TestChangeOfEvents(t *testing.T) {
@@ -298,8 +298,8 @@ func TestChildWaitSignal(t *testing.T) {
 	}
 }
 
-// TestChildNotTaken sends a signal to a program that waits for other ones. It
-// has its usual effect.
+// TestChildNotTaken sends a signal to a program that waits for other signals.
+// It has its usual effect.
 func TestChildNotTaken(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -399,7 +399,7 @@ func TestChildSIGTERMAgain(t *testing.T) {
 	p.Expect("ready")
 	p.Signal(syscall.SIGTERM)
 	p.Expect("closing")
-	for range 6 { // the last ones come when an interrupt would end the process
+	for range 6 { // the last ones arrive at a time when an interrupt would end the process
 		time.Sleep(apart)
 		p.Signal(syscall.SIGTERM)
 	}
@@ -467,8 +467,8 @@ func TestChildFailure(t *testing.T) {
 	}{
 		{name: "no signal", want: "exit status 1"},
 		{name: "a signal during the shutdown", during: true, want: "exit status 1"},
-		// No signal fired the event, so WaitSignal has restored the handling
-		// from before.
+		// No signal fired the event, so WaitSignal has restored the earlier
+		// handling.
 		{name: "a signal after it", after: true, want: "signal: terminated"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -522,8 +522,8 @@ func TestChildStop(t *testing.T) {
 	p.WantEnd("signal: terminated")
 }
 
-// leaving looks for goroutines of the package after all events have ended. In
-// the process of the tests, other tests that run have some.
+// leaving looks for goroutines of the package after all events have ended. It
+// is a process of its own, since other tests may have such goroutines.
 var leaving = process.NewProgram("leaving", func([]string) {
 	var wg sync.WaitGroup
 	for range 4 {
@@ -645,8 +645,8 @@ func TestChildWaitSignalInCloser(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// generations waits for signals with one event after the other, as a program
-// that reloads does.
+// generations waits for signals with one event after another, as a program that
+// reloads does.
 var generations = process.NewProgram("generations", func([]string) {
 	for i := range 3 {
 		q := &quit.QuitEvent{Timeout: -1}
@@ -672,8 +672,8 @@ func TestChildGenerations(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// manyGenerations has 50 events handle a signal, with WaitSignal or without, as
-// args[0] says. It counts the goroutines that are left.
+// manyGenerations makes 50 events handle a signal, with WaitSignal or without,
+// as args[0] says. It counts the goroutines that are left.
 var manyGenerations = process.NewProgram("many generations", func(args []string) {
 	counts := make(map[int]int)
 	var events []weak.Pointer[quit.QuitEvent]
@@ -776,7 +776,7 @@ func TestChildOldestDecides(t *testing.T) {
 		p.Expect("older hangs")
 		time.Sleep(windowOver)
 		p.Signal(os.Interrupt)
-		// The younger one is fired too, and may get as far as its closer.
+		// The younger one is fired too, and may reach its closer.
 		if said := p.Next(); said != "" && said != "younger hangs" {
 			t.Errorf("the program said %q", said)
 		}
@@ -797,8 +797,8 @@ func TestChildOldestDecides(t *testing.T) {
 	})
 }
 
-// endedHandles has an event that has ended handle signals again, before another
-// event does.
+// endedHandles makes an event that has ended handle signals again, before
+// another event does.
 var endedHandles = process.NewProgram("an ended event handles signals", func([]string) {
 	ended, q := quietEvent(), &quit.QuitEvent{Timeout: -1}
 	ended.GracefulStop()
@@ -819,8 +819,8 @@ func TestChildEndedDecidesNothing(t *testing.T) {
 	p.WantEnd("exit status 130")
 }
 
-// lastLines is in main's last lines after a signal has ended its event. The
-// event is garbage if args[0] says so.
+// lastLines is in main's last lines after a signal has shut its event down.
+// args[0] says whether the event is collected.
 var lastLines = process.NewProgram("last lines", func(args []string) {
 	func() {
 		q := quit.NewQuitEvent()
@@ -935,8 +935,8 @@ func TestChildIgnoredIsLogged(t *testing.T) {
 	}
 }
 
-// restoring handles SIGUSR1, which is ignored or not as args[0] says, and stops
-// to do so.
+// restoring begins and then stops handling SIGUSR1, which is ignored or not as
+// args[0] says.
 var restoring = process.NewProgram("restoring", func(args []string) {
 	ignored := args[0] == "ignored"
 	if ignored {
@@ -1145,7 +1145,7 @@ func TestChildStacksOfWorkerAlone(t *testing.T) {
 	p.WantEnd("exit status 0")
 }
 
-// TestExists has the first and the last number of a signal, and their
+// TestExists uses the first and the last number of a signal, and their
 // neighbours.
 func TestExists(t *testing.T) {
 	for s, want := range map[os.Signal]bool{

@@ -10,7 +10,7 @@ import (
 // sigpipe is the signal of a write to a broken pipe, or nil.
 var sigpipe os.Signal = syscall.SIGPIPE
 
-// staysIgnored reports whether s is a signal that programs such as nohup have a
+// staysIgnored reports whether s is a signal that programs such as nohup make a
 // process ignore.
 func staysIgnored(s os.Signal) bool { return s == syscall.SIGINT || s == syscall.SIGHUP }
 

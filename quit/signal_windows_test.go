@@ -47,7 +47,7 @@ func inConsole() {
 	fmt.Printf("returned %v, a signal %t: %v\n", err, errors.As(q.Cause(), &sig), q.Cause())
 }
 
-// ctrlC sends all processes of the console the event of Ctrl-C.
+// ctrlC sends a Ctrl-C event to all processes of the console.
 func ctrlC() {
 	generate := syscall.NewLazyDLL("kernel32.dll").NewProc("GenerateConsoleCtrlEvent")
 	if ok, _, err := generate.Call(syscall.CTRL_C_EVENT, 0); ok == 0 {

@@ -33,8 +33,8 @@ type step struct {
 
 	// over is set, with the schedule's mu held, when the step has returned or
 	// was abandoned. It is atomic for readers without mu, which only need to
-	// know whether the step still counts. A slightly outdated answer is as good
-	// for them.
+	// know whether the step still counts. A slightly outdated answer does them
+	// no harm.
 	over atomic.Bool
 
 	// Guarded by the schedule's mu:
@@ -188,7 +188,7 @@ func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 }
 
 // look is called by the timer of a running step. It logs that the step still
-// runs, ever more rarely, and abandons the step when its time is over.
+// runs, less and less often, and abandons the step when its time is over.
 func (s *step) look() {
 	now := time.Now()
 	if s.hasLast() && !now.Before(s.last) {
@@ -197,8 +197,8 @@ func (s *step) look() {
 			return
 		}
 		// The process stood still, or else the event would have ended. It still
-		// does so by itself, within its own reserve. Meanwhile the steps that
-		// are left of this shutdown begin.
+		// does so by itself, within its own reserve. Meanwhile the remaining
+		// steps of this shutdown begin.
 		go s.q.loop() // ends when no step may begin
 	}
 	s.watch.Reset(s.nextLook(now))

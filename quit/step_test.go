@@ -24,8 +24,8 @@ type share struct {
 	forever    bool
 }
 
-// TestShares has closers that hang, and checks the time that each of them is
-// given.
+// TestShares uses closers that hang, and checks the time that each of them
+// gets.
 func TestShares(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	tenSeconds := []share{
@@ -37,7 +37,7 @@ func TestShares(t *testing.T) {
 		timeout time.Duration
 		ctx     time.Duration // deadline of the caller's context, if not 0
 		opts    []quit.Option
-		want    []share // of closers that hang, one after the other
+		want    []share // of closers that hang, one after another
 		took    time.Duration
 	}{
 		// A reserve of a tenth, and 1 s at most, is kept back. A step has 4/5
@@ -276,8 +276,8 @@ func TestEscalation(t *testing.T) {
 	})
 }
 
-// TestCloseHangs has the Close after a failed Shutdown hang, exit or panic. The
-// error of Shutdown counts nonetheless.
+// TestCloseHangs makes the Close after a failed Shutdown hang, exit or panic.
+// The error of Shutdown counts nonetheless.
 func TestCloseHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failure := errors.New("failure")
@@ -307,8 +307,8 @@ func TestCloseHangs(t *testing.T) {
 	})
 }
 
-// TestAbandonedFailsLate has an abandoned closer panic while the shutdown still
-// runs.
+// TestAbandonedFailsLate makes an abandoned closer panic while the shutdown
+// still runs.
 func TestAbandonedFailsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -328,7 +328,7 @@ func TestAbandonedFailsLate(t *testing.T) {
 	})
 }
 
-// TestReturnsAtTheLast has a closer return at the moment at which it would be
+// TestReturnsAtTheLast makes a closer return at the moment at which it would be
 // abandoned. It has either returned or been abandoned, and not both.
 func TestReturnsAtTheLast(t *testing.T) {
 	for range 500 {
@@ -344,7 +344,7 @@ func TestReturnsAtTheLast(t *testing.T) {
 	}
 }
 
-// TestNoTimerAfterEnd has a closer return at the moment at which a warning
+// TestNoTimerAfterEnd makes a closer return at the moment at which a warning
 // would be logged. No timer is left after the end.
 func TestNoTimerAfterEnd(t *testing.T) {
 	for range 500 {
@@ -363,7 +363,7 @@ func TestNoTimerAfterEnd(t *testing.T) {
 	}
 }
 
-// TestAbandonedIsClosed has a closer with both methods return an error from
+// TestAbandonedIsClosed makes a closer with both methods return an error from
 // Shutdown after it was abandoned. While the shutdown runs, that error counts,
 // and so does the error of the Close that follows. After the end they are only
 // logged.
@@ -419,9 +419,8 @@ func TestAbandonedIsClosed(t *testing.T) {
 	})
 }
 
-// TestExtremeTimeouts has times at the limits of a Duration and a Time. Each
-// closer is called with a live context, and all times that are reported make
-// sense.
+// TestExtremeTimeouts uses times at the limits of a Duration and a Time. Each
+// closer is called with a live context, and all reported times make sense.
 func TestExtremeTimeouts(t *testing.T) {
 	const most = time.Duration(math.MaxInt64)
 	far := time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -523,8 +522,8 @@ func TestExtremeTimeouts(t *testing.T) {
 	}
 }
 
-// TestHugeError has errors of 10 MB: in one line, in many lines, and with bytes
-// that are no text.
+// TestHugeError uses errors of 10 MB: in one line, in many lines, and with
+// bytes that are no text.
 func TestHugeError(t *testing.T) {
 	size := 10 << 20
 	if testing.Short() || quit.UnderRace {

@@ -11,7 +11,8 @@ import (
 )
 
 // TestDocsStuck compares the report of a stuck shutdown in the documentation
-// with that of a real one. With -update it writes it anew.
+// with that of a real one. With -update it writes the report in the
+// documentation.
 func TestDocsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, release := stuck.Shutdown()

@@ -16,12 +16,12 @@ import (
 // up its own node until it is over. An abandoned closer holds up nothing, so it
 // may wait for anything.
 //
-// A wait that would close a circle does not begin. The search for a circle goes
-// from the caller up to the steps that wait for it. It is left out if no step
-// of the target waits for anything, as in a shutdown that has just begun: then
-// the caller cannot hold up the target. So a wait takes constant time, however
-// many events there are. Only a wait for an event that itself waits takes as
-// long as the way up from the caller.
+// A wait that would close a cycle does not begin. The search for a cycle goes
+// from the caller up to the steps that wait for it. The search is skipped if no
+// step of the target waits for anything, as in a shutdown that has just begun.
+// The caller cannot hold up such a target. So a wait takes constant time,
+// however many events there are. Only for a target that itself waits does the
+// time grow with the length of the way up from the caller.
 var waits struct {
 	mu      sync.Mutex         // guards the fields below and those of every node; a leaf
 	walkers map[uint64]*walker // by goroutine

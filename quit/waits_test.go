@@ -39,9 +39,9 @@ func TestReentrance(t *testing.T) {
 	})
 }
 
-// TestRing has three events close each other, as registered events and in stop
-// funcs. One caller shuts down one of them, or three callers all of them at the
-// same time.
+// TestRing makes three events close each other, as registered events and in
+// stop funcs. One caller shuts down one of them, or three callers all of them
+// at the same time.
 func TestRing(t *testing.T) {
 	for _, callers := range []int{1, 3} {
 		for _, concurrent := range []bool{false, true} {
@@ -96,7 +96,7 @@ func TestLateRing(t *testing.T) {
 	})
 }
 
-// TestAbandonedMayWait has an abandoned closer call the shutdown, which no
+// TestAbandonedMayWait makes an abandoned closer call the shutdown, which no
 // longer waits for it. The call waits for the end and returns the result.
 func TestAbandonedMayWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -126,8 +126,8 @@ func TestAbandonedMayWait(t *testing.T) {
 	})
 }
 
-// TestLateClosersAreTwo has two closers of an event that has ended. One holds
-// up the shutdown that the other one waits for.
+// TestLateClosersAreTwo uses two closers of an event that has ended. One of
+// them holds up the shutdown that the other one waits for.
 func TestLateClosersAreTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended, q := quietEvent(), quietEvent()
@@ -150,15 +150,15 @@ func TestLateClosersAreTwo(t *testing.T) {
 	})
 }
 
-// TestWaitsAreCounted has a closer wait for another event twice. The end of one
-// wait leaves the other.
+// TestWaitsAreCounted makes a closer wait for another event twice. The end of
+// one wait leaves the other.
 func TestWaitsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
 		start := time.Now()
 		other.RegisterStopFunc(func() {
 			time.Sleep(2 * time.Second)
-			q.GracefulStop() // closes a circle, so it does not wait
+			q.GracefulStop() // closes a cycle, so it does not wait
 		})
 		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 			var wg sync.WaitGroup
@@ -189,8 +189,8 @@ func TestWaitsAreCounted(t *testing.T) {
 	})
 }
 
-// TestWaitIsOver has a wait end before another one would have closed a circle
-// with it. The other one waits.
+// TestWaitIsOver ends a wait before another wait would have closed a cycle with
+// it. The other one waits.
 func TestWaitIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
@@ -221,7 +221,7 @@ func TestWaitIsOver(t *testing.T) {
 	})
 }
 
-// TestAbandonedHoldsUpNobody has a closer wait for another event when it is
+// TestAbandonedHoldsUpNobody makes a closer wait for another event when it is
 // abandoned. A closer of the other event then waits for the end of the first.
 func TestAbandonedHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -243,9 +243,9 @@ func TestAbandonedHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// TestNoWaitIsLeft has waits of every kind: for a child, for another event, for
-// one that is given up and for closers that are registered late. Some would
-// close a circle. When all events have ended, no wait is left.
+// TestNoWaitIsLeft uses waits of every kind: for a child, for another event,
+// for one that is given up and for closers that are registered late. Some of
+// them would close a cycle. When all events have ended, no wait is left.
 func TestNoWaitIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child, other, ended := quietEvent(), quietEvent(), quietEvent(), quietEvent()

@@ -1,6 +1,6 @@
 // Command closer shows how to write a service that is an [io.Closer]: a mailer
 // that accepts letters and sends them in batches. Its Close method sends every
-// letter that it has accepted.
+// accepted letter.
 //
 //	go run ./examples/closer                    # press Ctrl-C: all are sent
 //	go run ./examples/closer -outbox=/dev/full  # Linux: counts the losses
@@ -33,8 +33,8 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// From here on there are letters to lose. Ctrl-C and SIGTERM no longer kill
-	// the process; they start the shutdown.
+	// From here on there are letters to lose. So Ctrl-C and SIGTERM no longer
+	// kill the process; they start the shutdown.
 	q.NotifySignal()
 
 	// AfterDrain: the writer adds a last letter after the signal, so the mailer
@@ -42,8 +42,8 @@ func main() {
 	// time for the closers after it.
 	q.RegisterCloser(m, quit.AfterDrain(), quit.Timeout(5*time.Second))
 
-	// Not in q.Go: run ends when Close is called, and Close is called after the
-	// drain. The drain would wait for run in vain.
+	// Not in q.Go: run ends when Close is called, which is after the drain. The
+	// drain would wait for run in vain.
 	go m.run()
 
 	q.Go(func(ctx context.Context) error { return write(ctx, m) }, quit.Name("writer"))
@@ -54,8 +54,8 @@ func main() {
 	}
 }
 
-// write writes letters until ctx is cancelled. It finishes the letter it is
-// writing then.
+// write writes letters until ctx is cancelled. It finishes the letter that it
+// is writing at that moment.
 func write(ctx context.Context, m *mailer) error {
 	for n := 1; ctx.Err() == nil; n++ {
 		time.Sleep(100 * time.Millisecond) // stands for the writing

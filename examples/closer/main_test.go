@@ -136,8 +136,7 @@ func TestStop(t *testing.T) {
 }
 
 // TestOutboxOfItsOwn lets the program choose the outbox, in a directory that
-// all users share. The program must not write to a file that others have put
-// there.
+// all users share. The program must not write to another user's file.
 func TestOutboxOfItsOwn(t *testing.T) {
 	t.Parallel()
 	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
@@ -157,8 +156,8 @@ func TestOutboxOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestBacklog stops the program before any letter has been sent, and reads them
-// then.
+// TestBacklog stops the program before any letter has been sent, and then reads
+// the outbox.
 func TestBacklog(t *testing.T) {
 	t.Parallel()
 	pipe := newFullPipe(t)

@@ -2,7 +2,8 @@
 
 // Command command sorts the lines of files, even if they do not fit into
 // memory: it writes sorted pieces to temporary files and merges them. It shows
-// how a command-line tool cleans up after itself, regardless of why it ends:
+// how a command-line tool cleans up after itself, regardless of the reason why
+// it ends:
 //
 //	go run ./examples/command -o /tmp/sorted README.md CHANGELOG.md
 //	go run ./examples/command -o /tmp/sorted -   # type, then press Ctrl-C
@@ -10,8 +11,8 @@
 //
 // The exit status is 0, 1 after a failure, 2 for wrong usage, 130 after Ctrl-C,
 // 143 after SIGTERM, and 129 after SIGHUP, which is sent when a terminal is
-// closed. It is 141, without a message, if nobody reads the output any longer,
-// as with other tools in a pipe. In all of these cases the temporary files are
+// closed. It is 141, without a message, if the reader of the output is gone, as
+// with other tools in a pipe. In all of these cases the temporary files are
 // removed, and the output file is either complete or unchanged. A second
 // Ctrl-C, half a second or more after the first, ends the process at once, even
 // if the cleanup hangs. It may leave temporary files behind.
@@ -62,7 +63,7 @@ func main() {
 	if err != nil {
 		exit(1, err)
 	}
-	// AfterDrain: no goroutine is left that could add a file.
+	// AfterDrain: by then no goroutine is left that could add a file.
 	clean := quit.ShutdownFunc(func(context.Context) error { return os.RemoveAll(dir) })
 	q.RegisterQuitCloser(clean, quit.AfterDrain(), quit.Name("temporary files"))
 

@@ -54,8 +54,8 @@ func limitFiles() {
 	}
 }
 
-// tool is the program, with a directory for its output and one for its
-// temporary files, unless those are beside the output.
+// tool is the program, with a directory for its output. Another directory is
+// for its temporary files, unless they are beside the output.
 type tool struct {
 	t        *testing.T
 	dir, tmp string
@@ -109,7 +109,7 @@ func (c *tool) wantExit(status int) {
 	}
 }
 
-// awaitTemporary waits until there is a temporary file with that name.
+// awaitTemporary waits until there is a temporary file with the given name.
 func (c *tool) awaitTemporary(name string) {
 	c.t.Helper()
 	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
@@ -338,8 +338,8 @@ func TestSignalWhileItWaits(t *testing.T) {
 	}
 }
 
-// TestSignalAtAnyTime stops the program in the middle of its work: the output
-// is complete or absent.
+// TestSignalAtAnyTime stops the program in the middle of its work. The output
+// must be complete or absent.
 func TestSignalAtAnyTime(t *testing.T) {
 	t.Parallel()
 	text, sorted := lines(20_000)
@@ -348,7 +348,7 @@ func TestSignalAtAnyTime(t *testing.T) {
 		c.file("a", text)
 		p, _ := c.start()
 		name := []string{"piece-0", "piece-9", "piece-20", "out", "out", "out"}[i]
-		// It may be there for a moment only.
+		// The file may exist for a moment only.
 		for ended := false; !ended && len(c.temporary(name)) == 0; {
 			select {
 			case <-p.Exited():

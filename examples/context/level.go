@@ -35,7 +35,7 @@ func (l *level) register(above *quit.QuitEvent) {
 // run starts the level and returns its error when it has ended. Like a part of
 // many programs, it knows only a context of the level above. All levels with
 // that context stop at the same time, once it is cancelled. The level above
-// calls run in Go. So it waits for the level, and fails if the level fails.
+// passes run to Go, so it waits for the level, and fails if the level fails.
 func (l *level) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { l.event.Fire() })()
 	for _, b := range l.below {
@@ -43,8 +43,8 @@ func (l *level) run(ctx context.Context) error {
 	}
 	l.start()
 	<-l.event.Done() // stopped by ctx or alone, or failed
-	// Not with ctx, which may be done: the shutdown takes the time of the
-	// event.
+	// Not with ctx, which may be done: the shutdown uses the event's own
+	// Timeout.
 	return l.event.Shutdown(context.Background())
 }
 

@@ -1,5 +1,5 @@
-// Command context shows how the end of a program reaches each of its levels,
-// and how one level ends without the others:
+// Command context shows how the shutdown of a program reaches each of its
+// levels, and how one level can end without the others:
 //
 //	program
 //	├── mail               an event, registered with the one above
@@ -55,12 +55,13 @@ func main() {
 		l.stuck, l.fails, l.after = l.name == *stuck, l.name == *fail, *after
 	}
 
-	// First, so that a signal during the start stops everything too.
+	// Called first, so that a signal during startup stops everything too.
 	q.NotifySignal()
 
 	startTickers(q, "program", *n, *every)
 
-	// Two ways to be below: by a registered event, or by a context alone.
+	// A level is below another one by a registered event, or by a context
+	// alone.
 	levels["mail"].register(q)
 	q.Go(levels["search"].run, quit.Name("search"))
 

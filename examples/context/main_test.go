@@ -44,7 +44,7 @@ func awaitTicks(t *testing.T, p *process.Process, levels ...string) {
 	}
 }
 
-// wantStopped checks that each ticker of the levels says once that it stops.
+// wantStopped checks that each ticker of the levels reports once that it stops.
 func wantStopped(t *testing.T, p *process.Process, n int, levels ...string) {
 	t.Helper()
 	for _, name := range levels {
@@ -82,7 +82,7 @@ func TestAllStop(t *testing.T) {
 		if !strings.HasSuffix(p.Stdout(), "\nall have stopped\n") {
 			t.Errorf("stdout = %q, want it to end with %q", p.Stdout(), "all have stopped")
 		}
-		// Registered events stop one after the other.
+		// Registered events stop one after another.
 		last := strings.LastIndex(p.Stdout(), "\nmail/outbox, ticker ")
 		for i := range 20 {
 			stop := fmt.Sprintf("\nmail/inbox, ticker %d: stop\n", i+1)
@@ -126,7 +126,7 @@ func TestStopAlone(t *testing.T) {
 	}
 }
 
-// TestStuckStoppedAlone has a goroutine that does not end, in a level that is
+// TestStuckStoppedAlone uses a goroutine that does not end, in a level that is
 // stopped alone or below that level. The level still ends in time, and the
 // others go on.
 func TestStuckStoppedAlone(t *testing.T) {
@@ -149,14 +149,14 @@ func TestStuckStoppedAlone(t *testing.T) {
 	}
 }
 
-// TestStuck has such a goroutine in any level when the program is stopped. The
+// TestStuck stops the program with such a goroutine in one of the levels. The
 // program ends in time, all other goroutines have ended, and this one is named.
 func TestStuck(t *testing.T) {
 	t.Parallel()
 	for _, level := range names[1:] {
 		t.Run(level, func(t *testing.T) {
 			t.Parallel()
-			// A level has a fifth of it to end.
+			// A fifth of the timeout is left for a level to end.
 			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 				p := start(t, "-stuck="+level, fmt.Sprint("-timeout=", timeout))
 				awaitTicks(t, p, names...)

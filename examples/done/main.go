@@ -1,12 +1,13 @@
-// Command done is the same program twice. A goroutine sends messages until it
-// is told to end, either by a closed channel or by a cancelled context.
+// Command done is the same program written twice. A goroutine sends messages
+// until it is told to end, either by a closed channel or by a cancelled
+// context.
 //
 //	go run ./examples/done -with=done       # press Ctrl-C after some messages
 //	go run ./examples/done -with=context    # the same, and the same output
 //
 // Both end at the same moment: when the event fires, it closes the channel
 // [quit.QuitEvent.Done] and cancels [quit.QuitEvent.Context]. Both then send
-// the messages that still wait. A goroutine that just returned would lose them.
+// the remaining messages. A goroutine that just returned would lose them.
 //
 // A context does more: it has a cause and a deadline, and other contexts can be
 // derived from it. The programs in examples/context and examples/tasks show
@@ -37,7 +38,8 @@ func main() {
 		exit(2, fmt.Errorf("-n=%d -every=%v: want no negative number, and some time", *n, *every))
 	}
 
-	// Before there are messages to lose: a signal now starts the shutdown.
+	// Called before there are messages to lose: from now on, a signal starts
+	// the shutdown.
 	q.NotifySignal()
 
 	messages := make(chan int, *n)

@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestSameOutput runs both programs. It stops them at moments when the output
-// cannot depend on the time: before the first message and after the last one.
+// TestSameOutput runs both programs. It stops them when the output cannot
+// depend on the timing: before the first message, and after the last one.
 func TestSameOutput(t *testing.T) {
 	t.Parallel()
 	var sent strings.Builder
@@ -73,8 +73,8 @@ func TestSameOutput(t *testing.T) {
 	}
 }
 
-// TestNothingIsLost stops both programs at any moment: each message is sent,
-// once and in order.
+// TestNothingIsLost stops both programs at random moments. Each message is
+// sent, once and in order.
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	for _, with := range []string{"done", "context"} {

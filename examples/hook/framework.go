@@ -37,7 +37,7 @@ func (f *framework) OnStop(hook func()) { f.onStop = append(f.onStop, hook) }
 func (f *framework) Stop() { f.stop() }
 
 // Run serves until a signal arrives or Stop is called, and then stops. Like
-// many frameworks, it stops taking signals after the first one: without another
+// many frameworks, it stops taking signals after the first one. Without another
 // handler, the second one would kill the process, wherever it is.
 func (f *framework) Run() error {
 	ctx, giveBack := signal.NotifyContext(f.ctx, os.Interrupt, syscall.SIGTERM)

@@ -18,15 +18,15 @@
 // itself, and with -fail-after a goroutine of the program fails.
 //
 // The hooks only fire the event. A framework may wait for its hooks, and here
-// the drain waits for the framework. Some frameworks' Run never returns,
+// the drain waits for the framework. The Run of some frameworks never returns,
 // because it ends the process after the hooks. Then use
 // [quit.QuitEvent.GracefulStop] as the hook, which returns when everything is
-// closed, and call Run in main and not in Go.
+// closed. Call Run in main, not in Go.
 //
 // The framework stops its server with [http.Server.Shutdown]. That answers the
 // requests in flight, but breaks a connection on which a request is just
-// arriving. [quithttp.Serve] would not, if the framework lets the program
-// serve.
+// arriving. If the framework lets the program serve, use [quithttp.Serve],
+// which does not.
 package main
 
 import (
@@ -84,7 +84,7 @@ func main() {
 	}
 
 	// The framework tells the event. The server calls its hook at the beginning
-	// of its shutdown, so requests learn in time that no time is left. The
+	// of its shutdown, so requests learn soon enough that no time is left. The
 	// framework calls its hook at the end.
 	srv.RegisterOnShutdown(func() { q.Fire() })
 	f.OnStop(func() { q.Fire() })
@@ -129,7 +129,7 @@ func work(w http.ResponseWriter, r *http.Request, s *store) {
 	select {
 	case <-time.After(d):
 		err = s.add()
-	case <-r.Context().Done(): // the client has gone, or the time has run out
+	case <-r.Context().Done(): // the client is gone, or time has run out
 		err = context.Cause(r.Context())
 	}
 	if err != nil {

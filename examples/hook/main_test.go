@@ -102,7 +102,7 @@ func TestInFlight(t *testing.T) {
 	}{
 		{name: "SIGTERM", stop: func(p *process.Process) { p.Signal(syscall.SIGTERM) }},
 		{name: "interrupt", stop: func(p *process.Process) { p.Signal(os.Interrupt) }},
-		// Without a signal. All requests have arrived before.
+		// Without a signal. By then all requests have arrived.
 		{name: "by itself", stop: func(*process.Process) {}, args: []string{"-stop-after=4s"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -137,8 +137,8 @@ func TestInFlight(t *testing.T) {
 	}
 }
 
-// TestSignalAtStart sends a signal as early as the program can get one: the
-// program ends, whether or not the framework takes it.
+// TestSignalAtStart sends a signal as early as the program can get one. The
+// program ends, whether or not the framework takes the signal.
 func TestSignalAtStart(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -197,7 +197,7 @@ func TestPortTaken(t *testing.T) {
 	wantClosed(t, p, 0)
 }
 
-// TestStream has two streams that never end. One is read, the other is not.
+// TestStream uses two streams that never end. One is read, the other is not.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -209,7 +209,7 @@ func TestStream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			// The stream has a fifth of it to end.
+			// A fifth of the timeout is left for the stream to end.
 			process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 				p, url := start(t, fmt.Sprint("-timeout=", timeout))
 				go test.read(openStream(t, p, url)) // ends with the connection
@@ -226,11 +226,11 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestOutOfTime has a request that takes longer than the shutdown may. It is
+// TestOutOfTime uses a request that takes longer than the shutdown may. It is
 // still answered.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
-	// A fifth of it is left for the answer.
+	// A fifth of the timeout is left for the answer.
 	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
 		p, url := start(t, fmt.Sprint("-timeout=", timeout))
 		failed := make(chan error, 1)
@@ -252,7 +252,7 @@ func TestOutOfTime(t *testing.T) {
 	})
 }
 
-// TestSlowClient has a client that never sends the body it has announced.
+// TestSlowClient uses a client that never sends the body it has announced.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -264,7 +264,7 @@ func TestSlowClient(t *testing.T) {
 	wantClosed(t, p, 1)
 }
 
-// TestClientGone checks that the stream ends when its client has gone.
+// TestClientGone checks that the stream ends when its client is gone.
 func TestClientGone(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -311,7 +311,7 @@ func TestSecondInterrupt(t *testing.T) {
 	}
 }
 
-// TestStoreClosed uses the store after it was closed: a request that arrives so
+// TestStoreClosed uses the store after it was closed. A request that arrives so
 // late gets an error as its answer.
 func TestStoreClosed(t *testing.T) {
 	t.Parallel()

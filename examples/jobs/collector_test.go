@@ -23,8 +23,8 @@ type collector struct {
 	*httptest.Server
 
 	mu    sync.Mutex          // guards the fields below
-	spans map[string]*span    // by the id of the span
-	last  map[string]counters // by the id of the process: the last values sent
+	spans map[string]*span    // by span ID
+	last  map[string]counters // by process ID: the last values sent
 }
 
 type span struct {

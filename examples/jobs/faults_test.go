@@ -79,7 +79,7 @@ func wantDoneOnce(t testing.TB, p *postgres, jobs int) {
 	}
 }
 
-// TestQueryNeverReturns has a worker that waits for Postgres until time runs
+// TestQueryNeverReturns uses a worker that waits for Postgres until time runs
 // out.
 func TestQueryNeverReturns(t *testing.T) {
 	t.Parallel()
@@ -108,7 +108,8 @@ func TestQueryNeverReturns(t *testing.T) {
 	})
 }
 
-// leaking is the program with a fault: one connection is never given back.
+// leaking is the program with a fault: it never gives one of its connections
+// back.
 var leaking = process.NewProgram("leaking", func([]string) {
 	q := quit.GetQuitEvent()
 	s, err := start(q, parseFlags(q))
@@ -238,7 +239,7 @@ func TestDatabaseStopsDuringStop(t *testing.T) {
 	}
 }
 
-// TestDatabaseDeafDuringStop has a Postgres that no longer answers, on
+// TestDatabaseDeafDuringStop uses a Postgres that no longer answers, on
 // connections that stay open.
 func TestDatabaseDeafDuringStop(t *testing.T) {
 	t.Parallel()
@@ -295,8 +296,8 @@ func TestDatabaseDownAtStop(t *testing.T) {
 	i.WantExit(0)
 }
 
-// TestSecondInterrupt has all workers working. They must not use up all
-// connections.
+// TestSecondInterrupt sends the second interrupt while all workers are at work.
+// They must not use up all connections.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	p := startPostgres(t)
@@ -451,8 +452,8 @@ func TestAdmin(t *testing.T) {
 	i.WantExit(1)
 }
 
-// proxy is the way to a server. It can be held: data sent then arrives after
-// the release.
+// proxy is a proxy in front of a server. It can be held. Data that is sent
+// meanwhile arrives after the release.
 type proxy struct {
 	addr    string
 	held    sync.RWMutex

@@ -29,12 +29,12 @@ import (
 
 const (
 	maxJob = 64 << 10               // bytes
-	pause  = 100 * time.Millisecond // of a worker that finds no job
+	pause  = 100 * time.Millisecond // the pause of a worker that finds no job
 	answer = 5 * time.Second        // a request waits for the database at most this long
 )
 
-// The lock is for two processes that start at the same moment: "if not exists"
-// alone does not suffice then. A service that grows has migrations instead.
+// The lock is for two processes that start at the same moment. For them, "if
+// not exists" alone is not enough. A service that grows has migrations instead.
 const schema = `
 	select pg_advisory_xact_lock(1785);
 	create table if not exists jobs (
@@ -154,7 +154,7 @@ func (s *service) add(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, id)
 }
 
-// show tells the state of a job.
+// show answers with the state of a job.
 func (s *service) show(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
@@ -206,9 +206,9 @@ func (s *service) work(q *quit.QuitEvent) error {
 }
 
 // doNext does the oldest job that no other worker has, and returns its id, or 0
-// if there is none. The job's row is locked until the transaction ends. If that
-// is not by the commit, the job was not done, and any worker of any process
-// takes it again.
+// if there is none. The job's row is locked until the transaction ends. If the
+// transaction ends without a commit, the job was not done, and any worker of
+// any process can take it again.
 func (s *service) doNext(ctx context.Context) (id int64, err error) {
 	tx, err := s.db.Begin(ctx)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 )
 
 // load is a number of clients that send requests until they are stopped. Each
-// request is sent once: an http.Client sends some a second time.
+// request is sent exactly once, unlike those of an http.Client, which retries
+// some.
 type load struct {
 	t       testing.TB
 	clients sync.WaitGroup
@@ -70,14 +71,14 @@ func (l *load) stop() {
 	l.clients.Wait()
 }
 
-// to makes the clients connect to addr from now on.
+// to directs all later connections of the clients to addr.
 func (l *load) to(addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.addr = addr
 }
 
-// await waits for n more answers with that status.
+// await waits for n more answers with the given status.
 func (l *load) await(n, status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -37,8 +37,8 @@ func main() {
 	q := quit.GetQuitEvent()
 	o := parseFlags(q)
 
-	// From now on no signal kills the process: one that arrives during the
-	// start ends the start.
+	// From now on no signal kills the process. A signal that arrives during
+	// startup ends the startup.
 	q.NotifySignal()
 
 	if _, err := start(q, o); err != nil && !q.HasFired() {
@@ -63,8 +63,8 @@ func start(q *quit.QuitEvent, o options) (*service, error) {
 		return nil, err
 	}
 
-	// Stopped last: the telemetry, so that it covers all the others. Without a
-	// limit, a collector that is down would use up most of the time.
+	// Stopped last: the telemetry, so that it covers all the other parts.
+	// Without a limit, a collector that is down would use up most of the time.
 	t, err := startTelemetry(q.Context())
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func start(q *quit.QuitEvent, o options) (*service, error) {
 		return nil, err
 	}
 
-	// Stopped fourth: the admin server, so that it can show how the others
+	// Stopped fourth: the admin server, so that it can show how the other parts
 	// stop.
 	admin := http.NewServeMux()
 	admin.Handle("/metrics", promhttp.Handler())

@@ -38,8 +38,8 @@ func await(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// postgres is a server of the test's own, which can be stopped and started
-// again.
+// postgres is a server that the test starts, and that can be stopped and
+// started again.
 type postgres struct {
 	*process.Process
 	t    testing.TB
@@ -118,10 +118,10 @@ func owner(t testing.TB) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
-// freeAddr returns an address on which nobody listens, for a server that takes
-// no port 0 or is started again. On Linux, a socket that does not listen holds
-// it until the end of the test: a server that may reuse the address can listen
-// on it.
+// freeAddr returns an address on which no server listens, for one that does not
+// accept port 0, or that is started again. On Linux, a socket that does not
+// listen holds it until the end of the test: a server that may reuse the
+// address can listen on it.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -168,7 +168,7 @@ func (p *postgres) start() {
 	})
 }
 
-// stop ends all connections and the server: at once with SIGQUIT, in good order
+// stop ends all connections and the server: at once with SIGQUIT, or cleanly
 // with SIGINT.
 func (p *postgres) stop(sig os.Signal) {
 	p.t.Helper()

@@ -21,9 +21,9 @@ import (
 
 func TestMain(m *testing.M) {
 	process.Main(m, func() {
-		// The program takes signals once it has called WaitSignal, which nobody
-		// outside can see: a signal sent as soon as it serves might be too
-		// early.
+		// The program takes signals once it has called WaitSignal, which the
+		// test cannot see. A signal that is sent as soon as the program serves
+		// might be too early.
 		quit.GetQuitEvent().NotifySignal()
 		fmt.Fprintln(os.Stderr, ready)
 		main()
@@ -35,8 +35,8 @@ const (
 	portTaken = "listen tcp :8080: bind: address already in use"
 )
 
-// takePort listens on the port of the program, which others may use for a
-// while.
+// takePort listens on the port of the program. Other processes may use the port
+// for a while.
 func takePort(t *testing.T) net.Listener {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -86,7 +86,7 @@ func TestNothingLost(t *testing.T) {
 		mu       sync.Mutex          // guards the variables below
 		accepted = map[string]bool{} // paths of jobs
 		enough   = make(chan struct{})
-		want     = 1 // enough is closed after this many
+		want     = 1 // enough is closed after this many accepted jobs
 	)
 	stopped := make(chan struct{})
 	var clients sync.WaitGroup

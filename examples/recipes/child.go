@@ -16,8 +16,8 @@ import (
 // StartChild starts cmd, which [exec.Command] has made, and stops it when its
 // turn comes in the shutdown of q. The child and all processes that it has
 // started get SIGTERM. If it has not ended by the end of its share, they get
-// SIGKILL, and that is a failure, unless quit.Ignore(context.DeadlineExceeded)
-// is given. Processes that it leaves behind when it ends are killed, as in a
+// SIGKILL. That is a failure, unless quit.Ignore(context.DeadlineExceeded) is
+// given. Processes that it leaves behind when it ends are killed, as in a
 // container. That is no failure either, unless one holds a pipe to the program
 // for another second: see [exec.ErrWaitDelay].
 //
@@ -45,7 +45,7 @@ func StartChild(q *quit.QuitEvent, cmd *exec.Cmd, opts ...quit.Option) error {
 	var group int               // the child's, negated; set before started is closed
 	started, ended := make(chan struct{}), make(chan struct{})
 	kill := func(s syscall.Signal) {
-		if <-started; group != 0 { // 0 would be our own group
+		if <-started; group != 0 { // 0 would be the program's own group
 			syscall.Kill(group, s)
 		}
 	}

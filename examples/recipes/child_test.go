@@ -68,7 +68,7 @@ func (c *child) wantAllEnded() {
 	}
 }
 
-// TestChildStops has children that end when they are told to, each in its own
+// TestChildStops uses children that end when they are told to, each in its own
 // way. None of them is a failure.
 func TestChildStops(t *testing.T) {
 	for name, script := range map[string]string{
@@ -90,7 +90,7 @@ func TestChildStops(t *testing.T) {
 	}
 }
 
-// TestChildFailsToStop has a child whose cleanup fails, which is a failure.
+// TestChildFailsToStop uses a child whose cleanup fails, which is a failure.
 func TestChildFailsToStop(t *testing.T) {
 	t.Parallel()
 	c := startChild(t, `trap "exit 3" TERM; sleep 1000 & echo ready >&3; wait`, nil)
@@ -101,7 +101,7 @@ func TestChildFailsToStop(t *testing.T) {
 	c.wantAllEnded()
 }
 
-// TestChildTimeUp has a child that ignores SIGTERM, as its own child does.
+// TestChildTimeUp uses a child that ignores SIGTERM, as does its own child.
 func TestChildTimeUp(t *testing.T) {
 	for _, ignore := range []bool{false, true} {
 		t.Run("", func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestChildTimeUp(t *testing.T) {
 	}
 }
 
-// TestChildEnds has children that end by themselves.
+// TestChildEnds uses children that end by themselves.
 func TestChildEnds(t *testing.T) {
 	for _, test := range []struct{ script, failure string }{
 		{`echo ready >&3; kill -TERM $$`, "sh: signal: terminated"},
@@ -160,8 +160,9 @@ func TestChildEnds(t *testing.T) {
 	})
 }
 
-// TestChildOutput has a child whose output the program reads. It leaves another
-// process behind that holds the pipe, and nobody waits for that one.
+// TestChildOutput uses a child whose output the program reads. It leaves
+// another process behind that holds the pipe. The shutdown does not wait for
+// that process.
 func TestChildOutput(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -196,8 +197,8 @@ func TestChildNotStarted(t *testing.T) {
 	}
 }
 
-// stopsWhileStarting is a context for a command that is about to start: it
-// makes the shutdown of q begin with its first step just then.
+// stopsWhileStarting is a context for a command that is about to start. At that
+// moment it makes the shutdown of q begin its first step.
 type stopsWhileStarting struct {
 	context.Context
 	begin func()
@@ -209,8 +210,8 @@ func (c stopsWhileStarting) Done() <-chan struct{} {
 }
 
 // TestChildStartsLate begins a shutdown while the child is being started. The
-// child is told to end in its turn, and not only when the drain, which waits
-// for it, is given up.
+// child is told to end in its turn. The drain waits for the child, so it would
+// otherwise be told only when the drain is given up.
 func TestChildStartsLate(t *testing.T) {
 	t.Parallel()
 	q := newEvent()
@@ -234,8 +235,8 @@ func TestChildStartsLate(t *testing.T) {
 	}
 }
 
-// TestChildAfterDrain has work in flight that uses the child, which therefore
-// has an event of its own.
+// TestChildAfterDrain starts a child that work in flight uses. The child
+// therefore has an event of its own.
 func TestChildAfterDrain(t *testing.T) {
 	t.Parallel()
 	c := startChild(t, `trap "exit 0" TERM; sleep 1000 & echo ready >&3; wait`, nil)
@@ -255,8 +256,8 @@ func TestChildAfterDrain(t *testing.T) {
 }
 
 // TestCommandContext shows the effect of exec.CommandContext at the fire: it
-// kills the child, which could have ended in good order, and leaves the
-// processes that the child has started.
+// kills the child, which could have ended cleanly, and leaves the processes
+// that the child has started.
 func TestCommandContext(t *testing.T) {
 	t.Parallel()
 	q := newEvent()

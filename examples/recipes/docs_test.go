@@ -54,6 +54,6 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// squeeze replaces each run of white space by one space, so that indentation
+// squeeze replaces each run of white space with one space, so that indentation
 // does not count.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") + " " }

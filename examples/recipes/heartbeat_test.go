@@ -45,7 +45,8 @@ func (l *lease) hasRunOut() bool {
 	return time.Since(last) >= 3*time.Second
 }
 
-// TestHeartbeat has work whose end takes far longer than the lease.
+// TestHeartbeat uses work that goes on after the fire for far longer than the
+// lease.
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, l := newEvent(), new(lease)
@@ -79,7 +80,7 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
-// TestHeartbeatTimeUp has work that outlasts the drain: its lease runs out.
+// TestHeartbeatTimeUp uses work that outlasts the drain: its lease runs out.
 func TestHeartbeatTimeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, l := newEvent(), new(lease)
@@ -101,7 +102,7 @@ func TestHeartbeatTimeUp(t *testing.T) {
 	})
 }
 
-// TestHeartbeatFails has beats that hang and fail, again and again.
+// TestHeartbeatFails uses beats that hang and fail, again and again.
 func TestHeartbeatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var beats atomic.Int64
@@ -121,7 +122,7 @@ func TestHeartbeatFails(t *testing.T) {
 	})
 }
 
-// TestHeartbeatIsFinished has a beat under way when the drain is over.
+// TestHeartbeatIsFinished uses a beat under way when the drain is over.
 func TestHeartbeatIsFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()

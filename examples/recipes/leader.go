@@ -14,10 +14,10 @@ import (
 // The rule: AfterDrain closers are called even if the drain was given up while
 // a goroutine still runs. If the lease were released then, two processes would
 // act as the leader. So ask the counter: every goroutine that acts as the
-// leader is counted. If one is left, the lease runs out by itself. The time of
-// the lease must be longer than the rest of the shutdown after the drain, so
-// that the process has ended by then; that is a tenth of
-// [quit.QuitEvent.Timeout] and the reserve.
+// leader is counted. If one is left, the lease runs out by itself. The process
+// must have ended by then. So the lease must last longer than the rest of the
+// shutdown after the drain, which is a tenth of [quit.QuitEvent.Timeout] and
+// the reserve.
 //
 // The counter is that of q. Give the leader an event of its own, registered
 // with that of the program, so that other goroutines do not hold the lease.

@@ -58,7 +58,7 @@ func TestReleaseLease(t *testing.T) {
 	}
 }
 
-// TestReleaseLeaseOfItsOwnEvent has another part of the program that hangs.
+// TestReleaseLeaseOfItsOwnEvent uses another part of the program that hangs.
 func TestReleaseLeaseOfItsOwnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, leader, l := newEvent(), newEvent(), new(lease)

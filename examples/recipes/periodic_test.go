@@ -12,8 +12,8 @@ import (
 )
 
 // TestEvery fires during a run that is longer than the period, so that a tick
-// waits by then. The run is finished, and no other begins. A select picks
-// either by chance, hence the many events.
+// is already waiting. The run is finished, and no other begins. A select picks
+// either at random, hence the many events.
 func TestEvery(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestEveryTimeUp(t *testing.T) {
 	})
 }
 
-// TestEveryHangs has a run that goes on when its time is over.
+// TestEveryHangs uses a run that goes on when its time is over.
 func TestEveryHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()

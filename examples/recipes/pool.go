@@ -6,7 +6,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// Pool runs tasks in goroutines of q, with a limit on the tasks at one time.
+// Pool runs tasks in goroutines of q, and limits how many run at one time.
 type Pool struct {
 	q     *quit.QuitEvent
 	slots chan struct{}
@@ -22,11 +22,11 @@ func NewPool(q *quit.QuitEvent, n int) *Pool {
 // program.
 //
 // The rule: [quit.QuitEvent.Go] alone decides. If it reports true, the drain
-// waits for the task. If it reports false, the task is still the caller's, to
-// be given back. There is no moment in between. A caller that waits for a slot
-// also waits for the fire. The task gets WorkContext, so that it is finished
-// after the fire. Its context is cancelled when the time of the drain is over;
-// a task that ignores that is named.
+// waits for the task. If it reports false, the task stays with the caller,
+// which can give it back. There is no third case. A caller that waits for a
+// slot also waits for the fire. The task gets WorkContext, so that it is
+// finished after the fire. Its context is cancelled when the time of the drain
+// is over; a task that ignores that is named.
 func (p *Pool) Go(ctx context.Context, task func(ctx context.Context) error) bool {
 	select {
 	case p.slots <- struct{}{}:

@@ -70,7 +70,7 @@ func TestPoolCallerGone(t *testing.T) {
 	})
 }
 
-// TestPoolHangs has a task that goes on when its time is over.
+// TestPoolHangs uses a task that goes on when its time is over.
 func TestPoolHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
@@ -86,7 +86,7 @@ func hang(context.Context) error {
 	return nil
 }
 
-// TestPoolRefused has slots left when the event has fired.
+// TestPoolRefused has free slots when the event has fired.
 func TestPoolRefused(t *testing.T) {
 	q := newEvent()
 	pool := recipes.NewPool(q, 1)

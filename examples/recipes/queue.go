@@ -10,8 +10,8 @@ import (
 
 // Queue is between the handlers of a server, which accept jobs, and the workers
 // that do them. Each job that Add has accepted is done, or is in the error of
-// the shutdown. (If the process is killed, waiting jobs are lost: jobs that
-// must survive that belong in a database.)
+// the shutdown. (If the process is killed, waiting jobs are lost. A job that
+// must survive that has to be in a database.)
 //
 // The rule: the channel is closed after the last handler has ended and before
 // the drain, and the workers range over it. So call StartQueue before

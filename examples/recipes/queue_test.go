@@ -141,7 +141,7 @@ func TestQueue(t *testing.T) {
 				t.Errorf("%d of %d jobs were accepted and not done", lost, len(accepted))
 			}
 			// Some 250 jobs wait when the signal comes. A select would have to
-			// choose a job that often before it chooses the end once.
+			// choose a job 250 times before it chooses the end once.
 			if loop == "select" && lost == 0 {
 				t.Error(
 					"the loop that selects on Done has lost no job: then the recipe is needless")
@@ -150,7 +150,7 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// produce posts one job after the other until the server has gone.
+// produce posts one job after another until the server is gone.
 func produce(t *testing.T, url, name string, accept func(job string)) {
 	client := &http.Client{Transport: new(http.Transport), Timeout: 3 * time.Minute}
 	defer client.CloseIdleConnections()
@@ -194,7 +194,7 @@ func TestQueueTimeUp(t *testing.T) {
 	})
 }
 
-// TestQueueHangs has a job that does not end when its time is over.
+// TestQueueHangs uses a job that does not end when its time is over.
 func TestQueueHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()
@@ -208,7 +208,7 @@ func TestQueueHangs(t *testing.T) {
 	})
 }
 
-// TestQueuePanics has a job that panics, so that no worker is left.
+// TestQueuePanics uses a job that panics, so that no worker is left.
 func TestQueuePanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newEvent()

@@ -19,7 +19,7 @@ import (
 )
 
 // reloader says when each load begins. The first load succeeds and the second
-// fails, each after a SIGHUP has come meanwhile. The third waits for the fire.
+// fails. During each of them a SIGHUP arrives. The third waits for the fire.
 // With an argument, no SIGHUP is expected.
 var reloader = process.NewProgram("reloader", func(args []string) {
 	q := quit.GetQuitEvent()
@@ -103,7 +103,7 @@ func TestReloadNohup(t *testing.T) {
 var hangingReloader = process.NewProgram("hanging reloader", func([]string) {
 	q := quit.GetQuitEvent()
 	q.NotifySignal()
-	q.Timeout = time.Second // enough, since all of it will be wasted
+	q.Timeout = time.Second // enough, and all of it passes
 	first := true
 	exitIf(recipes.Reload(q, func(context.Context) error {
 		if first {
@@ -117,7 +117,7 @@ var hangingReloader = process.NewProgram("hanging reloader", func([]string) {
 	exitIf(q.WaitSignal())
 })
 
-// TestReloadHangs has a load that ignores its context.
+// TestReloadHangs uses a load that ignores its context.
 func TestReloadHangs(t *testing.T) {
 	t.Parallel()
 	p := hangingReloader.Start(t)

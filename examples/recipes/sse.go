@@ -10,8 +10,8 @@ import (
 )
 
 // EventStream sends server-sent events to each client. The function next waits
-// for the event that follows the one with the id last, or until ctx is done;
-// last is "" for a new client. An id is one line, and so is data: no newlines.
+// for the event that follows the one with the id last, or until ctx is done.
+// For a new client, last is "". An id is one line, and so is data: no newlines.
 //
 // The rule: a stream has no end, so the handler ends it at the fire. Otherwise
 // the stream would take the server's whole share. The handler returns, so the
@@ -38,7 +38,7 @@ func EventStream(q *quit.QuitEvent,
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.Header().Set("Cache-Control", "no-store")
-		err := send("retry: 1000\n\n") // later than the server waits for it
+		err := send("retry: 1000\n\n") // 1 s, longer than the server waits for the client
 		for last := r.Header.Get("Last-Event-ID"); err == nil && ctx.Err() == nil; {
 			var data string
 			if last, data, err = next(ctx, last); err == nil {

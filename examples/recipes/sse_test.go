@@ -77,8 +77,7 @@ func TestEventStream(t *testing.T) {
 		}
 	}
 
-	// A client that connects when the event has fired and the server still
-	// serves.
+	// A client connects when the event has fired and the server still serves.
 	q.Fire()
 	late, err := io.ReadAll(open("xxx").Body)
 	if want := begin + end; err != nil || string(late) != want {
@@ -113,7 +112,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p.closed); return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
 
-// TestEventStreamSlow has events that are far apart, in each version of HTTP.
+// TestEventStreamSlow uses events that are far apart, in each version of HTTP.
 func TestEventStreamSlow(t *testing.T) {
 	for _, version := range []int{1, 2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -165,7 +164,7 @@ func TestEventStreamSlow(t *testing.T) {
 	}
 }
 
-// TestEventStreamNotRead has a client that reads only the beginning. It delays
+// TestEventStreamNotRead uses a client that reads only the beginning. It delays
 // the shutdown no longer than a write may take.
 func TestEventStreamNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

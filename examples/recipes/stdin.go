@@ -68,11 +68,11 @@ func (f untilFire) Read(p []byte) (int, error) {
 }
 
 // stdin returns stdin as a file that supports deadlines, unless a Read of it
-// never waits. On Linux it opens /dev/stdin again, if that is a pipe or a
-// terminal: so the flags of the one shared with other programs stay the same.
-// (Without O_NONBLOCK, opening a named pipe whose writer has gone would wait.)
+// never waits. On Linux it opens /dev/stdin again if that is a pipe or a
+// terminal. So the flags of the file that other programs share stay the same.
+// (Without O_NONBLOCK, opening a named pipe whose writer is gone would wait.)
 // If that is impossible, as for a socket, a goroutine that is not counted reads
-// stdin: nothing waits for it, and the data that it holds at the end is lost.
+// stdin. Nothing waits for it, and the data that it holds at the end is lost.
 func stdin() *os.File {
 	if info, err := os.Stdin.Stat(); err == nil && info.Mode().IsRegular() {
 		return os.Stdin

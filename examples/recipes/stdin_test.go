@@ -70,8 +70,9 @@ func many() string {
 	return all.String()
 }
 
-// TestStdin stops the program within a pipe, and within a file. The lines done
-// and the lines left to read are all lines, without a gap.
+// TestStdin stops the program in the middle of its input, from a pipe and from
+// a file. The lines done and the lines left to read together are all lines,
+// without a gap.
 func TestStdin(t *testing.T) {
 	all := many()
 	for name, stdin := range map[string]func(t *testing.T) *os.File{
@@ -196,7 +197,7 @@ func TestStdinWithinLine(t *testing.T) {
 	}
 }
 
-// TestStdinSocket has a stdin that cannot be opened again.
+// TestStdinSocket uses a stdin that cannot be opened again.
 func TestStdinSocket(t *testing.T) {
 	t.Parallel()
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

@@ -89,8 +89,8 @@ func TestToolHangs(t *testing.T) {
 	}
 }
 
-// TestDeferredFire shows the losses of the other form: the failure, if it is
-// context.Canceled, and the cause, regardless of the failure.
+// TestDeferredFire shows that a deferred Fire loses the cause of any failure,
+// and the failure itself if it is context.Canceled.
 func TestDeferredFire(t *testing.T) {
 	for _, failure := range []error{context.Canceled, errors.New("no such file")} {
 		q := newEvent()

@@ -22,8 +22,8 @@ type client struct {
 	url string
 }
 
-// newClient returns a client of the socket of that name, or of "http/2", which
-// uses the socket of https.
+// newClient returns a client of the socket with the given name, or of "http/2",
+// which uses the socket of https.
 func (s *service) newClient(name string, keepAlive bool) *client {
 	socket, h2 := strings.CutSuffix(name, "/2")
 	if h2 {
@@ -46,8 +46,9 @@ func (s *service) newClient(name string, keepAlive bool) *client {
 	return &client{http.Client{Transport: transport, Timeout: limit}, url}
 }
 
-// ask returns the pid of the process that answered. It asks once: net/http does
-// not send a body again that it cannot get anew.
+// ask returns the pid of the process that answered. It sends the request
+// exactly once: net/http does not retry a request whose body it cannot get
+// again.
 func (c *client) ask(method, body string) (pid int, err error) {
 	r, err := http.NewRequest(method, c.url, struct{ io.Reader }{strings.NewReader(body)})
 	if err != nil {
@@ -77,7 +78,7 @@ func answer(resp *http.Response, body string) (pid int, err error) {
 	return pid, nil
 }
 
-// load is a set of clients that ask all the time.
+// load is a set of clients that send requests all the time.
 type load struct {
 	s       *service
 	stopped chan struct{}

@@ -1,8 +1,8 @@
 //go:build unix
 
 // Command restart is replaced by its next version without losing a request. On
-// SIGHUP it starts the program that is at its path by then, hands its sockets
-// over, and stops once the new process serves.
+// SIGHUP it starts the program that is at its path at that time, hands its
+// sockets over, and stops once the new process serves.
 //
 //	go build -o /tmp/restart ./examples/restart
 //	/tmp/restart -unix=/tmp/restart.sock -pidfile=/tmp/restart.pid &
@@ -26,9 +26,10 @@
 //
 // Install a new version with a rename, as mv does, or make the path a symlink
 // and change that. If the successor ends before it serves, or does not serve
-// within -ready-timeout, it is given up: the old process goes on, and says why.
-// A SIGHUP that arrives meanwhile is ignored, with a line. SIGTERM and Ctrl-C
-// still stop the process, with a successor that is just starting.
+// within -ready-timeout, it is given up. The old process goes on, and prints
+// the reason. A SIGHUP that arrives meanwhile is ignored, and the process
+// prints a line. SIGTERM and Ctrl-C still stop the process, with a successor
+// that is just starting.
 //
 // From the fire on, new connections go to the successor. The old process serves
 // its connections for -delay more, and asks each client to leave. Then it
@@ -74,7 +75,7 @@ func main() {
 	q := quit.GetQuitEvent()
 	opts := parseFlags(q)
 
-	// First: until then, each of these signals would kill the process.
+	// Called first: until then, each of these signals would kill the process.
 	q.NotifySignal()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -164,7 +165,8 @@ func exit(status int, err error) {
 
 // removeUnix makes a shutdown without a successor remove the file of the Unix
 // socket. It is registered last, and so called before the server is stopped:
-// once nobody can connect any longer, the server answers all clients that have.
+// once no client can connect any longer, the server answers all clients that
+// have connected.
 func removeUnix(q *quit.QuitEvent, path string) {
 	if path == "" {
 		return
@@ -189,7 +191,7 @@ func work(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-time.After(d):
 		fmt.Fprintf(w, "pid %d: %s\n", os.Getpid(), body)
-	case <-r.Context().Done(): // the client has gone, or the time has run out
+	case <-r.Context().Done(): // the client is gone, or time has run out
 		http.Error(w, context.Cause(r.Context()).Error(), http.StatusServiceUnavailable)
 	}
 }

@@ -137,7 +137,7 @@ func TestRequestInFlight(t *testing.T) {
 	must(t, err)
 	s.signal(s.pid, syscall.SIGHUP)
 	next := s.serving(2)
-	if _, err := idle.r.ReadByte(); err != io.EOF { // Shutdown closes it, after the listener
+	if _, err := idle.r.ReadByte(); err != io.EOF { // Shutdown closes it after the listener
 		t.Errorf("the idle connection: %v, want it closed", err)
 	}
 	s.answers(next)
@@ -153,7 +153,7 @@ func TestRequestInFlight(t *testing.T) {
 // the old process running, and that the process says so.
 func TestRequestNeverEnds(t *testing.T) {
 	t.Parallel()
-	// The request has half a second of it to say so.
+	// Half a second of the timeout is left for the message.
 	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		s := startService(t, "-delay=0", fmt.Sprint("-timeout=", timeout))
 		h := s.hold("?d=1h")
@@ -174,8 +174,8 @@ func TestRequestNeverEnds(t *testing.T) {
 }
 
 // TestNoSuccessor puts various broken programs at the path. The old process
-// says why it goes on, waits for the process it has started, and keeps nothing
-// of it. It can be replaced later, and it can be stopped.
+// prints the reason, waits for the process that it has started, and keeps
+// nothing of it. It can be replaced later, and it can be stopped.
 func TestNoSuccessor(t *testing.T) {
 	for name, test := range map[string]struct{ file, why string }{
 		"exits":     {"#!/bin/sh\nexit 1\n", "it ended before it served (exit status 1)"},
@@ -216,7 +216,7 @@ func TestSuccessorHangs(t *testing.T) {
 	s := startService(t, "-delay=0", "-ready-timeout=500ms")
 	s.putScript("trap '' TERM; " + hang)
 	line := fmt.Sprintf("restart: pid %d has no successor: pid ", s.pid)
-	// On a slow machine, none may come as far at first.
+	// On a slow machine, the first successors may not live long enough to hang.
 	for n := 1; !hanging.MatchString(s.Stdout()); n++ {
 		s.signal(s.pid, syscall.SIGHUP)
 		s.await("it has no successor", func() bool { return strings.Count(s.Stderr(), line) == n })
@@ -292,14 +292,14 @@ func TestSignalWhileSuccessorStarts(t *testing.T) {
 	}
 	t.Run("not heeded", func(t *testing.T) {
 		t.Parallel()
-		// It has a tenth of it to say so.
+		// A tenth of the timeout is left for the message.
 		process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 			s := startService(t, "-delay=0", "-ready-timeout=10m", fmt.Sprint("-timeout=", timeout))
 			s.putScript("trap '' TERM; " + hang)
 			s.signal(s.pid, syscall.SIGHUP)
 			s.awaitPid(hanging, 1)
 			s.signal(s.pid, syscall.SIGTERM)
-			s.wantEnd(1) // since the time was not enough
+			s.wantEnd(1) // since there was not enough time
 			return strings.Contains(s.Stderr(),
 				"quit: received signal: terminated (signal: killed)")
 		})
@@ -343,7 +343,7 @@ func TestSecondHangup(t *testing.T) {
 }
 
 // TestNewVersion checks that a restart starts the program that is at the path
-// by then.
+// at that time.
 func TestNewVersion(t *testing.T) {
 	t.Parallel()
 	s := startService(t, "-delay=0")
@@ -444,7 +444,7 @@ func TestBadStart(t *testing.T) {
 }
 
 // TestPidfileNowhere checks that a pidfile that cannot be written ends the
-// program, which serves already.
+// program, even though it already serves.
 func TestPidfileNowhere(t *testing.T) {
 	t.Parallel()
 	socket := socketPath(t)

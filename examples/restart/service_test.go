@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 }
 
 // service is a process with all its successors. They are a process group, and
-// write to the same two pipes. The embedded Process has ended when all of them
-// have, with the status of the first.
+// write to the same two pipes. The embedded Process ends when all of them have
+// ended, and has the exit status of the first one.
 type service struct {
 	*process.Process
 	t    *testing.T
@@ -110,8 +110,8 @@ func (s *service) putScript(text string) {
 
 func (s *service) putFile(text string) {
 	s.t.Helper()
-	// A process started by another test just now would have the file open for
-	// writing for a moment, and a file like that cannot be executed.
+	// A process that another test starts at this moment would briefly have the
+	// file open for writing, and such a file cannot be executed.
 	syscall.ForkLock.RLock()
 	err := os.WriteFile(s.path+".new", []byte(text), 0o700)
 	syscall.ForkLock.RUnlock()
@@ -196,7 +196,7 @@ func (s *service) wantEnd(status int) {
 	}
 }
 
-// dial connects to the socket of that name.
+// dial connects to the socket with the given name.
 func dial(name, addr string) (net.Conn, error) {
 	network := "tcp"
 	if name == "unix" {
@@ -238,7 +238,7 @@ func (s *service) restart(pid, n int) int {
 	return next
 }
 
-// noSuccessor waits until the process says why it goes on.
+// noSuccessor waits until the process prints the reason why it goes on.
 func (s *service) noSuccessor(pid int, why string) {
 	s.t.Helper()
 	line := fmt.Sprintf("restart: pid %d has no successor: ", pid)

@@ -31,18 +31,17 @@ func listenEnv(names []string) []string {
 	}
 }
 
-// inherit returns the sockets that systemd or the predecessor has opened:
-// LISTEN_FDS is their number, LISTEN_FDNAMES has their names, and they begin at
+// inherit returns the sockets that systemd or the predecessor has opened.
+// LISTEN_FDS is their number, and LISTEN_FDNAMES has their names. They begin at
 // file descriptor 3. The one named predecessor is the connection to the
 // predecessor.
 //
 // LISTEN_PID is the pid of the process that they are meant for. It is checked
-// only if it is set. systemd sets it. A predecessor cannot: it does not know
-// the pid before it starts the process, and Go can do nothing between fork and
-// exec. LISTEN_FDS without LISTEN_PID cannot be meant for another program: a
-// program that takes sockets unsets the variables, as this one does, and those
-// that systemd has set for a program that does not take them include
-// LISTEN_PID.
+// only if it is set. systemd sets it. A predecessor cannot set it: it does not
+// know the pid before it starts the process, and Go can do nothing between fork
+// and exec. LISTEN_FDS without LISTEN_PID cannot be meant for another program.
+// A program that takes sockets unsets the variables, as this one does. If a
+// program does not take the sockets of systemd, LISTEN_PID is still set.
 func inherit() (sockets []socket, predecessor *os.File, err error) {
 	fds, fdnames := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	pid := os.Getenv("LISTEN_PID")
@@ -155,10 +154,10 @@ func isLeftover(path string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// copyOf returns the same as the File methods of listeners, with one
-// difference: starting a process with their file would put the socket, which
-// all copies share, into blocking mode. Then Close would not end an Accept
-// under way, and the shutdown would hang.
+// copyOf is like the File methods of listeners, with one difference. Starting a
+// process with their file would put the socket, which all copies share, into
+// blocking mode. Then Close would not end an Accept under way, and the shutdown
+// would hang.
 func copyOf(ln syscall.Conn) (*os.File, error) {
 	conn, err := ln.SyscallConn()
 	if err != nil {

@@ -183,8 +183,8 @@ func TestNewSocket(t *testing.T) {
 }
 
 // TestUnixSocketIsTaken checks that the file of a killed process does not
-// prevent a start. A socket on which somebody listens does, and so does a file
-// that is no socket. Neither is touched.
+// prevent a start. A socket with a listener does, as does a file that is not a
+// socket. Neither is touched.
 func TestUnixSocketIsTaken(t *testing.T) {
 	t.Parallel()
 	path := socketPath(t)

@@ -52,7 +52,8 @@ func handOver(q *quit.QuitEvent, path string, sockets []socket,
 				err = errors.New("it ended before it served")
 				break
 			}
-			// Either this fires or a signal has, and then no process may serve.
+			// Either this call fires, or a signal has, and then no process may
+			// serve.
 			hangup := &quit.SignalError{Signal: syscall.SIGHUP}
 			if q.Fail(fmt.Errorf("pid %d serves: %w", cmd.Process.Pid, hangup)) {
 				return nil

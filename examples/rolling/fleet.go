@@ -35,10 +35,10 @@ type fleet struct {
 	replicas [replicas]*child
 }
 
-// start starts HAProxy, with haproxy.cfg of the working directory, the given
-// number of retries and the given timeout for a check. It starts replicas by
-// running command with an -addr, and waits until HAProxy takes all of them for
-// ready. The replicas put their temporary files in tmp.
+// start starts HAProxy, with the haproxy.cfg in the working directory, the
+// given number of retries and the given timeout for a check. It starts replicas
+// by running command with an -addr, and waits until HAProxy considers all of
+// them ready. The replicas put their temporary files in tmp.
 func start(ctx context.Context, tmp string, retries int, check time.Duration, command []string) (
 	_ *fleet, err error,
 ) {
@@ -206,10 +206,10 @@ func (f *fleet) status(i int) (string, error) {
 	return "", fmt.Errorf("haproxy knows no replica %d", i)
 }
 
-// port is the port of a replica. A socket that does not listen holds it: so
-// successive replicas can have the port, and nobody else in between. (HAProxy
-// opens so many connections that sooner or later it would use the port for
-// one.)
+// port is the port of a replica. A socket that does not listen holds it, so
+// successive replicas can have the port, and no other process takes it in
+// between. (HAProxy opens so many connections that sooner or later it would use
+// the port for one.)
 type port struct{ fd, number int }
 
 func holdPort() (*port, error) {

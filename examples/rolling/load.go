@@ -28,10 +28,10 @@ type answer struct {
 }
 
 // load sends n requests to addr, rate a second, and then more until enough is
-// closed. It returns when all have their answer; or earlier, once ctx is done,
-// with those that were sent. It is an open loop: requests are sent when they
-// are due, regardless of how many are still unanswered. So it does not spare a
-// slow service, and a wait counts in full.
+// closed. It returns all of them when each has its answer. Once ctx is done, it
+// returns early, with those that were sent. It is an open loop: requests are
+// sent when they are due, regardless of how many are still unanswered. So it
+// does not spare a slow service, and a wait counts in full.
 //
 // It has a client of its own, since http.Client sends a GET again if the first
 // one gets no answer. A client must not do that for a POST, so this one never

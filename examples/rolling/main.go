@@ -2,7 +2,7 @@
 
 // Command rolling counts the requests that clients lose in a rolling update.
 // Three replicas of a program run behind HAProxy, which checks their health.
-// Under constant load, one replica after the other is stopped with SIGTERM and
+// Under constant load, one replica after another is stopped with SIGTERM and
 // started again. The command compares examples/server, which is stopped by
 // package quit with and without a Delay, with programs that are stopped by
 // hand, and prints a table.
@@ -43,7 +43,7 @@ const delay = 1500 * time.Millisecond
 // linger is how long a replica without a Delay waits for HAProxy to use an idle
 // connection once more. It is longer than HAProxy takes to notice that
 // connections are refused: fall × inter = 2 × 100 ms. From then on HAProxy uses
-// none.
+// none of its idle connections.
 const linger = time.Second
 
 // check is how long HAProxy waits for the answer to a check.
@@ -61,7 +61,7 @@ type promise int
 
 const (
 	anything promise = iota
-	refused          // refused connections, for which HAProxy's retries make up
+	refused          // refused connections, which HAProxy's retries hide
 	nothing
 )
 
@@ -73,7 +73,8 @@ var variants = []variant{
 	{"the pattern of a widely copied article", []string{"byhand", "-pattern=article"}, anything},
 }
 
-// kept reports whether v may have these losses with that number of retries.
+// kept reports whether v may have these losses with the given number of
+// retries.
 func (v variant) kept(retries int, lost map[string]int) bool {
 	for kind := range lost {
 		switch {
@@ -299,7 +300,7 @@ func (p plan) run(ctx context.Context, programs string, v variant, retries int) 
 	return res, nil
 }
 
-// replaceAll replaces one replica after the other, and counts their exit
+// replaceAll replaces one replica after another, and counts their exit
 // statuses.
 func (p plan) replaceAll(ctx context.Context, f *fleet) (map[string]int, error) {
 	statuses := make(map[string]int)

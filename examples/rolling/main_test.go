@@ -39,8 +39,8 @@ func needHAProxy(t *testing.T) {
 // Where no request may be lost, a slow machine must not lose any either. So
 // there are fewer requests, and HAProxy does not remove replicas that are
 // merely slow to answer a check. (A replica that quits says at once that it is
-// not ready.) In case HAProxy itself is slow to notice, or to use a connection
-// once more, the Delay and the linger are long. So the test detects a shutdown
+// not ready.) The Delay and the linger are long, in case HAProxy itself is slow
+// to notice, or to use a connection once more. So the test detects a shutdown
 // that regularly loses requests; the command's figures show one that loses a
 // request now and then. Where losses are expected, many requests are in flight.
 // In both cases, requests are sent until the last replica is replaced, however
@@ -167,8 +167,8 @@ func TestLoadIsOpen(t *testing.T) {
 	if got := tally(answers).losses(); got != "0" {
 		t.Errorf("lost %s, want 0", got)
 	}
-	// The last request was due 49 ms after the first, which therefore has
-	// waited as long.
+	// The last request was due 49 ms after the first, so the first has waited
+	// at least that long.
 	if first := answers[0].latency; first < 49*time.Millisecond {
 		t.Errorf("latency of the first = %v, want 49ms or more", first)
 	}

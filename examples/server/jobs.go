@@ -65,7 +65,7 @@ func work(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-time.After(d):
 		fmt.Fprintln(w, "worked for", d)
-	case <-ctx.Done(): // the client has gone, or the time has run out
+	case <-ctx.Done(): // the client is gone, or time has run out
 		http.Error(w, context.Cause(ctx).Error(), http.StatusServiceUnavailable)
 	}
 }

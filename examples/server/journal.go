@@ -15,7 +15,7 @@ type journal struct {
 	jobs  atomic.Int64 // atomic since main reads it even if the worker hangs in a write
 }
 
-// openJournal opens the file with that name, or a new one in the temporary
+// openJournal opens the file with the given name, or a new one in the temporary
 // directory if the name is "".
 func openJournal(name string) (*journal, error) {
 	if name == "" {

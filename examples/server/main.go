@@ -18,7 +18,7 @@
 // has /debug/quit, a page that shows the plan, the progress and the result of
 // the shutdown.
 //
-// The program is there to be copied. Everything about the shutdown is in main.
+// The program is meant to be copied. Everything about the shutdown is in main.
 package main
 
 import (
@@ -49,14 +49,15 @@ func main() {
 		"time between the signal and the closing of the port, for load balancers to notice")
 	parseFlags("server")
 
-	// First, so that no signal kills the process: one that arrives during the
-	// start lets it complete, and then stops the program at once.
+	// Called first, so that no signal kills the process. A signal that arrives
+	// during startup lets it complete, and then stops the program at once.
 	q.NotifySignal()
 
 	// Each part is registered after the parts that it needs, and so is stopped
 	// before them.
 
-	// Stopped last: the admin server, so that it can show how the others stop.
+	// Stopped last: the admin server, so that it can show how the other parts
+	// stop.
 	var adminAddr net.Addr
 	if *admin != "" {
 		mux := http.NewServeMux()
@@ -87,8 +88,8 @@ func main() {
 	// Stopped first: the server. It is started last, since it serves at once.
 	// It opens the port itself, so the system refuses new connections as soon
 	// as the server is stopped. The shutdown waits for the requests in flight,
-	// so nobody is left then to add a job. Their context is cancelled when
-	// their time has run out, and not by the signal.
+	// so after it no handler is left to add a job. Their context is cancelled
+	// when their time has run out, and not by the signal.
 	srv := newServer(*addr, newHandler(q, jobs))
 	bound, err := quithttp.ListenAndServe(q, srv, quithttp.Linger(*linger))
 	if err != nil {
@@ -102,7 +103,7 @@ func main() {
 	}
 
 	// WaitSignal returns when all of the above has been stopped. main must not
-	// return before.
+	// return before that.
 	err = q.WaitSignal()
 
 	fmt.Print(q.Report())

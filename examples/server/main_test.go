@@ -60,8 +60,8 @@ func limitFiles() {
 	}
 }
 
-// answerProbes answers each line with the number of requests in work: a client
-// cannot tell when the server has read its request.
+// answerProbes answers each line with the number of requests in work, since a
+// client cannot tell when the server has read its request.
 func answerProbes(in io.Reader, out io.Writer) {
 	stacks := make([]byte, 16<<20)
 	for lines := bufio.NewScanner(in); lines.Scan(); {
@@ -70,8 +70,8 @@ func answerProbes(in io.Reader, out io.Writer) {
 	}
 }
 
-// command returns the program with args, as a user would run it, but without an
-// admin port unless args name one: many run at once.
+// command returns the program with args, as a user would run it. But it has no
+// admin port unless args name one, since many run at once.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	return process.Command(t, append([]string{"-admin="}, args...)...)
@@ -207,7 +207,7 @@ func wantPost(t *testing.T, s *server, job string) {
 	}
 }
 
-// loader is a client that posts one job after the other until it is refused.
+// loader is a client that posts one job after another until it is refused.
 type loader struct {
 	name     string
 	client   *http.Client
@@ -217,8 +217,8 @@ type loader struct {
 	gap      time.Duration  // from the last request on the connection until it was to be used again
 }
 
-// run posts each job once: net/http does not send a body again that it cannot
-// get anew.
+// run posts each job exactly once: net/http does not retry a request whose body
+// it cannot get again.
 func (l *loader) run(url string) {
 	var sent atomic.Int64 // when, counted from the start
 	start := time.Now()
@@ -258,13 +258,13 @@ func (l *loader) run(url string) {
 }
 
 // TestStopUnderLoad stops the program while 32 clients post jobs without a
-// pause, after a number of jobs was accepted. No connection is broken: each
-// client gets answers until it is refused. The journal has exactly the jobs
-// that were answered with 202, each once.
+// pause. It does so once a number of jobs has been accepted. No connection is
+// broken: each client gets answers until it is refused. The journal has exactly
+// the jobs that were answered with 202, each once.
 //
-// The test is not parallel to others. A client must come back to its connection
-// within 250 ms, the time that the shutdown waits for it. If it does not, on a
-// slow machine, the server is not at fault. And only Linux can refuse
+// The test does not run in parallel with others. A client must use its
+// connection again within 250 ms, the time that the shutdown waits for it. If a
+// slow machine takes longer, the server is not at fault. Only Linux can refuse
 // connections before the port is closed: on other systems, a connection made
 // just then is broken.
 func TestStopUnderLoad(t *testing.T) {
@@ -434,11 +434,11 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// TestOutOfTime has a request that takes longer than the shutdown may.
+// TestOutOfTime uses a request that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	want := regexp.MustCompile(`(?m)^server: .*\*http\.Server.* context deadline exceeded\n`)
-	// A part of it is left for the journal.
+	// A part of the timeout is left for the journal.
 	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool {
 		s := start(t, fmt.Sprint("-timeout=", timeout))
 		wantPost(t, s, "job")
@@ -560,8 +560,8 @@ func TestJournalOnFullDevice(t *testing.T) {
 	}
 }
 
-// TestJournalLostDuringStop makes the write fail of a job that was accepted
-// after the signal.
+// TestJournalLostDuringStop accepts a job after the signal, and makes the write
+// of the job fail.
 func TestJournalLostDuringStop(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -622,8 +622,8 @@ func TestSlowJournal(t *testing.T) {
 	s.wantExit(0, accepted)
 }
 
-// hasBegun reports whether the step with that name has begun, according to the
-// status page.
+// hasBegun reports whether the named step has begun, according to the status
+// page.
 func hasBegun(t *testing.T, page, name string) bool {
 	t.Helper()
 	req, err := http.NewRequest("GET", page, nil)
@@ -793,8 +793,9 @@ func TestJournalWithTornLine(t *testing.T) {
 	}
 }
 
-// TestClientThatIsSlowToSend has a client, of either port, that never sends the
-// body it has announced. It does not delay the shutdown until time runs out.
+// TestClientThatIsSlowToSend uses a client that never sends the body it has
+// announced, on each of the two ports. It does not delay the shutdown until
+// time runs out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
 	for name, path := range map[string]string{"jobs": "/work?d=0s", "admin": "/readyz"} {
@@ -887,7 +888,7 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// TestAddWhileClosing has handlers that add jobs while the queue is closed, as
+// TestAddWhileClosing uses handlers that add jobs while the queue is closed, as
 // after a shutdown of the server that was abandoned.
 func TestAddWhileClosing(t *testing.T) {
 	for range 200 {

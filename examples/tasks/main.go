@@ -1,5 +1,5 @@
 // Command tasks is a server whose tasks have subtasks. Each level has a limit
-// of its own, and each piece of work ends with the first limit above it that
+// of its own. A piece of work ends when the first of the limits above it
 // passes. The answer and the log name the cause.
 //
 //	go run ./examples/tasks

@@ -90,8 +90,8 @@ func TestLimits(t *testing.T) {
 		// on.
 		{query: "sub=1ms&sub=1h,20ms&sub=1s", status: 200,
 			body: lines("done", stopped(errSubtask), "done")},
-		// The task's limits end all subtasks that still run. Those that their
-		// own limit has ended before keep their cause.
+		// The task's limits end all subtasks that still run. Subtasks that
+		// their own limit ended earlier keep their cause.
 		{query: "sub=0s&sub=1h&sub=1h,1ms&sub=1h,1h&timeout=2s", status: 504,
 			body: lines("done", stopped(errTask), stopped(errSubtask), stopped(errTask))},
 		{query: "sub=1h&sub=1h,1h&deadline=1", status: 504,
@@ -208,7 +208,7 @@ func TestTasksLiveOnAfterTheFire(t *testing.T) {
 	}
 }
 
-// TestClientGoneDuringTheStop checks that a task whose client has gone does not
+// TestClientGoneDuringTheStop checks that a task whose client is gone does not
 // delay the shutdown.
 func TestClientGoneDuringTheStop(t *testing.T) {
 	t.Parallel()
@@ -227,7 +227,7 @@ func TestClientGoneDuringTheStop(t *testing.T) {
 // stopped when the time runs out, and are answered.
 func TestTimeOfTheStopRunsOut(t *testing.T) {
 	t.Parallel()
-	// The task has half a second of it to say so.
+	// Half a second of the timeout is left for the answer.
 	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		p, url := start(t, fmt.Sprint("-timeout=", timeout), "-limit=2h")
 		task, _ := inWork(t, p, url, 1, 3, "sub=1h&sub=1h,1h&sub=0s&timeout=1h")
@@ -250,8 +250,8 @@ func TestTimeOfTheStopRunsOut(t *testing.T) {
 	})
 }
 
-// TestConnections checks that the subtasks see the number of the connection, a
-// value of a context above.
+// TestConnections checks that the subtasks see the number of the connection,
+// which is a value of a context above theirs.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	p, url := start(t)
@@ -264,7 +264,7 @@ func TestConnections(t *testing.T) {
 	wantStopped(t, p)
 }
 
-// TestClientThatIsSlowToSend has a client that never sends the body it has
+// TestClientThatIsSlowToSend uses a client that never sends the body it has
 // announced. It does not delay the shutdown until time runs out.
 func TestClientThatIsSlowToSend(t *testing.T) {
 	t.Parallel()
@@ -275,7 +275,7 @@ func TestClientThatIsSlowToSend(t *testing.T) {
 	wantAnswer()
 }
 
-// TestClientThatNeverReads has a client that sends and never reads. The
+// TestClientThatNeverReads uses a client that sends and never reads. The
 // shutdown still ends in time.
 func TestClientThatNeverReads(t *testing.T) {
 	t.Parallel()

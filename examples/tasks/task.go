@@ -19,7 +19,7 @@ var (
 	errTask     = errors.New("the task's own timeout has passed")
 	errDeadline = errors.New("the task's deadline has passed")
 	errSubtask  = errors.New("the subtask's own limit has passed")
-	errGone     = errors.New("the client has gone") // net/http has no better word for it
+	errGone     = errors.New("the client has gone") // net/http has no better status for it
 )
 
 // connKey is the key of the connection's number in a context.
@@ -36,9 +36,9 @@ type connKey struct{}
 // Each has the values of those above it and ends with them at the latest. None
 // ends those above or beside it.
 //
-// The root, BaseContext, is set by package quithttp: it derives it from
-// WorkContext, and cancels it before it closes the connections, so that the
-// requests can still be answered when time has run out.
+// Package quithttp sets the root, BaseContext. It derives the root from
+// WorkContext, and cancels it before it closes the connections. So the requests
+// can still be answered when time has run out.
 func newServer(addr string, limit time.Duration) *http.Server {
 	var conns atomic.Int64
 	return &http.Server{

@@ -1,4 +1,4 @@
-// Command worker has the three loops that a worker can be:
+// Command worker shows the three kinds of loops of a worker:
 //
 //   - One asks for the next piece of work as long as [quit.QuitEvent.HasFired]
 //     is false. Its queue keeps the orders that it does not take.
@@ -50,8 +50,8 @@ func main() {
 	// sender: without a receiver, there is no sender either.
 	q.Go(func(context.Context) error { w.workOff(); return nil }, quit.Name("reporter"))
 
-	// Counted by hand. AddGoroutine comes before the go statement: in the
-	// goroutine, it might come too late, when the drain has ended.
+	// Counted by hand. AddGoroutine comes before the go statement. In the
+	// goroutine it might come too late, after the drain has ended.
 	q.AddGoroutine()
 	go func() {
 		defer q.DoneGoroutine()
@@ -103,8 +103,8 @@ func (w *worker) poll() error {
 	return nil
 }
 
-// tick is the loop of a worker that is told when there is work: by a timer
-// here. If there is no room for a report, it waits, even after the fire.
+// tick is the loop of a worker that is told when there is work, here by a
+// timer. If there is no room for a report, it waits, even after the fire.
 func (w *worker) tick() {
 	defer close(w.reports) // workOff ends after the last report
 	ticker := time.NewTicker(w.every)

@@ -65,7 +65,7 @@ func wantAccount(t *testing.T, p *process.Process, orders int) (finished, cut in
 	return finished, cut
 }
 
-// TestStop stops the program at all kinds of moments.
+// TestStop stops the program at various moments.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -115,12 +115,12 @@ func TestInHand(t *testing.T) {
 	wantAccount(t, p, 10)
 }
 
-// TestOutOfTime has work that takes longer than the shutdown may.
+// TestOutOfTime uses work that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	var p *process.Process
 	var taken int
-	// They have a tenth of it to say so.
+	// A tenth of the timeout is left for the workers to name their work.
 	process.Patiently(t, 5*time.Second, func(timeout time.Duration) bool {
 		p = process.Start(t, "-orders=10", "-work=10h", "-every=1ms",
 			fmt.Sprint("-timeout=", timeout))

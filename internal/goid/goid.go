@@ -1,4 +1,4 @@
-// Package goid tells which goroutine is calling.
+// Package goid identifies the calling goroutine.
 package goid
 
 import (
@@ -9,7 +9,7 @@ import (
 )
 
 // ID returns the number of the calling goroutine, or 0, which no goroutine has,
-// if it cannot be told. The first line of a stack,
+// if the number is unknown. The first line of a stack,
 //
 //	goroutine 7 [running]:
 //
@@ -28,8 +28,9 @@ func ID() uint64 {
 //
 //	goroutine 7 [running, synctest bubble 6]:
 //
-// To have it written takes as long as the stack is deep. A time of the fake
-// clock has no monotonic reading, so one that has is enough to say no.
+// The deeper the stack, the longer it takes to get that line. A time of the
+// bubble's fake clock has no monotonic reading, so a time that has one rules a
+// bubble out.
 func InBubble() bool {
 	if now := time.Now(); now != now.Round(0) {
 		return false

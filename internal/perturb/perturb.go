@@ -1,6 +1,6 @@
-// Package perturb holds up goroutines by chance, so that tests meet orders of
-// events that are rare otherwise. The command verify/perturb writes calls of it
-// into a copy of a package; nothing else uses it.
+// Package perturb delays goroutines at random, so that tests meet orders of
+// events that are otherwise rare. The command verify/perturb inserts calls of
+// it into a copy of a package. Nothing else uses it.
 package perturb
 
 import (
@@ -17,11 +17,11 @@ const SeedVar = "QUIT_PERTURB_SEED"
 var seed, _ = strconv.ParseUint(os.Getenv(SeedVar), 10, 64)
 
 // P is called at the n-th point of a package. Mostly it does nothing. Sometimes
-// it yields, computes in vain for some microseconds, or, most seldom, stops its
-// thread for up to two milliseconds. It tells the race detector nothing of an
-// order between goroutines, and the clock of a bubble of testing/synctest
-// stands still meanwhile. It panics if there is no seed, since then a test
-// would pass for nothing.
+// it yields, or keeps the processor busy for some microseconds. Rarely, it
+// stops its thread for up to two milliseconds. It shows the race detector no
+// order between goroutines. The clock of a bubble of testing/synctest stands
+// still meanwhile. It panics if there is no seed, since a test would then prove
+// nothing.
 func P(n int) {
 	if seed == 0 {
 		panic("perturb: no seed in " + SeedVar)
@@ -38,7 +38,7 @@ func P(n int) {
 	}
 }
 
-// B is P in a condition. It returns true.
+// B is like P, for use in a condition. It returns true.
 func B(n int) bool {
 	P(n)
 	return true
@@ -53,10 +53,10 @@ const (
 	sleep          // size microseconds
 )
 
-// choose returns what is done when the n-th point is passed, and how much of
-// it: a function of the seed, the point, and how often it was passed before. A
-// seed makes some points hot. What is rare because two goroutines would have to
-// be held up at two certain points is so found by one seed or another.
+// choose returns the kind and the length of the disturbance when the n-th point
+// is passed. They depend only on the seed, the point, and the number of earlier
+// passes. A seed makes some points hot. An order that needs delays of two
+// goroutines at two particular points is rare, but some seed finds it.
 func choose(seed uint64, n int, times uint32) (what action, size int) {
 	point := mix(seed + mix(uint64(n)))
 	one := 512 // of so many passes is disturbed
@@ -71,7 +71,7 @@ func choose(seed uint64, n int, times uint32) (what action, size int) {
 		return nothing, 0
 	}
 	switch k := r.below(8); {
-	case k < 2 && r.below(1+int(times>>8)) == 0: // ever rarer, for the sake of loops
+	case k < 2 && r.below(1+int(times>>8)) == 0: // less and less often, for the sake of loops
 		return sleep, 10 + r.below(1+r.below(1990)) // rather short
 	case k < 5:
 		return spin, 1 + r.below(10_000)
@@ -79,7 +79,7 @@ func choose(seed uint64, n int, times uint32) (what action, size int) {
 	return yield, 1 + r.below(8)
 }
 
-// rand is a number of which each digit is used once.
+// rand is a random number. Each of its digits is used once.
 type rand uint64
 
 // below returns a number from 0 to n-1, and leaves the rest of r for the next
@@ -90,8 +90,8 @@ func (r *rand) below(n int) int {
 	return int(hi)
 }
 
-// mix returns a number whose every bit depends on every bit of x: the last part
-// of the generator splitmix64.
+// mix returns a number whose every bit depends on every bit of x. It is the
+// last part of the generator splitmix64.
 func mix(x uint64) uint64 {
 	x += 0x9E3779B97F4A7C15
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9
@@ -99,12 +99,12 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// passed is how often each point was passed, or several that share a number.
+// passed counts the passes of each point. Several points may share a count.
 var passed [1 << 13]uint32
 
-// pass counts a pass of the n-th point and returns the number of those before.
-// It counts without atomics, for these would order the goroutines that pass,
-// and so hide their races from the detector. One that gets lost does no harm.
+// pass counts a pass of the n-th point and returns the number of earlier
+// passes. It counts without atomics, since they would order the passing
+// goroutines and hide their races from the detector. A lost count does no harm.
 //
 //go:norace
 func pass(n int) uint32 {
@@ -113,7 +113,7 @@ func pass(n int) uint32 {
 	return *c
 }
 
-// work computes in vain.
+// work keeps the processor busy.
 //
 //go:noinline
 func work(rounds int) {

@@ -41,7 +41,7 @@ func TestSeedsDiffer(t *testing.T) {
 	}
 }
 
-// hot reports whether the seed has the point disturbed most of the time.
+// hot reports whether the seed disturbs the point most of the time.
 func hot(seed uint64, n int) bool {
 	disturbed := 0
 	for times := range uint32(100) {

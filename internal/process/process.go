@@ -37,8 +37,8 @@ import (
 	"time"
 )
 
-// asProgram is the environment variable that makes the test binary a program:
-// the one of NewProgram with that name, or main.
+// asProgram is the environment variable that makes the test binary a program.
+// Its value is the name of a NewProgram, or mainName.
 const asProgram = "QUIT_TEST_AS_PROGRAM"
 
 // mainName is the name of the func main passed to Main.
@@ -49,9 +49,8 @@ const mainName = "main()"
 // test.
 const runner = "QUIT_TEST_EXEC"
 
-// limit is the time that a process may live, and that a test waits for
-// something that should happen at once. It is far more than a slow machine
-// needs.
+// limit bounds the life of a process, and the wait of a test for an event that
+// should follow at once. It is far more than a slow machine needs.
 const limit = 3 * time.Minute
 
 // Main runs the tests or, in a process that a test has started, the program.
@@ -108,7 +107,7 @@ func command(t testing.TB, program string, args []string) *exec.Cmd {
 	return cmd
 }
 
-// Self is Command for the test binary as a test binary, which runs tests.
+// Self is Command for the test binary itself, which then runs tests.
 func Self(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -253,9 +252,9 @@ func (p *Process) AwaitPortClosed(addr string) {
 func (p *Process) Stdout() string { return p.stdout.String() }
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// WantEnd waits for the end of the process, and fails the test if it is not
+// WantEnd waits for the end of the process. It fails the test unless the end is
 // want, such as "exit status 130" or "signal: terminated". It also fails the
-// test if a Program has said more.
+// test if a Program has sent lines that the test did not expect.
 func (p *Process) WantEnd(want string) {
 	p.t.Helper()
 	if rest, _ := io.ReadAll(p.said); len(rest) > 0 {
@@ -294,7 +293,7 @@ func WantBadStart(t testing.TB, status int, why string, args ...string) {
 }
 
 // Patiently calls try with a timeout for the program. The last steps of a
-// shutdown have only a part of that time, which may be too short on a slow
+// shutdown get only a part of the timeout, which may be too short on a slow
 // machine. If try reports false, Patiently doubles the timeout and calls it
 // again, at most twice. It does not try again after the test has failed.
 func Patiently(t testing.TB, timeout time.Duration, try func(timeout time.Duration) bool) {
@@ -326,7 +325,7 @@ func NeverRead(t testing.TB, addr, request string) {
 	request = strings.Replace(request, "\r\n\r\n", padded, 1)
 	batch := strings.Repeat(request, 1+64<<10/len(request))
 	// The server counts as stuck after several failed writes in a row. It
-	// answers another client after each, so it does not just stand still.
+	// answers another client after each failed write, so it is not merely slow.
 	for rest, stuck := batch, 0; stuck < 6; {
 		conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 		n, err := io.WriteString(conn, rest)
@@ -344,8 +343,8 @@ func NeverRead(t testing.TB, addr, request string) {
 	}
 }
 
-// SlowToSend starts a client that sends the head of a GET request to addr,
-// which announces a body, but never sends the body. This delays the shutdown
+// SlowToSend starts a client that sends the head of a GET request to addr. The
+// head announces a body, which the client never sends. This delays the shutdown
 // until the server stops waiting. The func that SlowToSend returns is called
 // after the shutdown, and fails the test unless the client gets its answer.
 func SlowToSend(t testing.TB, addr, path string) (wantAnswer func()) {
@@ -433,7 +432,7 @@ func (o *output) String() string {
 }
 
 // await waits until is returns true for the output. It reports false if the
-// process has ended or the limit has passed before.
+// process ends, or the limit passes, before that.
 func (o *output) await(is func(text string) bool) (text string, ok bool) {
 	timeout := time.After(limit)
 	for {

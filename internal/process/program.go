@@ -32,9 +32,9 @@ import (
 //	}
 //
 // Say and Expect, like Tell and Listen, use a pipe of their own: file
-// descriptor 3 and stdin. By these pipes, the program and the test tell each
-// other how far they are, and need not guess it from the time. A test can read
-// stdout and stderr, or make them full or broken pipes.
+// descriptor 3 and stdin. Through these pipes, the program and the test report
+// their progress to each other, so neither has to guess it from the time. A
+// test can read stdout and stderr, or make them full or broken pipes.
 type Program struct{ name string }
 
 // programs has the main functions of all programs, by name. It does not change
@@ -110,7 +110,7 @@ func (p *Process) Expect(want ...string) {
 	}
 }
 
-// Tell has one Listen in the Program return. If the process has ended, Tell
+// Tell makes one Listen in the Program return. If the process has ended, Tell
 // does nothing, and the next Expect fails.
 func (p *Process) Tell() { io.WriteString(p.stdin, "\n") }
 

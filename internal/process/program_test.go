@@ -74,7 +74,7 @@ func (r *recorder) Errorf(format string, args ...any) {
 
 func (r *recorder) Fatalf(format string, args ...any) { r.Errorf(format, args...) }
 
-// TestProgramFails runs programs that do not do as their tests expect.
+// TestProgramFails runs programs that do not behave as their tests expect.
 func TestProgramFails(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -1,6 +1,7 @@
-// Package stacks finds the goroutines that hold up a step. Goroutines have
-// profiler labels with their name and with the ids of their owners, which wait
-// for them. A goroutine inherits the labels of the goroutine that starts it.
+// Package stacks finds the goroutines that hold up a step. Profiler labels give
+// a goroutine its name and the ids of its owners. An owner is a step or an
+// event that waits for the goroutine. A goroutine inherits the labels of the
+// goroutine that starts it.
 package stacks
 
 import (
@@ -107,9 +108,9 @@ func All() map[string]string {
 	return all
 }
 
-// looks has the looks that calls of All share.
+// looks is the state of the looks that calls of All share.
 var looks struct {
-	begun   atomic.Int64 // looks that have begun; a call that reads it comes after these
+	begun   atomic.Int64 // number of looks that have begun; a call needs a later one
 	waiting atomic.Int64 // calls that have no look yet
 
 	mu     sync.Mutex // guards the fields below, and is held during a look
@@ -118,10 +119,9 @@ var looks struct {
 }
 
 // look takes the stacks from the goroutine profile. The profile folds identical
-// stacks into one with a count. So it is small even for many goroutines, and
-// these are not stopped one by one. If few stacks are identical, as when each
-// goroutine has its own name, look keeps the most frequent ones and counts the
-// others.
+// stacks into one with a count. So it is small even if there are many
+// goroutines. If few stacks are identical, as when each goroutine has its own
+// name, look keeps the most frequent ones and counts the others.
 func look() map[string]string {
 	const most = 50 // stacks of an owner
 	var profile bytes.Buffer
@@ -253,7 +253,7 @@ func drawFrames(record string) string {
 }
 
 // isOfNetHTTP reports whether name is that of a func in net/http or in a
-// package within, and has one of the ends.
+// package below it, and has one of the suffixes.
 func isOfNetHTTP(name string, ends ...string) bool {
 	if !strings.HasPrefix(name, "net/http.") && !strings.HasPrefix(name, "net/http/internal/") {
 		return false

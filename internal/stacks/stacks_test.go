@@ -54,8 +54,8 @@ func TestAll(t *testing.T) {
 	})
 }
 
-// TestAllBounded starts 10 goroutines with the same name, and 990 others of
-// which each two share a name.
+// TestAllBounded starts 10 goroutines with the same name, and 990 others. Every
+// two of those share a name.
 func TestAllBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // waits for all goroutines
 		release := make(chan struct{})

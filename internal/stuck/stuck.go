@@ -1,6 +1,6 @@
 // Package stuck is a program whose shutdown hangs. The documentation shows its
-// report. Tests draw it anew in a synctest bubble, where the shutdown takes no
-// time, and the report is the same each time.
+// report. Tests run it in a synctest bubble, where the shutdown takes no real
+// time and the report is always the same.
 package stuck
 
 import (

@@ -86,8 +86,7 @@ func Tail(s string, n int) string {
 	return "…"
 }
 
-// Head returns at most the first n bytes of s, without a part of a rune at the
-// end.
+// Head returns at most the first n bytes of s. It does not split a rune.
 func Head(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -129,8 +128,8 @@ func Error(err error) (text string) {
 	return err.Error()
 }
 
-// panicked returns fmt.Sprint(err). That panics if printing the value of err's
-// panic panics too, and then the text names only the type.
+// panicked returns fmt.Sprint(err). If printing the value of err's panic panics
+// too, the text names only the type.
 func panicked(err error) (text string) {
 	defer func() {
 		if recover() != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/gracefulgo/graceful/internal/text"
 )
 
-// Named is an error that knows the name of its step.
+// Named is an error with the name of its step.
 type Named interface {
 	error
 	Failure() (name, site string, err error)
@@ -32,9 +32,9 @@ type detailKey struct {
 	title, text, stacks string
 }
 
-// addDetails adds the failures of s that its inner steps do not tell, and its
-// stacks. For a running step it adds the reason why it has not ended and its
-// share of the time. It reports whether there were any.
+// addDetails adds the failures of s that none of its inner steps reports, and
+// its stacks. For a running step it adds the reason why it has not ended and
+// its share of the time. It reports whether it has added any.
 func (b *builder) addDetails(s *Step, state State, waits string, in path) bool {
 	errs := s.own()
 	if len(errs) == 0 && s.Abandoned {
@@ -61,7 +61,8 @@ func (b *builder) addDetails(s *Step, state State, waits string, in path) bool {
 
 var errAbandoned = errors.New("abandoned")
 
-// tell adds err, a failure of the last step of in, or of the event.
+// tell adds err, a failure of the last step of in, or of the event if in is
+// empty.
 func (b *builder) tell(d Detail, in path, err error) {
 	if e, ok := err.(Named); ok {
 		name, site, inner := e.Failure()
@@ -76,8 +77,8 @@ func (b *builder) tell(d Detail, in path, err error) {
 	b.add(d)
 }
 
-// add adds d, or counts it if there is an equal detail. The texts of a new
-// detail alone are cut and escaped, so that many equal ones are cheap.
+// add adds d, or counts it if there is an equal detail. Only the texts of a new
+// detail are cut and escaped, so many equal details are cheap.
 func (b *builder) add(d Detail) {
 	key := detailKey{d.State, d.Title, d.Text, d.Stacks}
 	if i, ok := b.details[key]; ok {
@@ -98,7 +99,7 @@ func (b *builder) add(d Detail) {
 // Times returns the number of failures as "×3", and "" for one.
 func (d *Detail) Times() string { return times(d.Count) }
 
-// own returns the failures of s that its inner steps do not tell.
+// own returns the failures of s that none of its inner steps reports.
 func (s *Step) own() []error {
 	switch {
 	case s.Err == nil:
@@ -159,13 +160,13 @@ func failureOf(name, site string, err error) failure {
 	return failure{name, site, text.Error(err)}
 }
 
-// untold returns those of errs, the failures of an event, that its steps do not
-// tell.
+// untold returns the errors in errs, the failures of an event, that none of its
+// steps reports.
 func untold(errs []error, steps []Step) (rest []error) {
 	if len(errs) == 0 {
 		return nil
 	}
-	open := make(map[failure]int) // failures that the steps tell, with their number
+	open := make(map[failure]int) // failures that the steps report, with their number
 	for i := range steps {
 		s := &steps[i]
 		if s.Err == nil {

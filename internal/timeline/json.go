@@ -41,7 +41,7 @@ type (
 // Limits of the JSON.
 const (
 	mostDepth  = 1000     // steps: package json reads 10,000 levels, and a step is two
-	mostRepeat = 16 << 10 // bytes of an error that inner steps tell
+	mostRepeat = 16 << 10 // bytes of an error that inner steps report
 )
 
 // JSON returns all of the report, with errors as their texts.
@@ -98,7 +98,7 @@ func jsonSteps(steps []Step, levels int) []jsonStep {
 }
 
 // jsonErr returns the text of the step's error. A long text is cut if the inner
-// steps tell all of it, since otherwise each level would repeat it.
+// steps report all of it, since otherwise each level would repeat it.
 func (s *Step) jsonErr() string {
 	if s.Err == nil {
 		return ""

@@ -1,6 +1,6 @@
 // Package timeline prepares a report of package quit for drawing. Steps become
-// rows, and each failure is told once. The text for a terminal, the status page
-// and the JSON are made from it.
+// rows, and each failure is described once. The text for a terminal, the status
+// page and the JSON are made from it.
 package timeline
 
 import (
@@ -233,8 +233,8 @@ func (s *Step) Share() time.Duration {
 	return max(s.Deadline.Sub(s.Start), 1)
 }
 
-// alike reports whether s may be folded into the row: they differ only in their
-// times and failures. s has no inner steps.
+// alike reports whether s, which has no inner steps, may be folded into the
+// row. It may if they differ only in their times and failures.
 func (r *Row) alike(s *Step, state State) bool {
 	return r.State == state && r.Name == s.Name && r.Site == s.Site && r.Phase == s.Phase
 }
@@ -266,7 +266,7 @@ func shortTitle(name, site string) string {
 }
 
 // path lists the steps around a step. A long path keeps the outermost and the
-// innermost steps only, so that its cost does not grow with the depth.
+// innermost steps only, so its cost does not grow with the depth.
 type path struct {
 	names []string
 	left  int // number of names left out in the middle

@@ -556,8 +556,8 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// TestJSONErr wants the whole error of a step that says more than its inner
-// steps.
+// TestJSONErr checks that an error that says more than the inner steps is not
+// cut.
 func TestJSONErr(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	inner := step("inner", errors.New(long))
@@ -609,7 +609,7 @@ func TestJSONTimes(t *testing.T) {
 	}
 }
 
-// TestDrawnDetails wants no gap for a title, text or stacks that are missing.
+// TestDrawnDetails checks that a missing title, text or stack leaves no gap.
 func TestDrawnDetails(t *testing.T) {
 	waiting := timeline.Step{Name: "web", Start: at(0), Detail: "3 busy connections"}
 	running := timeline.Step{Name: "busy", Start: at(0), Stacks: "here\n"}
@@ -648,8 +648,8 @@ func TestDrawnDetails(t *testing.T) {
 	}
 }
 
-// TestBars wants a bar for a step that took no time, and another kind of bar
-// for a failure.
+// TestBars checks that a step that took no time has a bar, and that a failure
+// has another kind of bar.
 func TestBars(t *testing.T) {
 	brief := timeline.Step{Name: "brief", Start: at(0), End: at(0)}
 	whole := timeline.Step{Name: "whole", Start: at(0), End: at(2 * time.Second)}

@@ -16,7 +16,8 @@ import (
 )
 
 // BenchmarkRequest measures a request on a connection that is kept alive. Over
-// loopback it is a real one. In memory, the cost of quithttp shows best.
+// loopback, the connection is a real one. In memory, the cost of quithttp is
+// easiest to see.
 func BenchmarkRequest(b *testing.B) {
 	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, "ok")

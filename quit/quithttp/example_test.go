@@ -179,8 +179,8 @@ func ExampleTrack() {
 	// shutdown: <nil>
 }
 
-// An admin server shows the plan of the shutdown. It is served until after the
-// drain, so that it shows most of the shutdown too.
+// An admin server shows the plan of the shutdown. It serves until after the
+// drain, so it shows most of the shutdown too.
 func ExampleStatus() {
 	q := quit.NewQuitEvent()
 	mux := http.NewServeMux()

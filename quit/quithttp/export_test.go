@@ -14,7 +14,7 @@ func Fragment(r quit.Report) string {
 	return string(s.html(s.clock))
 }
 
-// WithoutPart switches a part of every stop off, in this process.
+// WithoutPart switches off a part of every stop in this process.
 func WithoutPart(name string) {
 	switch name {
 	case "refuse":
@@ -28,8 +28,8 @@ func WithoutPart(name string) {
 	}
 }
 
-// Tracked returns a func that does for a request on a connection all that
-// quithttp does, with h as the program's handler. It also returns the context
+// Tracked returns a func that does everything that quithttp does for a request
+// on a connection, with h as the program's handler. It also returns the context
 // of the connection.
 func Tracked(h http.Handler) (serve func(http.ResponseWriter, *http.Request), ctx context.Context) {
 	s := newStop(defaultLinger, 0)

@@ -25,7 +25,7 @@ type link struct {
 }
 
 // newLink returns a link on which a packet takes delay, and a func that takes
-// the link down. It skips the test if the system gives no namespaces.
+// the link down. It skips the test if the system allows no namespaces.
 func newLink(t *testing.T, delay time.Duration) (l *link, down func()) {
 	t.Helper()
 	l = &link{serverAddr: "10.77.0.1", clientAddr: "10.77.0.2"}
@@ -69,8 +69,8 @@ func newLink(t *testing.T, delay time.Duration) (l *link, down func()) {
 	}
 }
 
-// open makes the namespace and a device in it that has the address. It returns
-// the device.
+// open makes the namespace, with a device that has the address. It returns the
+// device.
 func (n *netns) open(t *testing.T, addr, peer string) (tun *os.File) {
 	t.Helper()
 	n.calls = make(chan func())

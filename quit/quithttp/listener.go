@@ -14,8 +14,8 @@ import (
 // connections that the kernel has accepted, and is then closed.
 //
 // Closing a socket resets the connections in its queue and those in a
-// handshake. So the kernel is first told to refuse new connections, if nobody
-// else has the socket. Then the queue is emptied, and then the socket is
+// handshake. So, if no other process has the socket, the kernel is first told
+// to refuse new connections. Then the queue is emptied, and then the socket is
 // closed. Only EAGAIN from the socket shows that the queue is empty: an Accept
 // whose deadline has passed does not look at the queue.
 //
@@ -29,8 +29,8 @@ type listener struct {
 	close  func() error // closes the Listener, once
 
 	// draining is set once, by drain, which then wakes Accept. An Accept that
-	// wakes up for that reason finds it set, and sees until and refusing, which
-	// drain has written before.
+	// wakes up for that reason finds it set. It also sees until and refusing,
+	// which drain writes before it sets draining.
 	draining atomic.Bool
 	until    time.Time // the end of the time for draining; zero means no limit
 	refusing bool      // no new connection can come
@@ -53,12 +53,12 @@ type socket interface {
 var errNonePending = errors.New("none is pending")
 
 const (
-	// maxHandshakes is the longest wait for handshakes. The kernel keeps one
-	// whose client is gone for a minute.
+	// maxHandshakes is the longest wait for handshakes. For a minute, the
+	// kernel keeps a handshake whose client is gone.
 	maxHandshakes = 500 * time.Millisecond
 
-	// unsure is the wait for connections if nothing tells whether any are
-	// pending. There is no such wait if none has come recently.
+	// unsure is the wait for connections if it is unknown whether any are
+	// pending. There is no such wait if no connection has come recently.
 	unsure   = 50 * time.Millisecond
 	recently = 5 // seconds
 )
@@ -130,7 +130,7 @@ func (l *listener) acceptPending() (net.Conn, error) {
 		}
 		wait := unsure
 		if errors.Is(err, errNonePending) {
-			if !l.refusing { // another could come at any time: a wait would not end
+			if !l.refusing { // another could come at any time, so a wait would not end
 				return nil, err
 			}
 			if n, unknown := handshakes(l.Addr()); unknown == nil {
@@ -154,7 +154,7 @@ func (l *listener) acceptPending() (net.Conn, error) {
 	}
 }
 
-// before reports whether it is before t. The zero t never comes.
+// before reports whether the current time is before t. The zero t never comes.
 func before(t time.Time) bool { return t.IsZero() || time.Now().Before(t) }
 
 // take accepts a connection without waiting. Its error is errNonePending if

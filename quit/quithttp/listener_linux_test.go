@@ -102,8 +102,8 @@ func TestStopBeforeAccept(t *testing.T) {
 			}
 			close(open)
 			for _, w := range pending {
-				// The first may be answered before all are accepted, and then
-				// it is not told that its connection ends.
+				// The first client may be answered before all are accepted.
+				// Then it is not told that its connection ends.
 				if body, _ := w.answer(); body != "answered" {
 					t.Errorf("answer = %q", body)
 				}
@@ -120,7 +120,7 @@ func TestStopBeforeAccept(t *testing.T) {
 	}
 }
 
-// TestStopAbandonedConnections has clients that close or reset their
+// TestStopAbandonedConnections uses clients that close or reset their
 // connections before these are accepted.
 func TestStopAbandonedConnections(t *testing.T) {
 	q, open := quietEvent(), make(gate)
@@ -156,7 +156,7 @@ func TestStopAbandonedConnections(t *testing.T) {
 	}
 }
 
-// TestStopSharedListener has a listener that is shared, as with a successor or
+// TestStopSharedListener uses a listener that is shared, as with a successor or
 // with systemd. It never refuses a connection. The other holder accepts the
 // connections that are pending when the server has ended.
 func TestStopSharedListener(t *testing.T) {
@@ -217,8 +217,8 @@ func TestStopSharedListener(t *testing.T) {
 	}
 }
 
-// TestStopSharedUnderLoad has a successor that accepts already. A client that
-// connects during the stop is answered by one of the two servers.
+// TestStopSharedUnderLoad uses a successor that already accepts connections. A
+// client that connects during the stop is answered by one of the two servers.
 func TestStopSharedUnderLoad(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -317,7 +317,7 @@ type limitedConn struct {
 
 func (c *limitedConn) Close() error { defer c.release(); return c.Conn.Close() }
 
-// TestStopLimited has a listener that is not of package net. It has room for
+// TestStopLimited uses a listener that is not of package net. It has room for
 // another connection, or none.
 func TestStopLimited(t *testing.T) {
 	for _, room := range []int{1, 10} {
@@ -355,7 +355,8 @@ func TestStopLimited(t *testing.T) {
 }
 
 // noDescriptors is a server that has no descriptor left during its stop until a
-// request is answered. Its connections use all that it may have.
+// request is answered. Its connections use all the descriptors that it may
+// have.
 var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 	q := quietEvent()
 	open, release := make(gate), make(chan struct{})
@@ -384,7 +385,7 @@ var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 			f.Close()
 		}
 	}
-	// Accept may now find out. If it has not, the test shows less.
+	// Accept may now find out. If it has not, the test proves less.
 	time.Sleep(10 * time.Millisecond)
 	close(release)
 	if err := <-ended; err != nil {
@@ -427,7 +428,7 @@ func TestStopWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// TestStopSilentSocket has a client on a real socket that sends nothing. It
+// TestStopSilentSocket uses a client on a real socket that sends nothing. It
 // reads the end of the connection, not a reset.
 func TestStopSilentSocket(t *testing.T) {
 	q := quietEvent()
@@ -454,7 +455,7 @@ func TestStopSilentSocket(t *testing.T) {
 	newWire(t, conn).wantEnd()
 }
 
-// TestStopUnread has a request in the kernel that the server has not read yet.
+// TestStopUnread uses a request in the kernel that the server has not read yet.
 // It is read even if the linger of its connection is over.
 func TestStopUnread(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -475,7 +476,7 @@ func TestStopUnread(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- q.Shutdown(context.Background()) }()
 	awaitRefused(t, "tcp", ln.Addr().String())
-	// This is longer than the linger. A shorter sleep would show nothing.
+	// This is longer than the linger. A shorter sleep would prove nothing.
 	time.Sleep(50 * time.Millisecond)
 	close(goOn)
 	w.wantAnswer(true)
@@ -484,7 +485,7 @@ func TestStopUnread(t *testing.T) {
 	}
 }
 
-// TestStopHalfRequest has an idle connection on which the server has read half
+// TestStopHalfRequest uses an idle connection on which the server has read half
 // a request. The other half comes in time.
 func TestStopHalfRequest(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
@@ -597,7 +598,7 @@ func TestListenAndServeUnix(t *testing.T) {
 	}
 }
 
-// TestStopHandshakeUnderWay has clients that are connecting over a slow link
+// TestStopHandshakeUnderWay uses clients that are connecting over a slow link
 // when the stop begins. They are answered or refused.
 func TestStopHandshakeUnderWay(t *testing.T) {
 	on, down := newLink(t, 20*time.Millisecond)

@@ -33,7 +33,7 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, nil) }
 
-// A load is a kind of clients.
+// A load is one kind of client.
 type load struct {
 	name     string
 	protocol string // tcp, tls, h2, h2c or unix
@@ -262,8 +262,9 @@ func (s *stops) median() time.Duration {
 	return s.took[len(s.took)/2]
 }
 
-// stopUnderLoad shuts a server of that kind down n times under load, over a
-// link with the delay, or over loopback if the delay is zero.
+// stopUnderLoad shuts a server of the given kind down n times under load. The
+// clients are behind a link with the delay, or on loopback if the delay is
+// zero.
 func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int) (s stops) {
 	t.Helper()
 	host, server, client := "127.0.0.1", (*netns)(nil), (*netns)(nil)
@@ -313,8 +314,8 @@ func stopUnderLoad(t *testing.T, delay time.Duration, kind string, l load, n int
 }
 
 // TestStopUnderLoad shuts a server down a few times under each load. No
-// connection may break. The linger is long enough for a slow machine; clients
-// that are busy leave before its end.
+// connection may break. The linger is long enough for a slow machine. Busy
+// clients leave before its end.
 func TestStopUnderLoad(t *testing.T) {
 	for _, delay := range []time.Duration{0, 10 * time.Millisecond} {
 		for _, l := range loads {

@@ -37,17 +37,17 @@
 //  2. The connections that wait are accepted. Then the listener is closed.
 //  3. Each connection has its next request answered with "Connection: close",
 //     or with a GOAWAY frame of HTTP/2. A connection that is new or idle is
-//     kept open for that request as long as [Linger] says.
+//     kept open for that request for as long as [Linger] says.
 //  4. [http.Server.Shutdown] is called once. If the time for all of this runs
 //     out, [http.Server.Close] follows.
 //
 // If nothing is connected, the shutdown of a server takes no time.
 //
 // A listener that is passed to [Serve] may be shared with another process, so
-// its shutdown goes without the first step. Without that step, a connection
-// that is made at the very moment of the close is reset. A listener that is
-// neither a [net.TCPListener] nor a [net.UnixListener] accepts connections for
-// at most another 50 ms.
+// its shutdown skips the first step. A connection that is made at the very
+// moment of the close is then reset. A listener that is neither a
+// [net.TCPListener] nor a [net.UnixListener] accepts connections for at most
+// another 50 ms.
 //
 // A client can lose a request nonetheless: if the request arrives after its
 // idle connection has lingered, if the client pipelines requests and ignores
@@ -101,8 +101,8 @@ import (
 // started nor registered anything.
 //
 // If q has already fired, ListenAndServe closes the listener and serves
-// nothing. This is no error: the program was asked to end while it started, and
-// WaitSignal returns the result.
+// nothing. This is not an error: the program was asked to end while it was
+// starting, and WaitSignal returns the result.
 //
 // If srv.Addr begins with "unix:", the rest is the path of a Unix socket. A
 // path that begins with "@" is an abstract name.
@@ -215,7 +215,7 @@ const defaultLinger = 250 * time.Millisecond
 // ignore it.
 func Linger(d time.Duration) quit.Option { return lingerOption{quit.Ignore(), max(d, 0)} }
 
-// lingerOption is to package quit an option that ignores no error.
+// To package quit, a lingerOption is an option that ignores no error.
 type lingerOption struct {
 	quit.Option
 	d time.Duration
@@ -244,8 +244,8 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener,
 		stop:   newStop(lingerOf(opts), srv.ReadTimeout),
 		served: make(chan struct{}),
 	}
-	// The server is registered before it serves. If it were the other way
-	// round, a shutdown could miss it.
+	// The server is registered before it serves. Otherwise a shutdown could
+	// miss it.
 	unregister := q.RegisterQuitCloser(s,
 		append([]quit.Option{quit.Name("*http.Server")}, opts...)...)
 	named := append([]quit.Option{quit.Name("serve " + ln.Addr().String())}, opts...)
@@ -258,7 +258,7 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener,
 		// The shutdown of the server waits for this goroutine. The drain does
 		// not, so that an AfterDrain server serves during the drain.
 		q.DoneGoroutine()
-		defer q.AddGoroutine() // Go counts it down
+		defer q.AddGoroutine() // for the decrement by Go
 		defer close(s.served)
 		defer ln.Close() // ServeTLS leaves it open if it fails to begin
 		s.labels = ctx
@@ -363,7 +363,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 		s.lastAnswers(ctx)
 	}
 	// http.Server.Shutdown goes on for a moment after the end of ctx. It polls
-	// for connections that are left, ever more seldom, so last is cancelled as
+	// for remaining connections, less and less often. So last is cancelled as
 	// soon as none is left.
 	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -378,8 +378,8 @@ func (s *server) Shutdown(ctx context.Context) error {
 	select {
 	case <-s.served: // all connections are known
 		s.stop.whenOver(func() {
-			// Once ctx is done, the stacks are wanted: they are taken after the
-			// delay above, when the goroutines that have just ended are gone.
+			// The stacks are taken only after ctx is done, and after the delay
+			// above. By then the goroutines that have just ended are gone.
 			if ctx.Err() == nil {
 				cancel()
 			}
@@ -405,7 +405,7 @@ func (s *server) Shutdown(ctx context.Context) error {
 }
 
 // lastAnswers ends the connections that http.Server.Shutdown could break. It
-// leaves most of the time to the requests.
+// leaves most of the time for the requests.
 func (s *server) lastAnswers(ctx context.Context) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -458,8 +458,8 @@ func Ready(q *quit.QuitEvent) http.Handler {
 // request for q without [quit.AfterDrain], the label is that of the server's
 // goroutine. If not, Track sets the label: "request", or the name that the
 // goroutine has already. Labels that are not in the context of the request are
-// then lost, as with [runtime/pprof.Do], and a handler that sets labels from
-// that context removes the label of Track.
+// then lost, as with [runtime/pprof.Do]. A handler that sets labels from that
+// context removes the label of Track.
 func Track(q *quit.QuitEvent, h http.Handler) http.Handler {
 	id := stacks.ID(q)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -18,7 +18,7 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// generous is a bound that even a slow machine does not reach.
+// generous is a time limit that even a slow machine does not reach.
 const generous = 2 * time.Minute
 
 func quietEvent() *quit.QuitEvent {
@@ -187,7 +187,7 @@ func TestRequestContext(t *testing.T) {
 	}
 }
 
-// TestRequestOutOfTime has a request that ends when its context is cancelled,
+// TestRequestOutOfTime uses a request that ends when its context is cancelled,
 // and one that hangs. The first is answered, and the second is cut off. Both
 // have the values of the server's own BaseContext.
 func TestRequestOutOfTime(t *testing.T) {
@@ -250,7 +250,7 @@ func TestRequestOutOfTime(t *testing.T) {
 	}
 }
 
-// TestHijackedOutOfTime has a hijacked request that ends when its context is
+// TestHijackedOutOfTime uses a hijacked request that ends when its context is
 // cancelled. The server does not wait for it. The drain cancels it when the
 // drain's time has run out.
 func TestHijackedOutOfTime(t *testing.T) {
@@ -411,7 +411,7 @@ func TestTrackAfterFire(t *testing.T) {
 	if got := w.Header().Get("Connection"); got != "close" {
 		t.Errorf("the answer by HTTP/2 has Connection: %q, want close", got)
 	}
-	// A request whose handler panics is counted down too.
+	// A request whose handler panics is no longer counted either.
 	func() {
 		defer func() { recover() }()
 		quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

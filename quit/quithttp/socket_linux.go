@@ -14,9 +14,9 @@ import (
 // process that has it. Connections that are pending or in a handshake are kept.
 //
 // A TCP socket is bound to the index of an interface that does not exist, so
-// that no packet finds it. This needs no rights since Linux 5.7, unless the
-// socket is bound to a device. Other ways drop the packet instead, or reset the
-// pending connections.
+// that no packet finds it. Since Linux 5.7 this needs no privileges, unless the
+// socket is bound to a device. Other ways drop the packet, or reset the pending
+// connections.
 func refuse(ln socket) (refused bool) {
 	// The number is the same on all of Go's architectures: see
 	// include/uapi/asm-generic/socket.h.
@@ -54,8 +54,8 @@ func acceptNow(ln socket) (accepted uintptr, err error) {
 	return accepted, err
 }
 
-// unread reports whether the kernel has bytes from the client that were not
-// read yet.
+// unread reports whether the kernel has bytes from the client that have not
+// been read yet.
 func unread(conn net.Conn) (has bool) {
 	onSocket(conn, func(fd int) {
 		n, _, err := syscall.Recvfrom(fd, make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
@@ -65,7 +65,7 @@ func unread(conn net.Conn) (has bool) {
 }
 
 // received reports whether the client has ever sent anything, and how long ago
-// it last did. known is false unless the kernel tells, as it does for TCP.
+// it last did. known is false if the kernel does not say; for TCP it does.
 func received(conn net.Conn) (has bool, last time.Duration, known bool) {
 	onSocket(conn, func(fd int) {
 		var info struct {
@@ -84,7 +84,7 @@ func received(conn net.Conn) (has bool, last time.Duration, known bool) {
 	return has, last, known
 }
 
-// onSocket calls f with the descriptor of conn, if conn tells it.
+// onSocket calls f with the descriptor of conn, if conn has one.
 func onSocket(conn net.Conn, f func(fd int)) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()

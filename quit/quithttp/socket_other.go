@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// Other systems cannot be told to refuse connections, and do not tell whether
-// any are pending.
+// Other systems have no way to refuse connections or to report pending ones.
 
 func refuse(socket) bool                { return false }
 func acceptNow(socket) (uintptr, error) { return 0, errors.ErrUnsupported }

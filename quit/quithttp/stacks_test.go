@@ -84,8 +84,8 @@ func (c hasty) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestStacksOfHandlers has handlers that hold up the shutdown, with each
-// protocol. Their stacks are in the report, and no others.
+// TestStacksOfHandlers uses handlers that hold up the shutdown, with each
+// protocol. Their stacks are in the report, and no other stacks.
 func TestStacksOfHandlers(t *testing.T) {
 	certificate := func() tls.Certificate {
 		s := httptest.NewTLSServer(nil)
@@ -209,7 +209,8 @@ func TestStacksOfHandlers(t *testing.T) {
 					}
 					for _, other := range []string{"Read\n", "readFrames\n", ").serve\n",
 						"Shutdown", "quithttp.", "serverHandler"} {
-						// One of the two stacks of /timeout is all net/http's.
+						// One of the two stacks of /timeout belongs to net/http
+						// alone.
 						if c.path != "/timeout" && strings.Contains(s.Stacks, other) {
 							t.Errorf("the stacks have %q", other)
 						}
@@ -260,9 +261,9 @@ func recordOf(t *testing.T, logged *bytes.Buffer, msg string) map[string]any {
 	return nil
 }
 
-// TestStacksOfHijacked has a tracked handler that hangs after it has hijacked
-// its connection. The server does not wait for it. The drain does, and has its
-// stack.
+// TestStacksOfHijacked uses a tracked handler that hangs after it has hijacked
+// its connection. The server does not wait for it. The drain does, and the
+// report has its stack.
 func TestStacksOfHijacked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -295,7 +296,7 @@ func TestStacksOfHijacked(t *testing.T) {
 	})
 }
 
-// TestStacksOfTracked has a tracked handler that hangs, in a server that Serve
+// TestStacksOfTracked uses a tracked handler that hangs, in a server that Serve
 // serves for another event and in one that it does not serve.
 func TestStacksOfTracked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -335,7 +336,7 @@ func TestStacksOfTracked(t *testing.T) {
 }
 
 // TestTrackRestoresLabels checks that a handler has its own labels, and that
-// they are restored after it.
+// the previous ones are restored after it.
 func TestTrackRestoresLabels(t *testing.T) {
 	q := quietEvent()
 	ctx := pprof.WithLabels(t.Context(), pprof.Labels("own", "1"))
@@ -367,9 +368,9 @@ func TestTrackRestoresLabels(t *testing.T) {
 	}
 }
 
-// TestStacksOfNewConnection has a client that sends nothing to a server that is
-// shut down by [http.Server.Shutdown] alone. The connection has no handler, and
-// holds up the shutdown nonetheless.
+// TestStacksOfNewConnection uses a client that sends nothing to a server that
+// is shut down by [http.Server.Shutdown] alone. The connection has no handler,
+// and holds up the shutdown nonetheless.
 func TestStacksOfNewConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -391,7 +392,7 @@ func TestStacksOfNewConnection(t *testing.T) {
 	})
 }
 
-// TestStacksOnlyOfFailures has a server that is shut down in time, and one
+// TestStacksOnlyOfFailures uses a server that is shut down in time, and one
 // whose failure is ignored. Neither has stacks.
 func TestStacksOnlyOfFailures(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
@@ -437,7 +438,7 @@ func TestStacksOnlyOfFailures(t *testing.T) {
 	}
 }
 
-// TestStacksOfDrainBesideAdmin has an AfterDrain server and a worker that
+// TestStacksOfDrainBesideAdmin uses an AfterDrain server, and a worker that
 // hangs. Only the worker holds up the drain.
 func TestStacksOfDrainBesideAdmin(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -462,10 +463,11 @@ func TestStacksOfDrainBesideAdmin(t *testing.T) {
 	})
 }
 
-// TestTrackOwnsOnce has Track count a request whose goroutine Serve has already
-// labelled for q. Track leaves the labels as they are: this costs nothing, and
-// a handler keeps them when it calls pprof.Do. An AfterDrain server does not
-// hold up the drain, so Serve does not label its requests for q.
+// TestTrackOwnsOnce makes Track count a request whose goroutine Serve has
+// already labelled for q. Track leaves the labels as they are: this costs
+// nothing, and a handler keeps them when it calls pprof.Do. An AfterDrain
+// server does not hold up the drain, so Serve does not label its requests for
+// q.
 func TestTrackOwnsOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := quietEvent()

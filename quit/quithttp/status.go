@@ -56,11 +56,11 @@ const (
 // costs nothing, and a client that does not read at all is cut off.
 //
 // An http.Server that is being shut down waits for its streams and does not
-// cancel their contexts. The first stream on a server therefore registers a
-// function with it, which makes all its streams send a last frame and end. That
-// is the last moment at which a page can be updated, and later than the fire.
-// If the server is unknown, or the writer has no deadlines or cannot flush, a
-// stream is a single frame, and the client connects again for the next.
+// cancel their contexts. So the first stream on a server registers a function
+// with it that makes all its streams send a last frame and end. That is the
+// last moment at which a page can be updated. It comes after the fire. If the
+// server is unknown, or the writer has no deadlines or cannot flush, a stream
+// is a single frame, and the client connects again for the next.
 type status struct {
 	q *quit.QuitEvent
 
@@ -175,7 +175,7 @@ func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 			parts = append(parts, f.clock())
 		case <-done:
 			// The base context may be WorkContext, which ends before the client
-			// has gone.
+			// is gone.
 			if context.Cause(r.Context()) != context.Cause(s.q.WorkContext()) {
 				return
 			}
@@ -371,7 +371,7 @@ func (s *status) connect(w http.ResponseWriter, r *http.Request) *client {
 	// Once for each server, since the function cannot be unregistered.
 	srv.RegisterOnShutdown(func() { s.closing(v) })
 	if ours, ok := r.Context().Value(connKey{}).(*conn); ok {
-		// At the beginning of its shutdown, which may have passed.
+		// Called at the beginning of its shutdown, which may have passed.
 		context.AfterFunc(ours.stop.closing, func() { s.closing(v) })
 	} else if srv.BaseContext == nil && errors.Is(srv.Serve(noListener{}), http.ErrServerClosed) {
 		// Shutdown was called before the function was registered. Otherwise
@@ -409,9 +409,9 @@ func (s *status) closing(v *pageServer) {
 	}
 }
 
-// lastWords is the patience with a client whose server is being shut down. It
-// is short, but grows with the number of clients, since a busy machine takes
-// longer to serve them all.
+// lastWords is the time that a client has if its server is being shut down. It
+// is short, but grows with the number of clients, since it takes longer to
+// serve more of them.
 func (v *pageServer) lastWords() time.Duration {
 	return 500*time.Millisecond + time.Duration(len(v.clients))*2*time.Millisecond
 }
@@ -454,8 +454,8 @@ func (c *client) deadline(d time.Duration) error {
 	return c.rc.SetWriteDeadline(time.Now().Add(d))
 }
 
-// leave unregisters the client. The end of the body, which the server still
-// writes, has a deadline.
+// leave unregisters the client. The server still writes the end of the body,
+// and needs a deadline for that.
 func (c *client) leave() {
 	c.deadline(patience)
 	if c.server != nil {

@@ -105,8 +105,8 @@ func newShot(r quit.Report) shot {
 	return s
 }
 
-// waits reports whether a running step waits for a number that is not told by
-// the report's Changed.
+// waits reports whether a running step waits for a number whose changes the
+// report's Changed does not report.
 func (s *shot) waits() bool {
 	return slices.ContainsFunc(s.Rows, func(w timeline.Row) bool { return w.Waits != "" })
 }
@@ -170,8 +170,8 @@ type section struct {
 
 type detail struct{ Marker, Title, Text, Stacks string }
 
-// mostRows limits the rows of the page. Beyond it, only those steps have a row
-// that run or failed themselves.
+// mostRows limits the rows of the page. Beyond the limit, a step has a row only
+// if it is running or has failed itself.
 const mostRows = 1000
 
 // html draws the report for the given time since the fire. The result depends
@@ -301,7 +301,7 @@ func (p *picture) place(w *timeline.Row) *row {
 }
 
 // addDetails adds the failures, and the stacks of running steps. The rows have
-// all else that is known of a running step.
+// everything else that is known about a running step.
 func (p *picture) addDetails() {
 	for i := range p.shot.Details {
 		d := &p.shot.Details[i]

@@ -17,8 +17,8 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// TestStatusIdleHour wants nothing to be drawn while pages are open and nothing
-// changes.
+// TestStatusIdleHour checks that nothing is drawn while pages are open and
+// nothing changes.
 func TestStatusIdleHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
@@ -57,7 +57,7 @@ func TestStatusIdleHour(t *testing.T) {
 	})
 }
 
-// TestStatusLastFrame has a page whose server is closed after the drain of the
+// TestStatusLastFrame uses a page whose server is closed after the drain of the
 // same event. The page shows all steps but the end of its server, and then says
 // that this is its last report.
 func TestStatusLastFrame(t *testing.T) {
@@ -115,8 +115,8 @@ func (e reportingError) Error() string {
 	return "reported"
 }
 
-// TestStatusErrorReports has an error that calls the event, which needs a lock
-// that nobody may hold.
+// TestStatusErrorReports uses an error that calls the event. That call needs a
+// lock, so no caller of the error may hold it.
 func TestStatusErrorReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
@@ -141,7 +141,7 @@ func TestStatusErrorReports(t *testing.T) {
 	})
 }
 
-// TestStatusBaseContext has a server whose BaseContext is called with its own
+// TestStatusBaseContext uses a server whose BaseContext is called with its own
 // listener only.
 func TestStatusBaseContext(t *testing.T) {
 	for _, ours := range []bool{false, true} {
@@ -185,8 +185,8 @@ func TestStatusBaseContext(t *testing.T) {
 	}
 }
 
-// TestStatusRequestsInFlight wants the step of a server to have the number of
-// requests in flight, and a live page to follow it.
+// TestStatusRequestsInFlight checks that the step of a server shows the number
+// of requests in flight, and that a live page follows it.
 func TestStatusRequestsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{}, 3)

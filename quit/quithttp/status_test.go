@@ -174,7 +174,8 @@ func TestStatusHeaders(t *testing.T) {
 	}
 }
 
-// TestStatusStates has the page show the plan, the progress and the result.
+// TestStatusStates checks that the page shows the plan, the progress and the
+// result.
 func TestStatusStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -226,8 +227,8 @@ func failing(text string) quit.QuitCloser {
 	return quit.ShutdownFunc(func(context.Context) error { return errors.New(text) })
 }
 
-// TestStatusFailures wants each failure once, even if it is outside the steps
-// or in a nested event.
+// TestStatusFailures checks that each failure is shown once, even if it is
+// outside the steps or in a nested event.
 func TestStatusFailures(t *testing.T) {
 	q, inner := quietEvent(), quietEvent()
 	q.RegisterQuitCloser(inner, quit.Name("outer"))
@@ -244,7 +245,7 @@ func TestStatusFailures(t *testing.T) {
 	}
 }
 
-// TestStatusHostileTexts has names and errors with markup and control
+// TestStatusHostileTexts uses names and errors with markup and control
 // characters.
 func TestStatusHostileTexts(t *testing.T) {
 	// The escaped texts are written by hand, so that the test does not repeat
@@ -309,9 +310,9 @@ func TestStatusHostileTexts(t *testing.T) {
 	}
 }
 
-// textsOf returns the texts of all elements or attributes of that name. It
-// fails on any element or attribute that the page does not use, since that can
-// only be part of a name.
+// textsOf returns the texts of all elements or attributes with the given name.
+// It fails on any element or attribute that the page does not use, since that
+// can only be part of a name.
 func textsOf(t *testing.T, html, element string) (texts []string) {
 	t.Helper()
 	known := strings.Fields(`html header h1 h2 h3 span small svg rect dl div dt dd defs pattern
@@ -368,8 +369,8 @@ func shortNames(report string) (names []string) {
 	return names
 }
 
-// TestStatusManySteps wants equal steps in one row, failures in rows of their
-// own, and a limit to the number of rows.
+// TestStatusManySteps checks that equal steps share a row, that failures have
+// rows of their own, and that the number of rows is limited.
 func TestStatusManySteps(t *testing.T) {
 	q := quietEvent()
 	for i := range 600 {
@@ -418,7 +419,8 @@ func fragment(h http.Handler) string {
 	return report
 }
 
-// TestReportOutlivesEvent draws and marshals a report whose event is collected.
+// TestReportOutlivesEvent draws and marshals a report whose event has been
+// collected.
 func TestReportOutlivesEvent(t *testing.T) {
 	collected := make(chan int)
 	report := func() quit.Report {
@@ -444,8 +446,8 @@ func TestReportOutlivesEvent(t *testing.T) {
 	}
 }
 
-// TestStatusErrorPanics has an Error method that panics. The page is drawn in a
-// goroutine of its own, so the panic would end the process.
+// TestStatusErrorPanics uses an Error method that panics. The page is drawn in
+// a goroutine of its own, so the panic would end the process.
 func TestStatusErrorPanics(t *testing.T) {
 	q := quietEvent()
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return nil }))
@@ -581,7 +583,7 @@ func TestStatusStream(t *testing.T) {
 	})
 }
 
-// TestStatusHTTP2 has a stream of HTTP/2, where a write deadline ends the
+// TestStatusHTTP2 uses a stream of HTTP/2, where a write deadline ends the
 // stream.
 func TestStatusHTTP2(t *testing.T) {
 	defer runtime.GC() // see TestStacksOfHandlers
@@ -608,9 +610,9 @@ func TestStatusHTTP2(t *testing.T) {
 	})
 }
 
-// TestStatusOpenPages has a thousand open pages. They do not hold up the
-// shutdown of their server, and each sees the last report, even one that reads
-// late. The bubble fails if a goroutine is left.
+// TestStatusOpenPages uses a thousand open pages. They do not hold up the
+// shutdown of their server. Each of them sees the last report, even a page that
+// reads late. The bubble fails if a goroutine is left.
 func TestStatusOpenPages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pages = 1000
@@ -663,8 +665,8 @@ func TestStatusOpenPages(t *testing.T) {
 	})
 }
 
-// TestStatusClientNeverReads has a client that never reads its answer. It holds
-// up neither the other clients nor the shutdown of the server.
+// TestStatusClientNeverReads uses a client that never reads its answer. It
+// holds up neither the other clients nor the shutdown of the server.
 func TestStatusClientNeverReads(t *testing.T) {
 	for _, accept := range []string{"text/event-stream", "text/html", "application/json"} {
 		t.Run(accept, func(t *testing.T) {
@@ -696,7 +698,7 @@ func TestStatusClientNeverReads(t *testing.T) {
 	}
 }
 
-// TestStatusFirstSeenInShutdown has a server that is shut down before the
+// TestStatusFirstSeenInShutdown uses a server that is shut down before the
 // handler can register with it.
 func TestStatusFirstSeenInShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -738,8 +740,8 @@ func TestStatusFirstSeenInShutdown(t *testing.T) {
 	})
 }
 
-// TestStatusLesserWriters has writers without flushes or without deadlines. A
-// stream is then a single report.
+// TestStatusLesserWriters uses writers that cannot flush or have no deadlines.
+// A stream is then a single report.
 func TestStatusLesserWriters(t *testing.T) {
 	type deadliner interface{ SetWriteDeadline(time.Time) error }
 	for name, lesser := range map[string]func(http.ResponseWriter) http.ResponseWriter{
@@ -803,7 +805,7 @@ func countReports(r *bufio.Reader, n *atomic.Int32) {
 	}
 }
 
-// TestStatusStreamsShareFrames wants a report that is drawn once for all
+// TestStatusStreamsShareFrames checks that a report is drawn once for all
 // streams, and sent only if it has changed.
 func TestStatusStreamsShareFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -848,7 +850,7 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 	})
 }
 
-// countedError counts how often its text is asked for.
+// countedError counts the calls of its Error method.
 type countedError struct{ n *atomic.Int64 }
 
 func (e *countedError) Error() string {
@@ -856,7 +858,7 @@ func (e *countedError) Error() string {
 	return "counted"
 }
 
-// TestStatusSlowClient has a slow client, which misses reports, and one that
+// TestStatusSlowClient uses a slow client, which misses reports, and one that
 // does not read, which is cut off.
 func TestStatusSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -890,8 +892,8 @@ func TestStatusSlowClient(t *testing.T) {
 	})
 }
 
-// TestStatusOutlivesWorkContext has a server whose base context is WorkContext.
-// The page is updated after the end of that context.
+// TestStatusOutlivesWorkContext uses a server whose base context is
+// WorkContext. The page is updated after the end of that context.
 func TestStatusOutlivesWorkContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -919,7 +921,8 @@ func TestStatusOutlivesWorkContext(t *testing.T) {
 	})
 }
 
-// TestStatusForgetsServers wants a handler not to keep a server that has ended.
+// TestStatusForgetsServers checks that a handler does not keep a server that
+// has ended.
 func TestStatusForgetsServers(t *testing.T) {
 	status := quithttp.Status(quietEvent())
 	collected := make(chan int)
@@ -1053,8 +1056,8 @@ func TestStatusFacts(t *testing.T) {
 	}
 }
 
-// TestStatusElapsed wants the elapsed time rounded down, as the script rounds
-// it.
+// TestStatusElapsed checks that the elapsed time is rounded down, as the script
+// rounds it.
 func TestStatusElapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
@@ -1083,7 +1086,7 @@ func TestStatusElapsed(t *testing.T) {
 	})
 }
 
-// TestStatusStreamGoesOn has a report that does not change. The stream has a
+// TestStatusStreamGoesOn uses a report that does not change. The stream sends a
 // clock now and then, and a new report whenever the axis grows.
 func TestStatusStreamGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -1143,8 +1146,8 @@ func TestStatusStreamGoesOn(t *testing.T) {
 	})
 }
 
-// TestStatusRegistersOnce wants one function registered with a server,
-// regardless of the number of requests, since it cannot be unregistered.
+// TestStatusRegistersOnce checks that one function is registered with a server,
+// regardless of the number of requests. It cannot be unregistered.
 func TestStatusRegistersOnce(t *testing.T) {
 	srv := new(http.Server)
 	h := quithttp.Status(quietEvent())

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// A stop ends the connections of a server so that no client loses a request
-// that it has sent. [http.Server.Shutdown] closes an idle connection even if a
-// request is on its way, and drops requests that it reads later. So it is
-// called once the clients know that their connections end.
+// A stop ends the connections of a server. No client loses a request that it
+// has sent. [http.Server.Shutdown] closes an idle connection even if a request
+// is on its way, and drops requests that it reads later. So it is called once
+// the clients know that their connections end.
 //
 // After begin, each connection is told or waits:
 //
@@ -24,9 +24,9 @@ import (
 //     of its time to send a request or to get its answer. After that, a
 //     connection that is new or idle is ended. It then waits until it is closed
 //     or has read a request after all. A connection that is busy is left to
-//     Shutdown. So is one of HTTP/2, whose client Shutdown tells. A GOAWAY can
-//     cross a request, which is then lost. A GOAWAY that comes with an answer
-//     crosses none if the client sends one request at a time.
+//     Shutdown. So is a connection of HTTP/2: Shutdown tells its client. A
+//     GOAWAY can cross a request, which is then lost. A GOAWAY that comes with
+//     an answer crosses none if the client sends one request at a time.
 //
 // As long as any connection is used, no new or idle connection reaches the end
 // of its time, since a pool may hand out one that has been idle for long.
@@ -35,8 +35,8 @@ import (
 // has a timer.
 //
 // Before begin, serve notes the beginning of each request, without a lock, and
-// net/http reports when the connection is idle. That is when the answer was
-// sent, which can be long after the handler has returned. After begin, all
+// net/http reports when the connection is idle. It is idle once the answer has
+// been sent, which can be long after the handler has returned. After begin, all
 // follows from the states that net/http reports.
 type stop struct {
 	closing context.Context // done once the server is being shut down
@@ -111,12 +111,12 @@ func newStop(linger, readTimeout time.Duration) *stop {
 	return s
 }
 
-// connect returns the context of a connection that was accepted. net/http calls
-// change with the connection next.
+// connect returns the context of a connection that was accepted. After that,
+// net/http calls change with the connection.
 func (s *stop) connect(ctx context.Context, nc net.Conn) context.Context {
 	key := keyOf(nc)
 	if key == nil {
-		s.open.Add(1) // never taken back: nothing tells when it is closed
+		s.open.Add(1) // never taken back: without a key, its end goes unnoticed
 		return ctx
 	}
 	c := &conn{stop: s, nc: nc}
@@ -141,8 +141,8 @@ func keyOf(nc net.Conn) any {
 	return nil
 }
 
-// change notes the state that net/http reports of a connection. Before begin,
-// it leaves the beginning of a request to serve.
+// change notes the state that net/http reports for a connection. Before begin,
+// it ignores the beginning of a request, which serve notes.
 func (s *stop) change(nc net.Conn, state http.ConnState) {
 	if state == http.StateActive && !s.begun.Load() {
 		return
@@ -184,7 +184,7 @@ func (c *conn) set(state http.ConnState) {
 	c.state.Store(int32(state))
 }
 
-// serve answers a request by h.
+// serve answers a request with h.
 func (s *stop) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	switch {
@@ -235,7 +235,7 @@ func (s *stop) begin() {
 	s.all(s.look)
 }
 
-// look lets c wait or not, as its state demands.
+// look sets whether c waits, according to its state.
 func (s *stop) look(c *conn) {
 	if http.ConnState(c.state.Load()) == http.StateActive {
 		s.resume(c)
@@ -307,7 +307,7 @@ func (s *stop) wait(c *conn, waits bool) {
 }
 
 // inUseUntil returns the time until which any client may be about to send a
-// request, because some have sent one lately. mu is held.
+// request, because some clients have sent one recently. mu is held.
 func (s *stop) inUseUntil() time.Time {
 	until, most := s.used.Add(s.linger), s.start.Add(4*s.linger)
 	if until.After(most) {
@@ -363,11 +363,11 @@ func hasGoneOn(nc net.Conn, since time.Time) bool {
 	return known && time.Since(since) > last+exact
 }
 
-// end ends a connection that is new or idle: its read deadline passes, so that
-// net/http gives it up unless a request has just been read. The connection
-// waits until net/http reports either. If it has not ended when end is called
-// again, it is closed, since net/http may have set another deadline, or the
-// connection may not have deadlines.
+// end ends a connection that is new or idle. It sets a read deadline in the
+// past, so net/http gives the connection up unless a request has just been
+// read. The connection waits until net/http reports one or the other. If it has
+// not ended when end is called again, it is closed, since net/http may have set
+// another deadline, or the connection may not have deadlines.
 func (s *stop) end(c *conn) {
 	c.ending.Lock()
 	defer c.ending.Unlock()
@@ -394,8 +394,8 @@ func (s *stop) resume(c *conn) {
 	}
 }
 
-// settle waits until no connection waits. If ctx is done before, it ends those
-// that are still new or idle.
+// settle waits until no connection waits. If ctx is done before that, it ends
+// those that are still new or idle.
 func (s *stop) settle(ctx context.Context) {
 	for s.waits() {
 		select {

@@ -112,7 +112,8 @@ func servePipes(h http.Handler, opts ...quit.Option) (*quit.QuitEvent, pipes) {
 	return q, ln
 }
 
-// stopTakes shuts q down and checks that this succeeds and takes that long.
+// stopTakes shuts q down, and checks that this succeeds and takes the given
+// time.
 func stopTakes(t *testing.T, q *quit.QuitEvent, want time.Duration) {
 	t.Helper()
 	start := time.Now()
@@ -125,7 +126,7 @@ func stopTakes(t *testing.T, q *quit.QuitEvent, want time.Duration) {
 }
 
 // inBubble is synctest.Test, for tests of HTTP/2 too. In Go 1.25, HTTP/2 keeps
-// channels in a sync.Pool. They must not come into a bubble, or out of one. Two
+// channels in a sync.Pool. They must neither enter nor leave a bubble. Two
 // collections empty the pool.
 func inBubble(t *testing.T, f func(*testing.T)) {
 	t.Helper()
@@ -276,7 +277,7 @@ func TestStopTakes(t *testing.T) {
 	})
 }
 
-// TestStopWithoutDeadline has a stop that is bounded by the linger alone.
+// TestStopWithoutDeadline uses a stop that is bounded by the linger alone.
 func TestStopWithoutDeadline(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered)
@@ -288,7 +289,7 @@ func TestStopWithoutDeadline(t *testing.T) {
 	})
 }
 
-// TestStopAnswers has requests that come while their connections linger. Each
+// TestStopAnswers uses requests that come while their connections linger. Each
 // is answered, and the answer says that it is the last.
 func TestStopAnswers(t *testing.T) {
 	const ms = time.Millisecond
@@ -392,9 +393,9 @@ func TestStopAnswers(t *testing.T) {
 	})
 }
 
-// TestStopPool has a client with a pool: some connections have been idle for
-// long, and one is used. As long as one is used, the client may use any of
-// them, but not for ever.
+// TestStopPool uses a client with a pool: some connections have been idle for
+// long, and one is used. As long as one connection is used, the client may use
+// any of them, but not for ever.
 func TestStopPool(t *testing.T) {
 	const ms = time.Millisecond
 	bubble(t, map[string]struct {
@@ -421,7 +422,7 @@ func TestStopPool(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		pool[6].ask(false)
-		pool[6].ask(false) // a second time, so that it is not used once a minute
+		pool[6].ask(false) // a second time: it must not look like one that is used once a minute
 		time.Sleep(50 * ms)
 		var client sync.WaitGroup
 		client.Go(func() {
@@ -440,7 +441,7 @@ func TestStopPool(t *testing.T) {
 	})
 }
 
-// TestStopBusy has a request that is being answered when the stop begins, with
+// TestStopBusy uses a request that is being answered when the stop begins, with
 // or without another behind it.
 func TestStopBusy(t *testing.T) {
 	for _, pipelined := range []bool{false, true} {
@@ -493,7 +494,7 @@ func (c slowConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestStopBusyMachine has a request that is sent in time, and a server that
+// TestStopBusyMachine uses a request that is sent in time, and a server that
 // handles it after the end of the linger. It is answered nonetheless.
 func TestStopBusyMachine(t *testing.T) {
 	const ms = time.Millisecond
@@ -528,7 +529,7 @@ func TestStopBusyMachine(t *testing.T) {
 			time.Sleep(test.sent)
 			w.ask(true)
 		})
-		// net/http reads on after a request, so a delay of Read comes twice.
+		// net/http reads again after a request, so Read is delayed twice.
 		stopTakes(t, q, test.sent+2*test.read+test.change)
 		asked.Wait()
 	})
@@ -570,8 +571,8 @@ type uncomparable struct {
 	_ []int
 }
 
-// TestStopUncomparable has a connection that the stop cannot keep track of. Its
-// request is awaited nonetheless.
+// TestStopUncomparable uses a connection that cannot be the key of a map, so
+// the stop cannot track it. Its request is awaited nonetheless.
 func TestStopUncomparable(t *testing.T) {
 	for _, wait := range []time.Duration{0, linger} {
 		inBubble(t, func(t *testing.T) {
@@ -597,8 +598,8 @@ func TestStopUncomparable(t *testing.T) {
 	}
 }
 
-// TestStopSlowloris has many clients that send a byte now and then, and never a
-// whole request. The stop takes no longer than the linger.
+// TestStopSlowloris uses many clients that send a byte now and then, and never
+// a whole request. The stop takes no longer than the linger.
 func TestStopSlowloris(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(answered)
@@ -621,8 +622,8 @@ func TestStopSlowloris(t *testing.T) {
 	})
 }
 
-// TestStopHijack has an upgrade while its connection lingers. The client is not
-// told that the connection ends, and the drain alone waits for it.
+// TestStopHijack uses an upgrade while its connection lingers. The client is
+// not told that the connection ends, and the drain alone waits for it.
 func TestStopHijack(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -680,7 +681,8 @@ func TestStopHijack(t *testing.T) {
 	}
 }
 
-// TestStopAbort has a handler that aborts, with its connection hijacked or not.
+// TestStopAbort uses a handler that aborts, with its connection hijacked or
+// not.
 func TestStopAbort(t *testing.T) {
 	for _, hijacks := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -810,8 +812,8 @@ type firingListener struct {
 
 func (l firingListener) Addr() net.Addr { l.fire(); return l.Listener.Addr() }
 
-// TestServeFiredMeanwhile begins the shutdown while Serve is running. It takes
-// no time, and the fields of the server are unchanged.
+// TestServeFiredMeanwhile begins the shutdown while Serve is running. The
+// shutdown takes no time, and the fields of the server are unchanged.
 func TestServeFiredMeanwhile(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q := quietEvent()
@@ -856,7 +858,7 @@ func TestServeSetsFields(t *testing.T) {
 	})
 }
 
-// TestServeDefaultMux has a server without a Handler.
+// TestServeDefaultMux uses a server without a Handler.
 func TestServeDefaultMux(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		defer func(old *http.ServeMux) { http.DefaultServeMux = old }(http.DefaultServeMux)
@@ -870,7 +872,7 @@ func TestServeDefaultMux(t *testing.T) {
 	})
 }
 
-// TestServeClosedByProgram has a program that closes its server itself. The
+// TestServeClosedByProgram uses a program that closes its server itself. The
 // event does not fire.
 func TestServeClosedByProgram(t *testing.T) {
 	bubble(t, map[string]func(*http.Server) error{
@@ -892,7 +894,7 @@ func TestServeClosedByProgram(t *testing.T) {
 	})
 }
 
-// TestServeListenerClosedByProgram has a program that closes the listener of
+// TestServeListenerClosedByProgram uses a program that closes the listener of
 // its server. This is a failure, as it is in net/http.
 func TestServeListenerClosedByProgram(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -906,7 +908,7 @@ func TestServeListenerClosedByProgram(t *testing.T) {
 	})
 }
 
-// TestOnShutdownOnce has a hook that panics if it runs twice, and a request
+// TestOnShutdownOnce uses a hook that panics if it runs twice, and a request
 // that outlives the server's share.
 func TestOnShutdownOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -926,7 +928,7 @@ func TestOnShutdownOnce(t *testing.T) {
 	})
 }
 
-// TestAfterDrainServes has an admin server. It answers during the drain, which
+// TestAfterDrainServes uses an admin server. It answers during the drain, which
 // does not wait for its goroutine, and is shut down after it.
 func TestAfterDrainServes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -958,7 +960,7 @@ func TestAfterDrainServes(t *testing.T) {
 	})
 }
 
-// TestServeFailures has servers that fail before they are shut down.
+// TestServeFailures uses servers that fail before they are shut down.
 func TestServeFailures(t *testing.T) {
 	broken := errors.New("accept is broken")
 	bubble(t, map[string]struct {
@@ -1075,7 +1077,7 @@ func TestServeCallsHooks(t *testing.T) {
 	}
 }
 
-// TestServeNilConnContext has a ConnContext that returns nil, for which
+// TestServeNilConnContext uses a ConnContext that returns nil, for which
 // net/http panics.
 func TestServeNilConnContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -1124,7 +1126,7 @@ func TestTimeUpBeforeStacks(t *testing.T) {
 	})
 }
 
-// TestHijackedOutlivesRequests has a slow request, whose context is cancelled
+// TestHijackedOutlivesRequests uses a slow request, whose context is cancelled
 // at the end of the server's share. The contexts of hijacked connections live
 // on until the end of the drain's share.
 func TestHijackedOutlivesRequests(t *testing.T) {
@@ -1196,8 +1198,8 @@ func (p *parent) AfterFunc(f func()) func() bool {
 	}
 }
 
-// Value hides the context within. Package context would go round AfterFunc if
-// it found that.
+// Value hides the context within. Package context would bypass AfterFunc if it
+// found that.
 func (p *parent) Value(any) any { return nil }
 
 // TestContextsEnd checks that no context outlives its connection.
@@ -1239,7 +1241,7 @@ func TestContextsEnd(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2Endless has a stream of HTTP/2 that never ends. The context of
+// TestStopHTTP2Endless uses a stream of HTTP/2 that never ends. The context of
 // its request is cancelled, and then the connection is closed.
 func TestStopHTTP2Endless(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -1278,7 +1280,7 @@ func TestStopHTTP2Endless(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2Tells has a connection of HTTP/2 that is used now and then. The
+// TestStopHTTP2Tells uses a connection of HTTP/2 that is used now and then. The
 // answer to the next request tells its client that the connection ends, and
 // Shutdown is called after that.
 func TestStopHTTP2Tells(t *testing.T) {
@@ -1310,7 +1312,7 @@ func TestStopHTTP2Tells(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2 has a connection of HTTP/2 that is idle, or has a request that
+// TestStopHTTP2 uses a connection of HTTP/2 that is idle, or has a request that
 // takes longer than the linger. The request is answered.
 func TestStopHTTP2(t *testing.T) {
 	for _, busy := range []bool{false, true} {
@@ -1342,7 +1344,7 @@ func TestStopHTTP2(t *testing.T) {
 	}
 }
 
-// TestStopHandshakes has clients of TLS whose handshake takes long, or never
+// TestStopHandshakes uses clients of TLS whose handshake takes long, or never
 // ends.
 func TestStopHandshakes(t *testing.T) {
 	bubble(t, map[string]struct {
@@ -1411,8 +1413,9 @@ func TestStopHandshakes(t *testing.T) {
 	})
 }
 
-// TestStopKeepsReadTimeout has a request that is read at the moment at which
-// its connection is ended. The time to read its body is as without a stop.
+// TestStopKeepsReadTimeout uses a request that is read at the moment at which
+// its connection is ended. The time to read its body is the same as without a
+// stop.
 func TestStopKeepsReadTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 10 * time.Second} {
 		inBubble(t, func(t *testing.T) {
@@ -1453,8 +1456,8 @@ func TestStopKeepsReadTimeout(t *testing.T) {
 	}
 }
 
-// TestServeForgetsConnections checks that a server that goes on keeps nothing
-// of connections that are gone.
+// TestServeForgetsConnections checks that a running server keeps nothing of
+// closed connections.
 func TestServeForgetsConnections(t *testing.T) {
 	q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hijack" {
@@ -1490,7 +1493,7 @@ func TestServeForgetsConnections(t *testing.T) {
 	q.GracefulStop()
 }
 
-// TestStopNotTold has a handler that removes the header "Connection: close".
+// TestStopNotTold uses a handler that removes the header "Connection: close".
 // Then the connection may have another request, which is answered.
 func TestStopNotTold(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -1526,7 +1529,7 @@ func TestStopNotTold(t *testing.T) {
 	})
 }
 
-// TestStopCallsHooks has requests that end when a hook of the program tells
+// TestStopCallsHooks uses requests that end when a hook of the program tells
 // them that the server is shut down. The hook is called without waiting for
 // them.
 func TestStopCallsHooks(t *testing.T) {
@@ -1590,7 +1593,7 @@ func wantAnswered(t *testing.T, client *http.Client, url string) {
 	}
 }
 
-// TestStopHTTP2Idle has an idle connection of HTTP/2 beside one that lingers.
+// TestStopHTTP2Idle uses an idle connection of HTTP/2 beside one that lingers.
 // Its client can use it until it is told that the connection ends.
 func TestStopHTTP2Idle(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -1619,9 +1622,9 @@ func TestStopHTTP2Idle(t *testing.T) {
 	})
 }
 
-// TestStopSlowReader has a client that is slow to read an answer, whose handler
-// has returned before the stop. The client gets all of the answer, and can send
-// another request.
+// TestStopSlowReader uses a client that is slow to read an answer, whose
+// handler has returned before the stop. The client gets all of the answer, and
+// can send another request.
 func TestStopSlowReader(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -1661,7 +1664,7 @@ func TestStopSlowReader(t *testing.T) {
 	})
 }
 
-// TestStopHTTP2Unused has a connection of HTTP/2 without a request so far. Its
+// TestStopHTTP2Unused uses a connection of HTTP/2 without a request so far. Its
 // client is told before the connection ends.
 func TestStopHTTP2Unused(t *testing.T) {
 	for _, idle := range []time.Duration{0, time.Minute} {
@@ -1702,8 +1705,8 @@ func TestStopHTTP2Unused(t *testing.T) {
 	}
 }
 
-// TestStopShortOfTime has less time than the linger. At its end, connections
-// that are new or idle are ended, and those that are busy are not.
+// TestStopShortOfTime gives the stop less time than the linger. When it is
+// over, new and idle connections are ended, and busy ones are not.
 func TestStopShortOfTime(t *testing.T) {
 	both, h2c := new(http.Protocols), new(http.Protocols)
 	both.SetHTTP1(true)
@@ -1773,8 +1776,8 @@ func (l closable) Accept() (net.Conn, error) {
 
 func (l closable) Close() error { close(l.closed); return nil }
 
-// TestStopOtherListener has a listener that does not tell whether connections
-// are pending. If one came lately, it accepts connections for a moment longer.
+// TestStopOtherListener uses a listener that cannot report pending connections.
+// If one came recently, it accepts connections for a moment longer.
 func TestStopOtherListener(t *testing.T) {
 	bubble(t, map[string]struct {
 		age    time.Duration // of the last connection

@@ -134,8 +134,8 @@ func TestServeTLS(t *testing.T) {
 	}
 }
 
-// TestListenAndServeTLSErrors checks that a wrong argument is an error at once,
-// and that nothing is started then.
+// TestListenAndServeTLSErrors checks that a wrong argument leads to an error at
+// once, and that nothing is started.
 func TestListenAndServeTLSErrors(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for name, test := range map[string]struct {
@@ -180,7 +180,8 @@ func TestListenAndServeTLSErrors(t *testing.T) {
 }
 
 // TestDefaultAddr checks that the default ports are those of net/http. The test
-// listens on them first. If it may not, quithttp may not either.
+// listens on them first. If the system does not permit that, quithttp cannot
+// listen on them either.
 func TestDefaultAddr(t *testing.T) {
 	certFile, keyFile := certificateFiles(t)
 	for port, listen := range map[string]func(*quit.QuitEvent, *http.Server) (net.Addr, error){

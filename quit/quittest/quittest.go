@@ -13,8 +13,8 @@ import (
 // timeout limits the shutdown at the end of a test.
 const timeout = 5 * time.Second
 
-// New returns a new event for a test. It is also [quit.GetQuitEvent] until the
-// test ends. Then the old event is back.
+// New returns a new event for a test. Until the test ends, [quit.GetQuitEvent]
+// returns it too. Then the old event is back.
 //
 // At the end of the test the event is shut down, within 5 seconds unless its
 // Timeout is set by then. The test fails, with the report, if the shutdown
@@ -51,8 +51,8 @@ func New(t testing.TB) *quit.QuitEvent {
 }
 
 // stopSignals ends the signal handling that is left after the shutdown of q. It
-// has q handle signals again and stops that. In a bubble of [testing/synctest]
-// there is none, since os/signal cannot be used there.
+// makes q handle signals again, and stops that. In a bubble of
+// [testing/synctest] there is none, since os/signal cannot be used there.
 func stopSignals(q *quit.QuitEvent) {
 	if !goid.InBubble() {
 		q.NotifySignal()()
@@ -61,7 +61,8 @@ func stopSignals(q *quit.QuitEvent) {
 
 // forbidParallel ends the test if it runs in parallel. It calls
 // [testing.T.Setenv], which panics if the test or a parent of it is parallel,
-// and makes a later call of t.Parallel panic. The variable has no meaning.
+// and which makes a later call of t.Parallel panic. The variable has no
+// meaning.
 func forbidParallel(t testing.TB) {
 	t.Helper()
 	defer func() {

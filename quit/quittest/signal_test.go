@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { process.Main(m, nil) }
 
-// TestSignals tests programs that end by a signal, one after the other in one
+// TestSignals tests programs that end by a signal, one after another in one
 // process. After each of them, nothing of package quit is left.
 func TestSignals(t *testing.T) {
 	for _, test := range []struct {

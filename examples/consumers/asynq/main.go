@@ -1,16 +1,16 @@
-// Command asynq does orders that are tasks of asynq, in Redis.
+// Command asynq processes orders that are tasks of asynq, in Redis.
 //
 //	redis-server --save ''             # in another terminal
 //	go run ./asynq -send=100 -work=1s  # in examples/consumers; press Ctrl-C
 //	go run ./asynq                     # does the rest
 //
 // After Ctrl-C or SIGTERM the program takes no more orders. It finishes those
-// in hand and removes them from Redis. If Redis has gone, it waits for it. Then
-// the server of asynq leaves, and the connections are closed. So every order is
-// done once.
+// in hand and removes them from Redis. If Redis is down, it waits for Redis.
+// Then the server of asynq leaves, and the connections are closed. So every
+// order is done once.
 //
-// If time runs out for an order, the program names it, asynq tries it again at
-// once, and the exit status is 1. An order that is cut off (by a second Ctrl-C
+// If time runs out for an order, the program names it, and asynq retries it at
+// once. The exit status is then 1. An order that is cut off (by a second Ctrl-C
 // or SIGKILL) comes back after one or two minutes. It is done twice if it was
 // finished but not yet removed.
 package main
@@ -42,7 +42,7 @@ func main() {
 		exit(2, errors.New("want a URL, a worker and some time at least"))
 	}
 	options.ContextTimeoutEnabled = true
-	q.NotifySignal() // a signal during the start stops it too
+	q.NotifySignal() // a signal during startup stops it too
 
 	// Closed last, when nothing uses it any more.
 	client := redis.NewClient(options)
@@ -59,8 +59,8 @@ func main() {
 		TaskCheckInterval: 100 * time.Millisecond, // a shutdown waits this long
 		ShutdownTimeout:   q.Timeout,              // asynq must not cut orders off earlier
 		LogLevel:          asynq.WarnLevel,
-		// An order that was cut off is tried again at once, and keeps its
-		// number of attempts.
+		// An order that was cut off is retried at once. The attempt does not
+		// count.
 		RetryDelayFunc: func(n int, err error, task *asynq.Task) time.Duration {
 			if q.HasFired() || errors.Is(err, asynq.ErrLeaseExpired) {
 				return 0
@@ -70,8 +70,8 @@ func main() {
 		IsFailure: func(error) bool { return !q.HasFired() },
 	})
 
-	// Stopped second, when the orders in hand are finished. If Redis had gone,
-	// Shutdown repeats once the messages that Redis missed, and returns no
+	// Stopped second, when the orders in hand are finished. If Redis was down,
+	// Shutdown sends the messages that Redis missed once more, and returns no
 	// error. So Redis must be there.
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		err := await(ctx, client, *dialTimeout)
@@ -130,7 +130,7 @@ type worker struct {
 }
 
 // handle is called by asynq. Its ctx is done if the task was cancelled or has
-// taken too long, and also, by the code here, when the shutdown runs out of
+// taken too long. The code here also cancels it when the shutdown runs out of
 // time. The BaseContext of asynq cannot be used for that: asynq does not wait
 // for a handler whose ctx is done.
 func (w *worker) handle(ctx context.Context, task *asynq.Task) error {

@@ -1,5 +1,5 @@
-// Command kafka does orders that are records of a Kafka topic, as a member of a
-// consumer group.
+// Command kafka processes orders that are records of a Kafka topic, as a member
+// of a consumer group.
 //
 //	go run ./kafka/kfake               # in another terminal; or a real Kafka
 //	go run ./kafka -send=100 -work=1s  # in examples/consumers; press Ctrl-C
@@ -10,10 +10,10 @@
 // other members need not wait for its session to time out. So every order is
 // done once.
 //
-// If time runs out for an order, the program names it, the next member does it,
-// and the exit status is 1. An order that is cut off (by a second Ctrl-C or
-// SIGKILL) is done by the next member after -session-timeout. It is done twice
-// if it was finished but not yet committed.
+// If time runs out for an order, the program names it, and the next member does
+// it. The exit status is then 1. An order that is cut off (by a second Ctrl-C
+// or SIGKILL) is done by the next member after -session-timeout. It is done
+// twice if it was finished but not yet committed.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	if *workers < 1 || *dialTimeout <= 0 {
 		exit(2, errors.New("want a worker and some time at least"))
 	}
-	q.NotifySignal() // a signal during the start stops it too
+	q.NotifySignal() // a signal during startup stops it too
 
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(*addr),
@@ -54,7 +54,7 @@ func main() {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // orders are older than the group
 		kgo.SessionTimeout(*session),
 		kgo.DisableAutoCommit(),    // it would commit unfinished orders
-		kgo.BlockRebalanceOnPoll(), // no other member gets an order in work
+		kgo.BlockRebalanceOnPoll(), // no other member gets an order in hand
 	)
 	if err != nil {
 		exit(2, err)
@@ -65,7 +65,7 @@ func main() {
 		exit(1, fmt.Errorf("no Kafka at %s: %w", *addr, err))
 	}
 
-	// Last, when nothing is left to commit.
+	// Called last, when nothing is left to commit.
 	q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
 		defer client.Close()
 		if err := client.LeaveGroupContext(ctx); err != nil {
@@ -105,13 +105,13 @@ type consumer struct {
 
 // run takes some orders at a time until ctx is done: the signal cancels it.
 // Partitions are worked on in parallel, and the orders of each partition one
-// after the other.
+// after another.
 func (c *consumer) run(ctx context.Context) error {
 	for {
 		fetches := c.client.PollRecords(ctx, c.workers)
 		if ctx.Err() != nil {
 			c.client.AllowRebalance()
-			return nil // orders it may have got are neither begun nor committed
+			return nil // any orders in it are neither begun nor committed
 		}
 		fetches.EachError(func(_ string, _ int32, err error) {
 			slog.Warn("fetching orders", "err", err) // the client keeps trying
@@ -138,8 +138,8 @@ func (c *consumer) run(ctx context.Context) error {
 	}
 }
 
-// each does the orders until one of them fails. It commits no later order then,
-// since that would commit the failed one too.
+// each does the orders until one of them fails. After that it commits no later
+// order, since that would commit the failed one too.
 func (c *consumer) each(orders []*kgo.Record) error {
 	for _, order := range orders {
 		if c.q.HasFired() {
@@ -160,8 +160,8 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 		return fmt.Errorf("%s was not finished: %w", order, err)
 	}
 	fmt.Println("finished", order)
-	// It tries again if the broker has gone. Committing several orders at once
-	// would be faster, but then as many may be done twice.
+	// CommitRecords retries if the broker is down. Committing several orders at
+	// once would be faster, but then as many may be done twice.
 	if err := c.client.CommitRecords(ctx, r); err != nil {
 		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
 			order, err)

@@ -1,4 +1,4 @@
-// Command nats does orders that are in a JetStream stream of NATS.
+// Command nats processes orders that are in a JetStream stream of NATS.
 //
 //	nats-server -js -sd /tmp/nats     # in another terminal
 //	go run ./nats -send=100 -work=1s  # in examples/consumers; press Ctrl-C
@@ -9,7 +9,7 @@
 // connection is closed. So every order is done once.
 //
 // If time runs out for an order, the program names it and gives it back at
-// once, and the exit status is 1. An order that is cut off (by a second Ctrl-C
+// once. The exit status is then 1. An order that is cut off (by a second Ctrl-C
 // or SIGKILL) comes back after -ack-wait. It is done twice if it was finished
 // but not yet acknowledged. No order may take longer than -ack-wait: the server
 // would give it to another program.
@@ -41,7 +41,7 @@ func main() {
 	if *workers < 1 || *dialTimeout <= 0 || *ackWait <= 0 {
 		exit(2, errors.New("want a worker and some time at least"))
 	}
-	q.NotifySignal() // a signal during the start stops it too
+	q.NotifySignal() // a signal during startup stops it too
 
 	// Closed last, when nothing is left to acknowledge.
 	conn, err := nats.Connect(*url, nats.Timeout(*dialTimeout), nats.MaxReconnects(-1))
@@ -106,8 +106,8 @@ func subscribe(ctx context.Context, conn *nats.Conn, ackWait time.Duration, send
 	if err != nil {
 		return nil, err
 	}
-	// No order is fetched before a worker is free: it would wait here, and
-	// another program could not have it.
+	// No order is fetched before a worker is free. Such an order would wait
+	// here, and no other program could get it.
 	return consumer.Messages(jetstream.PullMaxMessages(1),
 		jetstream.WithMessagesErrOnMissingHeartbeat(false)) // it asks again then
 }
@@ -164,8 +164,8 @@ func (w *worker) do(ctx context.Context) error {
 	}
 }
 
-// acknowledge retries until the server has confirmed: the server may have gone,
-// and come back soon.
+// acknowledge retries until the server has confirmed, since a server that is
+// down may soon be back.
 func acknowledge(ctx context.Context, msg jetstream.Msg) error {
 	for {
 		limited, cancel := context.WithTimeout(ctx, time.Second)

@@ -37,7 +37,7 @@ var embedded = process.NewProgram("nats-server", func(args []string) {
 
 type commandFunc = func(t testing.TB, port, dir string) func() *exec.Cmd
 
-// servers are the two kinds: the newest, and Debian's.
+// servers are the two kinds of servers: the newest, and Debian's.
 var servers = map[string]commandFunc{
 	"embedded": func(t testing.TB, port, dir string) func() *exec.Cmd {
 		return func() *exec.Cmd { return embedded.Command(t, port, dir) }

@@ -1,4 +1,4 @@
-// Command rabbitmq does orders that are in a queue of RabbitMQ.
+// Command rabbitmq processes orders that are in a queue of RabbitMQ.
 //
 //	rabbitmq-server                       # in another terminal
 //	go run ./rabbitmq -send=100 -work=1s  # in examples/consumers, then Ctrl-C
@@ -8,8 +8,8 @@
 // in hand and acknowledges them, and the server confirms that. Then the
 // connections are closed. So every order is done once.
 //
-// If time runs out for an order, the program names it, the end of the
-// connection gives it back, and the exit status is 1. An order that is cut off
+// If time runs out for an order, the program names it, and the end of the
+// connection gives it back. The exit status is then 1. An order that is cut off
 // (by a second Ctrl-C or SIGKILL) is given back too. It is done twice if it was
 // finished but not yet acknowledged. The same is true if its connection breaks,
 // since no other connection can acknowledge it.
@@ -43,7 +43,7 @@ func main() {
 	if err != nil || *workers < 1 || *dialTimeout <= 0 {
 		exit(2, errors.New("want a URL, a worker and some time at least"))
 	}
-	q.NotifySignal() // a signal during the start stops it too
+	q.NotifySignal() // a signal during startup stops it too
 
 	dial := func() (*amqp.Connection, error) {
 		return amqp.DialConfig(*addr, amqp.Config{Dial: amqp.DefaultDial(*dialTimeout)})
@@ -125,8 +125,8 @@ func (w *worker) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// No order is sent before the last one is acknowledged: it would wait here,
-	// and another program could not have it.
+	// The server sends no order before the last one is acknowledged. Such an
+	// order would wait here, and no other program could get it.
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}

@@ -88,7 +88,8 @@ func (s server) broker(t testing.TB, queue string) *suite.Broker {
 
 func start(t testing.TB) *suite.Broker { return startServer(t).broker(t, "orders") }
 
-// TestServerStays has the tests that do not touch the server. They share one.
+// TestServerStays runs the tests that do not touch the server, all with one
+// server.
 func TestServerStays(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -1,7 +1,6 @@
-// Command etcd is an HTTP service that is registered in etcd as long as it can
-// be reached, and not longer. Its address is the value of the key
-// services/<name>/<id>. The key has a lease that is kept alive. Each process
-// has an id of its own.
+// Command etcd is an HTTP service that is registered in etcd only while it can
+// be reached. Its address is the value of the key services/<name>/<id>. The key
+// has a lease that is kept alive. Each process has an id of its own.
 //
 //	etcd --data-dir /tmp/etcd >/tmp/etcd.log 2>&1 &
 //	ETCDCTL_API=3 etcdctl watch --prefix services/ &  # shows the key
@@ -14,8 +13,8 @@
 // nothing is started, and the exit status is 1. If the lease is lost later,
 // since etcd is down or cannot be reached, the service goes on, and registers
 // again once it can. If etcd does not answer during the shutdown, the shutdown
-// still ends in time, with exit status 1, and the key stays until its lease
-// expires.
+// still ends in time. The exit status is then 1, and the key stays until its
+// lease expires.
 //
 // With -addr=:8080 the service listens on all addresses, and registers an
 // address of the machine that others can reach. The password for -user is in
@@ -45,7 +44,7 @@ import (
 func main() {
 	q := quit.GetQuitEvent()
 	o := parseFlags(q)
-	q.NotifySignal() // a signal during the start stops it too
+	q.NotifySignal() // a signal during startup stops it too
 
 	host, err := advertise.Host(o.addr) // the host to register
 	if err != nil {
@@ -192,7 +191,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-time.After(d):
 		fmt.Fprintln(w, " world!")
-	case <-r.Context().Done(): // the client has gone, or the time has run out
+	case <-r.Context().Done(): // the client is gone, or time has run out
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -35,7 +35,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// etcd is a server of the test's own, which can be killed and started again.
+// etcd is a server that the test starts, and that can be killed and started
+// again.
 type etcd struct {
 	*process.Process
 	t      *testing.T
@@ -75,9 +76,9 @@ func startEtcd(t *testing.T) *etcd {
 	}
 }
 
-// freeAddr returns an address that is free for now: etcd takes no port 0. On
-// Linux, a socket that does not listen holds it until the end of the test, for
-// a server that may listen on a held port.
+// freeAddr returns an address that is free for now, since etcd does not accept
+// port 0. On Linux, a socket that does not listen holds it until the end of the
+// test, for a server that may listen on a held port.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -95,8 +96,7 @@ func freeAddr(t *testing.T) string {
 	return fmt.Sprint("127.0.0.1:", addr.(*syscall.SockaddrInet4).Port)
 }
 
-// start reports false if etcd has ended instead, since another process has the
-// port.
+// start reports false if etcd has ended because another process has the port.
 func (e *etcd) start() bool {
 	e.t.Helper()
 	e.Process = process.StartCommand(e.t, process.Other(e.t, "etcd", e.args...))
@@ -133,7 +133,7 @@ func (e *etcd) kill() {
 	<-e.Exited()
 }
 
-// wantKey checks that the key has that value in etcd; "" means that there is no
+// wantKey checks that the key has the value in etcd; "" means that there is no
 // key.
 func (e *etcd) wantKey(key, want string) {
 	e.t.Helper()
@@ -201,7 +201,7 @@ func (e *etcd) wantChange(next func() *clientv3.Event, want string) {
 	}
 }
 
-// wantHistory checks all values that the key has ever had.
+// wantHistory checks the events of the key since the first revision.
 func (e *etcd) wantHistory(key string, want ...string) {
 	e.t.Helper()
 	resp, err := e.client.Put(e.t.Context(), "services/end", "")
@@ -222,14 +222,14 @@ func (e *etcd) wantHistory(key string, want ...string) {
 	}
 }
 
-// proxy is the way to etcd. Each direction can be held; data sent then arrives
-// after the release.
+// proxy is a proxy in front of etcd. Each direction can be held. Data that is
+// sent meanwhile arrives after the release.
 type proxy struct {
 	addr              string
 	requests, answers gate
 }
 
-// gate is locked while it is held.
+// gate is locked while the direction is held.
 type gate struct {
 	mu   sync.RWMutex
 	open func() // of the last hold
@@ -301,7 +301,7 @@ type service struct {
 }
 
 // start starts the program, with an etcd or a proxy at addr. Unless args say
-// otherwise, its time suffices, and its key outlives the test.
+// otherwise, its timeout is long enough, and its key outlives the test.
 func start(t *testing.T, addr string, args ...string) *service {
 	t.Helper()
 	args = append([]string{"-addr=127.0.0.1:0", "-ttl=1h", "-dial-timeout=1m", "-timeout=2m",
@@ -394,8 +394,8 @@ func TestRegistered(t *testing.T) {
 	}
 }
 
-// TestOwnKeys has an instance whose predecessor at the same address has
-// crashed, with a lease that still lives, and another instance beside it.
+// TestOwnKeys runs two instances. At the address of one, a predecessor has
+// crashed, and its lease is still alive.
 func TestOwnKeys(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -438,7 +438,7 @@ func TestWildcard(t *testing.T) {
 	}
 }
 
-// TestKeyGone deletes the key from outside.
+// TestKeyGone deletes the key from outside the program.
 func TestKeyGone(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -457,7 +457,7 @@ func TestKeyGone(t *testing.T) {
 	}
 }
 
-// TestPassword has an etcd that accepts root only.
+// TestPassword uses an etcd that accepts root only.
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -523,7 +523,7 @@ func TestPassword(t *testing.T) {
 	s.wantDeregistered(1)
 }
 
-// TestDeletedFirst holds the answer to the deletion until the test has seen
+// TestDeletedFirst delays the answer to the deletion until the test has seen
 // that the service can still be reached.
 func TestDeletedFirst(t *testing.T) {
 	t.Parallel()
@@ -542,7 +542,7 @@ func TestDeletedFirst(t *testing.T) {
 	e.wantHistory(s.key, "PUT", "DELETE")
 }
 
-// TestStaysDeleted has a server whose shutdown takes longer than keep takes to
+// TestStaysDeleted uses a server whose shutdown takes longer than keep takes to
 // notice that a lease is gone.
 func TestStaysDeleted(t *testing.T) {
 	t.Parallel()
@@ -613,7 +613,7 @@ func TestEtcdRestarts(t *testing.T) {
 	e.wantKey(s.key, "")
 }
 
-// TestEtcdReplaced has an etcd come back that does not know the lease.
+// TestEtcdReplaced replaces etcd with one that does not know the lease.
 func TestEtcdReplaced(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -696,7 +696,7 @@ func TestStopWhileRegistering(t *testing.T) {
 			stop(e, p, s)
 			s.WantExit(0)
 			e.wantKey(s.key, "")
-			// And it does not come back: messages on their way have arrived or
+			// Nor does the key come back: messages on their way have arrived or
 			// are cut off.
 			time.Sleep(time.Second)
 			e.wantKey(s.key, "")
@@ -704,8 +704,8 @@ func TestStopWhileRegistering(t *testing.T) {
 	}
 }
 
-// TestOneLease checks that a lease that was wrongly thought lost is revoked
-// before there is another one: Shutdown revokes only the last.
+// TestOneLease checks that a lease that only seemed lost is revoked before
+// there is another one. Shutdown revokes only the last one.
 func TestOneLease(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -805,7 +805,8 @@ func TestEtcdDownAtStop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// For etcd alone, with an eighth to say so.
+			// The step of etcd may use all of it. An eighth more is left for
+			// the message.
 			process.Patiently(t, 2*time.Second, func(timeout time.Duration) bool {
 				e := startEtcd(t)
 				p := startProxy(t, e.addr)

@@ -88,8 +88,8 @@ func (r *registration) register(
 	return r.client.KeepAlive(ctx, r.lease)
 }
 
-// Shutdown deletes the key for good: keep has ended by then, or its Put is on
-// its way with a revoked lease, and etcd refuses it.
+// Shutdown deletes the key for good. Either keep has ended by then, or etcd
+// refuses its Put because the lease is revoked.
 func (r *registration) Shutdown(ctx context.Context) error {
 	r.stop()
 	r.mu.Lock()
@@ -99,7 +99,7 @@ func (r *registration) Shutdown(ctx context.Context) error {
 	if r.put {
 		var resp *clientv3.DeleteResponse
 		if resp, err = r.client.Delete(ctx, r.key); err == nil {
-			deleted = resp.Deleted // 0: it had gone already
+			deleted = resp.Deleted // 0: the key was already gone
 		}
 	}
 	if err == nil {

@@ -25,7 +25,7 @@ func withErrgroup(srv *http.Server, job job, timeout time.Duration) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		// Wait returns the first error, and being cancelled is not one.
+		// Wait returns the first error, and a cancellation is not an error.
 		if err := job(ctx); !errors.Is(err, context.Canceled) {
 			return err
 		}
@@ -39,7 +39,7 @@ func withErrgroup(srv *http.Server, job job, timeout time.Duration) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		stop() // from now on a signal kills, as it does by default
+		stop() // from now on a signal kills the process, as by default
 		// ctx is cancelled: with it, Shutdown would wait for nothing.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()

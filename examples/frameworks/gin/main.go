@@ -1,7 +1,7 @@
-// Command gin runs a gin server and a job side by side. If one of them fails,
-// the other is stopped, and the program ends with the error. Ctrl-C and SIGTERM
-// stop both. There are two versions, to compare: withErrgroup, in errgroup.go,
-// does it by hand; withQuit, in quit.go, uses package quit.
+// Command gin runs a gin server and a job at the same time. If one of them
+// fails, the other is stopped, and the program ends with the error. Ctrl-C and
+// SIGTERM stop both. There are two versions, to compare: withErrgroup, in
+// errgroup.go, does it by hand; withQuit, in quit.go, uses package quit.
 //
 //	go run ./gin                        # in examples/frameworks
 //	curl 'localhost:8080/hello?d=15s'   # in a second terminal
@@ -17,20 +17,19 @@
 // withErrgroup is 34 lines of code, withQuit is 12, and withQuit does more:
 //
 //   - The shutdown breaks no connection: a request that arrives just then is
-//     answered too. [http.Server.Shutdown] breaks some under load. And a client
-//     that does not finish its request is not waited for.
+//     answered too. [http.Server.Shutdown] breaks some under load. The shutdown
+//     does not wait for a client that does not finish its request.
 //   - The error has all failures, each with a name. errgroup keeps the first.
-//   - The time limits the whole shutdown. A job that ignores its context would
-//     block errgroup's Wait for ever; here it is named and left behind.
+//   - The time limits the whole shutdown. A job that ignores its context blocks
+//     errgroup's Wait for ever. Here it is named and left behind.
 //   - A repeated SIGTERM changes nothing. A second Ctrl-C ends the program with
 //     status 130, and prints the stacks of the goroutines that still run. With
 //     errgroup, either signal kills it without a message.
-//   - There is an order: a closer registered next, for example that of a
-//     database which the job uses, is called in its turn, and not at a random
-//     time.
+//   - Closers have an order. A closer registered next, such as that of a
+//     database that the job uses, is called in its turn, not at a random time.
 //
-// The advantage of errgroup: it also works inside a program, for tasks that
-// come and go.
+// The advantage of errgroup is that it also works inside a program, for tasks
+// that come and go.
 package main
 
 import (
@@ -119,8 +118,8 @@ func newJob(failAfter time.Duration) job {
 // second after the duration d.
 func newHandler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
-	// Without gin.Recovery: it would take an answer that is cut off for a
-	// complete one, and so would the client. net/http recovers from panics too.
+	// Without gin.Recovery, which would take an answer that is cut off for a
+	// complete one, as would the client. net/http recovers from panics too.
 	r := gin.New()
 	r.GET("/hello", func(c *gin.Context) {
 		d, err := time.ParseDuration(c.DefaultQuery("d", "0s"))
@@ -133,7 +132,7 @@ func newHandler() http.Handler {
 		select {
 		case <-time.After(d):
 			c.Writer.WriteString(" world!\n")
-		case <-c.Request.Context().Done(): // the client has gone, or the time has run out
+		case <-c.Request.Context().Done(): // the client is gone, or time has run out
 			panic(http.ErrAbortHandler) // so that half an answer does not look complete
 		}
 	})

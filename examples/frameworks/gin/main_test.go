@@ -24,9 +24,9 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, the program has another job, which never ends or fails at
-// the end of stdin. Or a request lasts until then. Or a signal arrives before
-// the program begins to serve.
+// With this variable, the program has another job, which never ends, or fails
+// at the end of stdin. Other values make a request last until then, or a signal
+// arrive before the program serves.
 const otherJob = "EXAMPLE_GIN_JOB"
 
 var jobs = map[string]job{
@@ -72,7 +72,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// untilEOF answers like /hello, at the end of stdin.
+// untilEOF answers like /hello, but at the end of stdin.
 func untilEOF(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "Hello,")
 	http.NewResponseController(w).Flush()
@@ -170,13 +170,13 @@ func TestInFlight(t *testing.T) {
 }
 
 // TestUnderLoad stops the program while clients send requests without a pause,
-// each until it is refused: half of them on a connection that is kept alive,
-// half on a new one each time. With quit, each request that was sent is
-// answered. withErrgroup makes no such promise.
+// each until it is refused. Half of the clients keep a connection alive, and
+// half make a new one for each request. With quit, each request that was sent
+// is answered. withErrgroup makes no such promise.
 //
-// The test is not parallel to others. A client must come back to its connection
-// within 250 ms, the time that the shutdown waits for it. If it does not, on a
-// slow machine, the server is not at fault. And only Linux can refuse
+// The test does not run in parallel with others. A client must use its
+// connection again within 250 ms, the time that the shutdown waits for it. If a
+// slow machine takes longer, the server is not at fault. Only Linux can refuse
 // connections before the port is closed: on other systems, a connection made
 // just then is broken.
 func TestUnderLoad(t *testing.T) {
@@ -218,8 +218,8 @@ func TestUnderLoad(t *testing.T) {
 	}
 }
 
-// ask sends one request, once: net/http does not send it again if it cannot get
-// its body anew.
+// ask sends one request, exactly once: net/http does not retry a request whose
+// body it cannot get again.
 func ask(client *http.Client, url string) (string, error) {
 	req, err := http.NewRequest("GET", url, struct{ io.Reader }{strings.NewReader("once")})
 	if err != nil {
@@ -297,11 +297,11 @@ func TestJobFails(t *testing.T) {
 	})
 }
 
-// TestEndless has a request that would never end, of a client that stops
+// TestEndless uses a request that would never end, from a client that stops
 // reading.
 func TestEndless(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
-		// It has a tenth of it to cut it off.
+		// A tenth of the timeout is left to cut the request off.
 		process.Patiently(t, time.Second, func(timeout time.Duration) bool {
 			p, url := start(t, with, fmt.Sprint("-timeout=", timeout))
 			resp := get(t, url+"/hello?d=1000h")
@@ -322,7 +322,7 @@ func TestEndless(t *testing.T) {
 	})
 }
 
-// TestSlowToSend has clients that never end their requests. With quit they do
+// TestSlowToSend uses clients that never end their requests. With quit they do
 // not delay the shutdown.
 func TestSlowToSend(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
@@ -341,8 +341,8 @@ func TestSlowToSend(t *testing.T) {
 		}
 		wantBody(t, get(t, url+"/hello"), "Hello, world!\n") // accepted later than the other
 		p.Signal(syscall.SIGTERM)
-		// For http.Server.Shutdown, a connection counts as idle after five
-		// seconds without a request: so there is always a newer one.
+		// http.Server.Shutdown takes a connection for idle after five seconds
+		// without a request. So the test keeps making new ones.
 		for begin() == nil {
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -376,8 +376,7 @@ func TestSlowClient(t *testing.T) {
 	})
 }
 
-// TestBothFail checks that both failures are returned, by the version that
-// promises it.
+// TestBothFail checks that the version that promises it returns both failures.
 func TestBothFail(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		p, url, fail := startJob(t, with, "stdin", "2s")

@@ -12,7 +12,7 @@ import (
 func withQuit(srv *http.Server, job job, timeout time.Duration) error {
 	q := quit.GetQuitEvent()
 	q.Timeout = timeout
-	q.NotifySignal() // a signal during the start stops it too
+	q.NotifySignal() // a signal during startup stops it too
 	addr, err := quithttp.ListenAndServe(q, srv, quit.Name("gin"))
 	if err != nil {
 		return err

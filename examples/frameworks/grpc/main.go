@@ -11,8 +11,8 @@
 // ends with status 0.
 //
 // A stream without an end is told to go elsewhere. If it does not end even so,
-// or its client does not read, it is cut off when time has run out: the program
-// says so, and its exit status is 1.
+// or if its client does not read, it is cut off when time has run out. Then the
+// program says so, and its exit status is 1.
 package main
 
 import (
@@ -59,8 +59,8 @@ func main() {
 	q.RegisterQuitCloser(quit.Graceful(s.GracefulStop, s.Stop), quit.Name("grpc server"))
 	q.RegisterStopFunc(hs.EndWatches, quit.Name("health watches"))
 
-	// With a signal as early as this, GracefulStop may come before Serve: that
-	// is no failure.
+	// If a signal comes this early, GracefulStop may be called before Serve.
+	// That is no failure.
 	q.Go(func(context.Context) error { return s.Serve(ln) },
 		quit.Name("serve"), quit.Ignore(grpc.ErrServerStopped))
 

@@ -142,7 +142,7 @@ func wantStderr(t *testing.T, p *process.Process, want string) {
 // by begin.
 func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	t.Helper()
-	// It has a tenth of it for that.
+	// A tenth of the timeout is left to cut the calls off.
 	process.Patiently(t, 10*time.Second, func(timeout time.Duration) bool {
 		p, addr := start(t, fmt.Sprint("-timeout=", timeout))
 		check := begin(addr)
@@ -160,7 +160,7 @@ func wantForced(t *testing.T, begin func(addr string) (check func())) {
 	})
 }
 
-// TestInFlight has calls of all kinds in flight. Those with an end reach it,
+// TestInFlight uses calls of all kinds in flight. Those with an end reach it,
 // after the port was closed, and the one without an end is told to go
 // elsewhere.
 func TestInFlight(t *testing.T) {
@@ -255,8 +255,8 @@ func TestDelayEnds(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestWatch checks that no watch delays the shutdown, even without a delay, and
-// that each gets the status before it ends.
+// TestWatch checks that no watch prolongs the shutdown, even if there is no
+// Delay, and that each watch gets the status before it ends.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -276,7 +276,7 @@ func TestWatch(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestStreamWithoutEnd has a client that never closes its side of the stream.
+// TestStreamWithoutEnd uses a client that never closes its side of the stream.
 func TestStreamWithoutEnd(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -306,7 +306,7 @@ func TestClientNeverReads(t *testing.T) {
 	})
 }
 
-// TestOutOfTime has a call that takes longer than the shutdown may.
+// TestOutOfTime uses a call that takes longer than the shutdown may.
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	wantForced(t, func(addr string) func() {
@@ -324,8 +324,8 @@ func TestOutOfTime(t *testing.T) {
 	})
 }
 
-// TestSilentConnection has a client that connects and sends nothing, like a
-// port scanner. It costs time, but is no failure.
+// TestSilentConnection uses a client that connects and sends nothing, like a
+// port scanner. The client costs time, but is no failure.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)

@@ -17,7 +17,8 @@ type service struct {
 	quitting <-chan struct{} // closed by the fire
 }
 
-// UnaryCall works as long as its payload says. It need not know of the fire.
+// UnaryCall works for as long as its payload says. It need not know of the
+// fire.
 func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (
 	*testpb.SimpleResponse, error,
 ) {
@@ -28,7 +29,7 @@ func (s *service) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (
 	select {
 	case <-time.After(d):
 		return &testpb.SimpleResponse{Payload: req.Payload}, nil
-	case <-ctx.Done(): // the client has gone, or the time has run out
+	case <-ctx.Done(): // the client is gone, or time has run out
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 }

@@ -22,18 +22,18 @@ import (
 	"github.com/gracefulgo/graceful/quit/quithttp"
 )
 
-// withAlone has the features of a kratos App, with quit alone. Beside each part
-// is the option of kratos that it replaces. No App runs here. The types of
+// withAlone has the features of a kratos App, but uses only quit. Beside each
+// part is the option of kratos that it replaces. No App runs here. The types of
 // kratos and its NewContext are used, so that handlers and registrars written
 // for kratos fit without a change.
 //
-// Closers registered last are called first. So the source reads like the start,
-// and the shutdown runs from its end to its beginning. The hook of AfterStop is
-// called even after a failure, and its context is alive.
+// Closers registered last are called first. So the source reads in the order of
+// the startup, and the shutdown goes through it backwards. The hook of
+// AfterStop is called even after a failure, and its context is alive.
 func withAlone(o options) error {
 	q := &quit.QuitEvent{Timeout: o.timeout} // StopTimeout; here for the whole shutdown
 
-	// Signal. First, so that no signal kills the process.
+	// Signal. Called first, so that no signal kills the process.
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 
 	// Endpoint. The ports are bound, but not served yet.
@@ -87,8 +87,8 @@ func withAlone(o options) error {
 		}
 	}), quit.Name("linger"))
 
-	// Registrar. It has an event of its own: before the servers are stopped, a
-	// registration under way ends, and is undone.
+	// Registrar. It has an event of its own. So a registration under way ends,
+	// and is undone, before the servers are stopped.
 	registration := new(quit.QuitEvent)
 	q.RegisterQuitCloser(registration, quit.Name("registration"), quit.Timeout(2*o.registrarLimit))
 	q.RegisterQuitCloser(closer(app, o.beforeStop), quit.Name("before stop"))
@@ -103,7 +103,8 @@ func withAlone(o options) error {
 		if err != nil && limited.Err() == nil {
 			return err // it was refused
 		}
-		// Even if it was given up: it may have arrived nonetheless.
+		// Even if the registration was given up: it may have arrived
+		// nonetheless.
 		registered.Store(true)
 		registration.RegisterQuitCloser(closer(app, func(ctx context.Context) error {
 			return o.registrar.Deregister(ctx, &o.ServiceInstance)

@@ -21,11 +21,12 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// withHooks has a kratos App, which owns the process: it takes the signals,
+// withHooks uses a kratos App, which owns the process: it takes the signals,
 // runs the servers and registers them. quit stops everything that is not a
 // server.
 //
-// It avoids these problems of the simplest solution (with kratos v2.8.3):
+// The simplest solution has these problems, with kratos v2.8.3. withHooks
+// avoids them:
 //
 //   - If a deregistration fails, Stop stops nothing, unless a signal has called
 //     it. A second call of Stop calls the hooks of BeforeStop and deregisters
@@ -37,9 +38,9 @@ import (
 //     StopTimeout, for example for watches of the health service: see
 //     grpcServer. It waits for connections that send nothing, too: see silence.
 //   - The HTTP server has no timeouts for clients, and goes on with requests
-//     for which the shutdown has no time. See httpServer.
+//     when the shutdown has no time left for them. See httpServer.
 //   - A hook of AfterStop is not called if a server fails or is not stopped in
-//     time, and its context is always cancelled already. So quit calls it.
+//     time, and its context is always already cancelled. So quit calls it.
 //   - SIGQUIT, which dumps all stacks, is a signal to stop by default, and a
 //     second Ctrl-C is swallowed. Hence Signal, and NotifySignal.
 //
@@ -48,7 +49,7 @@ import (
 // the others are stopped before the app is deregistered.
 func withHooks(o options) error {
 	// The deregistration, the servers and the closers of quit come one after
-	// the other, each with a time of its own.
+	// another, each with a time limit of its own.
 	part := (o.timeout - o.linger) / 3
 	q := &quit.QuitEvent{Timeout: part}
 	q.NotifySignal() // both get the signals; quit handles the second Ctrl-C
@@ -106,8 +107,8 @@ func withHooks(o options) error {
 			return nil
 		}),
 		// and firing q stops the app: after a worker's failure, or a signal
-		// during the start. It is a closer too, so that q waits for it even if
-		// Run does not.
+		// during startup. Stop is called by a closer too, so that q waits for
+		// it even if Run does not.
 		kratos.AfterStart(func(ctx context.Context) error {
 			q.RegisterStopFunc(func() { app.Stop() }, quit.Name("app"))
 			context.AfterFunc(q.Context(), func() { app.Stop() })

@@ -22,15 +22,15 @@ func (i info) Version() string             { return i.ServiceInstance.Version }
 func (i info) Metadata() map[string]string { return i.ServiceInstance.Metadata }
 func (i info) Endpoint() []string          { return i.ServiceInstance.Endpoints }
 
-// closer returns a hook of app as a closer.
+// closer returns a closer that calls a hook of app.
 func closer(app kratos.AppInfo, hook func(context.Context) error) quit.QuitCloser {
 	return quit.ShutdownFunc(func(ctx context.Context) error {
 		return hook(kratos.NewContext(ctx, app))
 	})
 }
 
-// failure returns the error of a hook of the start. It returns nil if a
-// shutdown has cancelled the hook.
+// failure returns the error of a startup hook. It returns nil if a shutdown has
+// cancelled the hook.
 func failure(q *quit.QuitEvent, hook string, err error) error {
 	if err == nil || q.HasFired() && errors.Is(err, context.Canceled) {
 		return nil

@@ -1,8 +1,8 @@
 // Command kratos is a service with an HTTP and a gRPC port. It registers with a
 // service discovery once both are up, and deregisters before either closes.
 // There are two versions. withAlone, in alone.go, has the features of a kratos
-// App, with quit alone. withHooks, in hooks.go, is a kratos App in which quit
-// stops everything that is not a server.
+// App, but uses only quit. withHooks, in hooks.go, is a kratos App in which
+// quit stops everything that is not a server.
 //
 //	go run ./kratos                   # in examples/frameworks
 //	curl 'localhost:8000/hello?d=3s'  # press Ctrl-C now: still answered

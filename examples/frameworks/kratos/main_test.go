@@ -73,7 +73,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// faulty is a registrar that fails where its fault says so.
+// faulty is a registrar that fails in the way that its fault names.
 type faulty struct {
 	printer
 	fault string
@@ -148,7 +148,7 @@ func probe(in *registry.ServiceInstance) string {
 	return fmt.Sprintf("http %d, grpc %v", resp.StatusCode, err)
 }
 
-// both runs test in either mode.
+// both runs test in each of the two modes.
 func both(t *testing.T, test func(t *testing.T, with string)) {
 	t.Parallel()
 	for with := range modes {
@@ -273,7 +273,7 @@ func (s *program) call(t *testing.T, d string) error {
 	return err
 }
 
-// wantStdout checks that there are lines with these beginnings, each once, in
+// wantStdout checks that there is one line with each of these beginnings, in
 // this order.
 func (s *program) wantStdout(t *testing.T, beginnings ...string) {
 	t.Helper()
@@ -415,7 +415,7 @@ func TestHookFails(t *testing.T) {
 	}
 }
 
-// TestSignalWhileStarting has a hook that a shutdown cancels: that is no
+// TestSignalWhileStarting uses a hook that the shutdown cancels. That is no
 // failure.
 func TestSignalWhileStarting(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
@@ -438,7 +438,7 @@ func TestSignalWhileStarting(t *testing.T) {
 	})
 }
 
-// TestAtOnce has a request and a call in flight, so that neither server has
+// TestAtOnce uses a request and a call in flight, so that neither server has
 // stopped when the ports of both are closed.
 func TestAtOnce(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
@@ -496,7 +496,8 @@ func TestShortLinger(t *testing.T) {
 	})
 }
 
-// TestLingerCutShort has no time for all of it, and says so.
+// TestLingerCutShort has too little time for the whole linger. The program says
+// so.
 func TestLingerCutShort(t *testing.T) {
 	t.Parallel()
 	s := start(t, "alone", "", "-linger=4s", "-timeout=4500ms")
@@ -519,7 +520,8 @@ func TestRegisterFails(t *testing.T) {
 	})
 }
 
-// TestRegisterFailsLate has a request in flight then.
+// TestRegisterFailsLate makes the registration fail while a request is in
+// flight.
 func TestRegisterFailsLate(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "register fails late")
@@ -611,7 +613,7 @@ func TestDeregisterFails(t *testing.T) {
 	}
 }
 
-// TestDeregisterDeaf has a deregistration that ignores its context.
+// TestDeregisterDeaf uses a deregistration that ignores its context.
 func TestDeregisterDeaf(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "deregister deaf", "-registrar-timeout=1s")
@@ -653,7 +655,7 @@ func TestWorkerAndDeregisterFail(t *testing.T) {
 	})
 }
 
-// TestSlowWorker has a worker that ends after the servers.
+// TestSlowWorker uses a worker that ends after the servers.
 func TestSlowWorker(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "worker slow")
@@ -667,12 +669,12 @@ func TestSlowWorker(t *testing.T) {
 	})
 }
 
-// TestEndless has a stream and a request that would never end.
+// TestEndless uses a stream and a request that would never end.
 func TestEndless(t *testing.T) {
 	for _, kind := range []string{"stream", "request"} {
 		t.Run(kind, func(t *testing.T) {
 			both(t, func(t *testing.T, with string) {
-				// A tenth of it is left to cut off the stream.
+				// A tenth of the timeout is left to cut off the stream.
 				process.Patiently(t, 9*time.Second, func(timeout time.Duration) bool {
 					s := start(t, with, "", fmt.Sprint("-timeout=", timeout))
 					s.AwaitStdout("\nstarted")
@@ -697,9 +699,9 @@ func TestEndless(t *testing.T) {
 	}
 }
 
-// TestIdle has clients that would not leave, and that must not delay the
-// shutdown for long: a watch of the health service, a connection to the gRPC
-// port that sends nothing, and an idle connection.
+// TestIdle uses clients that would not leave: a watch of the health service, a
+// connection to the gRPC port that sends nothing, and an idle connection. They
+// must not delay the shutdown for long.
 func TestIdle(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "")

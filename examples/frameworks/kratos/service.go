@@ -16,8 +16,8 @@ import (
 
 // The code in this file stands for yours. withAlone and withHooks share it.
 
-// instance returns the app that ctx knows, as text. It is the context of a
-// request, of a worker or of a hook.
+// instance returns the app in ctx, as text. It is the context of a request, of
+// a worker or of a hook.
 func instance(ctx context.Context) string {
 	app, ok := kratos.FromContext(ctx)
 	if !ok {
@@ -48,7 +48,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-time.After(d):
 		fmt.Fprintln(w, " from", instance(r.Context()))
-	case <-r.Context().Done(): // the client has gone, or the time has run out
+	case <-r.Context().Done(): // the client is gone, or time has run out
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -69,7 +69,7 @@ func (greeter) UnaryCall(ctx context.Context, req *testpb.SimpleRequest) (
 	select {
 	case <-time.After(d):
 		return &testpb.SimpleResponse{Payload: greeting(ctx)}, nil
-	case <-ctx.Done(): // the client has gone, or the time has run out
+	case <-ctx.Done(): // the client is gone, or time has run out
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 }

@@ -1,8 +1,8 @@
 // Command systemd is a service that reports its state to systemd: READY=1 once
-// it serves, and WATCHDOG=1 as long as it is well. From the fire on it sends
-// STOPPING=1 with the name of each step of the shutdown that begins, and with
-// the time that the step may take, as EXTEND_TIMEOUT_USEC. As long as one step
-// after the other ends, systemd waits, even if that takes longer than
+// it serves, and WATCHDOG=1 as long as it is well. From the fire on, it sends
+// STOPPING=1 when a step of the shutdown begins, with the name of the step.
+// EXTEND_TIMEOUT_USEC has the time that the step may take. As long as one step
+// after another ends, systemd waits, even if that takes longer than
 // TimeoutStopSec.
 //
 //	go build -o /tmp/quit-systemd ./systemd  # in examples/frameworks
@@ -17,7 +17,7 @@
 //
 //	curl 'localhost:8080/?hold=1h'
 //
-// During the shutdown the watchdog does not strike: the keep-alives go on until
+// During the shutdown the watchdog does not act: the keep-alives go on until
 // the end, however long the lock is held. The shutdown is limited nonetheless,
 // as a whole by -timeout and step by step by the times that systemd was told.
 // If the whole process stands still, no more messages come, and systemd ends
@@ -25,10 +25,10 @@
 //
 // The files quit.service and quit.socket are for a system. With the latter,
 // systemd opens the port and passes it on: while the service restarts, clients
-// wait, and none is refused. The program examples/restart does without: an old
-// and a new process serve at the same time.
+// wait, and none is refused. The program examples/restart needs no such socket:
+// an old and a new process serve at the same time.
 //
-// Without systemd the program runs as well, and sends no messages.
+// The program also runs without systemd, and then sends no messages.
 package main
 
 import (
@@ -137,12 +137,12 @@ func serve(q *quit.QuitEvent, srv *http.Server) (net.Addr, error) {
 	return sockets[0].Addr(), nil
 }
 
-// store stands for a large cache that must be on disk in the end. It is a lock,
-// and holds a value while it is locked: unlike a Mutex, it can be waited for
-// together with a ctx.
+// store stands for a large cache that must be on disk in the end. It is a
+// channel that serves as a lock, and holds a value while it is locked. Unlike a
+// Mutex, it can be waited for together with a ctx.
 type store chan struct{}
 
-// ServeHTTP holds the lock as long as the request says.
+// ServeHTTP holds the lock for as long as the request says.
 func (s store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	hold, err := time.ParseDuration(cmp.Or(r.URL.Query().Get("hold"), "0s"))
 	if err != nil {
@@ -156,7 +156,7 @@ func (s store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // isWell waits for the lock, as all requests do. It returns false if ctx is
-// done before.
+// done before that.
 func (s store) isWell(ctx context.Context) bool {
 	select {
 	case s <- struct{}{}:

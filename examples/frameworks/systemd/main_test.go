@@ -193,7 +193,8 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// watched returns a command for a program whose watchdog has that interval.
+// watched returns a command for a program whose watchdog has the given
+// interval.
 func watched(t *testing.T, interval string, args ...string) *exec.Cmd {
 	t.Helper()
 	d, err := time.ParseDuration(interval)
@@ -203,8 +204,8 @@ func watched(t *testing.T, interval string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestWatchdog checks that there are keep-alives until the program is not well,
-// and then again during the whole shutdown.
+// TestWatchdog checks that there are keep-alives until the program is no longer
+// well, and again during the whole shutdown.
 func TestWatchdog(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -236,7 +237,7 @@ func TestWatchdog(t *testing.T) {
 	p.WantExit(130)
 }
 
-// TestOthersWatchdog sets WATCHDOG_PID to another process.
+// TestOthersWatchdog sets WATCHDOG_PID to the pid of another process.
 func TestOthersWatchdog(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -312,8 +313,8 @@ func TestSocket(t *testing.T) {
 }
 
 // TestHang makes each of the shards hang for longer than the shutdown may take.
-// Each gets its time and is abandoned. Nothing prolongs it, not even the
-// keep-alives.
+// Each gets its share and is abandoned. Nothing prolongs the share, not even
+// the keep-alives.
 func TestHang(t *testing.T) {
 	t.Parallel()
 	m := newFake(t)
@@ -374,7 +375,7 @@ func TestWithoutSystemd(t *testing.T) {
 	}
 }
 
-// TestBrokenSocket has a socket on which nobody listens, and one that nobody
+// TestBrokenSocket uses a socket on which nobody listens, and one that nobody
 // reads.
 func TestBrokenSocket(t *testing.T) {
 	t.Parallel()

@@ -18,16 +18,15 @@ type manager struct {
 	deaf bool // the last message did not arrive
 }
 
-// tell tells systemd of each step that begins, which means that the one before
-// has ended or was abandoned. If there is a watchdog, tell also sends a
-// keep-alive twice in each of its intervals. It returns when the shutdown has
-// ended.
+// tell tells systemd of each step that begins. By then the step before it has
+// ended or was abandoned. If there is a watchdog, tell also sends a keep-alive
+// twice in each of its intervals. It returns when the shutdown has ended.
 //
 // Before the fire, it sends a keep-alive if isWell reports true. isWell may
 // block, and then none is sent. During the shutdown, keep-alives are always
 // sent: the work takes its time and may hold any lock, and quit abandons each
-// step that does not end. The keep-alives must not cease then, since systemd
-// arms its watchdog with each of them, even during the shutdown.
+// step that does not end. The keep-alives must not cease during the shutdown,
+// since systemd arms its watchdog with each of them.
 func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 	isWell func(context.Context) bool) {
 	var tick <-chan time.Time // never, without a watchdog
@@ -77,8 +76,8 @@ func (m *manager) notify(state string) {
 	m.deaf = err != nil
 }
 
-// send is like daemon.SdNotify, with a time limit. Without one it would hang if
-// systemd did, and the end of the program waits for its last message.
+// send is like daemon.SdNotify, with a time limit. Without the limit it would
+// hang if systemd did, and the end of the program waits for its last message.
 func (m *manager) send(state string) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {

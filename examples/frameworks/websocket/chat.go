@@ -17,8 +17,8 @@ const (
 	goodbye    = "the server is going away"
 )
 
-// patience is the time a member has to go; conn.Close waits for 5 s. Tests
-// change it.
+// patience is the time that a member has to leave; conn.Close waits for 5 s.
+// Tests change it.
 var patience = 3 * time.Second
 
 // chat is a handler of WebSockets: all members get each message, in the same
@@ -32,10 +32,10 @@ type chat struct {
 
 type member struct {
 	addr   string
-	queue  chan []byte        // messages for the member; closed when it has to go
+	queue  chan []byte        // messages for the member; closed when it must leave
 	cancel context.CancelFunc // ends its connection, even if that hangs
 
-	// The reason why it has to go; set before queue is closed.
+	// The reason why it must leave; set before queue is closed.
 	status websocket.StatusCode
 	reason string
 }
@@ -93,7 +93,7 @@ func (c *chat) join(m *member) bool {
 	return !c.closed
 }
 
-// leave does nothing if m has to go already.
+// leave does nothing if m must already leave.
 func (c *chat) leave(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,9 +101,9 @@ func (c *chat) leave(m *member) {
 }
 
 // say sends text to all members. The author gets it too, and so knows that it
-// was said. If the author has to go, nobody gets the text: the author would not
-// know, and says it again after connecting again. Once the chat is closed there
-// are no members.
+// was said. If the author must leave, nobody gets the text: the author would
+// not know that, and sends it again after connecting again. Once the chat is
+// closed there are no members.
 func (c *chat) say(author *member, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +117,7 @@ func (c *chat) say(author *member, text []byte) {
 	}
 }
 
-// close makes all members go, once they have got all messages.
+// close makes all members leave, once they have got all messages.
 func (c *chat) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,8 +128,8 @@ func (c *chat) close() {
 	}
 }
 
-// send reports whether m will be sent text. It waits for nobody: a member that
-// does not read has to go. mu is held.
+// send reports whether m will be sent text. It never waits: a member that does
+// not read must leave. mu is held.
 func (c *chat) send(m *member, text []byte) bool {
 	if !c.members[m] {
 		return false
@@ -144,8 +144,8 @@ func (c *chat) send(m *member, text []byte) bool {
 	}
 }
 
-// end makes the handler of m end: in good order, or when patience has passed.
-// mu is held.
+// end makes the handler of m end, by itself or when patience has passed. mu is
+// held.
 func (c *chat) end(m *member, status websocket.StatusCode, reason string) {
 	if !c.members[m] {
 		return

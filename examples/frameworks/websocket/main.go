@@ -7,7 +7,7 @@
 //
 // Write a message, then press Ctrl-C. Each member gets the messages until then,
 // a goodbye, and the end of its connection with status 1001: going away. The
-// program ends when the last member has answered that, with status 0.
+// program ends with status 0 when the last member has answered that.
 // [http.Server.Shutdown] would wait for none of them.
 //
 // Write another message, and start the program again: each page connects again
@@ -22,9 +22,8 @@
 // With -cert and -key, the files of a certificate and of its key, the program
 // serves https, and the page uses wss.
 //
-// main.go has everything about stopping that a program with WebSockets needs.
-// How a member is told is in chat.go, and how a page connects again is in
-// chat.js.
+// main.go has everything about the shutdown that a program with WebSockets
+// needs. chat.go tells the members, and chat.js makes a page connect again.
 package main
 
 import (
@@ -91,7 +90,8 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, cert, key string) (stri
 	return fmt.Sprint("https://", bound), err
 }
 
-// page lets the page load nothing from other sites, and no other site frame it.
+// page serves the page. The page can load nothing from other sites, and no
+// other site can frame it.
 func page(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy",

@@ -145,7 +145,7 @@ func (c *client) readUntil(text string) error {
 	return c.end
 }
 
-// wantEnd reads everything, and checks that the connection ends with that
+// wantEnd reads everything, and checks that the connection ends with the given
 // status.
 func (c *client) wantEnd(t *testing.T, status websocket.StatusCode, reason string) {
 	t.Helper()
@@ -205,7 +205,7 @@ func TestGoodbye(t *testing.T) {
 }
 
 // TestUnderLoad sends the signal while all members talk at once. If one member
-// has got a message, so have all, its author included.
+// has got a message, then all have, including its author.
 func TestUnderLoad(t *testing.T) {
 	t.Parallel()
 	const n, each = 20, maxQueue / 20 // so that none can be too slow
@@ -233,8 +233,8 @@ func TestUnderLoad(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestSilentMember has a member that does not read when it is told to go, and
-// so does not answer. The others do not wait for it.
+// TestSilentMember uses a member that does not read when it is told to leave,
+// and so does not answer. The others do not wait for it.
 func TestSilentMember(t *testing.T) {
 	t.Parallel()
 	test := func(t *testing.T, p *process.Process, addr string, status int, stderr string) (
@@ -260,7 +260,8 @@ func TestSilentMember(t *testing.T) {
 	})
 	t.Run("no time", func(t *testing.T) {
 		t.Parallel()
-		// A tenth is left to say so; of 6 s, conn.Close would not need all.
+		// A tenth of it is left for the message. conn.Close would not need all
+		// of 6 s.
 		const timeout = 5 * time.Second
 		process.Patiently(t, timeout, func(time.Duration) bool {
 			p, addr := start(t, fmt.Sprint("-timeout=", timeout))
@@ -270,7 +271,7 @@ func TestSilentMember(t *testing.T) {
 	})
 }
 
-// fill sends so many messages that a member that does not read has to go.
+// fill sends messages until a member that does not read must leave.
 func fill(t *testing.T, p *process.Process, c *client) {
 	t.Helper()
 	for i := 0; !strings.Contains(p.Stderr(), "too slow"); i++ {
@@ -278,7 +279,7 @@ func fill(t *testing.T, p *process.Process, c *client) {
 	}
 }
 
-// TestMemberNeverReads has a member whose buffers are all full.
+// TestMemberNeverReads uses a member whose buffers are all full.
 func TestMemberNeverReads(t *testing.T) {
 	t.Parallel()
 	p, addr := startImpatient(t)
@@ -291,8 +292,8 @@ func TestMemberNeverReads(t *testing.T) {
 	wantStderr(t, p, "cut off member="+lazy.addr+"\n")
 }
 
-// TestSlowMember has the same, but with a member that begins to read in time:
-// it misses no message until it had to go.
+// TestSlowMember is like TestMemberNeverReads, but the member begins to read in
+// time. It misses no message up to the moment when it must leave.
 func TestSlowMember(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)
@@ -309,8 +310,8 @@ func TestSlowMember(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestUnheard checks that nobody gets a message that its author does not get
-// back: the author takes it as not said, and says it again.
+// TestUnheard checks that no member gets a message that its author does not get
+// back. The author takes such a message as not said, and sends it again.
 func TestUnheard(t *testing.T) {
 	t.Parallel()
 	c := newChat()
@@ -327,8 +328,8 @@ func TestUnheard(t *testing.T) {
 	}
 }
 
-// TestLeave checks that nobody waits for a member that has left, in good order
-// or not.
+// TestLeave checks that nobody waits for a member that has left, with a closing
+// handshake or without one.
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)

@@ -5,8 +5,8 @@
 //	-pattern=shutdown  with http.Server.Shutdown, as documented, and carefully
 //	-pattern=article   as in a widely copied article
 //
-// Both close the port as soon as the signal arrives. So there is no time in
-// which /readyz could announce it.
+// Both close the port as soon as the signal arrives. So /readyz never has time
+// to announce the shutdown.
 package main
 
 import (
@@ -58,9 +58,9 @@ func main() {
 	}
 }
 
-// shutdown makes none of the usual mistakes: main waits until Shutdown has
-// returned, the time is limited, http.ErrServerClosed is no failure, and a
-// taken port is one.
+// shutdown makes none of the usual mistakes. main waits until Shutdown has
+// returned, and the time is limited. http.ErrServerClosed is not a failure, but
+// a taken port is.
 func shutdown(srv *http.Server) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package suite has the tests that all programs in this module share: they
-// check the promises that users of any broker rely on. The program runs as a
-// process, and so does its broker.
+// Package suite has the tests that all programs in this module share. They
+// check the promises that the user of any broker relies on. The program runs as
+// a process, and so does its broker.
 package suite
 
 import (
@@ -46,12 +46,12 @@ type Broker struct {
 	// InHand is the minimum number of orders in hand while the program works.
 	InHand int
 
-	// Membership is set if leaving the server needs the server: without it, the
-	// program cannot leave, and says so.
+	// Membership is set if the program needs the server in order to leave it.
+	// Without the server, the program cannot leave, and says so.
 	Membership bool
 
-	// AckUnseen is set if the program does not learn when an order is
-	// acknowledged, so that it cannot name one that is not.
+	// AckUnseen is set if the program does not learn whether an order is
+	// acknowledged. So it cannot name an order that is not.
 	AckUnseen bool
 
 	// AckLost is set if an acknowledgment cannot be sent any more once the
@@ -125,8 +125,8 @@ func (h *history) stop(p *process.Process) {
 	}
 }
 
-// wantEnd checks that p ends with that status. Orders in hand then may be done
-// again.
+// wantEnd checks that p ends with the status. The orders that it then has in
+// hand may be done again.
 func (h *history) wantEnd(p *process.Process, status int) {
 	h.t.Helper()
 	p.WantExit(status)
@@ -163,7 +163,8 @@ func (h *history) awaitNone() {
 	}
 }
 
-// in returns the orders of the lines that begin with verb, in their order.
+// in returns the orders in the lines that begin with verb, from the first line
+// to the last.
 func in(p *process.Process, verb string) []string {
 	var orders []string
 	for line := range strings.Lines(p.Stdout()) {
@@ -180,7 +181,7 @@ func (h *history) inHand(p *process.Process) []string {
 	taken, acknowledged := in(p, "took"), in(p, "acknowledged")
 	if h.b.AckUnseen {
 		acknowledged = in(p, "finished")
-		if !p.ProcessState.Success() { // the last order of each worker may not be
+		if !p.ProcessState.Success() { // the last order of each worker may be unacknowledged
 			acknowledged = acknowledged[:max(0, len(acknowledged)-h.b.InHand)]
 		}
 	}
@@ -246,7 +247,8 @@ func took(p *process.Process, n int) {
 
 const mayBeDoneAgain = " was finished, but not acknowledged; it may be done again: "
 
-// named reports whether the last lines of p say that of each of the orders.
+// named reports whether the last lines of p have each of the orders, followed
+// by the given text.
 func named(p *process.Process, what string, orders []string) bool {
 	_, result, _ := strings.Cut(p.Stderr(), "quit: stopped")
 	for _, order := range orders {
@@ -311,7 +313,7 @@ func TestStops(t *testing.T, b *Broker) {
 	h.wantAllDone()
 }
 
-// TestForcedEnd sends a second Ctrl-C while orders are in work. They come back.
+// TestForcedEnd sends a second Ctrl-C while orders are in hand. They come back.
 func TestForcedEnd(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
@@ -352,7 +354,7 @@ func TestForcedEndAfterWork(t *testing.T, b *Broker) {
 		h.wantEnd(p, 130)
 		b.Kill()
 		b.Start()
-		return len(in(p, "acknowledged")) == 0 // the server stood still in time
+		return len(in(p, "acknowledged")) == 0 // the server was stopped in time
 	})
 	if b.Expire != nil {
 		b.Expire(t)
@@ -363,13 +365,13 @@ func TestForcedEndAfterWork(t *testing.T, b *Broker) {
 	}
 }
 
-// TestOutOfTime has orders that take longer than the shutdown may. They are
+// TestOutOfTime uses orders that take longer than the shutdown may. They are
 // named and given back: nothing is lost, and nothing is done twice.
 func TestOutOfTime(t *testing.T, b *Broker) {
 	h := newHistory(t, b)
 	h.send(3 * b.InHand)
 	var p *process.Process
-	// They have a tenth of the time to say so.
+	// A tenth of the timeout is left for the workers to name their orders.
 	process.Patiently(t, 3*time.Second, func(timeout time.Duration) bool {
 		p = h.start("-work=10h", fmt.Sprint("-timeout=", timeout))
 		took(p, b.InHand)
@@ -383,8 +385,8 @@ func TestOutOfTime(t *testing.T, b *Broker) {
 	}
 }
 
-// TestBackAgain stops the server while orders are in work, and starts it again,
-// before the signal or during the shutdown.
+// TestBackAgain stops the server while orders are in hand. It starts the server
+// again before the signal, or during the shutdown.
 func TestBackAgain(t *testing.T, start func(t testing.TB) *Broker) {
 	for _, stopping := range []bool{false, true} {
 		t.Run(fmt.Sprint("stopping=", stopping), func(t *testing.T) {
@@ -417,7 +419,7 @@ func TestBackAgain(t *testing.T, start func(t testing.TB) *Broker) {
 	}
 }
 
-// TestLost stops the server while orders are in work, and starts it again only
+// TestLost stops the server while orders are in hand, and starts it again only
 // after the program has ended. The program says so. Those orders, and no
 // others, are done twice.
 func TestLost(t *testing.T, b *Broker) {
@@ -473,8 +475,8 @@ func TestIdleStop(t *testing.T, b *Broker) {
 	}
 }
 
-// TestDownAtStart starts the program when nobody listens, and when the server
-// does not answer. arg turns an address into an argument.
+// TestDownAtStart starts the program when no server listens, and when the
+// server does not answer. arg turns an address into an argument.
 func TestDownAtStart(t *testing.T, arg func(addr string) string) {
 	for name, addr := range map[string]string{"down": FreeAddr(t), "deaf": process.TakenAddr(t)} {
 		t.Run(name, func(t *testing.T) {

@@ -33,7 +33,7 @@ func Host(addr string) (string, error) {
 		}
 		addrs, err := iface.Addrs()
 		if err != nil {
-			continue // it has gone in the meantime
+			continue // it is gone in the meantime
 		}
 		if ip := pick(addrs); ip != nil {
 			return ip.String(), nil

@@ -23,8 +23,8 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// TestWildcard checks for an address of this machine, or the error that it has
-// none that others can reach.
+// TestWildcard checks that Host returns an address of this machine, or else the
+// error that others can reach none.
 func TestWildcard(t *testing.T) {
 	own, err := net.InterfaceAddrs()
 	if err != nil {

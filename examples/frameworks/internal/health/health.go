@@ -13,7 +13,7 @@ import (
 type Server struct {
 	*health.Server
 	ending     context.Context
-	EndWatches func() // each has got the last status; later ones end at once
+	EndWatches func() // each watch has got the last status; later ones end at once
 }
 
 // NewServer returns a Server with the status SERVING.
@@ -29,7 +29,8 @@ func (s *Server) Watch(req *healthpb.HealthCheckRequest, stream healthpb.Health_
 	defer context.AfterFunc(s.ending, cancel)()
 	w := &watch{Health_WatchServer: stream, ctx: ctx}
 	err := s.Server.Watch(req, w)
-	// If a status and the end come at once, it can end without the status.
+	// If a status and the end come at the same time, a watch can end without
+	// the status.
 	if last, unknown := s.Check(ctx, req); unknown == nil && s.ending.Err() != nil {
 		if last.Status != w.told {
 			stream.Send(last)

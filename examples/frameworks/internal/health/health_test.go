@@ -10,7 +10,7 @@ import (
 )
 
 // stream is the server's end of a watch. After the first status, the last one
-// and the end come at once.
+// and the end come at the same time.
 type stream struct {
 	healthpb.Health_WatchServer
 	ctx  context.Context
