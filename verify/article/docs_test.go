@@ -206,9 +206,8 @@ var words = map[string]string{
 	"SIGTERM, the `Close` of the cache hangs": "SIGTERM，缓存的 `Close` 卡住",
 	"the database is closed then":             "此时数据库是否关闭",
 	"killed by the signal":                    "被信号杀死",
-	"requests":                                "请求",
-	"cache":                                   "缓存",
-	"database":                                "数据库",
+	"poller, requests, cache, database":       "poller、请求、缓存、数据库",
+	"requests, poller, cache, database":       "请求、poller、缓存、数据库",
 	"yes":                                     "是",
 	"no":                                      "否",
 }
