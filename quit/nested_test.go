@@ -393,8 +393,8 @@ func TestChildIsSlow(t *testing.T) {
 	})
 }
 
-// TestChildOfAnotherShutdown checks that an event is abandoned that another call
-// shuts down, with a longer time than its parent gives.
+// TestChildOfAnotherShutdown checks that an event is abandoned if another call
+// shuts it down, with more time than its parent gives.
 func TestChildOfAnotherShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, child := quietEvent(), quietEvent()
@@ -406,7 +406,8 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		err := parent.Shutdown(t.Context())
-		if took := time.Since(start); took > parent.Timeout || !errors.Is(err, context.DeadlineExceeded) {
+		took := time.Since(start)
+		if took > parent.Timeout || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Shutdown() = %v after %v, want the event to be abandoned", err, took)
 		}
 		close(release)

@@ -106,9 +106,8 @@ func (h warningCounter) Handle(context.Context, slog.Record) error {
 }
 
 // TestChildStandsStill stops the process for longer than the whole Timeout. The
-// closers that are left then have at least 2/5 of the reserve, which is a
-// tenth of the Timeout. An event that is a closer has a Timeout and a reserve of
-// its own, and is given the time for them.
+// closers that are left then have at least 2/5 of the reserve, which is a tenth
+// of the Timeout. A nested event has a reserve of its own, and the time for it.
 func TestChildStandsStill(t *testing.T) {
 	t.Parallel()
 	for where, closers := range map[string]int{

@@ -212,8 +212,8 @@ func (s *step) look() {
 	}
 }
 
-// hasLast reports whether the step is abandoned when its time is over, unless it
-// shuts down an event. The delay and the drain are not, since they return by
+// hasLast reports whether the step is abandoned when its time is over, unless
+// it shuts down an event. The delay and the drain are not, since they return by
 // themselves.
 func (s *step) hasLast() bool { return !s.last.IsZero() && s.site != 0 }
 

@@ -105,7 +105,8 @@ Figures of time are those of a machine that runs %d processes at once%s.
 		v := verdicts[p.Name]
 		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d | %d | %d |\n",
 			label, p.version(dir), p.Used,
-			v[scenario.Kept], v[scenario.Lost], v[scenario.Hung], v[scenario.Crashed], v[scenario.NA])
+			v[scenario.Kept], v[scenario.Lost], v[scenario.Hung],
+			v[scenario.Crashed], v[scenario.NA])
 	}
 	fmt.Fprintf(&b, `
 The programs are in [bench/scenarios/peers](../bench/scenarios/peers), a short file each. They use the documented options that a scenario needs. Some packages leave resources to the caller: errgroup, run, tomb, suture, conc and the manager. There, defer statements close them, which run in reverse order, even after a panic. These packages could not be downloaded, and were not measured: %s.

@@ -10,7 +10,8 @@ func TestChoose(t *testing.T) {
 		for times := range uint32(passes) {
 			what, size := choose(1, n, times)
 			if again, same := choose(1, n, times); again != what || same != size {
-				t.Fatalf("choose(1, %d, %d) = %d, %d, then %d, %d", n, times, what, size, again, same)
+				t.Fatalf("choose(1, %d, %d) = %d, %d, then %d, %d",
+					n, times, what, size, again, same)
 			}
 			if size < 0 || size > most[what] || what != nothing && size == 0 {
 				t.Fatalf("choose(1, %d, %d) = %d, %d", n, times, what, size)

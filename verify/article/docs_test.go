@@ -276,8 +276,8 @@ func read(t *testing.T, file string) []byte {
 	return page
 }
 
-// rewrite replaces the blocks of a page. Without -update it checks that they are
-// equal to their replacements, except for text that but matches.
+// rewrite replaces the blocks of a page. Without -update it checks that they
+// are equal to their replacements, except for text that but matches.
 func rewrite(t *testing.T, doc string, block *regexp.Regexp,
 	with func(match [][]byte) string, but *regexp.Regexp,
 ) {

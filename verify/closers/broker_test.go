@@ -45,7 +45,8 @@ func natsServer(t *testing.T) string {
 }
 
 func closeNATS(q *quit.QuitEvent, nc *nats.Conn, closed <-chan struct{}) {
-	q.RegisterQuitCloser(quit.Graceful(func() { nc.Drain(); <-closed }, nc.Close)) // nats.ClosedHandler closes closed
+	// nats.ClosedHandler closes closed
+	q.RegisterQuitCloser(quit.Graceful(func() { nc.Drain(); <-closed }, nc.Close))
 }
 
 func natsConn(t *testing.T, url string) (*nats.Conn, <-chan struct{}) {
@@ -608,7 +609,9 @@ func TestAMQPConnection(t *testing.T) {
 }
 
 func closeAMQPConsumer(q *quit.QuitEvent, ch *amqp.Channel, tag string) {
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return ch.Cancel(tag, false) }))
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+		return ch.Cancel(tag, false)
+	}))
 }
 
 func TestAMQPConsumer(t *testing.T) {

@@ -172,12 +172,18 @@ func TestGocron(t *testing.T) {
 }
 
 func closeCmd(q *quit.QuitEvent, cmd *exec.Cmd) {
-	q.RegisterQuitCloser(quit.Graceful(func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() }, func() { cmd.Process.Kill() }))
+	q.RegisterQuitCloser(quit.Graceful(
+		func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() },
+		func() { cmd.Process.Kill() },
+	))
 }
 
 func closeProcessGroup(q *quit.QuitEvent, cmd *exec.Cmd) {
 	pgid := cmd.Process.Pid // since SysProcAttr.Setpgid is set
-	q.RegisterQuitCloser(quit.Graceful(func() { syscall.Kill(-pgid, syscall.SIGTERM); cmd.Wait() }, func() { syscall.Kill(-pgid, syscall.SIGKILL) }))
+	q.RegisterQuitCloser(quit.Graceful(
+		func() { syscall.Kill(-pgid, syscall.SIGTERM); cmd.Wait() },
+		func() { syscall.Kill(-pgid, syscall.SIGKILL) },
+	))
 }
 
 // ready is a writer that signals its first byte.
@@ -319,7 +325,9 @@ func TestListener(t *testing.T) {
 }
 
 func closeTempDir(q *quit.QuitEvent, dir string) {
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return os.RemoveAll(dir) }), quit.AfterDrain())
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+		return os.RemoveAll(dir)
+	}), quit.AfterDrain())
 }
 
 func TestTempDir(t *testing.T) {

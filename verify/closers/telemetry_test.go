@@ -304,7 +304,9 @@ func TestZap(t *testing.T) {
 }
 
 func closeZapBuffer(q *quit.QuitEvent, w *zapcore.BufferedWriteSyncer) {
-	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error { return w.Stop() }), quit.AfterDrain())
+	q.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+		return w.Stop()
+	}), quit.AfterDrain())
 }
 
 func TestZapBuffer(t *testing.T) {
