@@ -121,7 +121,7 @@ var titles = strings.NewReplacer(
 	"a worker panics",
 	"一个 worker panic",
 	"a second Ctrl-C after 700 ms, while a closer hangs",
-	"closer 卡住，700 ms 后第二次按 Ctrl-C",
+	"closer 卡住时，隔 700 ms 第二次按 Ctrl-C",
 	"32 clients, a new connection for each request",
 	"32 个客户端，每个请求新建一个连接",
 	"a hijacked connection, as of a WebSocket",
@@ -143,7 +143,7 @@ var words = []struct {
 	{regexp.MustCompile(`^n/a$`), "不适用"},
 	{regexp.MustCompile(`^a service that panics is started anew$`), "panic 的服务会被重启"},
 	{regexp.MustCompile(`^status ([0-9]+)$`), "退出码 $1"},
-	{regexp.MustCompile(`^in ([0-9]+) stops$`), "共停 $1 次"},
+	{regexp.MustCompile(`^in ([0-9]+) stops$`), "共停止 $1 次"},
 	{regexp.MustCompile(`^(.*) left$`), "剩余 $1"},
-	{regexp.MustCompile(`^(.*) after it$`), "之后 $1"},
+	{regexp.MustCompile(`^(.*) after it$`), "$1 后结束"},
 }

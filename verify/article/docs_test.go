@@ -196,19 +196,18 @@ var words = map[string]string{
 	"package":                                 "包",
 	"the work takes 1 s more":                 "工作还需 1 s",
 	"the work takes 5 s more":                 "工作还需 5 s",
-	"the article's":                           "文章的",
+	"the article's":                           "文章里的",
 	"none":                                    "无",
 	"SIGTERM, 50 requests in flight":          "SIGTERM，50 个请求正在处理",
 	"order of the ends":                       "结束的顺序",
-	"a second SIGTERM while they run":         "处理期间第二个 SIGTERM",
-	"a second Ctrl-C while they run":          "处理期间第二次 Ctrl-C",
+	"a second SIGTERM while they run":         "处理期间收到第二个 SIGTERM",
+	"a second Ctrl-C while they run":          "处理期间第二次按 Ctrl-C",
 	"the poller fails while they run":         "处理期间 poller 失败",
 	"SIGTERM, the `Close` of the cache hangs": "SIGTERM，缓存的 `Close` 卡住",
 	"the database is closed then":             "此时数据库是否关闭",
 	"killed by the signal":                    "被信号杀死",
-	"requests":                                "请求",
-	"cache":                                   "缓存",
-	"database":                                "数据库",
+	"poller, requests, cache, database":       "poller、请求、缓存、数据库",
+	"requests, poller, cache, database":       "请求、poller、缓存、数据库",
 	"yes":                                     "是",
 	"no":                                      "否",
 }
@@ -219,7 +218,7 @@ var phrases = []struct {
 }{
 	{regexp.MustCompile(`^([0-9]+) lost$`), "丢失 $1"},
 	{regexp.MustCompile(`^status ([0-9]+)$`), "退出码 $1"},
-	{regexp.MustCompile(`^still runs after (.*)$`), "$1 后仍在运行"},
+	{regexp.MustCompile(`^still runs after ([0-9]+)s$`), "$1 s 后仍在运行"},
 }
 
 func fragmentsTable(b *strings.Builder, programs []string, cell func(_, column string) string) {
