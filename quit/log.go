@@ -316,9 +316,14 @@ func (q *QuitEvent) parent() (title string, parent *QuitEvent) {
 	return q.parents.only()
 }
 
-// warn logs misuse, on the goroutine that makes the mistake.
+// warn logs misuse, on the goroutine that makes the mistake. After the fire,
+// handOver does it: a handler that blocks must not keep main from its end.
 func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
 	r := record{at: time.Now(), level: slog.LevelWarn, msg: msg, attrs: attrs}
+	if q.HasFired() {
+		q.log(r)
+		return
+	}
 	r.handle(q)
 }
 

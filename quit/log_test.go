@@ -624,28 +624,52 @@ func TestLogFailureAtOnce(t *testing.T) {
 }
 
 func TestLogGoAfterFire(t *testing.T) {
-	q, logged := loggedEvent()
-	q.GracefulStop()
-	named := func(context.Context) error { return nil }
-	for range 3 {
-		q.Go(named, quit.Name("named"))
-		q.Go(func(context.Context) error { return nil })
-	}
-	var lines []string
-	for line := range strings.Lines(logged()) {
-		const message = `level=WARN msg="quit: goroutine not started, the event has fired" `
-		if _, warning, ok := strings.Cut(line, message); ok {
-			warning = strings.TrimSpace(warning)
-			lines = append(lines, lineNumber.ReplaceAllString(warning, "_test.go:LINE"))
+	synctest.Test(t, func(t *testing.T) {
+		q, logged := loggedEvent()
+		q.GracefulStop()
+		named := func(context.Context) error { return nil }
+		for range 3 {
+			q.Go(named, quit.Name("named"))
+			q.Go(func(context.Context) error { return nil })
 		}
-	}
-	want := []string{
-		"goroutine=named site=quit/log_test.go:LINE",
-		"goroutine=quit_test.TestLogGoAfterFire.func2 site=quit/log_test.go:LINE",
-	}
-	if !slices.Equal(lines, want) {
-		t.Errorf("the warnings = %q, want %q", lines, want)
-	}
+		synctest.Wait()
+		var lines []string
+		for line := range strings.Lines(logged()) {
+			const message = `level=WARN msg="quit: goroutine not started, the event has fired" `
+			if _, warning, ok := strings.Cut(line, message); ok {
+				warning = strings.TrimSpace(warning)
+				lines = append(lines, lineNumber.ReplaceAllString(warning, "_test.go:LINE"))
+			}
+		}
+		want := []string{
+			"goroutine=named site=quit/log_test.go:LINE",
+			"goroutine=quit_test.TestLogGoAfterFire.func1.2 site=quit/log_test.go:LINE",
+		}
+		if !slices.Equal(lines, want) {
+			t.Errorf("the warnings = %q, want %q", lines, want)
+		}
+	})
+}
+
+// TestWarningsAfterFire makes mistakes after the fire, with a log handler that
+// blocks. It must not keep main from its end.
+func TestWarningsAfterFire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		q := eventWith(func(slog.Record) { <-release })
+		q.Fire()
+		q.Go(func(context.Context) error { return nil })
+		q.Go(nil)
+		q.RegisterCloser(nil)
+		q.RegisterCloser(new(kept))
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		start := time.Now()
+		if err := q.Shutdown(done); err != context.Canceled || time.Since(start) > time.Second {
+			t.Errorf("Shutdown() = %v after %v", err, time.Since(start))
+		}
+		close(release)
+	})
 }
 
 // TestDoneContext gives Shutdown contexts that are done, and contexts that the

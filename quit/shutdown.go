@@ -49,6 +49,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	}
 	if mistake != nil {
 		q.warn(msgDone, slog.String("err", errorText(mistake)), slog.String("site", siteOutside()))
+		q.awaitLog() // the process most likely ends next
 		return mistake
 	}
 	by := callers(ctx)
