@@ -284,8 +284,8 @@ func BenchmarkShutdown(b *testing.B) {
 }
 
 // BenchmarkHang measures the processor time of a shutdown with 3,000 closers
-// that hang. The baselines are as many closers that return when their context
-// ends, and as many that return at once.
+// that hang. The baselines are the same number of closers that return when
+// their context ends, and the same number that return at once.
 func BenchmarkHang(b *testing.B) {
 	const n, timeout = 3000, time.Second
 	run := func(b *testing.B, closer func(ctx context.Context, hang chan struct{})) {

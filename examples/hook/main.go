@@ -118,7 +118,7 @@ func stay(ctx context.Context, failAfter time.Duration) error {
 	}
 }
 
-// work takes its time, and then uses the store.
+// work takes some time, and then uses the store.
 func work(w http.ResponseWriter, r *http.Request, s *store) {
 	d, err := time.ParseDuration(r.URL.Query().Get("d"))
 	if err != nil {

@@ -103,7 +103,7 @@ type consumer struct {
 	work    time.Duration
 }
 
-// run takes some orders at a time until ctx is done: the signal cancels it.
+// run takes a few orders at a time until ctx is done. The signal cancels ctx.
 // Partitions are worked on in parallel, and the orders of each partition one
 // after another.
 func (c *consumer) run(ctx context.Context) error {
@@ -170,7 +170,7 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 	return nil
 }
 
-// do stands for anything that takes its time.
+// do stands for anything that takes time.
 func (c *consumer) do(ctx context.Context) error {
 	select {
 	case <-time.After(c.work):

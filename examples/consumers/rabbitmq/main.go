@@ -171,7 +171,7 @@ func (w *worker) handle(ctx context.Context, ch *amqp.Channel, d amqp.Delivery) 
 	return nil
 }
 
-// do stands for anything that takes its time.
+// do stands for anything that takes time.
 func (w *worker) do(ctx context.Context) error {
 	select {
 	case <-time.After(w.work):

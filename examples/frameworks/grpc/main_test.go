@@ -325,7 +325,7 @@ func TestOutOfTime(t *testing.T) {
 }
 
 // TestSilentConnection uses a client that connects and sends nothing, like a
-// port scanner. The client costs time, but is no failure.
+// port scanner. The client delays the shutdown, but does not make it fail.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)

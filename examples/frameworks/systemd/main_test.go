@@ -408,7 +408,7 @@ func TestBrokenSocket(t *testing.T) {
 	}
 }
 
-// TestStopAtStart checks that an early signal is no failure.
+// TestStopAtStart checks that an early signal is not a failure.
 func TestStopAtStart(t *testing.T) {
 	t.Parallel()
 	cmd := process.Command(t, "-addr=127.0.0.1:0", "-flush=1ms")

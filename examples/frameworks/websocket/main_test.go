@@ -260,8 +260,8 @@ func TestSilentMember(t *testing.T) {
 	})
 	t.Run("no time", func(t *testing.T) {
 		t.Parallel()
-		// A tenth of it is left for the message. conn.Close would not need all
-		// of 6 s.
+		// A tenth of the timeout is left for the message. With 6 s, conn.Close
+		// would return in time, since it waits for 5 s.
 		const timeout = 5 * time.Second
 		process.Patiently(t, timeout, func(time.Duration) bool {
 			p, addr := start(t, fmt.Sprint("-timeout=", timeout))
@@ -311,7 +311,7 @@ func TestSlowMember(t *testing.T) {
 }
 
 // TestUnheard checks that no member gets a message that its author does not get
-// back. The author takes such a message as not said, and sends it again.
+// back. The author treats such a message as not said, and sends it again.
 func TestUnheard(t *testing.T) {
 	t.Parallel()
 	c := newChat()
