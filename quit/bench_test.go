@@ -97,8 +97,8 @@ func BenchmarkAddDoneParallel(b *testing.B) {
 	})
 }
 
-// group.Go does the same as that of errgroup.Group, whose module the root
-// module does not require.
+// group.Go does the same as the Go method of errgroup.Group, whose module the
+// root module does not require.
 type group struct {
 	wg   sync.WaitGroup
 	once sync.Once

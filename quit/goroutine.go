@@ -39,9 +39,9 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 
 // DoneGoroutine counts one goroutine fewer. Defer it in the goroutine. In the
 // terminology of the Go memory model, a call to DoneGoroutine is synchronized
-// before the end of a drain, and before the return of a WaitGoroutines, that
-// waits for it. An extra call causes neither a panic nor a data race, and the
-// shutdown reports it.
+// before the end of a drain that waits for it, and before the return of any
+// WaitGoroutines call that does. An extra call causes neither a panic nor a
+// data race, and the shutdown reports it.
 func (q *QuitEvent) DoneGoroutine() { q.count.add(-1) }
 
 // WaitGoroutines waits until no counted goroutine is left. It may be called at

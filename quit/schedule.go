@@ -75,10 +75,10 @@ type schedule struct {
 	latest   *watch   // of this event and its nested events, or nil
 }
 
-// add puts e on the stack of its phase. late reports that the shutdown has
-// already ended. look reports that e may begin while other steps run, so that
-// the caller has to call next. If no step runs, another goroutine is about to
-// call it.
+// add puts e on the stack of its phase. late reports whether the shutdown has
+// already ended. look reports whether e may begin while other steps run, so
+// that the caller has to call next. If no step runs, another goroutine is about
+// to call it.
 func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -77,7 +77,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	return q.sched.err
 }
 
-// GracefulStop is like [QuitEvent.Shutdown], without a context and a result. It
+// GracefulStop is like [QuitEvent.Shutdown], without a context or a result. It
 // is meant for hooks such as [net/http.Server.RegisterOnShutdown]. Failures are
 // logged.
 func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }

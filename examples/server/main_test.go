@@ -33,8 +33,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, the program cannot write a file longer than fullAt bytes,
-// as if the disk were full.
+// If this variable is set, the program cannot write a file longer than fullAt
+// bytes, as if the disk were full.
 const (
 	smallDisk = "EXAMPLE_SERVER_SMALL_DISK"
 	fullAt    = 1005

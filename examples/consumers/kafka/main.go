@@ -161,7 +161,7 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	fmt.Println("finished", order)
 	// CommitRecords retries if the broker is down. Committing several orders at
-	// once would be faster, but then as many may be done twice.
+	// once would be faster, but then all of them may be done twice.
 	if err := c.client.CommitRecords(ctx, r); err != nil {
 		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
 			order, err)

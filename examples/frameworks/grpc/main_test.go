@@ -241,7 +241,7 @@ func TestDelay(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestDelayEnds checks that the calls of the delay end with it.
+// TestDelayEnds checks that the watches that the delay keeps open end with it.
 func TestDelayEnds(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t, "-delay=3s")

@@ -40,7 +40,7 @@ import (
 //   - The HTTP server has no timeouts for clients, and goes on with requests
 //     when the shutdown has no time left for them. See httpServer.
 //   - A hook of AfterStop is not called if a server fails or is not stopped in
-//     time, and its context is always already cancelled. So quit calls it.
+//     time, and its context is always cancelled by then. So quit calls it.
 //   - SIGQUIT, which dumps all stacks, is a signal to stop by default, and a
 //     second Ctrl-C is swallowed. Hence Signal, and NotifySignal.
 //

@@ -29,8 +29,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// With this variable, the program has another registrar, another worker, or
-// other hooks.
+// If this variable is set, the program has another registrar, another worker,
+// or other hooks.
 const faultVar = "EXAMPLE_KRATOS_FAULT"
 
 func TestMain(m *testing.M) {

@@ -23,7 +23,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, a signal arrives before the program begins to serve.
+// If this variable is set, a signal arrives before the program begins to serve.
 const early = "EXAMPLE_SYSTEMD_EARLY"
 
 func TestMain(m *testing.M) {

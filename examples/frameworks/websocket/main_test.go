@@ -33,10 +33,11 @@ import (
 )
 
 const (
-	// With this variable, a signal arrives before the program begins to serve.
+	// If this variable is set, a signal arrives before the program begins to
+	// serve.
 	early = "EXAMPLE_WEBSOCKET_EARLY"
-	// Without this variable its patience has no end, so that no member is cut
-	// off for being slow.
+	// Unless this variable is set, the program's patience has no end, so that
+	// no member is cut off for being slow.
 	impatient = "EXAMPLE_WEBSOCKET_IMPATIENT"
 )
 
