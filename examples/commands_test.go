@@ -104,7 +104,7 @@ func shell(t *testing.T, dir, line string) *exec.Cmd {
 
 const anyPorts = " -addr=127.0.0.1:0 -admin=127.0.0.1:0"
 
-// startServer starts a line that ends with the program server.
+// startServer runs a command line that ends with the program server.
 func startServer(t *testing.T, dir, line string) (p *process.Process, addr, admin string) {
 	t.Helper()
 	p = process.StartCommand(t, shell(t, dir, line+anyPorts+" -journal="+t.TempDir()+"/journal"))

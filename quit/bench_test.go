@@ -97,8 +97,8 @@ func BenchmarkAddDoneParallel(b *testing.B) {
 	})
 }
 
-// group.Go does the same as that of errgroup.Group, whose module the root
-// module does not require.
+// group.Go does the same as the Go method of errgroup.Group, whose module the
+// root module does not require.
 type group struct {
 	wg   sync.WaitGroup
 	once sync.Once
@@ -284,8 +284,8 @@ func BenchmarkShutdown(b *testing.B) {
 }
 
 // BenchmarkHang measures the processor time of a shutdown with 3,000 closers
-// that hang. The baselines are as many closers that return when their context
-// ends, and as many that return at once.
+// that hang. The baselines are the same number of closers that return when
+// their context ends, and the same number that return at once.
 func BenchmarkHang(b *testing.B) {
 	const n, timeout = 3000, time.Second
 	run := func(b *testing.B, closer func(ctx context.Context, hang chan struct{})) {

@@ -42,8 +42,8 @@ func (p *parents) remove(e *entry) {
 }
 
 // failed records that the event has fired with a failure, and returns its
-// parents. up says that the failure is that of a nested event. A parent that is
-// added later learns of the failure from add.
+// parents. up reports whether the failure is that of a nested event. A parent
+// that is added later learns of the failure from add.
 func (p *parents) failed(cause error, up bool) []parent {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -206,7 +206,8 @@ func TestStacksOfWhatHangsRealTime(t *testing.T) {
 						if strings.Contains(s.Stacks, name) {
 							return
 						}
-						if hung.Add(timeout / 16).Before(s.End) { // it had half of the eighth
+						// It hung for at least half of the last eighth.
+						if hung.Add(timeout / 16).Before(s.End) {
 							t.Fatalf("the stacks are %q, want them of %s", s.Stacks, name)
 						}
 						t.Logf("%v was not enough, once more", timeout)

@@ -107,7 +107,7 @@
 // of the shutdown only then. It logs to its own Logger. The parent's report
 // includes its steps. With a nested event, workers can be drained before the
 // resources that they use are closed. If the nested event is Concurrent, its
-// closers form a group that is called at once.
+// closers are called all at once.
 //
 // A failure goes up. If a registered event fires by itself with a failure, by
 // Fail or by an error or a panic in Go, its parent fires at once with the same
@@ -124,9 +124,9 @@
 // must pass its context on, or it waits until its share is over. A counted
 // goroutine that waits for the drain holds the drain up until its time is over.
 //
-// [net/http.Server] does not wait for hijacked connections, such as WebSockets.
-// Count them, as Track of package quithttp does. Its Shutdown method breaks
-// connections, unlike the servers of package quithttp.
+// [net/http.Server.Shutdown] breaks connections, unlike the shutdown of a
+// server of package quithttp. It does not wait for hijacked connections, such
+// as WebSockets. Count them, as Track of package quithttp does.
 //
 // The package starts goroutines for the funcs of Go, for each handled signal,
 // for the log while there are records to hand over, and during a shutdown. An

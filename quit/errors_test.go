@@ -493,7 +493,7 @@ func TestPanicNil(t *testing.T) {
 	}
 }
 
-// countingError counts the calls of its Is method.
+// countingError counts the calls to its Is method.
 type countingError struct{ calls *atomic.Int64 }
 
 func (e countingError) Error() string { return "kept" }

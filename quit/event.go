@@ -11,9 +11,9 @@ import (
 // ready to use. An Event must not be copied after first use. Its methods may be
 // called at any time, from any number of goroutines.
 //
-// In the terminology of the Go memory model, the call of Fire that returns true
+// In the terminology of the Go memory model, the call to Fire that returns true
 // is synchronized before the return of any receive from Done, and before the
-// return of any call of HasFired that returns true.
+// return of any call to HasFired that returns true.
 type Event struct {
 	// fired is set by the one Fire that returns true, before ctx is cancelled.
 	// An observer that finds fired set waits for the cancellation, which

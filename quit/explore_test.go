@@ -58,7 +58,7 @@ type side struct {
 
 	opened    bool
 	phase     Phase // of the model
-	looks     int   // calls of next that are due
+	looks     int   // calls to next that are due
 	endings   int   // how often next has reported the end
 	concluded bool
 	failures  int // that must be in the result
@@ -294,7 +294,7 @@ func (w *world) unregister(sd *side, it *item) {
 	}
 }
 
-// open is a call of Shutdown. Only the first one sets the deadline.
+// open is a call to Shutdown. Only the first one sets the deadline.
 func (w *world) open(sd *side, deadline time.Time) {
 	first := !sd.opened
 	sd.s.limit(context.Background(), nil, w.time(), deadline)
@@ -324,7 +324,7 @@ func (w *world) open(sd *side, deadline time.Time) {
 	}
 }
 
-// limitOnly is a call of Shutdown that has reached the fire. Another call is
+// limitOnly is a call to Shutdown that has reached the fire. Another call is
 // woken by the fire and opens the shutdown.
 func (w *world) limitOnly(deadline time.Time) {
 	sd := w.sides[0]
@@ -510,7 +510,7 @@ func (w *world) conclude(sd *side) {
 func (w *world) check(progress bool) {
 	for _, sd := range w.sides {
 		s, running, called := sd.s, 0, 0
-		var ready *item // it may begin, and no call of next is due
+		var ready *item // it may begin, and no call to next is due
 		if sd.opened && sd.endings == 0 && sd.looks == 0 {
 			ready, _ = sd.next(sd.concurrent || !s.hurry.IsZero())
 		}

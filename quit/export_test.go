@@ -199,7 +199,8 @@ func newReceiver(s os.Signal) *receiver {
 	return r
 }
 
-// Waits returns the number of waits of q's closers and for the end of q.
+// Waits returns the number of waits by q's closers, plus the waits for the end
+// of q.
 func (q *QuitEvent) Waits() int {
 	waits.mu.Lock()
 	defer waits.mu.Unlock()

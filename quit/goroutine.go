@@ -38,10 +38,10 @@ func (q *QuitEvent) TryAddGoroutine() bool {
 }
 
 // DoneGoroutine counts one goroutine fewer. Defer it in the goroutine. In the
-// terminology of the Go memory model, a call of DoneGoroutine is synchronized
-// before the end of a drain, and before the return of a WaitGoroutines, that
-// waits for it. An extra call causes neither a panic nor a data race, and the
-// shutdown reports it.
+// terminology of the Go memory model, a call to DoneGoroutine is synchronized
+// before the end of a drain that waits for it, and before the return of any
+// WaitGoroutines call that does. An extra call causes neither a panic nor a
+// data race, and the shutdown reports it.
 func (q *QuitEvent) DoneGoroutine() { q.count.add(-1) }
 
 // WaitGoroutines waits until no counted goroutine is left. It may be called at
@@ -66,7 +66,7 @@ func (q *QuitEvent) WaitGoroutines() { q.count.wait(nil) }
 // the first.
 //
 // A panic in f is logged with its stack, and counts as an error returned by f,
-// a [*PanicError]. A call of [runtime.Goexit] in f is not an error. A nil f is
+// a [*PanicError]. A call to [runtime.Goexit] in f is not an error. A nil f is
 // ignored with a warning, and Go reports false.
 //
 // The goroutine has the pprof labels of its caller. Its label "quit" is its
@@ -98,7 +98,7 @@ func (q *QuitEvent) refuse(f func(ctx context.Context) error, opts []Option) {
 	q.warn(msgNotStarted, slog.String("goroutine", name), slog.String("site", siteOutside()))
 }
 
-// routine has the parts that goroutines started by equal calls of Go share.
+// routine has the parts that goroutines started by equal calls to Go share.
 type routine struct {
 	q      *QuitEvent
 	name   string
@@ -184,7 +184,7 @@ func (q *QuitEvent) routineOf(f func(ctx context.Context) error, opts []Option) 
 
 // add adds r to a copy of the known routines, if r inherits no labels or those
 // of a known routine. Other labels may be new for each request. If add is
-// called twice at the same time, one routine may be dropped. The next call of
+// called twice at the same time, one routine may be dropped. The next call to
 // Go then makes it again.
 func (c *routineCache) add(key routineKey, r *routine) {
 	known := c.known.Load()

@@ -30,9 +30,9 @@
 //
 //   - a nil closer, or a nil func passed to Go
 //   - a func passed to Go after the fire, once for each func
-//   - a call of Shutdown with a context that is done
+//   - a call to Shutdown with a context that is done
 //   - a closer passed to RegisterCloser that also has a Shutdown method
-//   - a call of WaitSignal in a program that closes and awaits nothing
+//   - a call to WaitSignal in a program that closes and awaits nothing
 //
 // A record is made at the moment of the event that it describes. A goroutine of
 // the event hands the records to the handler, in that order. A handler that is

@@ -77,7 +77,7 @@ const (
 	failsIgnored
 	failsPartly // returns a list of errors, one of which is ignored
 	failsEvent  // calls Fail, and returns
-	signals     // calls Fail with a signal, which is no failure
+	signals     // calls Fail with a signal, which is not a failure
 	actions
 )
 

@@ -17,9 +17,9 @@ const DefaultTimeout = 25 * time.Second
 // methods may be called at any time, from any number of goroutines, and more
 // than once.
 //
-// The event fires once: on a call of Fire or Fail, on a failure in Go, on a
+// The event fires once: on a call to Fire or Fail, on a failure in Go, on a
 // signal, or when a shutdown begins. The fire only announces the shutdown.
-// There is one shutdown. The first call of Shutdown, GracefulStop or WaitSignal
+// There is one shutdown. The first call to Shutdown, GracefulStop or WaitSignal
 // starts it, and all later calls wait for it. Its phases are delay, closers,
 // drain and after drain. After it has ended, nothing changes any more. A closer
 // that is registered then is called at once.

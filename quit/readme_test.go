@@ -76,8 +76,8 @@ func TestReadmeChinese(t *testing.T) {
 	}
 }
 
-// translate translates the table of README.md that is measured. Unknown text
-// stays in English.
+// translate translates the measured table of README.md. Unknown text stays in
+// English.
 func translate(table string) string {
 	var b strings.Builder
 	for line := range strings.Lines(table) {

@@ -322,7 +322,7 @@ func Example_commandLine() {
 }
 
 // The recipes below need other modules or larger programs. They are compiled
-// with stand-ins, and are no examples in the documentation.
+// with stand-ins, and are not examples in the documentation.
 var _ = []any{grpcRecipe, frameworkRecipe, queueRecipe}
 
 type grpcServer struct{}

@@ -14,7 +14,7 @@ type entry struct {
 
 	q      *QuitEvent
 	closer closer  // cleared when the entry is taken out, as is ignore
-	site   uintptr // of the call of Register; 0 for the delay and the drain
+	site   uintptr // of the call to Register; 0 for the delay and the drain
 	config
 }
 

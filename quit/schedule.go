@@ -30,7 +30,7 @@ const phaseEnded = PhaseAfterDrain + 1 // the shutdown has ended
 // calls next. So does a goroutine that opens the shutdown, or that adds a
 // closer that may begin at once. The result of next depends only on the entries
 // that wait and the steps that run. So no goroutine owns the shutdown, and a
-// call of next too many is harmless. If entries wait and no step runs, some
+// call to next too many is harmless. If entries wait and no step runs, some
 // goroutine is about to call next.
 //
 // Invariants, with mu free:
@@ -50,7 +50,7 @@ type schedule struct {
 	steps    []*step // begun, in that order
 	failures []error // in the order in which they happened
 
-	// Set by the first call of limit:
+	// Set by the first call to limit:
 	base     context.Context // of all steps
 	by       *step           // the parent's step that shuts this event down, or nil
 	began    time.Time       // the start of the time that is shared out
@@ -75,10 +75,10 @@ type schedule struct {
 	latest   *watch   // of this event and its nested events, or nil
 }
 
-// add puts e on the stack of its phase. late reports that the shutdown has
-// already ended. look reports that e may begin while other steps run, so that
-// the caller has to call next. If no step runs, another goroutine is about to
-// call it.
+// add puts e on the stack of its phase. late reports whether the shutdown has
+// already ended. look reports whether e may begin while other steps run, so
+// that the caller has to call next. If no step runs, another goroutine is about
+// to call it.
 func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,8 +174,9 @@ func (s *schedule) open(now time.Time, own map[Phase]*entry) bool {
 
 // next begins the next step, if one may begin now. That is the last registered
 // entry of the earliest phase with an entry, up to the present phase. If there
-// is no entry and no step runs, the next phase begins. more reports that
-// another step may begin at once, and ended that this call ended the shutdown.
+// is no entry and no step runs, the next phase begins. more reports whether
+// another step may begin at once, and ended whether this call ended the
+// shutdown.
 func (s *schedule) next(now time.Time, concurrent bool) (begun *step, more, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -78,7 +78,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	return q.sched.err
 }
 
-// GracefulStop is like [QuitEvent.Shutdown], without a context and a result. It
+// GracefulStop is like [QuitEvent.Shutdown], without a context or a result. It
 // is meant for hooks such as [net/http.Server.RegisterOnShutdown]. Failures are
 // logged.
 func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
@@ -145,7 +145,7 @@ func after(from time.Time, d time.Duration) time.Time {
 }
 
 // open starts the shutdown, unless it has already started. Its callers set the
-// deadline before the fire. So a call of Shutdown that follows from the fire
+// deadline before the fire. So a call to Shutdown that follows from the fire
 // comes too late to set it.
 func (q *QuitEvent) open() {
 	<-q.Done() // another call may have begun to fire, and not have finished
@@ -303,8 +303,8 @@ func (q *QuitEvent) conclude() {
 	q.ended.Fire()
 }
 
-// failures returns the failures of a shutdown that has ended. inner says that
-// the shutdown was a step of another one.
+// failures returns the failures of a shutdown that has ended. inner reports
+// whether the shutdown was a step of another one.
 func (q *QuitEvent) failures(inner bool) []error {
 	errs := slices.Clip(q.sched.outcome())
 	if n := q.count.count(); n < 0 {

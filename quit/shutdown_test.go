@@ -202,7 +202,7 @@ func TestPassedDeadline(t *testing.T) {
 }
 
 // TestWhoFiresSetsDeadline uses an event that shuts itself down when it fires,
-// as a child may that fails by itself. A call of Shutdown that fires it sets
+// as a child may that fails by itself. A call to Shutdown that fires it sets
 // its deadline.
 func TestWhoFiresSetsDeadline(t *testing.T) {
 	type key struct{}

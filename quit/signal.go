@@ -138,7 +138,7 @@ type signalTable struct {
 	last      time.Time    // the first signal of the event that ended last; zero: it had none
 }
 
-// handler is one call of NotifySignal, until it is stopped.
+// handler is one call to NotifySignal, until it is stopped.
 type handler struct {
 	q       *QuitEvent
 	sigs    []os.Signal

@@ -25,10 +25,10 @@ import (
 )
 
 const (
-	// apart is the time between signals. Closer together, two of one number can
-	// arrive as one. It is also the time in which a signal that should change
-	// nothing could change something. On a slow machine a test may miss a bug,
-	// but it never fails without one.
+	// apart is the time between signals. If two signals of the same kind are
+	// sent in less time, they can arrive as one. It is also the time in which a
+	// signal that should change nothing could change something. On a slow
+	// machine a test may miss a bug, but it never fails without one.
 	apart = 100 * time.Millisecond
 
 	// windowOver is more than half a second, the time after the first signal in
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 	process.Main(m, nil, "ExampleQuitEvent_Shutdown.func2") // a closer that hangs
 }
 
-// sayReady makes the program say "ready" as soon as the next n calls of
+// sayReady makes the program say "ready" as soon as the next n calls to
 // WaitSignal handle their signals.
 func sayReady(n int32) {
 	var waiting atomic.Int32
@@ -157,7 +157,7 @@ func TestSignalBeforeStop(t *testing.T) {
 }
 
 // TestStopWaitsForSignal lets another event hold up a signal that came before
-// stop. The call of stop does not return until the signal has fired the event.
+// stop. The call to stop does not return until the signal has fired the event.
 func TestStopWaitsForSignal(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for range 50 {

@@ -328,7 +328,7 @@ func TestAbandonedFailsLate(t *testing.T) {
 	})
 }
 
-// TestReturnsAtTheLast makes a closer return at the moment at which it would be
+// TestReturnsAtTheLast makes a closer return at the moment when it would be
 // abandoned. It has either returned or been abandoned, and not both.
 func TestReturnsAtTheLast(t *testing.T) {
 	for range 500 {
@@ -344,7 +344,7 @@ func TestReturnsAtTheLast(t *testing.T) {
 	}
 }
 
-// TestNoTimerAfterEnd makes a closer return at the moment at which a warning
+// TestNoTimerAfterEnd makes a closer return at the moment when a warning
 // would be logged. No timer is left after the end.
 func TestNoTimerAfterEnd(t *testing.T) {
 	for range 500 {
@@ -523,7 +523,7 @@ func TestExtremeTimeouts(t *testing.T) {
 }
 
 // TestHugeError uses errors of 10 MB: in one line, in many lines, and with
-// bytes that are no text.
+// bytes that are not text.
 func TestHugeError(t *testing.T) {
 	size := 10 << 20
 	if testing.Short() || quit.UnderRace {

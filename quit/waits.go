@@ -85,8 +85,8 @@ func callers(ctx context.Context) []*step {
 	if s := stepOf(ctx); s != nil {
 		steps = append(steps, s)
 	}
-	// If there is no walker, the caller is none. This check comes first, since
-	// the deeper the stack, the longer goid.ID takes.
+	// If there is no walker, the caller is not one. This check comes first,
+	// since the deeper the stack, the longer goid.ID takes.
 	waits.mu.Lock()
 	none := len(waits.walkers) == 0
 	waits.mu.Unlock()

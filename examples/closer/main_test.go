@@ -23,9 +23,10 @@ import (
 )
 
 const (
-	// With this variable, the last closer returns only at the end of stdin.
+	// If this variable is set, the last closer returns only at the end of
+	// stdin.
 	closeLast = "EXAMPLE_CLOSER_CLOSE_LAST"
-	// With this variable, the program says on stderr when it waits for the
+	// If this variable is set, the program says on stderr when it waits for the
 	// mailer.
 	sayHang = "EXAMPLE_CLOSER_SAY_HANG"
 )

@@ -50,8 +50,8 @@ func main() {
 	q.NotifySignal(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
 
-	// In the directory of the output, so that the rename stays within one file
-	// system.
+	// The temporary directory is next to the output, so that the rename stays
+	// within one file system.
 	tmp := os.TempDir()
 	if *out != "" {
 		tmp = filepath.Dir(*out)
@@ -70,7 +70,7 @@ func main() {
 	q.Go(func(ctx context.Context) error {
 		err := sortFiles(ctx, dir, *out, *size, flag.Args())
 		switch {
-		case errors.Is(err, syscall.EPIPE): // ends like a signal: it is no failure
+		case errors.Is(err, syscall.EPIPE): // ends like a signal: it is not a failure
 			q.Fail(&quit.SignalError{Signal: syscall.SIGPIPE})
 		case err != nil:
 			return err // fires the event with err as the cause

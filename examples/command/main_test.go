@@ -24,10 +24,11 @@ import (
 )
 
 const (
-	// With this variable, the cleanup hangs before it has removed anything.
+	// If this variable is set, the cleanup hangs before it has removed
+	// anything.
 	hang = "EXAMPLE_COMMAND_HANG"
-	// With this variable, the program cannot write a file longer than fullAt
-	// bytes, as if the disk were full.
+	// If this variable is set, the program cannot write a file longer than
+	// fullAt bytes, as if the disk were full.
 	smallDisk = "EXAMPLE_COMMAND_SMALL_DISK"
 	fullAt    = 100_000
 )

@@ -18,8 +18,8 @@ import (
 //
 // A read from a terminal or a pipe cannot be cancelled, not even by closing the
 // file. The same is true of a write that nobody reads and of opening a named
-// pipe. In a counted goroutine such a call would block the drain. So do calls f
-// in a goroutine that is not counted, and that ends with the process.
+// pipe. In a counted goroutine such a call would block the drain. Therefore, do
+// calls f in a goroutine that is not counted, and that ends with the process.
 func do[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T

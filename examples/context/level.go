@@ -32,8 +32,8 @@ func (l *level) register(above *quit.QuitEvent) {
 	l.start()
 }
 
-// run starts the level and returns its error when it has ended. Like a part of
-// many programs, it knows only a context of the level above. All levels with
+// run starts the level and returns its error when it has ended. Like the parts
+// of many programs, it knows only a context of the level above. All levels with
 // that context stop at the same time, once it is cancelled. The level above
 // passes run to Go, so it waits for the level, and fails if the level fails.
 func (l *level) run(ctx context.Context) error {

@@ -126,9 +126,9 @@ func TestStopAlone(t *testing.T) {
 	}
 }
 
-// TestStuckStoppedAlone uses a goroutine that does not end, in a level that is
-// stopped alone or below that level. The level still ends in time, and the
-// others go on.
+// TestStuckStoppedAlone uses a goroutine that does not end. It is in a level
+// that is stopped alone, or in one below that level. The level still ends in
+// time, and the others go on.
 func TestStuckStoppedAlone(t *testing.T) {
 	t.Parallel()
 	for _, stuck := range []string{"mail", "mail/inbox"} {

@@ -14,8 +14,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, the program says when it can take a signal, before it
-// does anything else.
+// If this variable is set, the program says when it can take a signal, before
+// it does anything else.
 const ready = "EXAMPLE_DONE_READY"
 
 func TestMain(m *testing.M) {

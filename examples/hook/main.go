@@ -54,7 +54,7 @@ func main() {
 	failAfter := flag.Duration("fail-after", 0, "a goroutine fails after that time; 0: never")
 	flag.DurationVar(&q.Timeout, "timeout", quit.DefaultTimeout, "time for the whole stop")
 	parseFlags("hook")
-	if q.Timeout <= 0 { // the framework would take it as no time at all
+	if q.Timeout <= 0 { // the framework would treat it as no time at all
 		exit(2, fmt.Errorf("-timeout must be more than 0, not %v", q.Timeout))
 	}
 
@@ -118,7 +118,7 @@ func stay(ctx context.Context, failAfter time.Duration) error {
 	}
 }
 
-// work takes its time, and then uses the store.
+// work takes some time, and then uses the store.
 func work(w http.ResponseWriter, r *http.Request, s *store) {
 	d, err := time.ParseDuration(r.URL.Query().Get("d"))
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, the program says when it can take a signal, before it
-// does anything else.
+// If this variable is set, the program says when it can take a signal, before
+// it does anything else.
 const ready = "EXAMPLE_HOOK_READY"
 
 func TestMain(m *testing.M) {
@@ -102,7 +102,7 @@ func TestInFlight(t *testing.T) {
 	}{
 		{name: "SIGTERM", stop: func(p *process.Process) { p.Signal(syscall.SIGTERM) }},
 		{name: "interrupt", stop: func(p *process.Process) { p.Signal(os.Interrupt) }},
-		// Without a signal. By then all requests have arrived.
+		// Without a signal, after all requests have arrived.
 		{name: "by itself", stop: func(*process.Process) {}, args: []string{"-stop-after=4s"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

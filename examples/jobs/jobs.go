@@ -256,7 +256,7 @@ func (s *service) doNext(ctx context.Context) (id int64, err error) {
 	return id, nil
 }
 
-// do stands for work that takes its time: a job is a duration to work for. Its
+// do stands for work that takes time: a job is a duration to work for. Its
 // effects outside the database can happen twice, if the process is killed
 // before the commit.
 func do(ctx context.Context, job string) (result string, err error) {

@@ -23,7 +23,7 @@ type load struct {
 	t       testing.TB
 	clients sync.WaitGroup
 	stopped chan struct{}
-	killed  bool // so that requests without an answer are no failure
+	killed  bool // so that requests without an answer are not failures
 
 	mu      sync.Mutex // guards the fields below
 	changed *sync.Cond // uses mu; signalled for each answer

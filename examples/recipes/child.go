@@ -18,8 +18,8 @@ import (
 // started get SIGTERM. If it has not ended by the end of its share, they get
 // SIGKILL. That is a failure, unless quit.Ignore(context.DeadlineExceeded) is
 // given. Processes that it leaves behind when it ends are killed, as in a
-// container. That is no failure either, unless one holds a pipe to the program
-// for another second: see [exec.ErrWaitDelay].
+// container. That is not a failure either, unless one holds a pipe to the
+// program for another second: see [exec.ErrWaitDelay].
 //
 // A child that fails by itself ends the program. "signal: killed" counts as a
 // failure before the fire, but not after it. A child that ends with status 0

@@ -58,7 +58,8 @@ func TestReleaseLease(t *testing.T) {
 	}
 }
 
-// TestReleaseLeaseOfItsOwnEvent uses another part of the program that hangs.
+// TestReleaseLeaseOfItsOwnEvent makes another part of the program hang. The
+// lease is released nonetheless.
 func TestReleaseLeaseOfItsOwnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, leader, l := newEvent(), newEvent(), new(lease)

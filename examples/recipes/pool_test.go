@@ -86,7 +86,7 @@ func hang(context.Context) error {
 	return nil
 }
 
-// TestPoolRefused has free slots when the event has fired.
+// TestPoolRefused uses a pool with free slots after the event has fired.
 func TestPoolRefused(t *testing.T) {
 	q := newEvent()
 	pool := recipes.NewPool(q, 1)

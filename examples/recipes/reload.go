@@ -13,8 +13,8 @@ import (
 )
 
 // Reload calls load now, and again for each SIGHUP until the fire. Call it
-// early: until then, SIGHUP ends the program. All other signals are those of
-// [quit.QuitEvent.WaitSignal]; do not list SIGHUP there.
+// early: until then, SIGHUP ends the program. [quit.QuitEvent.WaitSignal]
+// handles the other signals; do not list SIGHUP there.
 //
 // load replaces the configuration as a whole, as an [atomic.Pointer] does. If
 // it fails, the old configuration stays. Only the error of the first load is

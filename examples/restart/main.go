@@ -28,8 +28,8 @@
 // and change that. If the successor ends before it serves, or does not serve
 // within -ready-timeout, it is given up. The old process goes on, and prints
 // the reason. A SIGHUP that arrives meanwhile is ignored, and the process
-// prints a line. SIGTERM and Ctrl-C still stop the process, with a successor
-// that is just starting.
+// prints a line. SIGTERM and Ctrl-C still stop the process, and with it a
+// successor that is just starting.
 //
 // From the fire on, new connections go to the successor. The old process serves
 // its connections for -delay more, and asks each client to leave. Then it

@@ -232,9 +232,10 @@ func TestSuccessorHangs(t *testing.T) {
 	s.stop(s.pid)
 }
 
-// TestStopOfUnixSocket checks that a shutdown that is no restart loses nothing
-// on the Unix socket: clients are answered, or find no file. One may be on its
-// way between the two, so there is another try.
+// TestStopOfUnixSocket checks that a shutdown without a restart loses nothing
+// on the Unix socket: clients are answered, or find no file. A client may find
+// the file just before the socket is closed, and fail. Then the test tries
+// again.
 func TestStopOfUnixSocket(t *testing.T) {
 	t.Parallel()
 	for range 3 {

@@ -24,7 +24,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// With this variable, the test binary is the program. A successor inherits it.
+// If this variable is set, the test binary is the program. A successor inherits
+// it.
 const asProgram = "EXAMPLE_RESTART_AS_PROGRAM"
 
 // limit is how long a test waits for something that should happen at once.

@@ -23,7 +23,7 @@ const (
 
 // answer is the outcome of a request.
 type answer struct {
-	latency time.Duration // from the moment at which the request was due
+	latency time.Duration // from the moment when the request was due
 	lost    string        // how it was lost; empty if it was answered as it should be
 }
 

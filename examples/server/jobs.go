@@ -53,7 +53,7 @@ func addJob(w http.ResponseWriter, r *http.Request, jobs *queue) {
 	}
 }
 
-// work stands for anything that takes its time.
+// work stands for anything that takes time.
 func work(w http.ResponseWriter, r *http.Request) {
 	d, err := time.ParseDuration(r.URL.Query().Get("d"))
 	if err != nil || d < 0 || d > maxWork {

@@ -33,8 +33,8 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, the program cannot write a file longer than fullAt bytes,
-// as if the disk were full.
+// If this variable is set, the program cannot write a file longer than fullAt
+// bytes, as if the disk were full.
 const (
 	smallDisk = "EXAMPLE_SERVER_SMALL_DISK"
 	fullAt    = 1005
@@ -60,8 +60,8 @@ func limitFiles() {
 	}
 }
 
-// answerProbes answers each line with the number of requests in work, since a
-// client cannot tell when the server has read its request.
+// answerProbes answers each line with the number of requests in progress, since
+// a client cannot tell when the server has read its request.
 func answerProbes(in io.Reader, out io.Writer) {
 	stacks := make([]byte, 16<<20)
 	for lines := bufio.NewScanner(in); lines.Scan(); {
@@ -119,7 +119,7 @@ func (s *server) wantEnd(status int) []string {
 	content, err := os.ReadFile(s.journal)
 	must(s.t, err)
 	lines := strings.Split(string(content), "\n")
-	lines = lines[:len(lines)-1] // text after the last newline is no line
+	lines = lines[:len(lines)-1] // text after the last newline is not a line
 	s.wantJournalled(len(lines))
 	return lines
 }
@@ -344,8 +344,9 @@ func TestStopUnderLoad(t *testing.T) {
 	}
 }
 
-// heldBody is the body of a request with "Expect: 100-continue". It is read
-// once the server's handler has asked for it, and then waits for release.
+// heldBody is the body of a request with "Expect: 100-continue". The client
+// reads it when the server's handler has asked for it. Read calls asked, and
+// waits for release.
 type heldBody struct {
 	io.Reader
 	asked   func()

@@ -144,7 +144,7 @@ func TestBadRequests(t *testing.T) {
 }
 
 // inWork sends a request with a client of its own, and returns when its
-// subtasks are in work. The program's connections are counted from 1.
+// subtasks are in progress. The program's connections are counted from 1.
 func inWork(t *testing.T, p *process.Process, url string, conn, subtasks int, query string) (
 	<-chan answer, context.CancelFunc) {
 	t.Helper()

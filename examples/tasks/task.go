@@ -116,7 +116,7 @@ func (t *task) run(ctx context.Context) (text string, cause error) {
 	return text, cause
 }
 
-// run stands for anything that takes its time. If it is stopped before the end,
+// run stands for anything that takes time. If it is stopped before the end,
 // it returns the cause.
 func (s subtask) run(ctx context.Context, name string) error {
 	if s.limit > 0 {

@@ -130,7 +130,7 @@ func (w *worker) workOff() {
 	}
 }
 
-// do stands for anything that takes its time. It passes WorkContext on, which
+// do stands for anything that takes time. It passes WorkContext on, which
 // outlives the signal until time runs out. The signal would cancel Context.
 func (w *worker) do(what string) error {
 	ctx := w.q.WorkContext()

@@ -1,5 +1,5 @@
 // Package perturb delays goroutines at random, so that tests meet orders of
-// events that are otherwise rare. The command verify/perturb inserts calls of
+// events that are otherwise rare. The command verify/perturb inserts calls to
 // it into a copy of a package. Nothing else uses it.
 package perturb
 
@@ -17,7 +17,7 @@ const SeedVar = "QUIT_PERTURB_SEED"
 var seed, _ = strconv.ParseUint(os.Getenv(SeedVar), 10, 64)
 
 // P is called at the n-th point of a package. Mostly it does nothing. Sometimes
-// it yields, or keeps the processor busy for some microseconds. Rarely, it
+// it yields, or keeps the processor busy for a few microseconds. Rarely, it
 // stops its thread for up to two milliseconds. It shows the race detector no
 // order between goroutines. The clock of a bubble of testing/synctest stands
 // still meanwhile. It panics if there is no seed, since a test would then prove
@@ -59,7 +59,7 @@ const (
 // goroutines at two particular points is rare, but some seed finds it.
 func choose(seed uint64, n int, times uint32) (what action, size int) {
 	point := mix(seed + mix(uint64(n)))
-	one := 512 // of so many passes is disturbed
+	one := 512 // one pass in this many is disturbed
 	switch {
 	case point%64 == 0:
 		one = 2

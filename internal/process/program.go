@@ -38,7 +38,7 @@ import (
 type Program struct{ name string }
 
 // programs has the main functions of all programs, by name. It does not change
-// after the call of Main.
+// after the call to Main.
 var programs = make(map[string]func(args []string))
 
 // NewProgram returns a new program. Its name must be unique in the test binary.
@@ -90,7 +90,7 @@ func Say(format string, args ...any) {
 	}
 }
 
-// Listen is called by a Program. It waits for the next call of Tell in the
+// Listen is called by a Program. It waits for the next call to Tell in the
 // test.
 func Listen() { os.Stdin.Read(make([]byte, 1)) }
 

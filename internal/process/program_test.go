@@ -31,7 +31,7 @@ func TestMainProgram(t *testing.T) {
 	p.WantExit(7)
 }
 
-// echo sends its args to the test, one for each call of Tell.
+// echo sends its args to the test, one for each call to Tell.
 var echo = process.NewProgram("echo", func(args []string) {
 	for _, arg := range args {
 		process.Say("%s", arg)

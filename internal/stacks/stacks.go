@@ -108,7 +108,7 @@ func All() map[string]string {
 	return all
 }
 
-// looks is the state of the looks that calls of All share.
+// looks is the state of the looks that calls to All share.
 var looks struct {
 	begun   atomic.Int64 // number of looks that have begun; a call needs a later one
 	waiting atomic.Int64 // calls that have no look yet

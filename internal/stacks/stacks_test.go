@@ -232,7 +232,7 @@ func TestDrawFrames(t *testing.T) {
 	}
 }
 
-// TestAllKeepsNothing checks that a look is dropped once the last call of All
+// TestAllKeepsNothing checks that a look is dropped once the last call to All
 // has used it.
 func TestAllKeepsNothing(t *testing.T) {
 	var wg sync.WaitGroup

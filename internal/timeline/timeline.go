@@ -260,7 +260,7 @@ func Title(name, site string) string {
 	return text.OneLine(name) + " (" + site + ")"
 }
 
-// shortTitle is like Title, and cuts a long name.
+// shortTitle is like Title, but cuts a long name.
 func shortTitle(name, site string) string {
 	return Title(text.Clip(name, 120), text.OneLine(site))
 }

@@ -25,7 +25,7 @@ func (e *named) Failure() (string, string, error) {
 	return e.name, e.site, e.err
 }
 
-var asked int // calls of Failure
+var asked int // calls to Failure
 
 func of(s timeline.Step) error { return &named{name: s.Name, site: s.Site, err: s.Err} }
 

@@ -385,7 +385,8 @@ var noDescriptors = process.NewProgram("no descriptors", func(args []string) {
 			f.Close()
 		}
 	}
-	// Accept may now find out. If it has not, the test proves less.
+	// Accept may now fail for lack of a descriptor. If it has not done so yet,
+	// the test proves less.
 	time.Sleep(10 * time.Millisecond)
 	close(release)
 	if err := <-ended; err != nil {
@@ -527,8 +528,7 @@ func TestStopHalfRequest(t *testing.T) {
 	}
 }
 
-// A pausing is a listener. Reading from its connections blocks until goOn is
-// closed.
+// A pausing is a listener whose connections block in Read until goOn is closed.
 type pausing struct {
 	net.Listener
 	reading chan struct{}

@@ -156,7 +156,7 @@ func listenAndServe(q *quit.QuitEvent, srv *http.Server, addr string,
 // goroutine. The shutdown of srv does.
 //
 // An error of the server fires q, as an error of a function that is passed to
-// Go does. [http.ErrServerClosed] is no error: the program may close srv
+// Go does. [http.ErrServerClosed] is not an error: the program may close srv
 // itself, and srv is then unregistered.
 //
 // Serve sets the fields BaseContext, ConnContext, ConnState and Handler of srv,
@@ -263,7 +263,7 @@ func startServer(q *quit.QuitEvent, srv *http.Server, ln *listener,
 		defer ln.Close() // ServeTLS leaves it open if it fails to begin
 		s.labels = ctx
 		err := serve(srv, ln)
-		if s.stop.closing.Err() != nil { // Serve was stopped, which is no error
+		if s.stop.closing.Err() != nil { // Serve was stopped, which is not an error
 			return nil
 		}
 		if errors.Is(err, http.ErrServerClosed) { // closed by the program

@@ -850,7 +850,7 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 	})
 }
 
-// countedError counts the calls of its Error method.
+// countedError counts the calls to its Error method.
 type countedError struct{ n *atomic.Int64 }
 
 func (e *countedError) Error() string {

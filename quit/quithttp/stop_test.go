@@ -849,7 +849,7 @@ func TestServeSetsFields(t *testing.T) {
 		q := quietEvent()
 		srv := quietServer(nil)
 		quithttp.Serve(q, srv, make(pipes))
-		// Reading them is no race either.
+		// Reading them is not a race either.
 		if srv.Handler == nil || srv.BaseContext == nil || srv.ConnContext == nil ||
 			srv.ConnState == nil {
 			t.Error("Serve has not set the fields yet")
@@ -1413,9 +1413,8 @@ func TestStopHandshakes(t *testing.T) {
 	})
 }
 
-// TestStopKeepsReadTimeout uses a request that is read at the moment at which
-// its connection is ended. The time to read its body is the same as without a
-// stop.
+// TestStopKeepsReadTimeout uses a request that is read at the moment when its
+// connection is ended. The time to read its body is the same as without a stop.
 func TestStopKeepsReadTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 10 * time.Second} {
 		inBubble(t, func(t *testing.T) {

@@ -51,8 +51,8 @@ func New(t testing.TB) *quit.QuitEvent {
 }
 
 // stopSignals ends the signal handling that is left after the shutdown of q. It
-// makes q handle signals again, and stops that. In a bubble of
-// [testing/synctest] there is none, since os/signal cannot be used there.
+// makes q handle signals again, and then stop. In a bubble of
+// [testing/synctest] nothing is left, since os/signal cannot be used there.
 func stopSignals(q *quit.QuitEvent) {
 	if !goid.InBubble() {
 		q.NotifySignal()()
@@ -61,7 +61,7 @@ func stopSignals(q *quit.QuitEvent) {
 
 // forbidParallel ends the test if it runs in parallel. It calls
 // [testing.T.Setenv], which panics if the test or a parent of it is parallel,
-// and which makes a later call of t.Parallel panic. The variable has no
+// and which makes a later call to t.Parallel panic. The variable has no
 // meaning.
 func forbidParallel(t testing.TB) {
 	t.Helper()

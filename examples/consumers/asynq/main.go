@@ -155,7 +155,7 @@ func (w *worker) handle(ctx context.Context, task *asynq.Task) error {
 	return nil
 }
 
-// do stands for anything that takes its time.
+// do stands for anything that takes time.
 func (w *worker) do(ctx context.Context) error {
 	select {
 	case <-time.After(w.work):

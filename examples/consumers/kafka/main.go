@@ -103,7 +103,7 @@ type consumer struct {
 	work    time.Duration
 }
 
-// run takes some orders at a time until ctx is done: the signal cancels it.
+// run takes a few orders at a time until ctx is done. The signal cancels ctx.
 // Partitions are worked on in parallel, and the orders of each partition one
 // after another.
 func (c *consumer) run(ctx context.Context) error {
@@ -161,7 +161,7 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	fmt.Println("finished", order)
 	// CommitRecords retries if the broker is down. Committing several orders at
-	// once would be faster, but then as many may be done twice.
+	// once would be faster, but then all of them may be done twice.
 	if err := c.client.CommitRecords(ctx, r); err != nil {
 		return fmt.Errorf("%s was finished, but not acknowledged; it may be done again: %w",
 			order, err)
@@ -170,7 +170,7 @@ func (c *consumer) handle(ctx context.Context, r *kgo.Record) error {
 	return nil
 }
 
-// do stands for anything that takes its time.
+// do stands for anything that takes time.
 func (c *consumer) do(ctx context.Context) error {
 	select {
 	case <-time.After(c.work):

@@ -154,7 +154,7 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) error {
 	return nil
 }
 
-// do stands for anything that takes its time.
+// do stands for anything that takes time.
 func (w *worker) do(ctx context.Context) error {
 	select {
 	case <-time.After(w.work):

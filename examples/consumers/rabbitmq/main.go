@@ -98,8 +98,8 @@ type worker struct {
 	work  time.Duration
 }
 
-// run works until ctx is done: the signal cancels it. When its connection
-// breaks, it makes a new one.
+// run works until ctx is done. The signal cancels ctx. When its connection
+// breaks, run makes a new one.
 func (w *worker) run(ctx context.Context) error {
 	for {
 		err := w.consume(ctx)
@@ -171,7 +171,7 @@ func (w *worker) handle(ctx context.Context, ch *amqp.Channel, d amqp.Delivery) 
 	return nil
 }
 
-// do stands for anything that takes its time.
+// do stands for anything that takes time.
 func (w *worker) do(ctx context.Context) error {
 	select {
 	case <-time.After(w.work):

@@ -11,7 +11,7 @@
 //
 // If etcd cannot be reached at the start, or does not accept the password,
 // nothing is started, and the exit status is 1. If the lease is lost later,
-// since etcd is down or cannot be reached, the service goes on, and registers
+// because etcd is down or cannot be reached, the service goes on, and registers
 // again once it can. If etcd does not answer during the shutdown, the shutdown
 // still ends in time. The exit status is then 1, and the key stays until its
 // lease expires.

@@ -232,7 +232,7 @@ type proxy struct {
 // gate is locked while the direction is held.
 type gate struct {
 	mu   sync.RWMutex
-	open func() // of the last hold
+	open func() // ends the last hold
 }
 
 func (g *gate) hold() {

@@ -118,8 +118,8 @@ func newJob(failAfter time.Duration) job {
 // second after the duration d.
 func newHandler() http.Handler {
 	gin.SetMode(gin.ReleaseMode)
-	// Without gin.Recovery, which would take an answer that is cut off for a
-	// complete one, as would the client. net/http recovers from panics too.
+	// gin.Recovery is left out. With it, an answer that is cut off would look
+	// complete to the client. net/http recovers from panics too.
 	r := gin.New()
 	r.GET("/hello", func(c *gin.Context) {
 		d, err := time.ParseDuration(c.DefaultQuery("d", "0s"))

@@ -24,9 +24,10 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, the program has another job, which never ends, or fails
-// at the end of stdin. Other values make a request last until then, or a signal
-// arrive before the program serves.
+// otherJob is an environment variable. With the value "stuck", the program has
+// a job that never ends; with "stdin", one that fails at the end of stdin. With
+// "request", a request lasts until the end of stdin. With "early signal", a
+// signal arrives before the program serves.
 const otherJob = "EXAMPLE_GIN_JOB"
 
 var jobs = map[string]job{
@@ -341,7 +342,7 @@ func TestSlowToSend(t *testing.T) {
 		}
 		wantBody(t, get(t, url+"/hello"), "Hello, world!\n") // accepted later than the other
 		p.Signal(syscall.SIGTERM)
-		// http.Server.Shutdown takes a connection for idle after five seconds
+		// http.Server.Shutdown treats a connection as idle after five seconds
 		// without a request. So the test keeps making new ones.
 		for begin() == nil {
 			time.Sleep(50 * time.Millisecond)

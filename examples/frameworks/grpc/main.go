@@ -60,7 +60,7 @@ func main() {
 	q.RegisterStopFunc(hs.EndWatches, quit.Name("health watches"))
 
 	// If a signal comes this early, GracefulStop may be called before Serve.
-	// That is no failure.
+	// That is not a failure.
 	q.Go(func(context.Context) error { return s.Serve(ln) },
 		quit.Name("serve"), quit.Ignore(grpc.ErrServerStopped))
 

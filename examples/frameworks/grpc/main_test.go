@@ -241,7 +241,7 @@ func TestDelay(t *testing.T) {
 	p.WantExit(0)
 }
 
-// TestDelayEnds checks that the calls of the delay end with it.
+// TestDelayEnds checks that the watches that the delay keeps open end with it.
 func TestDelayEnds(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t, "-delay=3s")
@@ -325,7 +325,7 @@ func TestOutOfTime(t *testing.T) {
 }
 
 // TestSilentConnection uses a client that connects and sends nothing, like a
-// port scanner. The client costs time, but is no failure.
+// port scanner. The client delays the shutdown, but does not make it fail.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	p, addr := start(t)

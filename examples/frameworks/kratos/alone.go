@@ -65,7 +65,8 @@ func withAlone(o options) error {
 		return o.worker(kratos.NewContext(ctx, app))
 	}, quit.Name("worker"))
 
-	// Server. All are stopped at once. Each is cut off if its time runs out.
+	// Server. All are stopped at the same time. Each is cut off if its time
+	// runs out.
 	servers := &quit.QuitEvent{Concurrent: true}
 	q.RegisterQuitCloser(servers, quit.Name("servers"))
 	serveHTTP(servers, httpLn, app)

@@ -29,7 +29,7 @@ import (
 // avoids them:
 //
 //   - If a deregistration fails, Stop stops nothing, unless a signal has called
-//     it. A second call of Stop calls the hooks of BeforeStop and deregisters
+//     it. A second call to Stop calls the hooks of BeforeStop and deregisters
 //     again. A registration that was given up, but has arrived, stays. See
 //     registrar, and once.
 //   - If the registration or a hook of AfterStart fails, Run returns without
@@ -40,11 +40,11 @@ import (
 //   - The HTTP server has no timeouts for clients, and goes on with requests
 //     when the shutdown has no time left for them. See httpServer.
 //   - A hook of AfterStop is not called if a server fails or is not stopped in
-//     time, and its context is always already cancelled. So quit calls it.
+//     time, and its context is always cancelled by then. So quit calls it.
 //   - SIGQUIT, which dumps all stacks, is a signal to stop by default, and a
 //     second Ctrl-C is swallowed. Hence Signal, and NotifySignal.
 //
-// Two problems remain. A hook or a call of the registrar that ignores its
+// Two problems remain. A hook or a call to the registrar that ignores its
 // context blocks everything, until the second Ctrl-C. And if one server fails,
 // the others are stopped before the app is deregistered.
 func withHooks(o options) error {

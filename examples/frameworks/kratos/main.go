@@ -12,8 +12,8 @@
 //
 // In both, the hooks before and after start and stop are called, and requests,
 // workers and hooks get the app from kratos.FromContext. The servers are
-// stopped at once. The requests in flight are answered, and the worker ends
-// before the database that it uses is closed. If the deregistration fails,
+// stopped at the same time. The requests in flight are answered, and the worker
+// ends before the database that it uses is closed. If the deregistration fails,
 // everything is still stopped, and the failure is in the error. The watches of
 // the health service end, and an endless stream is cut off. A second Ctrl-C
 // ends the process at once.
@@ -47,7 +47,7 @@ type options struct {
 
 	timeout        time.Duration // for the whole shutdown
 	linger         time.Duration // between the deregistration and the closing of the ports
-	registrarLimit time.Duration // for a call of the registrar
+	registrarLimit time.Duration // for a call to the registrar
 }
 
 const (

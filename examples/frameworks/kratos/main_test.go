@@ -29,8 +29,8 @@ import (
 	"github.com/gracefulgo/graceful/internal/process"
 )
 
-// With this variable, the program has another registrar, another worker, or
-// other hooks.
+// If this variable is set, the program has another registrar, another worker,
+// or other hooks.
 const faultVar = "EXAMPLE_KRATOS_FAULT"
 
 func TestMain(m *testing.M) {
@@ -415,8 +415,8 @@ func TestHookFails(t *testing.T) {
 	}
 }
 
-// TestSignalWhileStarting uses a hook that the shutdown cancels. That is no
-// failure.
+// TestSignalWhileStarting uses a hook that the shutdown cancels. That is not
+// a failure.
 func TestSignalWhileStarting(t *testing.T) {
 	both(t, func(t *testing.T, with string) {
 		s := start(t, with, "after start waits")
@@ -496,8 +496,8 @@ func TestShortLinger(t *testing.T) {
 	})
 }
 
-// TestLingerCutShort has too little time for the whole linger. The program says
-// so.
+// TestLingerCutShort gives the program too little time for the whole linger.
+// The program says so.
 func TestLingerCutShort(t *testing.T) {
 	t.Parallel()
 	s := start(t, "alone", "", "-linger=4s", "-timeout=4500ms")

@@ -23,7 +23,7 @@ import (
 	"github.com/gracefulgo/graceful/quit"
 )
 
-// With this variable, a signal arrives before the program begins to serve.
+// If this variable is set, a signal arrives before the program begins to serve.
 const early = "EXAMPLE_SYSTEMD_EARLY"
 
 func TestMain(m *testing.M) {
@@ -408,7 +408,7 @@ func TestBrokenSocket(t *testing.T) {
 	}
 }
 
-// TestStopAtStart checks that an early signal is no failure.
+// TestStopAtStart checks that an early signal is not a failure.
 func TestStopAtStart(t *testing.T) {
 	t.Parallel()
 	cmd := process.Command(t, "-addr=127.0.0.1:0", "-flush=1ms")

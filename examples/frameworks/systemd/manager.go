@@ -24,9 +24,9 @@ type manager struct {
 //
 // Before the fire, it sends a keep-alive if isWell reports true. isWell may
 // block, and then none is sent. During the shutdown, keep-alives are always
-// sent: the work takes its time and may hold any lock, and quit abandons each
-// step that does not end. The keep-alives must not cease during the shutdown,
-// since systemd arms its watchdog with each of them.
+// sent: the work may take long and hold any lock, and quit abandons each step
+// that does not end. The keep-alives must not cease during the shutdown, since
+// systemd arms its watchdog with each of them.
 func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 	isWell func(context.Context) bool) {
 	var tick <-chan time.Time // never, without a watchdog
@@ -57,8 +57,8 @@ func (m *manager) tell(q *quit.QuitEvent, watchdog time.Duration,
 func stopping(s quit.Step) string {
 	state := daemon.SdNotifyStopping + "\nSTATUS=Stopping: " + s.Name
 	if !s.Deadline.IsZero() { // otherwise there is no limit, and nothing to promise
-		// A step is over after its share and an eighth. Another second is for
-		// the message.
+		// A step is over after its share and an eighth of the share. Another
+		// second is for the message.
 		over := s.Deadline.Add(s.Deadline.Sub(s.Start) / 8)
 		left := max(0, time.Until(over)) + time.Second
 		state += fmt.Sprint("\nEXTEND_TIMEOUT_USEC=", left.Microseconds())

@@ -93,7 +93,7 @@ func (c *chat) join(m *member) bool {
 	return !c.closed
 }
 
-// leave does nothing if m must already leave.
+// leave makes m leave, unless it must already do so.
 func (c *chat) leave(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -33,10 +33,11 @@ import (
 )
 
 const (
-	// With this variable, a signal arrives before the program begins to serve.
+	// If this variable is set, a signal arrives before the program begins to
+	// serve.
 	early = "EXAMPLE_WEBSOCKET_EARLY"
-	// Without this variable its patience has no end, so that no member is cut
-	// off for being slow.
+	// Unless this variable is set, the program's patience has no end, so that
+	// no member is cut off for being slow.
 	impatient = "EXAMPLE_WEBSOCKET_IMPATIENT"
 )
 
@@ -260,8 +261,8 @@ func TestSilentMember(t *testing.T) {
 	})
 	t.Run("no time", func(t *testing.T) {
 		t.Parallel()
-		// A tenth of it is left for the message. conn.Close would not need all
-		// of 6 s.
+		// A tenth of the timeout is left for the message. With 6 s, conn.Close
+		// would return in time, since it waits for 5 s.
 		const timeout = 5 * time.Second
 		process.Patiently(t, timeout, func(time.Duration) bool {
 			p, addr := start(t, fmt.Sprint("-timeout=", timeout))
@@ -311,7 +312,7 @@ func TestSlowMember(t *testing.T) {
 }
 
 // TestUnheard checks that no member gets a message that its author does not get
-// back. The author takes such a message as not said, and sends it again.
+// back. The author treats such a message as not said, and sends it again.
 func TestUnheard(t *testing.T) {
 	t.Parallel()
 	c := newChat()

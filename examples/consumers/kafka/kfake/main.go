@@ -1,4 +1,4 @@
-// Command kfake is a Kafka in memory, to try the example with.
+// Command kfake is an in-memory Kafka for trying the example.
 package main
 
 import (
