@@ -314,10 +314,10 @@ func Example_commandLine() {
 	err = quit.WaitSignal()
 	var sig *quit.SignalError
 	switch {
+	case errors.As(q.Cause(), &sig): // first: interrupted work may return an error
+		os.Exit(sig.ExitCode()) // 130 after Ctrl-C
 	case err != nil:
 		log.Fatal(err)
-	case errors.As(q.Cause(), &sig):
-		os.Exit(sig.ExitCode()) // 130 after Ctrl-C
 	}
 }
 

@@ -30,6 +30,7 @@ import (
 
 func main() {
 	q := quit.GetQuitEvent()
+	q.NotifySignal() // or a signal during the start would kill the program
 	jobs, err := openJobs("jobs.db")
 	if err != nil {
 		log.Fatal(err)
