@@ -4,6 +4,7 @@
 //
 //	func main() {
 //		q := quit.GetQuitEvent()
+//		q.NotifySignal() // or a signal during the start would kill the program
 //
 //		db := open()
 //		q.RegisterCloser(db, quit.AfterDrain()) // closed last: all use it
@@ -60,9 +61,10 @@
 //  6. WaitSignal returns nil, or an error with a line for each failure. Then
 //     main returns.
 //
-// WaitSignal handles signals from the moment it is called. A program that takes
-// long to start calls [QuitEvent.NotifySignal] first. The documentation of that
-// method describes how a second Ctrl-C ends the process at once.
+// Signals are handled from the moment [QuitEvent.NotifySignal] or WaitSignal is
+// called. NotifySignal comes first, or a signal kills a program that starts,
+// with the requests that it already serves. The documentation of that method
+// describes how a second Ctrl-C ends the process at once.
 //
 // # Guarantees
 //

@@ -11,6 +11,7 @@
 //			io.WriteString(w, "hello\n")
 //		})
 //		q := quit.GetQuitEvent()
+//		q.NotifySignal()
 //		srv := &http.Server{Addr: ":8080"}
 //		if _, err := quithttp.ListenAndServe(q, srv); err != nil {
 //			log.Fatal(err)
