@@ -414,6 +414,32 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 	})
 }
 
+// TestChildOfTwoParents shuts two parents of an event down at the same time. The
+// one that comes second has less time. It abandons the event, which ends within
+// the time of the other.
+func TestChildOfTwoParents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second, child := quietEvent(), quietEvent(), quietEvent()
+		first.Timeout, second.Timeout = time.Minute, 10*time.Second
+		child.RegisterStopFunc(func() { time.Sleep(20 * time.Second) })
+		first.RegisterQuitCloser(child)
+		second.RegisterQuitCloser(child)
+		all := make(chan error, 1)
+		go func() { all <- first.Shutdown(context.Background()) }()
+		synctest.Wait()
+		start := time.Now()
+		err := second.Shutdown(context.Background())
+		took := time.Since(start)
+		if took > second.Timeout || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() of the second = %v after %v, want the event to be abandoned",
+				err, took)
+		}
+		if err := <-all; err != nil {
+			t.Errorf("Shutdown() of the first = %v, want nil", err)
+		}
+	})
+}
+
 // TestDeepChain nests events, and has the innermost one fail.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000
