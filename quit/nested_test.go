@@ -440,42 +440,6 @@ func TestChildOfTwoParents(t *testing.T) {
 	})
 }
 
-// TestChildIsLookedAtSeldom has an event that takes longer than the time of its
-// step, since its closers register more closers. The timer of the step goes on as
-// before: it does not run again and again, and warns seldom.
-func TestChildIsLookedAtSeldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		parent, child := quietEvent(), quietEvent()
-		parent.Timeout = 10 * time.Second
-		var warnings atomic.Int32
-		often := make(chan struct{}) // while the timer runs again and again, no time passes
-		parent.Logger = slog.New(&funcHandler{handle: func(r slog.Record) {
-			if r.Level == slog.LevelWarn && warnings.Add(1) == 100 {
-				close(often)
-			}
-		}})
-		left := 120
-		var work func()
-		work = func() {
-			select {
-			case <-time.After(100 * time.Millisecond):
-			case <-often:
-			}
-			if left--; left > 0 {
-				child.RegisterStopFunc(work)
-			}
-		}
-		child.RegisterStopFunc(work)
-		parent.RegisterQuitCloser(child)
-		parent.GracefulStop()
-		child.GracefulStop()
-		// At 5 s, at the end of the step's time, and at 10 s.
-		if n := warnings.Load(); n > 3 {
-			t.Errorf("%d warnings in 12 seconds, want 3 at most", n)
-		}
-	})
-}
-
 // TestDeepChain nests events, and has the innermost one fail.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000
