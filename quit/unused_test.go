@@ -85,12 +85,24 @@ func TestNothingToStop(t *testing.T) {
 				q.WaitSignal()
 			}
 			others.Wait()
-			const warning = `level=WARN msg="quit: nothing was closed or awaited" ` +
-				`site=quit/unused_test.go:`
-			if got := strings.Count(out.String(), warning); got != test.want {
-				t.Errorf("%d warnings, want %d:\n%s", got, test.want, out.String())
+			const warning = `level=WARN msg="quit: nothing was closed or awaited" site=`
+			for _, text := range []string{warning, warning + "quit/unused_test.go:"} {
+				if got := strings.Count(out.String(), text); got != test.want {
+					t.Errorf("%d of %s, want %d:\n%s", got, text, test.want, out.String())
+				}
 			}
 		})
+	}
+}
+
+// TestNothingToStopWithoutWaitSignal checks that only WaitSignal warns. A program
+// that calls Shutdown itself may do so for other reasons.
+func TestNothingToStopWithoutWaitSignal(t *testing.T) {
+	var out lockedBuffer
+	q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(&out, nil))}
+	q.Fail(&quit.SignalError{Signal: os.Interrupt})
+	if err := q.Shutdown(t.Context()); err != nil || strings.Contains(out.String(), "WARN") {
+		t.Errorf("Shutdown() = %v, want nil and no warning:\n%s", err, out.String())
 	}
 }
 
