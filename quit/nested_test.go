@@ -440,6 +440,25 @@ func TestChildOfTwoParents(t *testing.T) {
 	})
 }
 
+// TestLateChildLogs registers an event after the end of its parent's shutdown. No
+// other shutdown waits for the event's log, so its own does.
+func TestLateChildLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent := quietEvent()
+		parent.GracefulStop()
+		var logged []string
+		child := eventWith(func(r slog.Record) {
+			time.Sleep(100 * time.Millisecond)
+			logged = append(logged, r.Message)
+		})
+		parent.RegisterQuitCloser(child)
+		if n := len(logged); n == 0 || logged[n-1] != "quit: stopped" {
+			t.Errorf("when the registration returns, %q is logged, want the end too", logged)
+		}
+		synctest.Wait()
+	})
+}
+
 // TestDeepChain nests events, and has the innermost one fail.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000
