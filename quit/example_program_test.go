@@ -56,10 +56,10 @@ func Example() {
 	if err := quit.WaitSignal(); err != nil { // SIGINT, SIGTERM, or a failure above
 		log.Fatal(err)
 	}
-	fmt.Println("cause:", q.Cause())
+	fmt.Println("all is saved")
 	// Output:
 	// saved a book
 	// saved a lamp
 	// database closed
-	// cause: quit: received signal: interrupt
+	// all is saved
 }

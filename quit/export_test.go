@@ -237,3 +237,14 @@ func (q *QuitEvent) HoldFire() (release func()) {
 	<-held
 	return func() { close(released) }
 }
+
+// NextLook returns the time from an age of a step until the next look at it.
+// The time of the step ends at the age last; 0 means never.
+func NextLook(age, last time.Duration) time.Duration {
+	start := time.Now()
+	s := &step{site: 1, start: start}
+	if last > 0 {
+		s.last = start.Add(last)
+	}
+	return s.nextLook(start.Add(age))
+}

@@ -346,9 +346,9 @@ func (q *QuitEvent) logStopped(at time.Time, failures int) {
 	})
 }
 
-func (q *QuitEvent) logUnused(site string) {
+func (q *QuitEvent) logUnused(at time.Time, site string) {
 	q.log(record{
-		at:    time.Now(),
+		at:    at,
 		level: slog.LevelWarn,
 		msg:   msgUnused,
 		attrs: []slog.Attr{slog.String("site", site)},

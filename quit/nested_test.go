@@ -416,6 +416,91 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 	})
 }
 
+// TestChildOfTwoParents shuts two parents of an event down at the same time. The
+// one that comes second has less time. It abandons the event, which ends within
+// the time of the other.
+func TestChildOfTwoParents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second, child := quietEvent(), quietEvent(), quietEvent()
+		first.Timeout, second.Timeout = time.Minute, 10*time.Second
+		child.RegisterStopFunc(func() { time.Sleep(20 * time.Second) })
+		first.RegisterQuitCloser(child)
+		second.RegisterQuitCloser(child)
+		all := make(chan error, 1)
+		go func() { all <- first.Shutdown(context.Background()) }()
+		synctest.Wait()
+		start := time.Now()
+		err := second.Shutdown(context.Background())
+		took := time.Since(start)
+		if took > second.Timeout || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown() of the second = %v after %v, want the event to be abandoned",
+				err, took)
+		}
+		if err := <-all; err != nil {
+			t.Errorf("Shutdown() of the first = %v, want nil", err)
+		}
+	})
+}
+
+// TestLateChildLogs registers an event after the end of its parent's shutdown.
+// No other shutdown waits for the event's log, so its own does.
+func TestLateChildLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent := quietEvent()
+		parent.GracefulStop()
+		var logged []string
+		child := eventWith(func(r slog.Record) {
+			time.Sleep(100 * time.Millisecond)
+			logged = append(logged, r.Message)
+		})
+		parent.RegisterQuitCloser(child)
+		if n := len(logged); n == 0 || logged[n-1] != "quit: stopped" {
+			t.Errorf("when the registration returns, %q is logged, want the end too", logged)
+		}
+		synctest.Wait()
+	})
+}
+
+// TestChildGoesOn uses an event that does not end, since each of its closers
+// registers the next one. Its parent does not wait for it beyond the deadline.
+func TestChildGoesOn(t *testing.T) {
+	for _, hang := range []bool{false, true} {
+		t.Run(fmt.Sprint("hang ", hang), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parent, child := quietEvent(), quietEvent()
+				parent.Timeout = 10 * time.Second
+				n := 0
+				release := make(chan struct{})
+				var retry quit.ShutdownFunc
+				retry = func(ctx context.Context) error {
+					if n++; n == 200 {
+						return nil
+					}
+					time.Sleep(100 * time.Millisecond)
+					if hang {
+						<-ctx.Done()
+					}
+					child.RegisterQuitCloser(retry)
+					if hang {
+						<-release
+					}
+					return nil
+				}
+				child.RegisterQuitCloser(retry)
+				parent.RegisterQuitCloser(child)
+				start := time.Now()
+				err := parent.Shutdown(context.Background())
+				if took := time.Since(start); took > parent.Timeout {
+					t.Errorf("Shutdown() took %v, want %v at most (an error: %v)",
+						took, parent.Timeout, err != nil)
+				}
+				close(release)
+				child.GracefulStop()
+			})
+		})
+	}
+}
+
 // TestDeepChain nests events, and makes the innermost one fail.
 func TestDeepChain(t *testing.T) {
 	const depth = 1000

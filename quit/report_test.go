@@ -523,9 +523,9 @@ func (o *owner) Shutdown(ctx context.Context) error {
 
 func (o *owner) Close() error { <-o.hang; return nil }
 
-// TestStacksOfOwner uses a closer that knows the goroutines it waits for. A
-// report shows their stacks while the closer runs, if all stacks are given, as
-// in a forced end. It also shows them after the closer was abandoned.
+// TestStacksOfOwner uses a closer that knows the goroutines it waits for. Their
+// stacks are shown while it runs, as in a forced end, even if it has returned
+// earlier ones with a failure, and when it is abandoned after that.
 func TestStacksOfOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
@@ -552,6 +552,7 @@ func TestStacksOfOwner(t *testing.T) {
 		if got := q.Report().Steps[0].Stacks; got != "told" {
 			t.Errorf("after its failure, its stacks are %q", got)
 		}
+		check("after its failure", quit.ReportWithStacks(q), "quit_test.(*owner).Close\n")
 		time.Sleep(time.Minute)
 		if d := q.Report().Steps[0].Detail; d != "" {
 			t.Errorf("after its end, it waits for %q", d)

@@ -2,7 +2,6 @@ package quit
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -47,6 +46,7 @@ type schedule struct {
 	phase    Phase
 	waiting  [phaseEnded]stack // by phase
 	running  int
+	used     bool    // a closer was registered
 	steps    []*step // begun, in that order
 	failures []error // in the order in which they happened
 
@@ -90,6 +90,7 @@ func (s *schedule) add(e *entry, concurrent bool) (late, look bool) {
 		phase = PhaseAfterDrain
 	}
 	s.waiting[phase].push(e)
+	s.used = true
 	s.touch()
 	return false, s.phase != phaseIdle && s.allAtOnce(concurrent)
 }
@@ -264,6 +265,26 @@ func (s *schedule) share(e *entry, p Phase, now time.Time) time.Duration {
 	return max(left/5*4, s.reserve/5*2)
 }
 
+// overtime returns how much longer a step may run whose time was over a while
+// ago, since the process stood still: no longer than that, and only as long as
+// the steps after it keep their time.
+func (s *schedule) overtime(now time.Time, late time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.deadline.IsZero() || s.phase == phaseEnded {
+		return min(late, time.Second)
+	}
+	s.lookAtTime(now)
+	end, kept := s.deadline.Add(-s.reserve), s.reserve/10
+	if !s.hurry.IsZero() {
+		end = s.hurry
+	}
+	if s.phase < PhaseAfterDrain && s.waiting[PhaseAfterDrain].last != nil {
+		kept = s.reserve / 20 * 9 // 2/5, and an eighth of that
+	}
+	return max(min(late, end.Sub(now)-kept), 0)
+}
+
 // fault adds a failure of st, which may go on running. stacks are the stacks
 // that explain the failure, or "".
 func (s *schedule) fault(st *step, err error, stacks string) {
@@ -336,7 +357,9 @@ func (s *schedule) owe() {
 func (s *schedule) named(st *step, stacks string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.stacks = stacks
+	if stacks != "" { // else those of its failure stay
+		st.stacks = stacks
+	}
 	if !st.late() {
 		s.touch()
 	}
@@ -366,11 +389,11 @@ func (s *schedule) conclude(at time.Time, failures []error, err error) {
 	s.touch()
 }
 
-// hadClosers reports whether any closer has become a step.
-func (s *schedule) hadClosers() bool {
+// everUsed reports whether a closer was ever registered.
+func (s *schedule) everUsed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.steps, func(st *step) bool { return st.site != 0 })
+	return s.used
 }
 
 // outcome returns the failures of a shutdown that has ended.

@@ -284,9 +284,11 @@ func (q *QuitEvent) conclude() {
 	q.records.ending.Lock() // until the records of all steps are there
 	//lint:ignore SA2001 the steps that end hold it
 	q.records.ending.Unlock()
-	if site := q.waiter.Load(); site != 0 && isSignal(q.Cause()) &&
-		!q.sched.hadClosers() && !q.count.everUsed() {
-		q.logUnused(siteName(site))
+	if site := q.waiter.Load(); site != 0 && !q.sched.everUsed() && !q.count.everUsed() {
+		// A cause that wraps a signal is not looked for: its Unwrap may block.
+		if _, signal := q.Cause().(*SignalError); signal {
+			q.logUnused(now, siteName(site))
+		}
 	}
 	failures := q.failures(inner)
 	wait := patience // for the methods of an error

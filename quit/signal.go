@@ -91,10 +91,10 @@ func (q *QuitEvent) NotifySignal(sigs ...os.Signal) (stop func()) {
 // another SIGTERM does not end main before its last line. If no signal came,
 // WaitSignal restores the state before the call.
 //
-// WaitSignal logs a warning if a signal fired the event, but no closer was
-// called and no goroutine was ever counted. Since nothing was closed or
-// awaited, main most likely ends before the work in flight. Such a program may,
-// for example, register its closers with another event.
+// If a signal fired the event, but no closer was ever registered and no
+// goroutine ever counted, the shutdown logs a warning. Since nothing was closed
+// or awaited, main most likely ends before the work in flight. Such a program
+// may, for example, register its closers with another event.
 func (q *QuitEvent) WaitSignal(sigs ...os.Signal) error {
 	if q.ended.HasFired() {
 		return q.sched.err

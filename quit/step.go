@@ -26,6 +26,8 @@ type step struct {
 	deadline time.Time // the end of the share, when the context expires; zero: no limit
 	last     time.Time // an eighth of the share later, the end of the step's time; zero: never
 
+	overtime time.Duration // after last; used by look alone
+
 	node   *node         // held up by the step: its event's, or its own if it is late
 	closer closer        // used and cleared by the goroutine that calls it, as is ignore
 	watch  *time.Timer   // calls look; stopped when the step is over
@@ -191,14 +193,12 @@ func (s *step) finish(err error, abandoned bool) (first bool, name []*step) {
 // runs, less and less often, and abandons the step when its time is over.
 func (s *step) look() {
 	now := time.Now()
-	if s.hasLast() && !now.Before(s.last) {
-		if s.child == nil || s.child.sched.startedBy() != s {
+	timeUp := s.hasLast() && !now.Before(s.last.Add(s.overtime))
+	if timeUp {
+		if !s.extend(now) {
 			s.abandon()
 			return
 		}
-		// The process stood still, or else the event would have ended. It still
-		// does so by itself, within its own reserve. Meanwhile the remaining
-		// steps of this shutdown begin.
 		go s.q.loop() // ends when no step may begin
 	}
 	s.watch.Reset(s.nextLook(now))
@@ -206,15 +206,27 @@ func (s *step) look() {
 		s.watch.Stop()
 		return
 	}
-	// A delay is meant to take long.
-	if s.phase != PhaseDelay && now.Sub(s.start) >= firstWarning {
+	if s.phase != PhaseDelay && !timeUp { // a delay is meant to take long
 		s.q.logRunning(s, now)
 	}
 }
 
-// hasLast reports whether the step is abandoned when its time is over, unless
-// it shuts down an event. The delay and the drain are not, since they return by
-// themselves.
+// extend gives overtime to a step that shuts down an event, and reports whether
+// it does: once, if the process stood still when the time of the step was over.
+// The event then calls its closers in its own reserve, and meanwhile the
+// remaining steps of this shutdown begin.
+func (s *step) extend(now time.Time) bool {
+	if s.overtime > 0 || s.child == nil || s.child.sched.startedBy() != s {
+		return false
+	}
+	late := now.Sub(s.last)
+	more := s.q.sched.overtime(now, late)
+	s.overtime = late + more
+	return more > 0
+}
+
+// hasLast reports whether the step is abandoned when its time is over. The
+// delay and the drain are not, since they return by themselves.
 func (s *step) hasLast() bool { return !s.last.IsZero() && s.site != 0 }
 
 // abandon ends the step, unless it has just returned. It begins the next step
@@ -276,8 +288,8 @@ func (s *step) nextLook(now time.Time) time.Duration {
 	for next <= age && next < 1<<61 {
 		next *= 2
 	}
-	if s.hasLast() && now.Before(s.last) {
-		next = min(next, s.last.Sub(s.start))
+	if last := s.last.Add(s.overtime); s.hasLast() && now.Before(last) {
+		next = min(next, last.Sub(s.start))
 	}
 	return next - age
 }

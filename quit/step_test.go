@@ -554,3 +554,33 @@ func TestHugeError(t *testing.T) {
 		})
 	}
 }
+
+// TestNextLook checks that a step is looked at after 5, 10, 20 s and so on, and
+// at the end of its time. An event that goes on after the end of its step's time
+// is looked at no more often.
+func TestNextLook(t *testing.T) {
+	const s = time.Second
+	for _, test := range []struct {
+		last time.Duration
+		want []time.Duration // the ages at the looks
+	}{
+		{0, []time.Duration{5 * s, 10 * s, 20 * s, 40 * s}},
+		{time.Nanosecond, []time.Duration{time.Nanosecond, 5 * s, 10 * s}},
+		{3 * s, []time.Duration{3 * s, 5 * s, 10 * s, 20 * s}},
+		{5 * s, []time.Duration{5 * s, 10 * s, 20 * s}},
+		{8 * s, []time.Duration{5 * s, 8 * s, 10 * s, 20 * s}},
+	} {
+		age := time.Duration(0)
+		for _, want := range test.want {
+			if age += quit.NextLook(age, test.last); age != want {
+				t.Errorf("with the end after %v, a look after %v, want one after %v",
+					test.last, age, want)
+				break
+			}
+		}
+	}
+	// The process stood still for longer than the step's time.
+	if left := quit.NextLook(30*s, 8*s); left != 10*s {
+		t.Errorf("the next look is after another %v, want 10s", left)
+	}
+}

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gracefulgo/graceful/quit"
 )
@@ -40,7 +42,7 @@ var unusedCases = []struct {
 	{
 		name: "unregistered",
 		use:  func(q *quit.QuitEvent) { q.RegisterStopFunc(func() {})() },
-		want: 1,
+		want: 0,
 	},
 	{name: "child", use: func(q *quit.QuitEvent) { q.RegisterQuitCloser(quietEvent()) }, want: 0},
 	{
@@ -85,12 +87,24 @@ func TestNothingToStop(t *testing.T) {
 				q.WaitSignal()
 			}
 			others.Wait()
-			const warning = `level=WARN msg="quit: nothing was closed or awaited" ` +
-				`site=quit/unused_test.go:`
-			if got := strings.Count(out.String(), warning); got != test.want {
-				t.Errorf("%d warnings, want %d:\n%s", got, test.want, out.String())
+			const warning = `level=WARN msg="quit: nothing was closed or awaited" site=`
+			for _, text := range []string{warning, warning + "quit/unused_test.go:"} {
+				if got := strings.Count(out.String(), text); got != test.want {
+					t.Errorf("%d of %s, want %d:\n%s", got, text, test.want, out.String())
+				}
 			}
 		})
+	}
+}
+
+// TestNothingToStopWithoutWaitSignal checks that only WaitSignal warns. A program
+// that calls Shutdown itself may do so for other reasons.
+func TestNothingToStopWithoutWaitSignal(t *testing.T) {
+	var out lockedBuffer
+	q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(&out, nil))}
+	q.Fail(&quit.SignalError{Signal: os.Interrupt})
+	if err := q.Shutdown(t.Context()); err != nil || strings.Contains(out.String(), "WARN") {
+		t.Errorf("Shutdown() = %v, want nil and no warning:\n%s", err, out.String())
 	}
 }
 
@@ -110,4 +124,51 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// unwrapper is an error whose Unwrap calls f from the second call on.
+type unwrapper struct {
+	calls *int
+	f     func()
+}
+
+func (unwrapper) Error() string { return "lost" }
+func (e unwrapper) Unwrap() error {
+	if *e.calls++; *e.calls > 1 {
+		e.f()
+	}
+	return nil
+}
+
+// TestCauseThatBlocks uses a cause with an Unwrap method that blocks or calls
+// Goexit. WaitSignal returns nonetheless.
+func TestCauseThatBlocks(t *testing.T) {
+	block := make(chan struct{})
+	defer close(block)
+	for name, f := range map[string]func(){
+		"blocks": func() { <-block },
+		"exits":  runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := quietEvent()
+			q.Timeout = time.Second
+			q.RegisterStopFunc(func() {})
+			cause := unwrapper{new(int), f}
+			defer quit.OnWait(func(waiting *quit.QuitEvent) {
+				if waiting == q {
+					q.Fail(cause)
+				}
+			})()
+			done := make(chan struct{})
+			go func() { defer close(done); q.WaitSignal() }()
+			select {
+			case <-done:
+			case <-time.After(10 * time.Second):
+				t.Fatal("WaitSignal hangs")
+			}
+			if err := q.Shutdown(context.Background()); err == nil {
+				t.Errorf("Shutdown() = %v, want the cause", err)
+			}
+		})
+	}
 }

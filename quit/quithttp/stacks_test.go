@@ -341,18 +341,7 @@ func TestTrackRestoresLabels(t *testing.T) {
 	q := quietEvent()
 	ctx := pprof.WithLabels(t.Context(), pprof.Labels("own", "1"))
 	r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-	labels := func() string {
-		var b bytes.Buffer
-		pprof.Lookup("goroutine").WriteTo(&b, 1)
-		for record := range strings.SplitSeq(b.String(), "\n\n") {
-			if strings.Contains(record, "TestTrackRestoresLabels") {
-				_, rest, _ := strings.Cut(record, "# labels: ")
-				line, _, _ := strings.Cut(rest, "\n")
-				return line
-			}
-		}
-		return ""
-	}
+	labels := func() string { return labelsOf("TestTrackRestoresLabels") }
 	pprof.SetGoroutineLabels(ctx)
 	defer pprof.SetGoroutineLabels(context.Background())
 	before, during := labels(), ""
@@ -368,9 +357,44 @@ func TestTrackRestoresLabels(t *testing.T) {
 	}
 }
 
-// TestStacksOfNewConnection uses a client that sends nothing to a server that
-// is shut down by [http.Server.Shutdown] alone. The connection has no handler,
-// and holds up the shutdown nonetheless.
+// labelsOf returns the labels of the goroutine that runs the test.
+func labelsOf(test string) string {
+	var b bytes.Buffer
+	pprof.Lookup("goroutine").WriteTo(&b, 1)
+	for record := range strings.SplitSeq(b.String(), "\n\n") {
+		if strings.Contains(record, test) {
+			_, rest, _ := strings.Cut(record, "# labels: ")
+			line, _, _ := strings.Cut(rest, "\n")
+			return line
+		}
+	}
+	return ""
+}
+
+// TestTrackLeavesLabels checks that labels of a goroutine that are not in the
+// context of its request are kept, if the server has labelled both for q.
+func TestTrackLeavesLabels(t *testing.T) {
+	q := quietEvent()
+	ctx := stacks.Label(t.Context(), "api", stacks.ID(q))
+	r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+	pprof.SetGoroutineLabels(pprof.WithLabels(ctx, pprof.Labels("own", "1")))
+	defer pprof.SetGoroutineLabels(context.Background())
+	before, during := labelsOf(t.Name()), ""
+	quithttp.Track(q, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		during = labelsOf(t.Name())
+	})).
+		ServeHTTP(httptest.NewRecorder(), r)
+	if !strings.Contains(before, `"own":"1"`) || during != before {
+		t.Errorf("labels of the handler's goroutine: %s, want %s as before it", during, before)
+	}
+	if after := labelsOf(t.Name()); after != before {
+		t.Errorf("labels after the handler: %s, want %s as before it", after, before)
+	}
+}
+
+// TestStacksOfNewConnection uses a client that sends nothing to a server that is
+// shut down by [http.Server.Shutdown] alone. The connection has no handler, and
+// holds up the shutdown nonetheless.
 func TestStacksOfNewConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
