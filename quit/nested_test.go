@@ -416,9 +416,9 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 	})
 }
 
-// TestChildOfTwoParents shuts two parents of an event down at the same time. The
-// one that comes second has less time. It abandons the event, which ends within
-// the time of the other.
+// TestChildOfTwoParents shuts two parents of an event down at the same time.
+// The one that comes second has less time. It abandons the event, which ends
+// within the time of the other.
 func TestChildOfTwoParents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second, child := quietEvent(), quietEvent(), quietEvent()

@@ -556,8 +556,8 @@ func TestHugeError(t *testing.T) {
 }
 
 // TestNextLook checks that a step is looked at after 5, 10, 20 s and so on, and
-// at the end of its time. An event that goes on after the end of its step's time
-// is looked at no more often.
+// at the end of its time. An event that goes on after the end of its step's
+// time is looked at no more often.
 func TestNextLook(t *testing.T) {
 	const s = time.Second
 	for _, test := range []struct {

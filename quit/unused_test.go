@@ -97,8 +97,8 @@ func TestNothingToStop(t *testing.T) {
 	}
 }
 
-// TestNothingToStopWithoutWaitSignal checks that only WaitSignal warns. A program
-// that calls Shutdown itself may do so for other reasons.
+// TestNothingToStopWithoutWaitSignal checks that only WaitSignal warns. A
+// program that calls Shutdown itself may do so for other reasons.
 func TestNothingToStopWithoutWaitSignal(t *testing.T) {
 	var out lockedBuffer
 	q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(&out, nil))}

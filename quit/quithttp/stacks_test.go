@@ -392,9 +392,9 @@ func TestTrackLeavesLabels(t *testing.T) {
 	}
 }
 
-// TestStacksOfNewConnection uses a client that sends nothing to a server that is
-// shut down by [http.Server.Shutdown] alone. The connection has no handler, and
-// holds up the shutdown nonetheless.
+// TestStacksOfNewConnection uses a client that sends nothing to a server that
+// is shut down by [http.Server.Shutdown] alone. The connection has no handler,
+// and holds up the shutdown nonetheless.
 func TestStacksOfNewConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
