@@ -53,7 +53,7 @@ const (
 	loopFinishes // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
 	loopLogs     // step.go: s.q.logEnd(s, now, err, abandoned, first)
 	loopReleases // step.go: defer s.q.records.ending.RUnlock()
-	timerWaits   // step.go: if s.hasLast() && !now.Before(s.last) {
+	timerWaits   // step.go: timeUp := s.hasLast() && !now.Before(s.last.Add(s.overtime))
 	timerRLock   // step.go: q.records.ending.RLock()
 	timerEnds    // step.go: first, name = s.q.sched.finish(s, now, err, abandoned)
 	timerLogs    // step.go: s.q.logEnd(s, now, err, abandoned, first)
