@@ -235,7 +235,7 @@ func (p *picture) addTicks() {
 	if span == 0 {
 		return
 	}
-	last := span - span/8
+	last := span - span/6
 	deadline := p.shot.Stage() == timeline.Stopping && span == p.shot.Limit
 	if deadline {
 		last = span / 2
