@@ -158,6 +158,7 @@ func registerOne(root, q *quit.QuitEvent, c *part, say func(string, ...any)) {
 		time.Sleep(c.takes)
 		if c.registers != nil {
 			registerOne(root, q, c.registers, say)
+			say("registered %d", c.registers.id)
 		}
 		switch c.act {
 		case "fails":

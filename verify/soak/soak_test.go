@@ -60,7 +60,8 @@ func TestCheck(t *testing.T) {
 	good := func() *outcome {
 		return &outcome{
 			journal: []string{"armed", "listens 127.0.0.1:1", "call 6 alive", "return 6",
-				"call 5 alive", "return 5", "call 2 alive", "return 2", "call 3 alive",
+				"call 5 alive", "return 5", "call 2 alive", "registered 3", "return 2",
+				"call 3 alive",
 				"return 3", "done 1-1", "call 1 alive", "return 1", report, "end false"},
 			status:   "exit status 0",
 			accepted: []string{"1-1"},
