@@ -4,7 +4,7 @@
 //
 //	func main() {
 //		q := quit.GetQuitEvent()
-//		q.NotifySignal() // or a signal during the start would kill the program
+//		q.NotifySignal() // handles signals during the start too
 //
 //		db := open()
 //		q.RegisterCloser(db, quit.AfterDrain()) // closed last: all use it

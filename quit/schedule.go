@@ -272,7 +272,7 @@ func (s *schedule) overtime(now time.Time, late time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deadline.IsZero() || s.phase == phaseEnded {
-		return min(late, time.Second)
+		return min(late, time.Second) // the longest reserve
 	}
 	s.lookAtTime(now)
 	end, kept := s.deadline.Add(-s.reserve), s.reserve/10

@@ -120,3 +120,47 @@ func TestScheduleLastMoments(t *testing.T) {
 		}
 	}
 }
+
+// TestScheduleOvertime checks the time that a step gets after its own time, if
+// the process stood still.
+func TestScheduleOvertime(t *testing.T) {
+	const sec, ms = time.Second, time.Millisecond
+	start := time.Now()
+	for _, test := range []struct {
+		limit, hurry, now time.Duration // 0: none
+		phase             Phase
+		afterDrain        bool // an AfterDrain closer waits
+		late, want        time.Duration
+	}{
+		{limit: 20 * sec, now: 10 * sec, phase: PhaseClosers, late: 0, want: 0},
+		{limit: 20 * sec, now: 10 * sec, phase: PhaseClosers, late: 2 * sec, want: 2 * sec},
+		{limit: 20 * sec, now: 10 * sec, phase: PhaseClosers, late: 10 * sec, want: 8900 * ms},
+		// The reserve begins now.
+		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, late: 100 * ms, want: 100 * ms},
+		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, late: 5 * sec, want: 900 * ms},
+		// AfterDrain closers have 2/5 of it, and an eighth of that.
+		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, afterDrain: true,
+			late: 5 * sec, want: 550 * ms},
+		{limit: 20 * sec, now: 30 * sec, phase: PhaseAfterDrain, afterDrain: true,
+			late: 5 * sec, want: 900 * ms},
+		// The reserve has begun, and is used up.
+		{limit: 20 * sec, hurry: 20 * sec, now: 21 * sec, phase: PhaseClosers,
+			late: sec, want: 0},
+		{limit: 0, now: 30 * sec, phase: PhaseClosers, late: 5 * sec, want: sec},
+		{limit: 0, now: 30 * sec, phase: PhaseClosers, late: 100 * ms, want: 100 * ms},
+		{limit: 20 * sec, now: 30 * sec, phase: phaseEnded, late: 5 * sec, want: sec},
+	} {
+		s := schedule{phase: test.phase}
+		at := func(d time.Duration) time.Time { return start.Add(d) }
+		s.limit(context.Background(), nil, start, after(start, test.limit))
+		if test.hurry != 0 {
+			s.hurry = at(test.hurry)
+		}
+		if test.afterDrain {
+			s.waiting[PhaseAfterDrain].push(&entry{})
+		}
+		if got := s.overtime(at(test.now), test.late); got != test.want {
+			t.Errorf("%+v: overtime = %v", test, got)
+		}
+	}
+}
