@@ -221,6 +221,34 @@ func TestFailureBeforeRegistration(t *testing.T) {
 	}
 }
 
+// TestFailureBesideBlocking makes an event fail whose parent has a closer that
+// returns an error with an Unwrap method that blocks. Both failures are in the
+// result, within the time of the shutdown.
+func TestFailureBesideBlocking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		block := make(chan struct{})
+		defer close(block)
+		q, child := quietEvent(), quietEvent()
+		unregister := q.RegisterQuitCloser(child)
+		calls := 1 // the first call blocks
+		blocking := unwrapper{&calls, func() { <-block }}
+		q.RegisterCloser(closerFunc(func() error { return blocking }))
+		child.Fail(errors.New("cause"))
+		unregister() // the failure is the cause all the same
+		result := make(chan error, 1)
+		go func() { result <- q.Shutdown(context.Background()) }()
+		synctest.Wait()
+		select {
+		case err := <-result:
+			if text := err.Error(); !strings.Contains(text, "lost") || !strings.Contains(text, "cause") {
+				t.Errorf("Shutdown() = %q, want both failures", text)
+			}
+		default:
+			t.Error("Shutdown waits for Unwrap")
+		}
+	})
+}
+
 // TestFailureInRing makes an event fail that forms a ring with two others. One
 // of the others is registered twice, and with itself.
 func TestFailureInRing(t *testing.T) {

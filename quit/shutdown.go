@@ -318,11 +318,8 @@ func (q *QuitEvent) failures(inner bool) []error {
 	// A failure that came up from a nested event is among the failures of its
 	// step, unless the event was unregistered or abandoned since.
 	cause := q.parents.cameUp()
-	isCause := func(err error) bool {
-		found, _ := visit(err, func(e error) bool { return same(e, cause) })
-		return found
-	}
-	if cause != nil && !inner && !slices.ContainsFunc(errs, isCause) {
+	has := func(err error) bool { return hasFailure(err, cause) }
+	if cause != nil && !inner && !slices.ContainsFunc(errs, has) {
 		errs = append(errs, cause)
 	}
 	return errs
