@@ -55,7 +55,7 @@ func (e *SignalError) ExitCode() int {
 // a [*SignalError] as the cause. Without arguments, the signals are
 // [os.Interrupt] and SIGTERM. NotifySignal skips nil, and signals that the
 // system does not have. A listed SIGINT or SIGHUP stays ignored if the process
-// was started to ignore it, as by nohup, and this is logged. SIGQUIT still
+// was started to ignore it, as by nohup, and this is logged once. SIGQUIT still
 // dumps all stacks, unless it is listed.
 //
 // A second Ctrl-C ends the process at once. More precisely, an [os.Interrupt]
@@ -148,8 +148,9 @@ type handler struct {
 // listener has the signal handlers and the first signal of an event.
 type listener struct {
 	handlers []*handler
-	first    time.Time // the first signal; zero: none came
-	ended    bool      // the shutdown has ended, and the event takes no part any more
+	ignored  []os.Signal // listed, but they stay ignored, which is logged
+	first    time.Time   // the first signal; zero: none came
+	ended    bool        // the shutdown has ended, and the event takes no part any more
 }
 
 // receiver is a goroutine that receives one signal.
@@ -166,9 +167,14 @@ type receiver struct {
 // handle begins to handle signals for q. It releases the handlers of earlier
 // events whose shutdown has ended.
 func (t *signalTable) handle(q *QuitEvent, sigs []os.Signal) *handler {
-	h := &handler{q: q, sigs: q.handleable(sigs)}
+	list, stay := handleable(sigs)
+	h := &handler{q: q, sigs: list}
 	q.pipe.handle(1)
 	t.mu.Lock()
+	stay = slices.DeleteFunc(stay, func(s os.Signal) bool {
+		return slices.Contains(q.listener.ignored, s) // logged by an earlier call
+	})
+	q.listener.ignored = append(q.listener.ignored, stay...)
 	for _, s := range h.sigs {
 		t.receive(s)
 	}
@@ -189,25 +195,28 @@ func (t *signalTable) handle(q *QuitEvent, sigs []os.Signal) *handler {
 	for _, r := range before {
 		r.q.pipe.handle(-1)
 	}
+	for _, s := range stay {
+		q.logIgnored(s)
+	}
 	return h
 }
 
-// handleable returns those of sigs that can be handled, or the default.
-func (q *QuitEvent) handleable(sigs []os.Signal) []os.Signal {
+// handleable returns those of sigs, or of the default, that can be handled, and
+// those that stay ignored.
+func handleable(sigs []os.Signal) (list, stay []os.Signal) {
 	if len(sigs) == 0 {
 		sigs = []os.Signal{os.Interrupt, syscall.SIGTERM}
 	}
-	var list []os.Signal
 	for _, s := range sigs {
 		switch {
-		case !exists(s) || slices.Contains(list, s):
+		case !exists(s) || slices.Contains(list, s) || slices.Contains(stay, s):
 		case staysIgnored(s) && ignored(s):
-			q.logIgnored(s)
+			stay = append(stay, s)
 		default:
 			list = append(list, s)
 		}
 	}
-	return list
+	return list, stay
 }
 
 // exists reports whether os/signal can deliver s: whether s has the type of the

@@ -915,6 +915,7 @@ func TestChildInterruptEndsDelay(t *testing.T) {
 var ignoring = process.NewProgram("ignoring", func([]string) {
 	q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	stop := q.NotifySignal(os.Interrupt, syscall.SIGHUP, syscall.SIGTERM)
+	q.NotifySignal(os.Interrupt, os.Interrupt)() // does not log it again
 	q.GracefulStop()
 	stop()
 	process.Say("ignored %t, %t", signal.Ignored(os.Interrupt), signal.Ignored(syscall.SIGHUP))
