@@ -13,25 +13,26 @@ import (
 type parents struct {
 	mu      sync.Mutex // guards the fields below; a leaf
 	entries map[*entry]parent
-	failure error // the cause, if the event has fired with a failure
-	up      bool  // the failure is that of a nested event
+	failure error      // the cause, if the event has fired with a failure
+	from    *QuitEvent // the nested event that the failure came up from; nil: it is the event's own
 }
 
 // parent is an event with which another one, the child, is registered. It has a
 // copy of the entry's ignore, since the entry is cleared when it is taken out.
 type parent struct {
-	q      *QuitEvent
-	ignore *ignore // the failures of the child that q ignores
+	q, child *QuitEvent
+	ignore   *ignore // the failures of the child that q ignores
 }
 
-// add adds e. If the event has already fired with a failure, add returns that.
-func (p *parents) add(e *entry) (failure error) {
+// add adds up, whose entry is e. If the child has already fired with a failure,
+// add returns that.
+func (p *parents) add(e *entry, up parent) (failure error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.entries == nil {
 		p.entries = make(map[*entry]parent)
 	}
-	p.entries[e] = parent{e.q, e.ignore}
+	p.entries[e] = up
 	return p.failure
 }
 
@@ -42,24 +43,21 @@ func (p *parents) remove(e *entry) {
 }
 
 // failed records that the event has fired with a failure, and returns its
-// parents. up reports whether the failure is that of a nested event. A parent
+// parents. The failure came up from a nested event unless from is nil. A parent
 // that is added later learns of the failure from add.
-func (p *parents) failed(cause error, up bool) []parent {
+func (p *parents) failed(cause error, from *QuitEvent) []parent {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failure, p.up = cause, up
+	p.failure, p.from = cause, from
 	return slices.Collect(maps.Values(p.entries))
 }
 
-// cameUp returns the failure of a nested event with which the event has fired,
-// or nil.
-func (p *parents) cameUp() error {
+// cameUp returns the failure with which the event has fired, and the nested
+// event that it came up from, which is nil if it came up from none.
+func (p *parents) cameUp() (failure error, from *QuitEvent) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.up {
-		return nil
-	}
-	return p.failure
+	return p.failure, p.from
 }
 
 // only returns the only parent of the event, and the name under which the event
@@ -85,7 +83,7 @@ func (q *QuitEvent) fireAll(cause error) (fired bool) {
 	if !q.fire(cause) {
 		return false
 	}
-	fireUp(q.parents.failed(cause, false), cause)
+	fireUp(q.parents.failed(cause, nil), cause)
 	return true
 }
 
@@ -100,7 +98,7 @@ func fireUp(todo []parent, cause error) {
 		if up.ignore != nil {
 			go up.fireUnlessIgnored(cause) // ends when the funcs of ignore return
 		} else if up.q.fire(cause) {
-			todo = append(todo, up.q.parents.failed(cause, true)...)
+			todo = append(todo, up.q.parents.failed(cause, up.child)...)
 		}
 	}
 }
@@ -110,7 +108,7 @@ func (up parent) fireUnlessIgnored(cause error) {
 	counts := true // even if a func calls Goexit
 	defer func() {
 		if counts && up.q.fire(cause) {
-			fireUp(up.q.parents.failed(cause, true), cause)
+			fireUp(up.q.parents.failed(cause, up.child), cause)
 		}
 	}()
 	counts = up.ignore.counts(cause) != nil

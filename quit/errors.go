@@ -103,23 +103,6 @@ func isOurs(err error) bool {
 	return false
 }
 
-// hasFailure reports whether err is failure, or has it among its failures. It
-// walks only through the types above, so it calls no user code.
-func hasFailure(err, failure error) bool {
-	if same(err, failure) {
-		return true
-	}
-	switch e := err.(type) {
-	case *namedError:
-		return hasFailure(e.err, failure)
-	case *guard:
-		return hasFailure(e.err, failure)
-	case *failures:
-		return slices.ContainsFunc(e.errs, func(e error) bool { return hasFailure(e, failure) })
-	}
-	return false
-}
-
 // join returns nil, the only error, or an error with a line for each.
 func join(errs ...error) error {
 	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })

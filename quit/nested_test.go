@@ -221,6 +221,41 @@ func TestFailureBeforeRegistration(t *testing.T) {
 	}
 }
 
+// TestFailureIgnoredInPart makes an event fail with two errors, and its parent
+// ignores one of them. The other one is in the result once.
+func TestFailureIgnoredInPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		above, q, child := quietEvent(), quietEvent(), quietEvent()
+		ignored, lost := errors.New("ignored"), errors.New("lost")
+		above.RegisterQuitCloser(q, quit.Name("q"))
+		q.RegisterQuitCloser(child, quit.Name("child"), quit.Ignore(ignored))
+		child.Fail(errors.Join(ignored, lost))
+		synctest.Wait()
+		err := above.Shutdown(context.Background())
+		want := "quit: q (quit/nested_test.go:LINE): child (quit/nested_test.go:LINE): lost"
+		if got := lineNumber.ReplaceAllString(fmt.Sprint(err), "_test.go:LINE"); got != want {
+			t.Errorf("Shutdown() = %q, want %q", got, want)
+		}
+	})
+}
+
+// TestFailureOfUnregistered makes an event fail that is then unregistered, and
+// another closer fail. The result of the event at the top has both failures.
+func TestFailureOfUnregistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		above, q, child := quietEvent(), quietEvent(), quietEvent()
+		above.RegisterQuitCloser(q, quit.Name("q"))
+		unregister := q.RegisterQuitCloser(child)
+		q.RegisterCloser(closerFunc(func() error { return errors.New("another") }))
+		child.Fail(errors.New("lost"))
+		unregister()
+		err := fmt.Sprint(above.Shutdown(context.Background()))
+		if strings.Count(err, "lost") != 1 || strings.Count(err, "another") != 1 {
+			t.Errorf("Shutdown() = %q, want both failures once", err)
+		}
+	})
+}
+
 // TestFailureBesideBlocking makes an event fail whose parent has a closer that
 // returns an error with an Unwrap method that blocks. Both failures are in the
 // result, within the time of the shutdown.
@@ -240,8 +275,10 @@ func TestFailureBesideBlocking(t *testing.T) {
 		synctest.Wait()
 		select {
 		case err := <-result:
-			if text := err.Error(); !strings.Contains(text, "lost") || !strings.Contains(text, "cause") {
-				t.Errorf("Shutdown() = %q, want both failures", text)
+			for _, want := range []string{"lost", "cause"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("Shutdown() = %q, without %q", err, want)
+				}
 			}
 		default:
 			t.Error("Shutdown waits for Unwrap")

@@ -103,8 +103,8 @@ func (q *QuitEvent) RegisterQuitCloser(c QuitCloser, opts ...Option) (unregister
 	if child == nil {
 		return e.register()
 	}
-	up := parent{q, e.ignore}
-	cause := child.parents.add(e)
+	up := parent{q, child, e.ignore}
+	cause := child.parents.add(e, up)
 	remove := e.register()
 	if cause != nil { // the child has already failed
 		fireUp([]parent{up}, cause)

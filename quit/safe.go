@@ -112,13 +112,6 @@ func equal(a, b error) (same bool) {
 	return a == b
 }
 
-// same reports whether a and b are equal or, for values that cannot be
-// compared, deeply equal.
-func same(a, b error) (same bool) {
-	defer func() { _ = recover() }()
-	return equal(a, b) || reflect.DeepEqual(a, b)
-}
-
 // matches reports whether err is target in the sense of errors.Is, without the
 // errors that err wraps.
 func matches(err, target error) (yes bool) {

@@ -2,6 +2,7 @@ package quit
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -401,6 +402,16 @@ func (s *schedule) outcome() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failures
+}
+
+// returned reports whether a step that shut child down has returned, at the end
+// of the shutdown. Its failures are then those of child that count.
+func (s *schedule) returned(child *QuitEvent) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.steps, func(st *step) bool {
+		return st.child == child && !st.abandoned
+	})
 }
 
 // startedBy returns the step of the parent that shuts this event down, or nil.

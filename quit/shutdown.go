@@ -290,7 +290,7 @@ func (q *QuitEvent) conclude() {
 			q.logUnused(now, siteName(site))
 		}
 	}
-	failures := q.failures(inner)
+	failures := q.failures()
 	wait := patience // for the methods of an error
 	if inner {
 		wait /= 100
@@ -305,9 +305,8 @@ func (q *QuitEvent) conclude() {
 	q.ended.Fire()
 }
 
-// failures returns the failures of a shutdown that has ended. inner reports
-// whether the shutdown was a step of another one.
-func (q *QuitEvent) failures(inner bool) []error {
+// failures returns the failures of a shutdown that has ended.
+func (q *QuitEvent) failures() []error {
 	errs := slices.Clip(q.sched.outcome())
 	if n := q.count.count(); n < 0 {
 		err := fmt.Errorf("quit: DoneGoroutine was called %s more than AddGoroutine",
@@ -317,9 +316,7 @@ func (q *QuitEvent) failures(inner bool) []error {
 	}
 	// A failure that came up from a nested event is among the failures of its
 	// step, unless the event was unregistered or abandoned since.
-	cause := q.parents.cameUp()
-	has := func(err error) bool { return hasFailure(err, cause) }
-	if cause != nil && !inner && !slices.ContainsFunc(errs, has) {
+	if cause, from := q.parents.cameUp(); from != nil && !q.sched.returned(from) {
 		errs = append(errs, cause)
 	}
 	return errs
