@@ -54,10 +54,10 @@ func (p *parents) failed(cause error, from *QuitEvent) []parent {
 
 // cameUp returns the failure with which the event has fired, and the nested
 // event that it came up from, which is nil if it came up from none.
-func (p *parents) cameUp() (failure error, from *QuitEvent) {
+func (p *parents) cameUp() (from *QuitEvent, failure error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.failure, p.from
+	return p.from, p.failure
 }
 
 // only returns the only parent of the event, and the name under which the event

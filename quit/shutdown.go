@@ -316,7 +316,7 @@ func (q *QuitEvent) failures() []error {
 	}
 	// A failure that came up from a nested event is among the failures of its
 	// step, unless the event was unregistered or abandoned since.
-	if cause, from := q.parents.cameUp(); from != nil && !q.sched.returned(from) {
+	if from, cause := q.parents.cameUp(); from != nil && !q.sched.returned(from) {
 		errs = append(errs, cause)
 	}
 	return errs
