@@ -52,8 +52,8 @@ func (p *parents) failed(cause error, from *QuitEvent) []parent {
 	return slices.Collect(maps.Values(p.entries))
 }
 
-// cameUp returns the failure with which the event has fired, and the nested
-// event that it came up from, which is nil if it came up from none.
+// cameUp returns the nested event from which a failure came up and fired this
+// event, and that failure. Otherwise the event that it returns is nil.
 func (p *parents) cameUp() (from *QuitEvent, failure error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
