@@ -782,6 +782,30 @@ func TestDoneContext(t *testing.T) {
 	}
 }
 
+// TestDoneContextOfCloser makes a closer shut another event down with its own
+// context, which is done. The log of that event blocks, and takes none of the
+// closer's time.
+func TestDoneContextOfCloser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		q, other := quietEvent(), eventWith(func(slog.Record) { <-release })
+		other.Timeout = time.Second
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			<-ctx.Done()
+			start := time.Now()
+			err := other.Shutdown(ctx)
+			if took := time.Since(start); err != ctx.Err() || took != 0 {
+				t.Errorf("Shutdown(ctx) = %v after %v, want %v at once", err, took, ctx.Err())
+			}
+			return nil
+		}))
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+	})
+}
+
 // TestLogHandlersFailEachOther makes the log handlers of an event and its child
 // call Fail on both for each failure that is logged. That must not go on for
 // ever.

@@ -49,7 +49,9 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	}
 	if mistake != nil {
 		q.warn(msgDone, slog.String("err", errorText(mistake)), slog.String("site", siteOutside()))
-		q.awaitLog() // the process most likely ends next
+		if len(callers(ctx)) == 0 { // else no closer's time is used up
+			q.awaitLog() // the process most likely ends next
+		}
 		return mistake
 	}
 	by := callers(ctx)
