@@ -842,9 +842,9 @@ func TestLogHandlersFailEachOther(t *testing.T) {
 	})
 }
 
-// TestLogAfterEnd makes failures after the end. Only the log reports them. The
-// handler has the record when the call returns, unless it takes more than a
-// second or the call is its own.
+// TestLogAfterEnd makes failures and mistakes after the end. Only the log
+// reports them. The handler has the record when the call returns, unless it
+// takes more than a second or the call is its own.
 func TestLogAfterEnd(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -861,6 +861,9 @@ func TestLogAfterEnd(t *testing.T) {
 			q.RegisterStopFunc(func() { panic("late") })
 		}},
 		{name: "Fail", fail: func(q *quit.QuitEvent) { q.Fail(errors.New("late")) }},
+		{name: "a warning", fail: func(q *quit.QuitEvent) {
+			q.Go(func(context.Context) error { return nil }, quit.Name("late"))
+		}},
 	} {
 		for _, handler := range []struct {
 			name  string
@@ -877,14 +880,14 @@ func TestLogAfterEnd(t *testing.T) {
 					defer close(hang)
 					var seen journal
 					q := eventWith(func(r slog.Record) {
-						if r.Level < slog.LevelError {
+						if r.Level < slog.LevelWarn {
 							return
 						}
 						if handler.takes < 0 {
 							<-hang
 						}
 						time.Sleep(handler.takes)
-						seen.add(attr(r, "err"))
+						seen.add(attr(r, "err") + attr(r, "goroutine"))
 					})
 					q.GracefulStop()
 					start := time.Now()
