@@ -248,3 +248,40 @@ func NextLook(age, last time.Duration) time.Duration {
 	}
 	return s.nextLook(start.Add(age))
 }
+
+// StandStill makes the timers of all running steps of q and of its nested
+// events fire late, as they do if the process stands still for d. It is for a
+// bubble of testing/synctest, in which no closer returns in that time.
+func (q *QuitEvent) StandStill(d time.Duration) {
+	now := time.Now()
+	for _, s := range q.running() {
+		if s.nextLook(now) < d {
+			s.watch.Reset(d)
+		}
+		if s.child != nil && s.child.sched.startedBy() == s {
+			s.child.StandStill(d)
+		}
+	}
+}
+
+// running returns the running steps.
+func (q *QuitEvent) running() (steps []*step) {
+	q.sched.mu.Lock()
+	defer q.sched.mu.Unlock()
+	for _, s := range q.sched.steps {
+		if s.end.IsZero() {
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
+
+// Reserve returns the reserve of q, which has begun to shut down.
+func (q *QuitEvent) Reserve() time.Duration {
+	q.sched.mu.Lock()
+	defer q.sched.mu.Unlock()
+	return q.sched.reserve
+}
+
+// HasEnded reports whether the shutdown of q has ended.
+func (q *QuitEvent) HasEnded() bool { return q.ended.HasFired() }

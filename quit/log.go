@@ -39,8 +39,8 @@
 // slow, blocks or panics changes nothing for any closer. At its end the
 // shutdown waits for the last record, within its time, or for a second if it
 // has no limit. If the handler does not keep up, further records are counted
-// and not kept. The goroutine of the caller hands over the first four warnings
-// of misuse.
+// and not kept. Before the fire, the goroutine of the caller hands over the
+// warnings of misuse.
 //
 // A failure that the handler itself reports with Fail counts, but is not
 // logged. If the handler starts a shutdown, its call does not wait for the end.
@@ -317,14 +317,18 @@ func (q *QuitEvent) parent() (title string, parent *QuitEvent) {
 }
 
 // warn logs misuse, on the goroutine that makes the mistake. After the fire,
-// handOver does it: a handler that blocks must not keep main from its end.
+// handOver does it: a handler that blocks must not keep main from its end. No
+// shutdown waits for the log any more once the last step is over.
 func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
 	r := record{at: time.Now(), level: slog.LevelWarn, msg: msg, attrs: attrs}
-	if q.HasFired() {
-		q.log(r)
+	if !q.HasFired() {
+		r.handle(q)
 		return
 	}
-	r.handle(q)
+	q.log(r)
+	if q.sched.hasEnded() {
+		q.awaitLog()
+	}
 }
 
 func (q *QuitEvent) logFired(cause error) {

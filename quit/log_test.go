@@ -782,6 +782,30 @@ func TestDoneContext(t *testing.T) {
 	}
 }
 
+// TestDoneContextOfCloser makes a closer shut another event down with its own
+// context, which is done. The log of that event blocks, and takes none of the
+// closer's time.
+func TestDoneContextOfCloser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		q, other := quietEvent(), eventWith(func(slog.Record) { <-release })
+		other.Timeout = time.Second
+		q.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			<-ctx.Done()
+			start := time.Now()
+			err := other.Shutdown(ctx)
+			if took := time.Since(start); err != ctx.Err() || took != 0 {
+				t.Errorf("Shutdown(ctx) = %v after %v, want %v at once", err, took, ctx.Err())
+			}
+			return nil
+		}))
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v, want nil", err)
+		}
+	})
+}
+
 // TestLogHandlersFailEachOther makes the log handlers of an event and its child
 // call Fail on both for each failure that is logged. That must not go on for
 // ever.
@@ -818,9 +842,9 @@ func TestLogHandlersFailEachOther(t *testing.T) {
 	})
 }
 
-// TestLogAfterEnd makes failures after the end. Only the log reports them. The
-// handler has the record when the call returns, unless it takes more than a
-// second or the call is its own.
+// TestLogAfterEnd makes failures and mistakes after the end. Only the log
+// reports them. The handler has the record when the call returns, unless it
+// takes more than a second or the call is its own.
 func TestLogAfterEnd(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -837,6 +861,9 @@ func TestLogAfterEnd(t *testing.T) {
 			q.RegisterStopFunc(func() { panic("late") })
 		}},
 		{name: "Fail", fail: func(q *quit.QuitEvent) { q.Fail(errors.New("late")) }},
+		{name: "a warning", fail: func(q *quit.QuitEvent) {
+			q.Go(func(context.Context) error { return nil }, quit.Name("late"))
+		}},
 	} {
 		for _, handler := range []struct {
 			name  string
@@ -853,14 +880,14 @@ func TestLogAfterEnd(t *testing.T) {
 					defer close(hang)
 					var seen journal
 					q := eventWith(func(r slog.Record) {
-						if r.Level < slog.LevelError {
+						if r.Level < slog.LevelWarn {
 							return
 						}
 						if handler.takes < 0 {
 							<-hang
 						}
 						time.Sleep(handler.takes)
-						seen.add(attr(r, "err"))
+						seen.add(attr(r, "err") + attr(r, "goroutine"))
 					})
 					q.GracefulStop()
 					start := time.Now()

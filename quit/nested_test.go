@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -460,7 +461,7 @@ func TestChildIsSlow(t *testing.T) {
 }
 
 // TestChildOfAnotherShutdown checks that an event is abandoned if another call
-// shuts it down, with more time than its parent gives.
+// shuts it down, with more time than its parent gives. It has no overtime.
 func TestChildOfAnotherShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, child := quietEvent(), quietEvent()
@@ -473,7 +474,7 @@ func TestChildOfAnotherShutdown(t *testing.T) {
 		start := time.Now()
 		err := parent.Shutdown(t.Context())
 		took := time.Since(start)
-		if took > parent.Timeout || !errors.Is(err, context.DeadlineExceeded) {
+		if took != 8100*time.Millisecond || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Shutdown() = %v after %v, want the event to be abandoned", err, took)
 		}
 		close(release)
@@ -526,11 +527,35 @@ func TestLateChildLogs(t *testing.T) {
 	})
 }
 
+// TestLogOfEventOfCloser makes a closer shut an event down with its context.
+// The shutdown of the closer waits for the log of that event too.
+func TestLogOfEventOfCloser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged journal
+		q, other := quietEvent(), eventWith(func(r slog.Record) {
+			time.Sleep(100 * time.Millisecond)
+			logged.add(r.Message)
+		})
+		q.RegisterQuitCloser(quit.ShutdownFunc(other.Shutdown))
+		q.GracefulStop()
+		if got := logged.all(); !slices.Contains(got, "quit: stopped") {
+			t.Errorf("at the end, %q is logged, want the end of the event too", got)
+		}
+	})
+}
+
 // TestChildGoesOn uses an event that does not end, since each of its closers
-// registers the next one. Its parent does not wait for it beyond the deadline.
+// registers the next one. Its parent does not wait for it beyond the deadline,
+// even if closers of its own hang before and after it.
 func TestChildGoesOn(t *testing.T) {
-	for _, hang := range []bool{false, true} {
-		t.Run(fmt.Sprint("hang ", hang), func(t *testing.T) {
+	for _, test := range []struct {
+		hang          bool
+		before, after int
+	}{
+		{}, {hang: true}, {after: 1}, {before: 1}, {before: 1, after: 1},
+		{before: 4}, {before: 4, after: 1}, {hang: true, before: 4, after: 1},
+	} {
+		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				parent, child := quietEvent(), quietEvent()
 				parent.Timeout = 10 * time.Second
@@ -542,17 +567,23 @@ func TestChildGoesOn(t *testing.T) {
 						return nil
 					}
 					time.Sleep(100 * time.Millisecond)
-					if hang {
+					if test.hang {
 						<-ctx.Done()
 					}
 					child.RegisterQuitCloser(retry)
-					if hang {
+					if test.hang {
 						<-release
 					}
 					return nil
 				}
 				child.RegisterQuitCloser(retry)
 				parent.RegisterQuitCloser(child)
+				for range test.before {
+					parent.RegisterStopFunc(func() { <-release })
+				}
+				for range test.after {
+					parent.RegisterStopFunc(func() { <-release }, quit.AfterDrain())
+				}
 				start := time.Now()
 				err := parent.Shutdown(context.Background())
 				if took := time.Since(start); took > parent.Timeout {
@@ -561,9 +592,47 @@ func TestChildGoesOn(t *testing.T) {
 				}
 				close(release)
 				child.GracefulStop()
+				time.Sleep(24 * time.Hour) // for closers that were abandoned
 			})
 		})
 	}
+}
+
+// TestAbandonedChildCallsParent makes a closer of an event call the shutdown of
+// the parent after the parent has abandoned the event. The end of the parent
+// waits for the event nonetheless, so the call does not wait.
+func TestAbandonedChildCallsParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, child := quietEvent(), quietEvent()
+		parent.Timeout = 10 * time.Second
+		start := time.Now()
+		var again func()
+		again = func() {
+			time.Sleep(100 * time.Millisecond)
+			if age := time.Since(start); age < 9*time.Second {
+				child.RegisterStopFunc(again)
+				return
+			}
+			if !parent.Report().Steps[0].Abandoned {
+				t.Errorf("the event is not abandoned")
+			}
+			before := time.Now()
+			parent.GracefulStop()
+			if took := time.Since(before); took != 0 {
+				t.Errorf("the call took %v, want none", took)
+			}
+		}
+		child.RegisterStopFunc(again)
+		parent.RegisterQuitCloser(child)
+		parent.GracefulStop()
+		if took := time.Since(start); took != 9*time.Second || !child.HasEnded() {
+			t.Errorf("GracefulStop took %v, want 9s, the time until the end of the event", took)
+		}
+		synctest.Wait()
+		if n := parent.Waits() + child.Waits(); n != 0 {
+			t.Errorf("%d waits are noted after the end, want none", n)
+		}
+	})
 }
 
 // TestDeepChain nests events, and makes the innermost one fail.

@@ -69,7 +69,7 @@ type schedule struct {
 	owed  int           // steps whose stacks have not been taken
 	clear chan struct{} // closed when owed falls to zero; nil if nobody waits
 
-	inner []*QuitEvent // events that the steps have shut down
+	inner []*QuitEvent // events that the steps shut down
 
 	version  uint64   // the number of changes
 	watchers []*watch // told of the next change; nil if nobody watches
@@ -130,14 +130,16 @@ func (s *schedule) fired() {
 }
 
 // limit sets the context and the deadline of the shutdown, unless an earlier
-// call did. A zero deadline means no limit.
-func (s *schedule) limit(base context.Context, by *step, now, deadline time.Time) {
+// call did, and reports whether it did so. A zero deadline means no limit.
+func (s *schedule) limit(base context.Context, by *step, now, deadline time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.base == nil {
-		s.base, s.by = base, by
-		s.limitTo(now, deadline)
+	if s.base != nil {
+		return false
 	}
+	s.base, s.by = base, by
+	s.limitTo(now, deadline)
+	return true
 }
 
 // relimit replaces a mistaken deadline, unless the shutdown has started or base
@@ -266,24 +268,27 @@ func (s *schedule) share(e *entry, p Phase, now time.Time) time.Duration {
 	return max(left/5*4, s.reserve/5*2)
 }
 
-// overtime returns how much longer a step may run whose time was over a while
-// ago, since the process stood still: no longer than that, and only as long as
-// the steps after it keep their time.
-func (s *schedule) overtime(now time.Time, late time.Duration) time.Duration {
+// overtime returns how much longer a step may run that shuts down an event, and
+// whose time is over. The event has the longest reserve, but only as long as
+// the steps after it keep their time in this one's.
+func (s *schedule) overtime(now time.Time) time.Duration {
+	const longest = time.Second
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.deadline.IsZero() || s.phase == phaseEnded {
-		return min(late, time.Second) // the longest reserve
+		return longest
 	}
 	s.lookAtTime(now)
 	end, kept := s.deadline.Add(-s.reserve), s.reserve/10
 	if !s.hurry.IsZero() {
-		end = s.hurry
+		if end = s.hurry; end.Before(now) { // the process stood still in the reserve
+			end = now.Add(s.reserve)
+		}
+		if s.phase < PhaseAfterDrain && s.waiting[PhaseAfterDrain].last != nil {
+			kept = s.reserve / 20 * 11 // one half, and what share leaves of the other
+		}
 	}
-	if s.phase < PhaseAfterDrain && s.waiting[PhaseAfterDrain].last != nil {
-		kept = s.reserve / 20 * 9 // 2/5, and an eighth of that
-	}
-	return max(min(late, end.Sub(now)-kept), 0)
+	return max(min(longest, end.Sub(now)-kept), 0)
 }
 
 // fault adds a failure of st, which may go on running. stacks are the stacks
@@ -390,6 +395,13 @@ func (s *schedule) conclude(at time.Time, failures []error, err error) {
 	s.touch()
 }
 
+// hasEnded reports whether the last step is over.
+func (s *schedule) hasEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == phaseEnded
+}
+
 // everUsed reports whether a closer was ever registered.
 func (s *schedule) everUsed() bool {
 	s.mu.Lock()
@@ -457,17 +469,15 @@ func (s *schedule) grace(base context.Context) time.Duration {
 	return max(s.reserve, 10*time.Millisecond)
 }
 
-// adopt makes the outermost shutdown wait for the log and the stacks of q,
-// which a step of this event has shut down. It reports false if this event's
-// shutdown has ended.
-func (s *schedule) adopt(q *QuitEvent) bool {
+// adopt notes that a step of this event shuts q down. The outermost shutdown
+// waits for the end, the log and the stacks of q.
+func (s *schedule) adopt(q *QuitEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.phase == phaseEnded {
-		return false
+		return
 	}
 	s.inner = append(s.inner, q)
-	return true
 }
 
 // adopted returns the adopted events.

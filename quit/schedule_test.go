@@ -121,8 +121,7 @@ func TestScheduleLastMoments(t *testing.T) {
 	}
 }
 
-// TestScheduleOvertime checks the time that a step gets after its own time, if
-// the process stood still.
+// TestScheduleOvertime checks the time that a step gets after its own time.
 func TestScheduleOvertime(t *testing.T) {
 	const sec, ms = time.Second, time.Millisecond
 	start := time.Now()
@@ -130,25 +129,24 @@ func TestScheduleOvertime(t *testing.T) {
 		limit, hurry, now time.Duration // 0: none
 		phase             Phase
 		afterDrain        bool // an AfterDrain closer waits
-		late, want        time.Duration
+		want              time.Duration
 	}{
-		{limit: 20 * sec, now: 10 * sec, phase: PhaseClosers, late: 0, want: 0},
-		{limit: 20 * sec, now: 10 * sec, phase: PhaseClosers, late: 2 * sec, want: 2 * sec},
-		{limit: 20 * sec, now: 10 * sec, phase: PhaseClosers, late: 10 * sec, want: 8900 * ms},
-		// The reserve begins now.
-		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, late: 100 * ms, want: 100 * ms},
-		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, late: 5 * sec, want: 900 * ms},
-		// AfterDrain closers have 2/5 of it, and an eighth of that.
-		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, afterDrain: true,
-			late: 5 * sec, want: 550 * ms},
-		{limit: 20 * sec, now: 30 * sec, phase: PhaseAfterDrain, afterDrain: true,
-			late: 5 * sec, want: 900 * ms},
-		// The reserve has begun, and is used up.
-		{limit: 20 * sec, hurry: 20 * sec, now: 21 * sec, phase: PhaseClosers,
-			late: sec, want: 0},
-		{limit: 0, now: 30 * sec, phase: PhaseClosers, late: 5 * sec, want: sec},
-		{limit: 0, now: 30 * sec, phase: PhaseClosers, late: 100 * ms, want: 100 * ms},
-		{limit: 20 * sec, now: 30 * sec, phase: phaseEnded, late: 5 * sec, want: sec},
+		{limit: 20 * sec, now: 10 * sec, phase: PhaseClosers, want: sec},
+		// The reserve is kept, and a tenth of it more.
+		{limit: 20 * sec, now: 18200 * ms, phase: PhaseClosers, want: 700 * ms},
+		{limit: 20 * sec, now: 18200 * ms, phase: PhaseClosers, afterDrain: true, want: 700 * ms},
+		// The reserve begins now. AfterDrain closers have about half of it.
+		{limit: 20 * sec, now: 18700 * ms, phase: PhaseClosers, want: sec},
+		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, want: 900 * ms},
+		{limit: 20 * sec, now: 30 * sec, phase: PhaseClosers, afterDrain: true, want: 450 * ms},
+		{limit: 20 * sec, now: 30 * sec, phase: PhaseAfterDrain, afterDrain: true, want: 900 * ms},
+		// The reserve has begun.
+		{limit: 20 * sec, hurry: 20 * sec, now: 19300 * ms, phase: PhaseClosers, want: 600 * ms},
+		{limit: 20 * sec, hurry: 20 * sec, now: 19950 * ms, phase: PhaseClosers, want: 0},
+		// The process stood still in it.
+		{limit: 20 * sec, hurry: 20 * sec, now: 21 * sec, phase: PhaseClosers, want: 900 * ms},
+		{limit: 0, now: 30 * sec, phase: PhaseClosers, want: sec},
+		{limit: 20 * sec, now: 30 * sec, phase: phaseEnded, want: sec},
 	} {
 		s := schedule{phase: test.phase}
 		at := func(d time.Duration) time.Time { return start.Add(d) }
@@ -159,7 +157,7 @@ func TestScheduleOvertime(t *testing.T) {
 		if test.afterDrain {
 			s.waiting[PhaseAfterDrain].push(&entry{})
 		}
-		if got := s.overtime(at(test.now), test.late); got != test.want {
+		if got := s.overtime(at(test.now)); got != test.want {
 			t.Errorf("%+v: overtime = %v", test, got)
 		}
 	}

@@ -36,7 +36,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 		ctx = context.Background()
 	}
 	base, now := valuesOf(ctx), time.Now()
-	q.sched.limit(base, stepOf(ctx), now, q.deadline(ctx, now))
+	q.limit(base, stepOf(ctx), now, q.deadline(ctx, now))
 	q.Fire()
 	mistake := ctx.Err()
 	if mistake != nil {
@@ -49,7 +49,9 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	}
 	if mistake != nil {
 		q.warn(msgDone, slog.String("err", errorText(mistake)), slog.String("site", siteOutside()))
-		q.awaitLog() // the process most likely ends next
+		if len(callers(ctx)) == 0 { // else no closer's time is used up
+			q.awaitLog() // the process most likely ends next
+		}
 		return mistake
 	}
 	by := callers(ctx)
@@ -88,7 +90,7 @@ func (q *QuitEvent) GracefulStop() { _ = q.Shutdown(context.Background()) }
 // of the share as its deadline.
 func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
 	s, now := stepOf(ctx), time.Now()
-	q.sched.limit(valuesOf(ctx), s, now, q.deadlineWithin(s.deadline, now))
+	q.limit(valuesOf(ctx), s, now, q.deadlineWithin(s.deadline, now))
 	q.Fire()
 	// The wait is noted before open begins the steps, which may close a ring of
 	// events. So it is always the same event of the ring that does not wait.
@@ -100,6 +102,14 @@ func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
 	defer leave()
 	<-q.ended.Done()
 	return q.sched.err
+}
+
+// limit sets the limits of the shutdown, unless an earlier call did. by is the
+// step of another event that shuts this one down, or nil.
+func (q *QuitEvent) limit(base context.Context, by *step, now, deadline time.Time) {
+	if q.sched.limit(base, by, now, deadline) && by != nil {
+		by.q.sched.adopt(q)
+	}
 }
 
 // deadline returns the deadline of a shutdown with ctx that begins now. It does
@@ -251,13 +261,13 @@ func (q *QuitEvent) drain(ctx context.Context) error {
 }
 
 // conclude sets the result and ends the shutdown, which wakes its callers. It
-// first waits for the stacks and the log, as long as there is time. A nested
-// shutdown leaves these waits to the outermost one, since the log must not use
-// up the share of a step.
+// first waits, as long as there is time, for nested events that were abandoned,
+// for the stacks and for the log. A nested shutdown leaves these waits to the
+// outermost one, since the log must not use up the share of a step.
 func (q *QuitEvent) conclude() {
 	now := time.Now()
 	by := q.sched.startedBy()
-	inner := by != nil && by.q.sched.adopt(q)
+	inner := by != nil && !by.q.sched.hasEnded()
 	until := q.sched.until(now)
 	if until.IsZero() {
 		until = now.Add(patience)
@@ -276,7 +286,14 @@ func (q *QuitEvent) conclude() {
 
 	events := []*QuitEvent{q}
 	for i := 0; i < len(events) && !inner; i++ {
-		events = append(events, events[i].sched.adopted()...)
+		e := events[i]
+		// An event calls its closers even if its step was abandoned, as happens
+		// after the process stood still. The wait is noted like that of a step.
+		if leave, ok := tryWait([]*step{{q: q, node: &q.node}}, &e.node); ok {
+			await(e.ended.Done())
+			leave()
+		}
+		events = append(events, e.sched.adopted()...)
 	}
 	for _, e := range events {
 		await(e.sched.unnamed())

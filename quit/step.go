@@ -212,16 +212,16 @@ func (s *step) look() {
 }
 
 // extend gives overtime to a step that shuts down an event, and reports whether
-// it does: once, if the process stood still when the time of the step was over.
-// The event then calls its closers in its own reserve, and meanwhile the
-// remaining steps of this shutdown begin.
+// it does, which is once at most. An event ends in time by itself, unless the
+// process stood still or its closers register ever more closers. In overtime it
+// calls its closers in its own reserve. The remaining steps of this shutdown
+// begin meanwhile, if only the reserve is left.
 func (s *step) extend(now time.Time) bool {
 	if s.overtime > 0 || s.child == nil || s.child.sched.startedBy() != s {
 		return false
 	}
-	late := now.Sub(s.last)
-	more := s.q.sched.overtime(now, late)
-	s.overtime = late + more
+	more := s.q.sched.overtime(now)
+	s.overtime = now.Sub(s.last) + more
 	return more > 0
 }
 
