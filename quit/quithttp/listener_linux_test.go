@@ -848,14 +848,17 @@ func TestReceived(t *testing.T) {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	read := time.Now()
 	for {
+		least := time.Since(read)
 		has, last, _ := quithttp.Received(conn)
 		since := time.Since(sent)
 		if !has {
 			t.Fatal("a client that has sent something has sent nothing")
 		}
-		if last > since+20*time.Millisecond { // the kernel counts in ticks
-			t.Fatalf("the client has sent something %v ago, after %v", last, since)
+		const ticks = 20 * time.Millisecond // in which the kernel counts
+		if last > since+ticks || last < least-ticks {
+			t.Fatalf("the client has sent something %v ago, after %v to %v", last, least, since)
 		}
 		if last >= 50*time.Millisecond {
 			break
@@ -864,5 +867,60 @@ func TestReceived(t *testing.T) {
 			t.Fatalf("the client has sent something %v ago, after %v", last, since)
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestReceivedUnix checks that a Unix socket does not tell what a client has
+// sent.
+func TestReceivedUnix(t *testing.T) {
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := dialSocket("unix", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, _, known := quithttp.Received(client); known {
+		t.Error("a Unix socket tells when something was sent")
+	}
+}
+
+// TestAcceptNowClosed checks that a closed listener accepts nothing.
+func TestAcceptNowClosed(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	if err := quithttp.AcceptNow(ln.(*net.TCPListener)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the error of a closed listener is %v", err)
+	}
+}
+
+// TestStopAtOnce uses sockets to which nobody is connecting. The stop does not
+// wait for handshakes. One of its attempts shows that, even on a slow machine.
+func TestStopAtOnce(t *testing.T) {
+	for name, addr := range socketAddrs(t) {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				q := quietEvent()
+				srv := quietServer(answered)
+				srv.Addr = addr
+				if _, err := quithttp.ListenAndServe(q, srv); err != nil {
+					t.Skip(err) // no IPv6 here
+				}
+				start := time.Now()
+				if err := q.Shutdown(context.Background()); err != nil {
+					t.Error(err)
+				}
+				if time.Since(start) < quithttp.MaxHandshakes {
+					return
+				}
+			}
+			t.Errorf("each stop took %v or more", quithttp.MaxHandshakes)
+		})
 	}
 }
