@@ -996,6 +996,7 @@ func TestServeListenerClosedByProgram(t *testing.T) {
 		})), ln, quithttp.Linger(0))
 		w := ln.dial(t)
 		w.send(getSlash)
+		synctest.Wait()
 		ln.Close()
 		<-q.Done()
 		var client sync.WaitGroup
@@ -1390,26 +1391,32 @@ func TestStopHTTP2Endless(t *testing.T) {
 
 // TestStopHTTP2Tells uses a connection of HTTP/2 that is used now and then. The
 // answer to the next request tells its client that the connection ends, and
-// Shutdown is called after that, even if the client keeps the connection.
+// Shutdown is called after that. A client that keeps the connection does not
+// hold it up.
 func TestStopHTTP2Tells(t *testing.T) {
 	for _, keeps := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
-			h2c := new(http.Protocols)
+			both, h2c := new(http.Protocols), new(http.Protocols)
+			both.SetHTTP1(true)
+			both.SetUnencryptedHTTP2(true)
 			h2c.SetUnencryptedHTTP2(true)
 			q, ln := quietEvent(), make(pipes)
 			srv := quietServer(answered)
-			srv.Protocols = h2c
+			srv.Protocols = both
 			var shutdown time.Time
 			srv.RegisterOnShutdown(func() { shutdown = time.Now() })
 			quithttp.Serve(q, srv, ln)
 			var asked sync.WaitGroup
 			client := ln.client(&http.Transport{Protocols: h2c})
 			ask := func() { wantAnswered(t, client, "http://x/") }
+			want := linger / 2
 			if keeps {
+				ln.dial(t) // sends nothing, and is ended a linger after the last request
+				want += linger
 				w := ln.dial(t)
 				w.send(http2Preface)
 				asked.Go(func() { io.Copy(io.Discard, w) })
-				stream := byte(1)
+				stream := '\x01'
 				ask = func() {
 					// A frame of headers: GET http://x/.
 					w.send("\x00\x00\x06\x01\x05\x00\x00\x00" + string(stream) +
@@ -1429,8 +1436,8 @@ func TestStopHTTP2Tells(t *testing.T) {
 			}
 			asked.Wait()
 			synctest.Wait()
-			if after := shutdown.Sub(start); after != linger/2 {
-				t.Errorf("keeps %v: Shutdown was called after %v, want %v", keeps, after, linger/2)
+			if after := shutdown.Sub(start); after != want {
+				t.Errorf("keeps %v: Shutdown was called after %v, want %v", keeps, after, want)
 			}
 		})
 	}
