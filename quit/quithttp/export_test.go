@@ -43,10 +43,9 @@ func Tracked(h http.Handler) (serve func(http.ResponseWriter, *http.Request), ct
 }
 
 // InFlight returns the number of requests in flight while a request of that
-// major version of HTTP is being answered, and after that.
-func InFlight(major int) (during, after int) {
+// major version of HTTP on conn is being answered, and after that.
+func InFlight(conn net.Conn, major int) (during, after int) {
 	s := newStop(defaultLinger, 0)
-	conn := new(net.TCPConn)
 	r := (&http.Request{ProtoMajor: major}).WithContext(s.connect(context.Background(), conn))
 	s.change(conn, http.StateActive)
 	s.serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -11,7 +11,7 @@ import (
 )
 
 // A listener is the listener of a server. When it is drained, it hands out the
-// connections that the kernel has accepted, and is then closed.
+// connections that the kernel has accepted. The server then closes it.
 //
 // Closing a socket resets the connections in its queue and those in a
 // handshake. So, if no other process has the socket, the kernel is first told
@@ -19,9 +19,9 @@ import (
 // closed. Only EAGAIN from the socket shows that the queue is empty: an Accept
 // whose deadline has passed does not look at the queue.
 //
-// Accept is called by one goroutine, that of [http.Server.Serve]. Once it has
-// returned [net.ErrClosed], the server knows all connections that it was ever
-// given.
+// Accept is called by one goroutine, that of [http.Server.Serve]. When Accept
+// fails for good, Serve closes the listener and returns. By then the server
+// knows all connections that it was ever given.
 type listener struct {
 	net.Listener
 	own    bool         // opened by this package: nobody else has the socket
@@ -86,16 +86,11 @@ func (l *listener) Accept() (net.Conn, error) {
 			return conn, err
 		}
 	}
-	conn, err := l.acceptPending()
-	if err != nil && !isTemporary(err) {
-		l.Close()
-		err = net.ErrClosed
-	}
-	return conn, err
+	return l.acceptPending()
 }
 
 // drain makes Accept hand out the pending connections, at most until the given
-// time, and then close the listener. It is called once and does not block.
+// time, and then fail. It is called once and does not block.
 func (l *listener) drain(until time.Time) {
 	l.until = until
 	if parts.refuse && l.own && l.socket != nil {

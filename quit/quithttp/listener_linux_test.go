@@ -653,6 +653,173 @@ func TestStopHandshakeUnderWay(t *testing.T) {
 	}
 }
 
+// listenDeferred listens on a socket of TCP whose handshakes last until their
+// clients send something.
+func listenDeferred(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	var err error
+	listen := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return errors.Join(err, c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_DEFER_ACCEPT, 60)
+		}))
+	}}
+	ln, listenErr := listen.Listen(context.Background(), "tcp", addr)
+	if err := errors.Join(err, listenErr); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	if _, err := quithttp.Handshakes(ln.Addr()); err != nil {
+		t.Skip(err)
+	}
+	return ln
+}
+
+// TestHandshakes checks that the handshakes with a socket are counted, and no
+// others.
+func TestHandshakes(t *testing.T) {
+	begin := func(t *testing.T, ln net.Listener) (n int) {
+		for _, to := range dialAddrs(ln.Addr()) {
+			for range 2 {
+				conn, err := dialSocket("tcp", to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+				n++
+			}
+		}
+		return n
+	}
+	for name, addr := range socketAddrs(t) {
+		t.Run(name, func(t *testing.T) {
+			if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+				if n, err := quithttp.Handshakes(&net.UnixAddr{Name: path}); n != 0 || err != nil {
+					t.Errorf("%d handshakes of a Unix socket, %v", n, err)
+				}
+				return
+			}
+			ln := listenDeferred(t, addr)
+			begin(t, listenDeferred(t, addr)) // at another port
+			if n, err := quithttp.Handshakes(ln.Addr()); n != 0 || err != nil {
+				t.Errorf("%d handshakes, %v, want none", n, err)
+			}
+			want := begin(t, ln)
+			before := descriptors(t)
+			const calls = 100
+			for range calls {
+				if n, err := quithttp.Handshakes(ln.Addr()); n != want || err != nil {
+					t.Fatalf("%d handshakes, %v, want %d", n, err, want)
+				}
+			}
+			if now := descriptors(t); now >= before+calls {
+				t.Errorf("%d descriptors are open after %d calls, %d were before",
+					now, calls, before)
+			}
+			if name == "IPv4" {
+				_, port, _ := net.SplitHostPort(ln.Addr().String())
+				begin(t, listenDeferred(t, "[::1]:"+port))
+				if n, err := quithttp.Handshakes(ln.Addr()); n != want || err != nil {
+					t.Errorf("%d handshakes with those of IPv6, %v, want %d", n, err, want)
+				}
+			}
+		})
+	}
+}
+
+// descriptors returns the number of descriptors that this process has open.
+func descriptors(t *testing.T) int {
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+// TestStopInHandshake begins a stop while a client is in its handshake with the
+// kernel. If its request comes before the longest wait is over, the client is
+// answered. Nothing else has connected.
+func TestStopInHandshake(t *testing.T) {
+	for began := time.Now(); ; {
+		q, ln := quietEvent(), listenDeferred(t, "127.0.0.1:0")
+		quithttp.ServeOwn(q, quietServer(answered), ln)
+		conn, err := dialSocket("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		ended := make(chan error)
+		go func() { ended <- q.Shutdown(context.Background()) }()
+		// A shorter sleep would prove nothing.
+		time.Sleep(quithttp.MaxHandshakes * 3 / 4)
+		io.WriteString(conn, getSlash)
+		inTime := time.Since(start) < quithttp.MaxHandshakes
+		if w := newWire(t, conn); inTime {
+			if body, _ := w.answer(); body != "answered" {
+				t.Errorf("answer = %q", body)
+			}
+		}
+		conn.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if inTime || time.Since(began) > generous {
+			return
+		}
+	}
+}
+
+// TestStopEndlessHandshake uses a client whose handshake does not end. The stop
+// waits for it, and ends nonetheless.
+func TestStopEndlessHandshake(t *testing.T) {
+	q, ln := quietEvent(), listenDeferred(t, "127.0.0.1:0")
+	q.Timeout = -1
+	quithttp.ServeOwn(q, quietServer(answered), ln)
+	conn, err := dialSocket("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	start := time.Now()
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took < quithttp.MaxHandshakes {
+		t.Errorf("the stop took %v, want %v at least", took, quithttp.MaxHandshakes)
+	}
+}
+
+// TestStopSharedInHandshake uses a listener that was handed in, and clients
+// that keep connecting to it. The stop does not wait for their handshakes, and
+// ends.
+func TestStopSharedInHandshake(t *testing.T) {
+	q, ln := quietEvent(), listenDeferred(t, "127.0.0.1:0")
+	q.Timeout = -1
+	quithttp.Serve(q, quietServer(answered), ln)
+	conn, err := dialSocket("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	var client sync.WaitGroup
+	client.Go(func() {
+		for conn != nil {
+			next, _ := dialSocket("tcp", ln.Addr().String())
+			select {
+			case <-over:
+			case <-time.After(quithttp.MaxHandshakes / 20):
+			}
+			io.WriteString(conn, getSlash)
+			conn.Close()
+			conn = next
+		}
+	})
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	close(over)
+	client.Wait()
+}
+
 // TestReceived checks that the kernel tells whether a client has sent anything,
 // and how long ago.
 func TestReceived(t *testing.T) {
@@ -681,14 +848,17 @@ func TestReceived(t *testing.T) {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	read := time.Now()
 	for {
+		least := time.Since(read)
 		has, last, _ := quithttp.Received(conn)
 		since := time.Since(sent)
 		if !has {
 			t.Fatal("a client that has sent something has sent nothing")
 		}
-		if last > since+20*time.Millisecond { // the kernel counts in ticks
-			t.Fatalf("the client has sent something %v ago, after %v", last, since)
+		const ticks = 20 * time.Millisecond // in which the kernel counts
+		if last > since+ticks || last < least-ticks {
+			t.Fatalf("the client has sent something %v ago, after %v to %v", last, least, since)
 		}
 		if last >= 50*time.Millisecond {
 			break
@@ -697,5 +867,60 @@ func TestReceived(t *testing.T) {
 			t.Fatalf("the client has sent something %v ago, after %v", last, since)
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestReceivedUnix checks that a Unix socket does not tell what a client has
+// sent.
+func TestReceivedUnix(t *testing.T) {
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := dialSocket("unix", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, _, known := quithttp.Received(client); known {
+		t.Error("a Unix socket tells when something was sent")
+	}
+}
+
+// TestAcceptNowClosed checks that a closed listener accepts nothing.
+func TestAcceptNowClosed(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	if err := quithttp.AcceptNow(ln.(*net.TCPListener)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the error of a closed listener is %v", err)
+	}
+}
+
+// TestStopAtOnce uses sockets to which nobody is connecting. The stop does not
+// wait for handshakes. One of its attempts shows that, even on a slow machine.
+func TestStopAtOnce(t *testing.T) {
+	for name, addr := range socketAddrs(t) {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				q := quietEvent()
+				srv := quietServer(answered)
+				srv.Addr = addr
+				if _, err := quithttp.ListenAndServe(q, srv); err != nil {
+					t.Skip(err) // no IPv6 here
+				}
+				start := time.Now()
+				if err := q.Shutdown(context.Background()); err != nil {
+					t.Error(err)
+				}
+				if time.Since(start) < quithttp.MaxHandshakes {
+					return
+				}
+			}
+			t.Errorf("each stop took %v or more", quithttp.MaxHandshakes)
+		})
 	}
 }

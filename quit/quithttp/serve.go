@@ -418,8 +418,7 @@ func (s *server) lastAnswers(ctx context.Context) {
 	s.stop.begin()
 	select {
 	case <-s.served:
-	case <-ctx.Done():
-		s.ln.Close()
+	case <-ctx.Done(): // http.Server.Shutdown closes the listener
 	}
 	s.stop.settle(ctx)
 }

@@ -425,10 +425,20 @@ func TestTrackAfterFire(t *testing.T) {
 }
 
 func TestInFlight(t *testing.T) {
-	for _, major := range []int{1, 2} {
-		if during, after := quithttp.InFlight(major); during != 1 || after != 0 {
-			t.Errorf("HTTP/%d: %d requests in flight, then %d, want 1, then 0",
-				major, during, after)
+	for _, test := range []struct {
+		conn  net.Conn
+		major int
+		want  int
+	}{
+		{new(net.TCPConn), 1, 1},
+		{new(net.TCPConn), 2, 1},
+		{uncomparable{}, 1, 0}, // its end would go unnoticed
+		{uncomparable{}, 2, 0},
+	} {
+		during, after := quithttp.InFlight(test.conn, test.major)
+		if during != test.want || after != 0 {
+			t.Errorf("HTTP/%d, %T: %d requests in flight, then %d, want %d, then 0",
+				test.major, test.conn, during, after, test.want)
 		}
 	}
 }

@@ -22,11 +22,13 @@ func refuse(ln socket) (refused bool) {
 	// include/uapi/asm-generic/socket.h.
 	const soBindToIfindex = 62
 	control(ln, func(fd int) {
+		var err error
 		if _, ok := ln.(*net.UnixListener); ok {
-			refused = syscall.Shutdown(fd, syscall.SHUT_RD) == nil
-			return
+			err = syscall.Shutdown(fd, syscall.SHUT_RD)
+		} else {
+			err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soBindToIfindex, 1<<31-1)
 		}
-		refused = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soBindToIfindex, 1<<31-1) == nil
+		refused = err == nil
 	})
 	return refused
 }

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -413,6 +414,27 @@ func TestStacksOfNewConnection(t *testing.T) {
 			t.Errorf("the stacks:\n%s", stacks)
 		}
 		client.Close()
+	})
+}
+
+// TestStacksOfAbandoned uses a listener that hangs when it is closed, and a
+// handler that hangs. The step of the server is abandoned. Its stacks show
+// both.
+func TestStacksOfAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, release := quietEvent(), make(chan struct{})
+		ln := fakeListener{make(pipes), new(atomic.Int32), nil, time.Hour}
+		quithttp.Serve(q, quietServer(stuckHandlers(q, release)), ln, quit.Name("api"))
+		ln.dial(t).send("GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+		time.Sleep(time.Minute)
+		q.GracefulStop()
+		s := q.Report().Steps[0]
+		if !s.Abandoned || !strings.Contains(s.Stacks, "quithttp_test.hangHere\n") ||
+			!strings.Contains(s.Stacks, "quithttp_test.fakeListener.Close\n") {
+			t.Errorf("abandoned: %v, stacks:\n%s", s.Abandoned, s.Stacks)
+		}
+		close(release)
+		time.Sleep(2 * time.Hour) // until the listener is closed
 	})
 }
 

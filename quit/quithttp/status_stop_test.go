@@ -197,7 +197,7 @@ func TestStatusRequestsInFlight(t *testing.T) {
 			answered(w, r)
 		}), quit.Name("api"))
 		h := quithttp.Status(q)
-		detail := func() string {
+		detail := func(h http.Handler) string {
 			var report struct{ Steps []struct{ Detail string } }
 			body := ask(h, "GET", "application/json").Body.Bytes()
 			if err := json.Unmarshal(body, &report); err != nil {
@@ -213,8 +213,15 @@ func TestStatusRequestsInFlight(t *testing.T) {
 		}
 		ln.dial(t).ask(false) // an idle connection
 		synctest.Wait()
-		if got := detail(); got != "" {
+		if got := detail(h); got != "" {
 			t.Errorf("before the stop the step waits for %q", got)
+		}
+		idle, idleLn := servePipes(answered)
+		idleLn.dial(t).ask(false)
+		go idle.Shutdown(context.Background())
+		synctest.Wait()
+		if got := detail(quithttp.Status(idle)); got != "" || !idle.Report().Ended.IsZero() {
+			t.Errorf("in the stop of a server without requests the step waits for %q", got)
 		}
 		go q.Shutdown(context.Background())
 		time.Sleep(11 * time.Second) // the axis grows next after 20
@@ -232,7 +239,7 @@ func TestStatusRequestsInFlight(t *testing.T) {
 			for kind, body := range map[string]string{
 				"page": page(h),
 				"text": ask(h, "GET").Body.String(),
-				"JSON": detail(),
+				"JSON": detail(h),
 			} {
 				if !strings.Contains(body, want) {
 					t.Errorf("the %s does not have %q:\n%s", kind, want, body)
@@ -248,7 +255,7 @@ func TestStatusRequestsInFlight(t *testing.T) {
 		q.Shutdown(t.Context())
 		const flight = "in flight"
 		text := ask(h, "GET").Body.String()
-		if got := detail(); got != "" || strings.Contains(page(h)+text, flight) {
+		if got := detail(h); got != "" || strings.Contains(page(h)+text, flight) {
 			t.Errorf("after the stop the step waits for %q:\n%s", got, text)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -535,6 +536,50 @@ func TestStopBusyMachine(t *testing.T) {
 	})
 }
 
+// TestStopReadTwice uses a connection whose time is over twice, each time just
+// when a request is being read. Both requests are answered.
+func TestStopReadTwice(t *testing.T) {
+	const ms = time.Millisecond
+	inBubble(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		quithttp.Serve(q, quietServer(http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
+			if r.Header.Get("Last") == "" {
+				w.Header().Del("Connection") // so the connection has another request
+			}
+			answered(w, r)
+		})), ln)
+		seldom := ln.dial(t) // keeps the stop from ending
+		seldom.ask(false)
+		time.Sleep(time.Minute)
+		delay := new(atomic.Int64)
+		client, server := net.Pipe()
+		ln <- slowConn{server, delay}
+		w := newWire(t, client)
+		w.ask(false)
+		idle := time.Now()
+		time.Sleep(linger - 10*ms)
+		seldom.ask(false)
+		delay.Store(int64(5 * ms))
+		var asked sync.WaitGroup
+		asked.Go(func() {
+			time.Sleep(10*ms - 2*ms)
+			w.ask(false)
+			time.Sleep(5 * ms) // net/http reads again after a request
+			time.Sleep(3*time.Since(idle) - 2*ms)
+			w.send("GET / HTTP/1.1\r\nHost: x\r\nLast: 1\r\n\r\n")
+			w.wantAnswer(true)
+			w.wantEnd()
+			seldom.Close()
+		})
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		asked.Wait()
+	})
+}
+
 // A deafConn is a connection without deadlines. It refuses or ignores them.
 type deafConn struct {
 	net.Conn
@@ -546,21 +591,43 @@ func (c deafConn) SetReadDeadline(time.Time) error { return c.err }
 // TestStopWithoutDeadlines checks that silent connections without deadlines are
 // closed.
 func TestStopWithoutDeadlines(t *testing.T) {
+	short := []quit.Option{quithttp.Linger(time.Hour), quit.Timeout(8 * time.Second)}
 	bubble(t, map[string]struct {
 		err  error
+		opts []quit.Option
 		want time.Duration
 	}{
-		"refused": {errors.ErrUnsupported, linger},
-		"ignored": {nil, 2 * linger},
+		"refused":                {errors.ErrUnsupported, nil, linger},
+		"ignored":                {nil, nil, 2 * linger},
+		"refused, short of time": {errors.ErrUnsupported, short, time.Second},
+		"ignored, short of time": {nil, short, time.Second + 50*time.Millisecond},
 	}, func(t *testing.T, test struct {
 		err  error
+		opts []quit.Option
 		want time.Duration
 	}) {
-		q, ln := servePipes(answered)
+		q, ln := servePipes(answered, test.opts...)
 		client, server := net.Pipe()
 		ln <- deafConn{server, test.err}
 		synctest.Wait()
 		stopTakes(t, q, test.want)
+		newWire(t, client).wantEnd()
+	})
+}
+
+// A rawless is a connection whose SyscallConn fails.
+type rawless struct{ net.Conn }
+
+func (rawless) SyscallConn() (syscall.RawConn, error) { return nil, errors.ErrUnsupported }
+
+// TestStopRawless uses a silent connection without a descriptor.
+func TestStopRawless(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q, ln := servePipes(answered)
+		client, server := net.Pipe()
+		ln <- rawless{server}
+		synctest.Wait()
+		stopTakes(t, q, linger)
 		newWire(t, client).wantEnd()
 	})
 }
@@ -640,6 +707,14 @@ func TestStopHijack(t *testing.T) {
 					return
 				}
 				defer conn.Close()
+				// A server of another protocol may report the states that
+				// follow, as that of golang.org/x/net/http2/h2c does.
+				srv := r.Context().Value(http.ServerContextKey).(*http.Server)
+				for _, state := range []http.ConnState{
+					http.StateActive, http.StateIdle, http.StateClosed,
+				} {
+					srv.ConnState(conn, state)
+				}
 				rw.WriteString("HTTP/1.1 101 Switching Protocols\r\n\r\n")
 				rw.Flush()
 				line, err := rw.ReadString('\n') // has no deadline of the stop
@@ -710,7 +785,8 @@ func TestStopAbort(t *testing.T) {
 type fakeListener struct {
 	pipes
 	closed *atomic.Int32
-	err    error // of Accept
+	err    error         // of Accept
+	takes  time.Duration // how long Close does
 }
 
 func (l fakeListener) Accept() (net.Conn, error) {
@@ -721,6 +797,7 @@ func (l fakeListener) Accept() (net.Conn, error) {
 }
 
 func (l fakeListener) Close() error {
+	time.Sleep(l.takes)
 	if l.closed.Add(1) == 1 {
 		return l.pipes.Close()
 	}
@@ -728,11 +805,12 @@ func (l fakeListener) Close() error {
 }
 
 // TestStopClosesListener checks that a listener is closed once, however the
-// server ends.
+// server ends. Then the shutdown ends.
 func TestStopClosesListener(t *testing.T) {
 	broken := errors.New("accept is broken")
 	bubble(t, map[string]struct {
 		accept error
+		takes  time.Duration // the end of the listener
 		serve  func(*quit.QuitEvent, *http.Server, net.Listener, ...quit.Option)
 		during func(*testing.T, *quit.QuitEvent, *http.Server, pipes)
 		opts   []quit.Option
@@ -764,8 +842,9 @@ func TestStopClosesListener(t *testing.T) {
 			serve: func(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
 				quithttp.ServeTLS(q, srv, ln, "no such file", "", opts...)
 			},
-			opts: []quit.Option{quithttp.Linger(0)},
-			want: errAny,
+			takes: time.Second,
+			opts:  []quit.Option{quithttp.Linger(0)},
+			want:  errAny,
 		},
 		"after the fire": {
 			serve: func(q *quit.QuitEvent, srv *http.Server, ln net.Listener, opts ...quit.Option) {
@@ -775,12 +854,14 @@ func TestStopClosesListener(t *testing.T) {
 		},
 	}, func(t *testing.T, test struct {
 		accept error
+		takes  time.Duration // the end of the listener
 		serve  func(*quit.QuitEvent, *http.Server, net.Listener, ...quit.Option)
 		during func(*testing.T, *quit.QuitEvent, *http.Server, pipes)
 		opts   []quit.Option
 		want   error
 	}) {
-		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), test.accept}
+		q := quietEvent()
+		ln := fakeListener{make(pipes), new(atomic.Int32), test.accept, test.takes}
 		srv := quietServer(answered)
 		if test.serve == nil {
 			test.serve = quithttp.Serve
@@ -813,34 +894,41 @@ type firingListener struct {
 func (l firingListener) Addr() net.Addr { l.fire(); return l.Listener.Addr() }
 
 // TestServeFiredMeanwhile begins the shutdown while Serve is running. The
-// shutdown takes no time, and the fields of the server are unchanged.
+// shutdown takes only as long as the listener takes to close, and the fields of
+// the server are unchanged.
 func TestServeFiredMeanwhile(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		q := quietEvent()
-		var fire sync.Once
-		var took time.Duration
-		ended := make(chan error)
-		ln := firingListener{make(pipes), func() {
-			fire.Do(func() {
-				go func() {
-					start := time.Now()
-					err := q.Shutdown(context.Background())
-					took = time.Since(start)
-					ended <- err
-				}()
-				synctest.Wait()
-			})
-		}}
-		srv := quietServer(nil)
-		quithttp.Serve(q, srv, ln)
-		if err := <-ended; err != nil || took != 0 {
-			t.Errorf("Shutdown() = %v after %v, want nil at once", err, took)
-		}
-		if srv.Handler != nil || srv.BaseContext != nil || srv.ConnContext != nil ||
-			srv.ConnState != nil {
-			t.Error("the fields of a server that is not served were changed")
-		}
-	})
+	for wait, closing := range map[time.Duration]time.Duration{0: time.Second, linger: 0} {
+		inBubble(t, func(t *testing.T) {
+			q := quietEvent()
+			inner := fakeListener{make(pipes), new(atomic.Int32), nil, closing}
+			var fire sync.Once
+			var took time.Duration
+			ended := make(chan error)
+			ln := firingListener{inner, func() {
+				fire.Do(func() {
+					go func() {
+						start := time.Now()
+						err := q.Shutdown(context.Background())
+						took = time.Since(start)
+						ended <- err
+					}()
+					synctest.Wait()
+				})
+			}}
+			srv := quietServer(nil)
+			quithttp.Serve(q, srv, ln, quithttp.Linger(wait))
+			if err := <-ended; err != nil || took != closing {
+				t.Errorf("Shutdown() = %v after %v, want nil after %v", err, took, closing)
+			}
+			if n := inner.closed.Load(); n != 1 {
+				t.Errorf("the listener was closed %d times, want once", n)
+			}
+			if srv.Handler != nil || srv.BaseContext != nil || srv.ConnContext != nil ||
+				srv.ConnState != nil {
+				t.Error("the fields of a server that is not served were changed")
+			}
+		})
+	}
 }
 
 // TestServeSetsFields checks that Serve has set the fields when it returns.
@@ -895,16 +983,32 @@ func TestServeClosedByProgram(t *testing.T) {
 }
 
 // TestServeListenerClosedByProgram uses a program that closes the listener of
-// its server. This is a failure, as it is in net/http.
+// its server. This is a failure, as it is in net/http. A request that is being
+// answered is awaited, and not a moment longer.
 func TestServeListenerClosedByProgram(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), nil}
-		quithttp.Serve(q, quietServer(answered), ln)
+		q, ln := quietEvent(), fakeListener{pipes: make(pipes), closed: new(atomic.Int32)}
+		quithttp.Serve(q, quietServer(http.HandlerFunc(func(
+			w http.ResponseWriter, r *http.Request,
+		) {
+			time.Sleep(10 * time.Second)
+			answered(w, r)
+		})), ln, quithttp.Linger(0))
+		w := ln.dial(t)
+		w.send(getSlash)
+		synctest.Wait()
 		ln.Close()
 		<-q.Done()
+		var client sync.WaitGroup
+		client.Go(func() { w.wantAnswer(true) })
+		start := time.Now()
 		if err := q.Shutdown(context.Background()); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Shutdown() = %v, want %v", err, net.ErrClosed)
 		}
+		if took := time.Since(start); took != 10*time.Second {
+			t.Errorf("the stop took %v, want 10s", took)
+		}
+		client.Wait()
 	})
 }
 
@@ -997,7 +1101,7 @@ func TestServeFailures(t *testing.T) {
 		opts   []quit.Option
 		want   string
 	}) {
-		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), test.accept}
+		q, ln := quietEvent(), fakeListener{make(pipes), new(atomic.Int32), test.accept, 0}
 		srv := quietServer(answered)
 		srv.BaseContext = test.base
 		quithttp.Serve(q, srv, ln, append(test.opts, quit.Name("api"))...)
@@ -1111,8 +1215,13 @@ func TestTimeUpBeforeStacks(t *testing.T) {
 			<-release
 		}))
 		q.Timeout = 10 * time.Second
-		for range 5 {
-			ln.dial(t).send(getSlash)
+		for i := range 5 {
+			w := ln.dial(t)
+			if i == 0 { // a request that net/http answers itself
+				w.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+				w.answer()
+			}
+			w.send(getSlash)
 		}
 		synctest.Wait()
 		if err := q.Shutdown(context.Background()); err == nil ||
@@ -1282,35 +1391,60 @@ func TestStopHTTP2Endless(t *testing.T) {
 
 // TestStopHTTP2Tells uses a connection of HTTP/2 that is used now and then. The
 // answer to the next request tells its client that the connection ends, and
-// Shutdown is called after that.
+// Shutdown is called after that. A client that keeps the connection does not
+// hold it up.
 func TestStopHTTP2Tells(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		h2c := new(http.Protocols)
-		h2c.SetUnencryptedHTTP2(true)
-		q, ln := quietEvent(), make(pipes)
-		srv := quietServer(answered)
-		srv.Protocols = h2c
-		var asked sync.WaitGroup
-		var shutdown time.Time
-		srv.RegisterOnShutdown(func() { shutdown = time.Now() })
-		quithttp.Serve(q, srv, ln)
-		client := ln.client(&http.Transport{Protocols: h2c})
-		wantAnswered(t, client, "http://x/")
-		start := time.Now()
-		asked.Go(func() {
-			time.Sleep(linger / 2)
-			wantAnswered(t, client, "http://x/")
+	for _, keeps := range []bool{false, true} {
+		inBubble(t, func(t *testing.T) {
+			both, h2c := new(http.Protocols), new(http.Protocols)
+			both.SetHTTP1(true)
+			both.SetUnencryptedHTTP2(true)
+			h2c.SetUnencryptedHTTP2(true)
+			q, ln := quietEvent(), make(pipes)
+			srv := quietServer(answered)
+			srv.Protocols = both
+			var shutdown time.Time
+			srv.RegisterOnShutdown(func() { shutdown = time.Now() })
+			quithttp.Serve(q, srv, ln)
+			var asked sync.WaitGroup
+			client := ln.client(&http.Transport{Protocols: h2c})
+			ask := func() { wantAnswered(t, client, "http://x/") }
+			want := linger / 2
+			if keeps {
+				ln.dial(t) // sends nothing, and is ended a linger after the last request
+				want += linger
+				w := ln.dial(t)
+				w.send(http2Preface)
+				asked.Go(func() { io.Copy(io.Discard, w) })
+				stream := '\x01'
+				ask = func() {
+					// A frame of headers: GET http://x/.
+					w.send("\x00\x00\x06\x01\x05\x00\x00\x00" + string(stream) +
+						"\x82\x86\x84\x41\x01x")
+					stream += 2
+				}
+			}
+			ask()
+			synctest.Wait()
+			start := time.Now()
+			asked.Go(func() {
+				time.Sleep(linger / 2)
+				ask()
+			})
+			if err := q.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			asked.Wait()
+			synctest.Wait()
+			if after := shutdown.Sub(start); after != want {
+				t.Errorf("keeps %v: Shutdown was called after %v, want %v", keeps, after, want)
+			}
 		})
-		if err := q.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-		asked.Wait()
-		synctest.Wait()
-		if after := shutdown.Sub(start); after != linger/2 {
-			t.Errorf("Shutdown was called after %v, want %v", after, linger/2)
-		}
-	})
+	}
 }
+
+// http2Preface is what a client of HTTP/2 sends first. Its settings are empty.
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 // TestStopHTTP2 uses a connection of HTTP/2 that is idle, or has a request that
 // takes longer than the linger. The request is answered.
@@ -1693,7 +1827,7 @@ func TestStopHTTP2Unused(t *testing.T) {
 					t.Errorf("idle for %v: the connection ended without a GOAWAY", idle)
 				}
 			})
-			w.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+			w.send(http2Preface)
 			time.Sleep(idle)
 			synctest.Wait()
 			if err := q.Shutdown(context.Background()); err != nil {
@@ -1782,8 +1916,10 @@ func TestStopOtherListener(t *testing.T) {
 		age    time.Duration // of the last connection
 		accept bool          // whether another one is
 	}{
-		"just now":      {0, true},
-		"a minute past": {time.Minute, false},
+		"just now":       {0, true},
+		"5 seconds past": {5 * time.Second, true},
+		"6 seconds past": {6 * time.Second, false},
+		"a minute past":  {time.Minute, false},
 	}, func(t *testing.T, test struct {
 		age    time.Duration
 		accept bool
