@@ -18,7 +18,7 @@ import (
 )
 
 // TestStatusIdleHour checks that nothing is drawn while pages are open and
-// nothing changes.
+// nothing changes, nor after the end, while a page does not read it.
 func TestStatusIdleHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
@@ -48,10 +48,16 @@ func TestStatusIdleHour(t *testing.T) {
 		if got := texts.Load() - n; got != 0 {
 			t.Errorf("%d calls of Error in an hour without a change, want none", got)
 		}
+		ln.open() // never read
 		go q.GracefulStop()
 		synctest.Wait()
 		if reports[0].Load() == before {
 			t.Error("the end was not shown")
+		}
+		n = texts.Load()
+		time.Sleep(9 * time.Second) // less than a client has time to read
+		if got := texts.Load() - n; got != 0 {
+			t.Errorf("%d calls of Error after the end, want none", got)
 		}
 		admin.GracefulStop()
 	})
@@ -103,6 +109,66 @@ func TestStatusLastFrame(t *testing.T) {
 			t.Errorf("the page held up its server for %v", s.End.Sub(s.Start))
 		}
 	})
+}
+
+// TestStatusSlowDrawing uses a report that takes long to draw. Drawing takes no
+// more than a tenth of the time, and not much less. Yet the last frame has the
+// latest change.
+func TestStatusSlowDrawing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, admin, ln := quietEvent(), quietEvent(), make(pipes)
+		var spent atomic.Int64
+		q.Fail(&slowError{&spent})
+		quithttp.Serve(admin, quietServer(quithttp.Status(q)), ln)
+		conn, r := ln.open()
+		last := make(chan string, 1)
+		go func() {
+			report := ""
+			for {
+				e, err := readEvent(r)
+				if err != nil {
+					last <- report
+					return
+				}
+				if e.name == "report" {
+					report = e.data
+				}
+			}
+		}()
+		start := time.Now()
+		for time.Since(start) < time.Minute {
+			q.RegisterStopFunc(func() {})()
+			time.Sleep(5 * time.Millisecond)
+		}
+		if d := time.Duration(spent.Load()); d < time.Minute/12 || d > time.Minute/10 {
+			t.Errorf("it was drawn for %v of a minute, want a tenth at most", d)
+		}
+		time.Sleep(time.Second)
+		q.RegisterStopFunc(func() {}, quit.Name("early")) // drawn at once
+		time.Sleep(100 * time.Millisecond)
+		q.RegisterStopFunc(func() {}, quit.Name("late")) // would be drawn after a pause
+		admin.GracefulStop()
+		if got := <-last; !strings.Contains(got, `title="late (`) {
+			t.Errorf("the last report does not have the latest change:\n%s", got)
+		}
+		conn.Close()
+		time.Sleep(50 * time.Millisecond) // for a drawing that has begun
+		drawn := spent.Load()
+		time.Sleep(time.Second)
+		if got := time.Duration(spent.Load() - drawn); got != 0 {
+			t.Errorf("it was drawn for %v when no page was open, want not at all", got)
+		}
+	})
+}
+
+// slowError is an error whose text takes 10 ms. It counts the time.
+type slowError struct{ spent *atomic.Int64 }
+
+func (e *slowError) Error() string {
+	const each = 10 * time.Millisecond
+	time.Sleep(each)
+	e.spent.Add(int64(each))
+	return "slow"
 }
 
 // reportingError is an error whose text depends on a report.
@@ -226,8 +292,8 @@ func TestStatusRequestsInFlight(t *testing.T) {
 		} {
 			start := time.Now()
 			until(t, live, want)
-			if d := time.Since(start); d > 2*time.Second {
-				t.Errorf("the open page had %q after %v, want 2s at most", want, d)
+			if d := time.Since(start); d > time.Second {
+				t.Errorf("the open page had %q after %v, want 1s at most", want, d)
 			}
 			for kind, body := range map[string]string{
 				"page": page(h),
