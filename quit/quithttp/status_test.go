@@ -197,7 +197,8 @@ func TestStatusStates(t *testing.T) {
 		q.RegisterQuitCloser(inner, quit.Name("group"))
 		breaks := quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") })
 		q.RegisterQuitCloser(breaks, quit.Name("mail"))
-		q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"))
+		q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"),
+			quit.Timeout(time.Second))
 		q.RegisterStopFunc(func() { time.Sleep(100 * time.Millisecond) }, quit.Name("first"))
 		contains := func(state string, wants ...string) {
 			t.Helper()
@@ -218,7 +219,8 @@ func TestStatusStates(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		contains("during", ">Shutting down</span>", `<div class="row running" title="web (`,
 			`<div class="row planned" title="mail (`, "</span> of 4s", `data-since="100">0.2s<`,
-			"begun at 100ms", `<rect class="bar" x="20.00%" y="50%" width="40.00%"`)
+			"begun at 100ms", `data-until="1100">0.8s</span> left of 1s<`,
+			`<rect class="bar" x="20.00%" y="50%" width="40.00%"`)
 		close(goOn)
 		q.Shutdown(t.Context())
 		contains("after", "Stopped with 2 failures",
@@ -1082,7 +1084,8 @@ func TestStatusFacts(t *testing.T) {
 				"<dt>Requested</dt><dd>2026-03-01 12:00:00.000 UTC</dd>",
 				"<dt>Goroutines counted</dt><dd>3</dd>", `data-span="100"`, "without a limit",
 				`<div class="why">3 requests in flight</div>`, "begun at 0s, 3 requests in flight<",
-				">" + strings.Repeat("n", 79) + "…<", `<div class="row planned" title="db: planned">`,
+				">" + strings.Repeat("n", 79) + "…<",
+				`<div class="row planned" title="db: planned">`,
 			},
 			hasNot: []string{"<h2>", `class="share"`, "left of", "deadline"},
 		},
