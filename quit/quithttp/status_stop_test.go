@@ -117,8 +117,9 @@ func TestStatusLastFrame(t *testing.T) {
 func TestStatusSlowDrawing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin, ln := quietEvent(), quietEvent(), make(pipes)
-		var spent atomic.Int64
-		q.Fail(&slowError{&spent})
+		slow := new(slowError)
+		slow.each.Store(int64(10 * time.Millisecond))
+		q.Fail(slow)
 		quithttp.Serve(admin, quietServer(quithttp.Status(q)), ln)
 		conn, r := ln.open()
 		last := make(chan string, 1)
@@ -140,7 +141,7 @@ func TestStatusSlowDrawing(t *testing.T) {
 			q.RegisterStopFunc(func() {})()
 			time.Sleep(5 * time.Millisecond)
 		}
-		if d := time.Duration(spent.Load()); d < time.Minute/12 || d > time.Minute/10 {
+		if d := time.Duration(slow.spent.Load()); d < time.Minute/12 || d > time.Minute/10 {
 			t.Errorf("it was drawn for %v of a minute, want a tenth at most", d)
 		}
 		time.Sleep(time.Second)
@@ -153,22 +154,71 @@ func TestStatusSlowDrawing(t *testing.T) {
 		}
 		conn.Close()
 		time.Sleep(50 * time.Millisecond) // for a drawing that has begun
-		drawn := spent.Load()
+		drawn := slow.spent.Load()
 		time.Sleep(time.Second)
-		if got := time.Duration(spent.Load() - drawn); got != 0 {
+		if got := time.Duration(slow.spent.Load() - drawn); got != 0 {
 			t.Errorf("it was drawn for %v when no page was open, want not at all", got)
 		}
 	})
 }
 
-// slowError is an error whose text takes 10 ms. It counts the time.
-type slowError struct{ spent *atomic.Int64 }
+// slowError is an error whose text takes a time. It counts that time.
+type slowError struct{ each, spent atomic.Int64 }
 
 func (e *slowError) Error() string {
-	const each = 10 * time.Millisecond
-	time.Sleep(each)
-	e.spent.Add(int64(each))
+	each := e.each.Load()
+	time.Sleep(time.Duration(each))
+	e.spent.Add(each)
 	return "slow"
+}
+
+// TestStatusLateDrawing uses a report whose drawing ends after that of a later
+// report, which another server has as its last. The page does not go back.
+func TestStatusLateDrawing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, admin, other := quietEvent(), quietEvent(), quietEvent()
+		slow, h := new(slowError), quithttp.Status(q)
+		q.Fail(slow)
+		ln, otherLn := make(pipes), make(pipes)
+		quithttp.Serve(admin, quietServer(h), ln)
+		quithttp.Serve(other, quietServer(h), otherLn)
+		conn, r := ln.open()
+		_, last := otherLn.open()
+		go io.Copy(io.Discard, last)
+		until(t, r, "Shutdown requested")
+		reports := make(chan string, 10)
+		go func() {
+			defer close(reports)
+			for {
+				e, err := readEvent(r)
+				if err != nil {
+					return
+				}
+				if e.name == "report" {
+					reports <- e.data
+				}
+			}
+		}()
+		synctest.Wait()
+		slow.each.Store(int64(time.Second))
+		q.RegisterStopFunc(func() {}, quit.Name("early"))
+		synctest.Wait()
+		slow.each.Store(0)
+		q.RegisterStopFunc(func() {}, quit.Name("late"))
+		other.GracefulStop()
+		synctest.Wait()
+		if got := <-reports; !strings.Contains(got, `title="late (`) {
+			t.Errorf("the first report is not the later one:\n%s", got)
+		}
+		time.Sleep(time.Minute)
+		admin.GracefulStop()
+		conn.Close()
+		for got := range reports {
+			if !strings.Contains(got, `title="late (`) {
+				t.Errorf("the page went back to\n%s", got)
+			}
+		}
+	})
 }
 
 // reportingError is an error whose text depends on a report.

@@ -213,12 +213,14 @@ func TestStatusStates(t *testing.T) {
 			"d1\"><span class=\"mark\">·</span>\n<span class=\"name\">innermost<",
 			">planned<", "quithttp/status_test.go:")
 		q.Fire()
-		contains("fired", ">Shutdown requested</span>", "ago, not begun")
+		contains("fired", ">Shutdown requested</span>",
+			`<span data-since="0">0.0s</span> ago, not begun`)
 		go q.Shutdown(context.Background())
 		<-running
 		time.Sleep(200 * time.Millisecond)
-		contains("during", ">Shutting down</span>", `<div class="row running" title="web (`,
-			`<div class="row planned" title="mail (`, "</span> of 4s", `data-since="100">0.2s<`,
+		contains("during", ">Shutting down</span>", `<span data-since="0">0.3s</span> of 4s`,
+			`<div class="row running" title="web (`, `data-since="100">0.2s<`,
+			`<div class="row planned" title="mail (`,
 			"begun at 100ms", `data-until="1100">0.8s</span> left of 1s<`,
 			`<rect class="bar" x="20.00%" y="50%" width="40.00%"`)
 		close(goOn)
@@ -966,17 +968,28 @@ func TestStatusEndOfBody(t *testing.T) {
 	}
 }
 
-// TestStatusOpenedAgain checks that a page does not begin with what an earlier
-// page saw last.
+// TestStatusOpenedAgain checks that nothing is drawn while no page is open, and
+// that a page does not begin with what an earlier page saw last.
 func TestStatusOpenedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
+		var texts atomic.Int64
+		q.Fail(&countedError{&texts})
 		ln := serveStatus(t, &http.Server{Handler: quithttp.Status(q)})
 		conn, r := ln.open()
-		until(t, r, "Not shutting down")
+		until(t, r, "Shutdown requested")
+		if _, err := readEvent(r); err != nil { // the clock; the stream then waits
+			t.Fatal(err)
+		}
+		synctest.Wait()
 		conn.Close()
 		synctest.Wait()
+		n := texts.Load()
 		q.RegisterStopFunc(func() {}, quit.Name("cache"))
+		synctest.Wait()
+		if got := texts.Load() - n; got != 0 {
+			t.Errorf("%d calls of Error while no page was open, want none", got)
+		}
 		e, err := readEvent(openStream(t, ln))
 		if err != nil || !strings.Contains(e.data, `title="cache (`) {
 			t.Errorf("the first event does not have the new closer: %v, %v", e, err)
@@ -1138,16 +1151,16 @@ func TestStatusFacts(t *testing.T) {
 				Cause:    context.Canceled,
 				Fired:    fired,
 				Started:  fired,
-				Ended:    fired.Add(2 * time.Second),
-				Deadline: fired.Add(10 * time.Second),
+				Ended:    fired.Add(12 * time.Second),
+				Deadline: fired.Add(20 * time.Second),
 				Steps:    []quit.Step{done, done, done},
 			},
 			has: []string{
 				"<dt>Cause</dt><dd>context canceled</dd>", `x1="0.00%"`,
-				">0s<", ">500ms<", ">1.5s<",
+				"<small>after\n<span>12s</span> of 20s", ">0s<", ">5s<", ">10s<",
 				`<span class="times">×3</span>`,
 			},
-			hasNot: []string{"<h2>", ">2s</text>", "deadline", `class="share"`, `class="why"`},
+			hasNot: []string{"<h2>", ">12s</text>", "deadline", `class="share"`, `class="why"`},
 		},
 		{
 			name: "ended at once",
