@@ -44,6 +44,12 @@ type slice []string
 
 func (s slice) Error() string { return strings.Join(s, " ") }
 
+// list is an error that only holds several errors.
+type list []error
+
+func (l list) Error() string { return errors.Join(l...).Error() }
+func (l list) List() []error { return l }
+
 // step returns a step that has ended with err.
 func step(name string, err error) timeline.Step {
 	return timeline.Step{
@@ -72,7 +78,7 @@ func TestFailures(t *testing.T) {
 	boom, bust := errors.New("boom"), errors.New("bust")
 	inner, other := step("inner", boom), step("other", bust)
 	goroutine := &named{name: "goroutine f", err: boom}
-	list := step("list", slice{"a", "b"})
+	words := step("words", slice{"a", "b"})
 	stuck := func(stacks string) timeline.Step {
 		s := step("stuck", errors.New("abandoned after 1s"))
 		s.Abandoned, s.Stacks = true, stacks
@@ -151,6 +157,12 @@ func TestFailures(t *testing.T) {
 			n:     1,
 		},
 		{
+			name:  "two of one step",
+			steps: []timeline.Step{step("a", list{boom, bust})},
+			want:  []string{"✗ a (a.go:1): boom", "✗ a (a.go:1): bust"},
+			n:     2,
+		},
+		{
 			name:  "named, of a closer",
 			steps: []timeline.Step{step("a", of(inner))},
 			want:  []string{"✗ a (a.go:1): inner (a.go:1): boom"},
@@ -159,12 +171,12 @@ func TestFailures(t *testing.T) {
 
 		{
 			name: "of inner steps",
-			steps: in(step("outer", errors.Join(of(inner), of(other), of(list))), inner, other,
-				list),
+			steps: in(step("outer", errors.Join(of(inner), of(other), of(words))), inner, other,
+				words),
 			want: []string{
 				"✗ outer (a.go:1): inner (a.go:1): boom",
 				"✗ outer (a.go:1): other (a.go:1): bust",
-				"✗ outer (a.go:1): list (a.go:1): a b",
+				"✗ outer (a.go:1): words (a.go:1): a b",
 			},
 			n: 3,
 		},
@@ -244,10 +256,12 @@ func TestFailures(t *testing.T) {
 }
 
 func TestPanicStack(t *testing.T) {
+	one, two := errors.New("one"), errors.New("two")
+	stacks := map[error]string{one: "stack of one", two: "stack of two"}
 	r := timeline.Report{
-		Steps:      []timeline.Step{step("a", errors.New("one"))},
-		Errs:       []error{errors.New("two")},
-		PanicStack: func(err error) string { return "stack of " + err.Error() },
+		Steps:      []timeline.Step{step("a", one)},
+		Errs:       []error{two},
+		PanicStack: func(err error) string { return stacks[err] },
 	}
 	want := []string{"✗ a (a.go:1): one | stack of one", "✗: two | stack of two"}
 	if got := told(timeline.New(r)); !reflect.DeepEqual(got, want) {
@@ -313,6 +327,11 @@ func TestRows(t *testing.T) {
 			name:  "with inner steps",
 			steps: append(in(plan, plan, plan), append(in(plan, plan), plan, plan)...),
 			want:  "·planned >·planned×2 ·planned >·planned ·planned×2",
+		},
+		{
+			name:  "with an inner step, after one without",
+			steps: append([]timeline.Step{plan}, in(plan, plan)...),
+			want:  "·planned ·planned >·planned",
 		},
 	} {
 		var got []string
@@ -494,6 +513,7 @@ func TestErrorText(t *testing.T) {
 			want: "quit: a: x\nquit: a: b: y",
 		},
 		{err: &named{name: "a", err: errors.New("")}, want: "quit: a: "},
+		{err: errors.Join(errors.New("x"), errors.New("y")), want: "x\ny"},
 		{
 			err: &named{name: "a", err: wrapped},
 			want: "quit: a: two: quit: boom\nquit: a: and more\n" +
@@ -556,18 +576,25 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// TestJSONErr checks that an error that says more than the inner steps is not
-// cut.
+// TestJSONErr checks that a long error is cut if the inner steps tell all of it,
+// and only then.
 func TestJSONErr(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
-	inner := step("inner", errors.New(long))
+	inner, other := step("inner", errors.New(long)), step("other", errors.New("lost"))
+	const more = "… more, which the inner steps tell"
 	for _, test := range []struct {
 		name string
 		step timeline.Step
 		want int
+		err  string // if it is cut
 	}{
 		{name: "leaf", step: inner, want: len(long)},
-		{name: "repeats", step: in(step("outer", of(inner)), inner)[0], want: 0},
+		{name: "repeats", step: in(step("outer", of(inner)), inner)[0], err: more},
+		{
+			name: "repeats two",
+			step: in(step("outer", errors.Join(of(inner), of(other))), inner, other)[0],
+			err:  more,
+		},
 		{
 			name: "says more",
 			step: in(step("outer", errors.Join(errors.New("more"), of(inner))), inner)[0],
@@ -581,6 +608,9 @@ func TestJSONErr(t *testing.T) {
 		}
 		if n := strings.Count(got.Err, "x"); err != nil || n != test.want || got.Err == "" {
 			t.Errorf("%s: %d of the error's bytes, %v, want %d", test.name, n, err, test.want)
+		}
+		if test.err != "" && got.Err != test.err {
+			t.Errorf("%s: err = %.100q, want %q", test.name, got.Err, test.err)
 		}
 	}
 }
@@ -645,6 +675,26 @@ func TestDrawnDetails(t *testing.T) {
 		"\n✗ of the event\n  alone\n"
 	if got != want {
 		t.Errorf("details:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// TestWaits checks the reason why a drain has not ended.
+func TestWaits(t *testing.T) {
+	drain := timeline.Step{Phase: "drain", Start: at(0)}
+	for n, want := range []string{"", "1 goroutine counted", "2 goroutines counted"} {
+		r := timeline.Report{Goroutines: n, Steps: []timeline.Step{drain}}
+		if got := timeline.New(r).Rows[0].Waits; got != want {
+			t.Errorf("Waits with %d goroutines = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestFoldedName checks that a long name leaves room for the number of steps.
+func TestFoldedName(t *testing.T) {
+	s := step(strings.Repeat("n", 30), nil)
+	got := timeline.New(timeline.Report{Steps: []timeline.Step{s, s, s}}).String()
+	if want := "\n  " + strings.Repeat("n", 22) + "… ×3 a.go:1 "; !strings.Contains(got, want) {
+		t.Errorf("String() = %s, want %q in it", got, want)
 	}
 }
 

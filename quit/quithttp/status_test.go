@@ -1158,9 +1158,20 @@ func TestStatusFacts(t *testing.T) {
 			has: []string{
 				"<dt>Cause</dt><dd>context canceled</dd>", `x1="0.00%"`,
 				"<small>after\n<span>12s</span> of 20s", ">0s<", ">5s<", ">10s<",
-				`<span class="times">×3</span>`,
+				`<span class="times">×3</span>`, `(a.go:1): ok, 1s">`, `width="8.33%"`,
 			},
 			hasNot: []string{"<h2>", ">12s</text>", "deadline", `class="share"`, `class="why"`},
+		},
+		{
+			name: "ended soon after a round time",
+			report: quit.Report{
+				Fired:   fired,
+				Started: fired,
+				Ended:   fired.Add(11500 * time.Millisecond),
+				Steps:   []quit.Step{done},
+			},
+			has:    []string{">5s<"},
+			hasNot: []string{">10s<"}, // no room
 		},
 		{
 			name: "ended at once",
