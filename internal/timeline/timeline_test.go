@@ -576,8 +576,8 @@ func TestDeep(t *testing.T) {
 	}
 }
 
-// TestJSONErr checks that a long error is cut if the inner steps tell all of it,
-// and only then.
+// TestJSONErr checks that a long error is cut if the inner steps tell all of
+// it, and only then.
 func TestJSONErr(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	inner, other := step("inner", errors.New(long)), step("other", errors.New("lost"))

@@ -226,7 +226,8 @@ func TestStatusStates(t *testing.T) {
 		close(goOn)
 		q.Shutdown(t.Context())
 		contains("after", "Stopped with 2 failures",
-			`<h1 class="failed"><span class="mark">✗</span>`, `<div class="row ok" title="web (`,
+			`<h1 class="failed"><span class="mark">✗</span>`,
+			`<div class="row ok" title="web (`, "): ok, 200ms",
 			`<div class="row failed" title="mail (`, ">FAILED<",
 			`<div class="row abandoned" title="stuck (`, ">ABANDONED<",
 			"<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
@@ -1179,9 +1180,13 @@ func TestStatusFacts(t *testing.T) {
 				Fired:   fired,
 				Started: fired,
 				Ended:   fired,
-				Steps:   []quit.Step{{Name: "db", Start: fired, End: fired}},
+				Steps: []quit.Step{
+					{Name: "db", Start: fired, End: fired, Err: errors.New("lost")},
+				},
 			},
-			has: []string{`<div class="timeline" data-span="1">`, `class="bar"`},
+			has: []string{
+				`<div class="timeline" data-span="1">`, `class="bar"`, "Stopped with 1 failure<",
+			},
 		},
 	} {
 		got := quithttp.Fragment(test.report)
