@@ -701,7 +701,8 @@ func TestWaits(t *testing.T) {
 func TestWidest(t *testing.T) {
 	s := step(strings.Repeat("n", 30), nil)
 	s.End = at(1000*time.Hour - time.Minute)
-	r := timeline.Report{Fired: at(0), Started: at(0), Ended: s.End, Steps: []timeline.Step{s, s, s}}
+	steps := []timeline.Step{s, s, s}
+	r := timeline.Report{Fired: at(0), Started: at(0), Ended: s.End, Steps: steps}
 	got := timeline.New(r).String()
 	want := "\n  " + strings.Repeat("n", 22) + "… ×3 a.go:1 999h59m █"
 	if !strings.Contains(got, want) {

@@ -969,22 +969,23 @@ func TestStatusEndOfBody(t *testing.T) {
 	}
 }
 
-// TestStatusOpenedAgain checks that nothing is drawn while no page is open, and
-// that a page does not begin with what an earlier page saw last.
+// TestStatusOpenedAgain uses middleware that ends a stream after a second. It
+// checks that nothing is drawn while no page is open, and that a page does not
+// begin with what an earlier page saw last.
 func TestStatusOpenedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		var texts atomic.Int64
 		q.Fail(&countedError{&texts})
-		ln := serveStatus(t, &http.Server{Handler: quithttp.Status(q)})
-		conn, r := ln.open()
-		until(t, r, "Shutdown requested")
-		if _, err := readEvent(r); err != nil { // the clock; the stream then waits
-			t.Fatal(err)
+		h := quithttp.Status(q)
+		limited := func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+			defer cancel()
+			h.ServeHTTP(w, r.WithContext(ctx))
 		}
-		synctest.Wait()
-		conn.Close()
-		synctest.Wait()
+		ln := serveStatus(t, &http.Server{Handler: http.HandlerFunc(limited)})
+		go io.Copy(io.Discard, openStream(t, ln))
+		time.Sleep(2 * time.Second)
 		n := texts.Load()
 		q.RegisterStopFunc(func() {}, quit.Name("cache"))
 		synctest.Wait()
