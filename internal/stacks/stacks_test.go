@@ -262,12 +262,13 @@ func TestAllKeepsNothing(t *testing.T) {
 func TestLabelIn(t *testing.T) {
 	const labels = "1 @ 0x1\n" +
 		"# labels: {\"a\":\"x\", \"quit\":\"q \\\"1\\\"\", \"broken\":\"y}\n" +
-		"#\t0x1\tf+0x1\tf.go:1\n"
+		"#\t0x1\tf+0x1\t/a \"b\":\"c\"/f.go:1\n"
 	for _, test := range []struct{ record, key, want string }{
 		{record: labels, key: "a", want: "x"},
 		{record: labels, key: "quit", want: `q "1"`},
 		{record: labels, key: "x"},
 		{record: labels, key: "broken"},
+		{record: labels, key: "b"},
 		{record: "1 @ 0x1\n#\t0x1\tf+0x1\tf.go:1\n", key: "a"},
 	} {
 		if got := labelIn(test.record, test.key); got != test.want {
