@@ -557,22 +557,29 @@ func TestDeep(t *testing.T) {
 		t.Errorf("the errors were asked for those in them %d times, want %d at most", asked,
 			20*deep)
 	}
-	var j map[string]any
-	if err := json.Unmarshal(b, &j); err != nil {
+	if !json.Valid(b) {
+		t.Error("the JSON is not valid")
+	}
+}
+
+// TestJSONDepth checks that steps that are nested too deep are counted.
+func TestJSONDepth(t *testing.T) {
+	r := timeline.Report{Steps: []timeline.Step{chain(1009, nil)}}
+	b, err := r.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last map[string]any
+	if err := json.Unmarshal(b, &last); err != nil {
 		t.Fatal(err)
 	}
 	levels := 0
-	name := ""
-	for next := any(j); ; levels++ {
-		steps, ok := next.(map[string]any)["steps"].([]any)
-		if !ok {
-			break
-		}
-		next = steps[0]
-		name = next.(map[string]any)["name"].(string)
+	for ; last["steps"] != nil; levels++ {
+		last = last["steps"].([]any)[0].(map[string]any)
 	}
-	if want := "… 99001 steps more, nested too deep"; levels != 1001 || name != want {
-		t.Errorf("%d levels of steps, the last of them %q, want 1001 and %q", levels, name, want)
+	const want = "… 10 steps more, nested too deep"
+	if levels != 1001 || last["name"] != want || last["phase"] != "closers" {
+		t.Errorf("%d levels of steps, the last of them %v, want 1001 and %q", levels, last, want)
 	}
 }
 
