@@ -120,22 +120,28 @@ var looks struct {
 
 // look takes the stacks from the goroutine profile. The profile folds identical
 // stacks into one with a count. So it is small even if there are many
-// goroutines. If few stacks are identical, as when each goroutine has its own
-// name, look keeps the most frequent ones and counts the others.
+// goroutines.
 func look() map[string]string {
-	const most = 50 // stacks of an owner
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
 		return nil
 	}
-	_, records, _ := strings.Cut(profile.String(), "\n") // without the profile's first line
+	return drawAll(profile.String())
+}
+
+// drawAll draws the stacks in a profile, by their owners. If few stacks are
+// identical, as when each goroutine has its own name, it keeps the most
+// frequent ones and counts the others.
+func drawAll(profile string) map[string]string {
+	const most = 50                             // stacks of an owner
+	_, records, _ := strings.Cut(profile, "\n") // without the profile's first line
 	type held struct {
 		text         strings.Builder
 		stacks, more int // more counts the goroutines whose stacks are left out
 	}
 	byOwner, known := make(map[string]*held), make(map[string]string)
 	for record := range strings.SplitSeq(records, "\n\n") { // the most frequent first
-		owners, _ := labelIn(record, ownerLabel)
+		owners := labelIn(record, ownerLabel)
 		drawn := ""
 		if owners != "" {
 			drawn = draw(record, known)
@@ -173,22 +179,17 @@ func count(record string) string {
 	return n
 }
 
-// labelIn returns a label in a record of the profile, whose second line is
+// labelIn returns a label in a record of the profile, or "". The second line of
+// a record is
 //
 //	# labels: {"quit":"the name", "quit.id":"c000012345"}
-func labelIn(record, key string) (value string, ok bool) {
+func labelIn(record, key string) string {
 	_, labels, _ := strings.Cut(record, "\n# labels: {")
 	labels, _, _ = strings.Cut(labels, "\n")
-	_, quoted, ok := strings.Cut(" "+labels, ` "`+key+`":`)
-	if !ok {
-		return "", false
-	}
-	quoted, err := strconv.QuotedPrefix(quoted)
-	if err != nil {
-		return "", false
-	}
-	value, err = strconv.Unquote(quoted)
-	return value, err == nil
+	_, quoted, _ := strings.Cut(" "+labels, ` "`+key+`":`)
+	quoted, _ = strconv.QuotedPrefix(quoted)
+	value, _ := strconv.Unquote(quoted)
+	return value
 }
 
 // draw draws a record of the profile in the style of a panic:
@@ -214,8 +215,7 @@ func draw(record string, known map[string]string) string {
 	if n == "1" {
 		noun = " goroutine of "
 	}
-	name, _ := labelIn(record, nameLabel)
-	return n + noun + text.OneLine(name) + ":\n" + drawn
+	return n + noun + text.OneLine(labelIn(record, nameLabel)) + ":\n" + drawn
 }
 
 // drawFrames draws the frames of a record, whose lines are "#", an address, the

@@ -198,6 +198,19 @@ func TestDraw(t *testing.T) {
 	}
 }
 
+// TestDrawAll checks that stacks that are not drawn are not counted.
+func TestDrawAll(t *testing.T) {
+	profile := "goroutine profile: total 61\n"
+	for i := range 60 {
+		profile += record(2, fmt.Sprint("net/http.f", i), "net/http.(*persistConn).readLoop") + "\n"
+	}
+	profile += record(1, "main.handler")
+	want := "1 goroutine of api:\n\tmain.handler\n\t\t/src/0.go:0\n"
+	if got := drawAll(profile); len(got) != 1 || got["1"] != want {
+		t.Errorf("drawAll() = %q, want %q", got, want)
+	}
+}
+
 // TestDrawFrames draws stacks of up to 24 frames, all of which are drawn, and
 // longer ones.
 func TestDrawFrames(t *testing.T) {
@@ -249,19 +262,17 @@ func TestAllKeepsNothing(t *testing.T) {
 func TestLabelIn(t *testing.T) {
 	const labels = "1 @ 0x1\n" +
 		"# labels: {\"a\":\"x\", \"quit\":\"q \\\"1\\\"\", \"broken\":\"y}\n" +
-		"#\t0x1\tf+0x1\tf.go:1\n"
-	for _, test := range []struct {
-		record, key, want string
-		ok                bool
-	}{
-		{record: labels, key: "a", want: "x", ok: true},
-		{record: labels, key: "quit", want: `q "1"`, ok: true},
+		"#\t0x1\tf+0x1\t/a \"b\":\"c\"/f.go:1\n"
+	for _, test := range []struct{ record, key, want string }{
+		{record: labels, key: "a", want: "x"},
+		{record: labels, key: "quit", want: `q "1"`},
 		{record: labels, key: "x"},
 		{record: labels, key: "broken"},
+		{record: labels, key: "b"},
 		{record: "1 @ 0x1\n#\t0x1\tf+0x1\tf.go:1\n", key: "a"},
 	} {
-		if got, ok := labelIn(test.record, test.key); got != test.want || ok != test.ok {
-			t.Errorf("labelIn(%q) = %q, %v, want %q, %v", test.key, got, ok, test.want, test.ok)
+		if got := labelIn(test.record, test.key); got != test.want {
+			t.Errorf("labelIn(%q) = %q, want %q", test.key, got, test.want)
 		}
 	}
 }

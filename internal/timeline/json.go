@@ -100,17 +100,14 @@ func jsonSteps(steps []Step, levels int) []jsonStep {
 // jsonErr returns the text of the step's error. A long text is cut if the inner
 // steps report all of it, since otherwise each level would repeat it.
 func (s *Step) jsonErr() string {
-	if s.Err == nil {
-		return ""
+	if len(s.own()) > 0 {
+		return text.Error(s.Err)
 	}
-	if len(s.Steps) > 0 && len(s.own()) == 0 {
-		e, all := errorText(s.Err, mostRepeat)
-		if !all {
-			e = strings.TrimPrefix(e+"\n… more, which the inner steps tell", "\n")
-		}
-		return e
+	e, all := errorText(s.Err, mostRepeat)
+	if !all {
+		e = strings.TrimPrefix(e+"\n… more, which the inner steps tell", "\n")
 	}
-	return text.Error(s.Err)
+	return e
 }
 
 // count returns the number of steps, including inner ones.

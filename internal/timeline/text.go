@@ -27,7 +27,6 @@ func (t *Timeline) String() string {
 			line.times = " " + w.Times()
 		}
 		d.nameWidth = max(d.nameWidth, min(text.Width(line.name)+text.Width(line.times), maxName))
-		line.name = text.Clip(line.name, maxName)
 		d.siteWidth = max(d.siteWidth, text.Width(line.site))
 		d.lines = append(d.lines, line)
 	}
@@ -93,7 +92,7 @@ func (d *drawing) axis() {
 	label := text.Duration(d.Until().Sub(d.Begin()))
 	pad := 2 + d.nameWidth + 1 + d.siteWidth + 1 + 7 + 1
 	fmt.Fprintf(&d.b, "%s0%s%s\n", strings.Repeat(" ", pad),
-		strings.Repeat("─", max(d.barWidth-1-text.Width(label), 1)), label)
+		strings.Repeat("─", d.barWidth-1-text.Width(label)), label)
 }
 
 func (d *drawing) row(w *Row, l line) {

@@ -44,6 +44,12 @@ type slice []string
 
 func (s slice) Error() string { return strings.Join(s, " ") }
 
+// list is an error that only holds several errors.
+type list []error
+
+func (l list) Error() string { return errors.Join(l...).Error() }
+func (l list) List() []error { return l }
+
 // step returns a step that has ended with err.
 func step(name string, err error) timeline.Step {
 	return timeline.Step{
@@ -72,7 +78,7 @@ func TestFailures(t *testing.T) {
 	boom, bust := errors.New("boom"), errors.New("bust")
 	inner, other := step("inner", boom), step("other", bust)
 	goroutine := &named{name: "goroutine f", err: boom}
-	list := step("list", slice{"a", "b"})
+	words := step("words", slice{"a", "b"})
 	stuck := func(stacks string) timeline.Step {
 		s := step("stuck", errors.New("abandoned after 1s"))
 		s.Abandoned, s.Stacks = true, stacks
@@ -151,6 +157,12 @@ func TestFailures(t *testing.T) {
 			n:     1,
 		},
 		{
+			name:  "two of one step",
+			steps: []timeline.Step{step("a", list{boom, bust})},
+			want:  []string{"✗ a (a.go:1): boom", "✗ a (a.go:1): bust"},
+			n:     2,
+		},
+		{
 			name:  "named, of a closer",
 			steps: []timeline.Step{step("a", of(inner))},
 			want:  []string{"✗ a (a.go:1): inner (a.go:1): boom"},
@@ -159,12 +171,12 @@ func TestFailures(t *testing.T) {
 
 		{
 			name: "of inner steps",
-			steps: in(step("outer", errors.Join(of(inner), of(other), of(list))), inner, other,
-				list),
+			steps: in(step("outer", errors.Join(of(inner), of(other), of(words))), inner, other,
+				words),
 			want: []string{
 				"✗ outer (a.go:1): inner (a.go:1): boom",
 				"✗ outer (a.go:1): other (a.go:1): bust",
-				"✗ outer (a.go:1): list (a.go:1): a b",
+				"✗ outer (a.go:1): words (a.go:1): a b",
 			},
 			n: 3,
 		},
@@ -244,10 +256,12 @@ func TestFailures(t *testing.T) {
 }
 
 func TestPanicStack(t *testing.T) {
+	one, two := errors.New("one"), errors.New("two")
+	stacks := map[error]string{one: "stack of one", two: "stack of two"}
 	r := timeline.Report{
-		Steps:      []timeline.Step{step("a", errors.New("one"))},
-		Errs:       []error{errors.New("two")},
-		PanicStack: func(err error) string { return "stack of " + err.Error() },
+		Steps:      []timeline.Step{step("a", one)},
+		Errs:       []error{two},
+		PanicStack: func(err error) string { return stacks[err] },
 	}
 	want := []string{"✗ a (a.go:1): one | stack of one", "✗: two | stack of two"}
 	if got := told(timeline.New(r)); !reflect.DeepEqual(got, want) {
@@ -313,6 +327,11 @@ func TestRows(t *testing.T) {
 			name:  "with inner steps",
 			steps: append(in(plan, plan, plan), append(in(plan, plan), plan, plan)...),
 			want:  "·planned >·planned×2 ·planned >·planned ·planned×2",
+		},
+		{
+			name:  "with an inner step, after one without",
+			steps: append([]timeline.Step{plan}, in(plan, plan)...),
+			want:  "·planned ·planned >·planned",
 		},
 	} {
 		var got []string
@@ -494,6 +513,7 @@ func TestErrorText(t *testing.T) {
 			want: "quit: a: x\nquit: a: b: y",
 		},
 		{err: &named{name: "a", err: errors.New("")}, want: "quit: a: "},
+		{err: errors.Join(errors.New("x"), errors.New("y")), want: "x\ny"},
 		{
 			err: &named{name: "a", err: wrapped},
 			want: "quit: a: two: quit: boom\nquit: a: and more\n" +
@@ -537,37 +557,57 @@ func TestDeep(t *testing.T) {
 		t.Errorf("the errors were asked for those in them %d times, want %d at most", asked,
 			20*deep)
 	}
-	var j map[string]any
-	if err := json.Unmarshal(b, &j); err != nil {
-		t.Fatal(err)
-	}
-	levels := 0
-	name := ""
-	for next := any(j); ; levels++ {
-		steps, ok := next.(map[string]any)["steps"].([]any)
-		if !ok {
-			break
-		}
-		next = steps[0]
-		name = next.(map[string]any)["name"].(string)
-	}
-	if want := "… 99001 steps more, nested too deep"; levels != 1001 || name != want {
-		t.Errorf("%d levels of steps, the last of them %q, want 1001 and %q", levels, name, want)
+	if !json.Valid(b) {
+		t.Error("the JSON is not valid")
 	}
 }
 
-// TestJSONErr checks that an error that says more than the inner steps is not
-// cut.
+// TestJSONDepth checks that steps that are nested too deep are counted.
+func TestJSONDepth(t *testing.T) {
+	r := timeline.Report{Steps: []timeline.Step{chain(1009, nil)}}
+	b, err := r.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last map[string]any
+	if err := json.Unmarshal(b, &last); err != nil {
+		t.Fatal(err)
+	}
+	levels := 0
+	for ; last["steps"] != nil; levels++ {
+		last = last["steps"].([]any)[0].(map[string]any)
+	}
+	const want = "… 10 steps more, nested too deep"
+	if levels != 1001 || last["name"] != want || last["phase"] != "closers" {
+		t.Errorf("%d levels of steps, the last of them %v, want 1001 and %q", levels, last, want)
+	}
+}
+
+// TestJSONErr checks that a long error is cut if the inner steps tell all of
+// it, and only then.
 func TestJSONErr(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
-	inner := step("inner", errors.New(long))
+	inner, other := step("inner", errors.New(long)), step("other", errors.New("lost"))
+	named := step(strings.Repeat("n", 5000), errors.New("lost"))
+	crowd := errors.Join(of(named), of(named), of(named), of(named), of(named))
 	for _, test := range []struct {
 		name string
 		step timeline.Step
 		want int
+		cut  bool
 	}{
 		{name: "leaf", step: inner, want: len(long)},
-		{name: "repeats", step: in(step("outer", of(inner)), inner)[0], want: 0},
+		{name: "repeats", step: in(step("outer", of(inner)), inner)[0], cut: true},
+		{
+			name: "repeats two",
+			step: in(step("outer", errors.Join(of(inner), of(other))), inner, other)[0],
+			cut:  true,
+		},
+		{
+			name: "repeats long names",
+			step: in(step("outer", crowd), named, named, named, named, named)[0],
+			cut:  true,
+		},
 		{
 			name: "says more",
 			step: in(step("outer", errors.Join(errors.New("more"), of(inner))), inner)[0],
@@ -581,6 +621,10 @@ func TestJSONErr(t *testing.T) {
 		}
 		if n := strings.Count(got.Err, "x"); err != nil || n != test.want || got.Err == "" {
 			t.Errorf("%s: %d of the error's bytes, %v, want %d", test.name, n, err, test.want)
+		}
+		cut := strings.HasSuffix(got.Err, "… more, which the inner steps tell")
+		if cut != test.cut || cut && len(got.Err) > 17<<10 {
+			t.Errorf("%s: %d bytes, cut: %v, want %v", test.name, len(got.Err), cut, test.cut)
 		}
 	}
 }
@@ -645,6 +689,31 @@ func TestDrawnDetails(t *testing.T) {
 		"\n✗ of the event\n  alone\n"
 	if got != want {
 		t.Errorf("details:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// TestWaits checks the reason why a drain has not ended.
+func TestWaits(t *testing.T) {
+	drain := timeline.Step{Phase: "drain", Start: at(0)}
+	for n, want := range []string{"", "1 goroutine counted", "2 goroutines counted"} {
+		r := timeline.Report{Goroutines: n, Steps: []timeline.Step{drain}}
+		if got := timeline.New(r).Rows[0].Waits; got != want {
+			t.Errorf("Waits with %d goroutines = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestWidest checks that a long name leaves room for the number of steps, and
+// that the longest time with minutes fits.
+func TestWidest(t *testing.T) {
+	s := step(strings.Repeat("n", 30), nil)
+	s.End = at(1000*time.Hour - time.Minute)
+	steps := []timeline.Step{s, s, s}
+	r := timeline.Report{Fired: at(0), Started: at(0), Ended: s.End, Steps: steps}
+	got := timeline.New(r).String()
+	want := "\n  " + strings.Repeat("n", 22) + "… ×3 a.go:1 999h59m █"
+	if !strings.Contains(got, want) {
+		t.Errorf("String() = %s, want %q in it", got, want)
 	}
 }
 

@@ -180,7 +180,6 @@ func (s *status) stream(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 			done = nil
-			continue
 		}
 		newest, closing := s.newest(c.server)
 		if closing && newest.html == nil {

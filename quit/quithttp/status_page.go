@@ -180,8 +180,8 @@ func (s *shot) html(clock time.Duration) []byte {
 	p := &picture{shot: s, clock: clock}
 	if s.span > 0 {
 		p.Span = max(s.span.Milliseconds(), 1)
+		p.addTicks()
 	}
-	p.addTicks()
 	p.addRows()
 	p.addDetails()
 	p.addHead()
@@ -232,9 +232,6 @@ func (p *picture) addHead() {
 // the shutdown. Labels that would not fit are left out.
 func (p *picture) addTicks() {
 	span := p.shot.span
-	if span == 0 {
-		return
-	}
 	last := span - span/6
 	deadline := p.shot.Stage() == timeline.Stopping && span == p.shot.Limit
 	if deadline {

@@ -18,7 +18,7 @@ import (
 )
 
 // TestStatusIdleHour checks that nothing is drawn while pages are open and
-// nothing changes.
+// nothing changes, nor after the end, while a page does not read it.
 func TestStatusIdleHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, admin := quietEvent(), quietEvent()
@@ -48,10 +48,16 @@ func TestStatusIdleHour(t *testing.T) {
 		if got := texts.Load() - n; got != 0 {
 			t.Errorf("%d calls of Error in an hour without a change, want none", got)
 		}
+		ln.open() // never read
 		go q.GracefulStop()
 		synctest.Wait()
 		if reports[0].Load() == before {
 			t.Error("the end was not shown")
+		}
+		n = texts.Load()
+		time.Sleep(9 * time.Second) // less than a client has time to read
+		if got := texts.Load() - n; got != 0 {
+			t.Errorf("%d calls of Error after the end, want none", got)
 		}
 		admin.GracefulStop()
 	})
@@ -101,6 +107,116 @@ func TestStatusLastFrame(t *testing.T) {
 		}
 		if s := q.Report().Steps[2]; s.End.Sub(s.Start) > linger {
 			t.Errorf("the page held up its server for %v", s.End.Sub(s.Start))
+		}
+	})
+}
+
+// TestStatusSlowDrawing uses a report that takes long to draw. Drawing takes no
+// more than a tenth of the time, and not much less. Yet the last frame has the
+// latest change.
+func TestStatusSlowDrawing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, admin, ln := quietEvent(), quietEvent(), make(pipes)
+		slow := new(slowError)
+		slow.each.Store(int64(10 * time.Millisecond))
+		q.Fail(slow)
+		quithttp.Serve(admin, quietServer(quithttp.Status(q)), ln)
+		conn, r := ln.open()
+		last := make(chan string, 1)
+		go func() {
+			report := ""
+			for {
+				e, err := readEvent(r)
+				if err != nil {
+					last <- report
+					return
+				}
+				if e.name == "report" {
+					report = e.data
+				}
+			}
+		}()
+		start := time.Now()
+		for time.Since(start) < time.Minute {
+			q.RegisterStopFunc(func() {})()
+			time.Sleep(5 * time.Millisecond)
+		}
+		if d := time.Duration(slow.spent.Load()); d < time.Minute/12 || d > time.Minute/10 {
+			t.Errorf("it was drawn for %v of a minute, want a tenth at most", d)
+		}
+		time.Sleep(time.Second)
+		q.RegisterStopFunc(func() {}, quit.Name("early")) // drawn at once
+		time.Sleep(100 * time.Millisecond)
+		q.RegisterStopFunc(func() {}, quit.Name("late")) // would be drawn after a pause
+		admin.GracefulStop()
+		if got := <-last; !strings.Contains(got, `title="late (`) {
+			t.Errorf("the last report does not have the latest change:\n%s", got)
+		}
+		conn.Close()
+		time.Sleep(50 * time.Millisecond) // for a drawing that has begun
+		drawn := slow.spent.Load()
+		time.Sleep(time.Second)
+		if got := time.Duration(slow.spent.Load() - drawn); got != 0 {
+			t.Errorf("it was drawn for %v when no page was open, want not at all", got)
+		}
+	})
+}
+
+// slowError is an error whose text takes a time. It counts that time.
+type slowError struct{ each, spent atomic.Int64 }
+
+func (e *slowError) Error() string {
+	each := e.each.Load()
+	time.Sleep(time.Duration(each))
+	e.spent.Add(each)
+	return "slow"
+}
+
+// TestStatusLateDrawing uses a report whose drawing ends after that of a later
+// report, which another server has as its last. The page does not go back.
+func TestStatusLateDrawing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, admin, other := quietEvent(), quietEvent(), quietEvent()
+		slow, h := new(slowError), quithttp.Status(q)
+		q.Fail(slow)
+		ln, otherLn := make(pipes), make(pipes)
+		quithttp.Serve(admin, quietServer(h), ln)
+		quithttp.Serve(other, quietServer(h), otherLn)
+		conn, r := ln.open()
+		_, last := otherLn.open()
+		go io.Copy(io.Discard, last)
+		until(t, r, "Shutdown requested")
+		reports := make(chan string, 10)
+		go func() {
+			defer close(reports)
+			for {
+				e, err := readEvent(r)
+				if err != nil {
+					return
+				}
+				if e.name == "report" {
+					reports <- e.data
+				}
+			}
+		}()
+		synctest.Wait()
+		slow.each.Store(int64(time.Second))
+		q.RegisterStopFunc(func() {}, quit.Name("early"))
+		synctest.Wait()
+		slow.each.Store(0)
+		q.RegisterStopFunc(func() {}, quit.Name("late"))
+		other.GracefulStop()
+		synctest.Wait()
+		if got := <-reports; !strings.Contains(got, `title="late (`) {
+			t.Errorf("the first report is not the later one:\n%s", got)
+		}
+		time.Sleep(time.Minute)
+		admin.GracefulStop()
+		conn.Close()
+		for got := range reports {
+			if !strings.Contains(got, `title="late (`) {
+				t.Errorf("the page went back to\n%s", got)
+			}
 		}
 	})
 }
@@ -233,8 +349,8 @@ func TestStatusRequestsInFlight(t *testing.T) {
 		} {
 			start := time.Now()
 			until(t, live, want)
-			if d := time.Since(start); d > 2*time.Second {
-				t.Errorf("the open page had %q after %v, want 2s at most", want, d)
+			if d := time.Since(start); d > time.Second {
+				t.Errorf("the open page had %q after %v, want 1s at most", want, d)
 			}
 			for kind, body := range map[string]string{
 				"page": page(h),

@@ -60,13 +60,15 @@ func TestStatusKinds(t *testing.T) {
 		{[]string{asBrowser}, "text/html; charset=utf-8"},
 		{[]string{"application/json"}, "application/json"},
 		{[]string{"Application/JSON"}, "application/json"},
+		{[]string{"application/json;q"}, "text/plain; charset=utf-8"}, // not a parameter
 		{[]string{"text/html;q=0.5, application/json"}, "application/json"},
 		{[]string{"text/html;q=0.5", "application/json;q=0.6"}, "application/json"},
 		{[]string{"application/json;q=0"}, "text/plain; charset=utf-8"},
 		{[]string{"text/event-stream"}, "text/event-stream"},
 	} {
 		w := ask(h, "GET", test.accept...)
-		if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != test.want {
+		got := w.Result().Header.Get("Content-Type")
+		if w.Code != http.StatusOK || got != test.want {
 			t.Errorf("Accept %q: %d %q, want 200 %q", test.accept, w.Code, got, test.want)
 		}
 		if !strings.Contains(w.Body.String(), "one") {
@@ -77,6 +79,11 @@ func TestStatusKinds(t *testing.T) {
 	got, want := ask(h, "GET").Body.String(), "quit: not shutting down"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("as text:\n%swant %s and so on", got, want)
+	}
+	// The script waits 4 s for another stream before it tells the loss of one.
+	got, want = ask(h, "GET", "text/event-stream").Body.String(), "retry: 2000\nevent: report\n"
+	if !strings.HasPrefix(got, want) {
+		t.Errorf("as a stream:\n%swant %s and so on", got, want)
 	}
 	var report struct {
 		Steps []struct{ Name, Phase string }
@@ -91,9 +98,9 @@ func TestStatusMethods(t *testing.T) {
 	h := quithttp.Status(quietEvent())
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"} {
 		w := ask(h, method, asBrowser)
-		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
-			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code,
-				w.Header().Get("Allow"))
+		allow := w.Result().Header.Get("Allow")
+		if w.Code != http.StatusMethodNotAllowed || allow != "GET, HEAD" {
+			t.Errorf("%s: %d, Allow %q, want 405 and GET, HEAD", method, w.Code, allow)
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -140,7 +147,7 @@ func TestStatusHeaders(t *testing.T) {
 	h := quithttp.Status(quietEvent())
 	for _, accept := range []string{"", asBrowser, "application/json", "text/event-stream"} {
 		for _, method := range []string{"GET", "HEAD", "POST"} {
-			got := ask(h, method, accept).Header()
+			got := ask(h, method, accept).Result().Header
 			for name, want := range map[string]string{
 				"Vary":                   "Accept",
 				"Cache-Control":          "no-store",
@@ -190,7 +197,9 @@ func TestStatusStates(t *testing.T) {
 		q.RegisterQuitCloser(inner, quit.Name("group"))
 		breaks := quit.ShutdownFunc(func(context.Context) error { panic("broken\npipe") })
 		q.RegisterQuitCloser(breaks, quit.Name("mail"))
-		q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"))
+		q.RegisterStopFunc(func() { close(running); <-goOn }, quit.Name("web"),
+			quit.Timeout(time.Second))
+		q.RegisterStopFunc(func() { time.Sleep(100 * time.Millisecond) }, quit.Name("first"))
 		contains := func(state string, wants ...string) {
 			t.Helper()
 			got := page(h)
@@ -204,15 +213,21 @@ func TestStatusStates(t *testing.T) {
 			"d1\"><span class=\"mark\">·</span>\n<span class=\"name\">innermost<",
 			">planned<", "quithttp/status_test.go:")
 		q.Fire()
-		contains("fired", ">Shutdown requested</span>", "ago, not begun")
+		contains("fired", ">Shutdown requested</span>",
+			`<span data-since="0">0.0s</span> ago, not begun`)
 		go q.Shutdown(context.Background())
 		<-running
-		contains("during", ">Shutting down</span>", `<div class="row running" title="web (`,
-			`<div class="row planned" title="mail (`, "</span> of 4s", `data-since="`)
+		time.Sleep(200 * time.Millisecond)
+		contains("during", ">Shutting down</span>", `<span data-since="0">0.3s</span> of 4s`,
+			`<div class="row running" title="web (`, `data-since="100">0.2s<`,
+			`<div class="row planned" title="mail (`,
+			"begun at 100ms", `data-until="1100">0.8s</span> left of 1s<`,
+			`<rect class="bar" x="20.00%" y="50%" width="40.00%"`)
 		close(goOn)
 		q.Shutdown(t.Context())
 		contains("after", "Stopped with 2 failures",
-			`<h1 class="failed"><span class="mark">✗</span>`, `<div class="row ok" title="web (`,
+			`<h1 class="failed"><span class="mark">✗</span>`,
+			`<div class="row ok" title="web (`, "): ok, 200ms",
 			`<div class="row failed" title="mail (`, ">FAILED<",
 			`<div class="row abandoned" title="stuck (`, ">ABANDONED<",
 			"<pre>panic: broken\npipe</pre>", "runtime/debug.Stack", "1 goroutine of stuck")
@@ -234,7 +249,7 @@ func TestStatusFailures(t *testing.T) {
 	q.RegisterQuitCloser(inner, quit.Name("outer"))
 	inner.RegisterQuitCloser(failing("of the step"), quit.Name("new\nline"))
 	inner.Fail(errors.New("of the inner event"))
-	q.Fail(errors.New("of the event"))
+	q.Fail(errors.New("of the event\nin full"))
 	q.Shutdown(t.Context())
 	got := page(quithttp.Status(q))
 	_, got, _ = strings.Cut(got, "<h2>Failures</h2>")
@@ -242,6 +257,12 @@ func TestStatusFailures(t *testing.T) {
 		if n := strings.Count(got, want); n != 1 {
 			t.Errorf("%q is told %d times, want once:\n%s", want, n, got)
 		}
+	}
+	if !strings.Contains(got, "</span>of the event</h3><pre>in full</pre>") {
+		t.Errorf("the failure of the event has no title:\n%s", got)
+	}
+	if strings.Contains(got, "<h2>") {
+		t.Errorf("there is more than one section:\n%s", got)
 	}
 }
 
@@ -406,7 +427,7 @@ func TestStatusManySteps(t *testing.T) {
 	if n := len(textsOf(t, got, "title")); n > 1100 {
 		t.Errorf("%d rows, want about a thousand at most", n)
 	}
-	for _, want := range []string{"the last one failed", "4001 more steps"} {
+	for _, want := range []string{"the last one failed", ">4001 more steps"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page does not have %q", want)
 		}
@@ -741,34 +762,55 @@ func TestStatusFirstSeenInShutdown(t *testing.T) {
 }
 
 // TestStatusLesserWriters uses writers that cannot flush or have no deadlines.
-// A stream is then a single report.
+// A stream is then a single report. A stream on a writer that fails ends too,
+// though its Flush has no error.
 func TestStatusLesserWriters(t *testing.T) {
 	type deadliner interface{ SetWriteDeadline(time.Time) error }
-	for name, lesser := range map[string]func(http.ResponseWriter) http.ResponseWriter{
-		"no flush": func(w http.ResponseWriter) http.ResponseWriter {
+	single := []string{"report", "clock"}
+	for _, test := range []struct {
+		name   string
+		lesser func(http.ResponseWriter) http.ResponseWriter
+		want   []string
+	}{
+		{"no flush", func(w http.ResponseWriter) http.ResponseWriter {
 			return struct {
 				http.ResponseWriter
 				deadliner
 			}{w, w.(deadliner)}
-		},
-		"no deadline": func(w http.ResponseWriter) http.ResponseWriter {
+		}, single},
+		{"no deadline", func(w http.ResponseWriter) http.ResponseWriter {
 			return struct {
 				http.ResponseWriter
 				http.Flusher
 			}{w, w.(http.Flusher)}
-		},
+		}, single},
+		{"no write", func(w http.ResponseWriter) http.ResponseWriter {
+			return struct {
+				unwritable
+				deadliner
+				http.Flusher
+			}{unwritable{w}, w.(deadliner), w.(http.Flusher)}
+		}, nil},
 	} {
 		status := quithttp.Status(quietEvent())
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			status.ServeHTTP(lesser(w), r)
+			status.ServeHTTP(test.lesser(w), r)
 		}))
 		t.Cleanup(srv.Close)
-		events := eventsOf(t, streamOf(t, srv.Client(), srv.URL).Body)
-		if len(events) != 2 || events[0].name != "report" || events[1].name != "clock" {
-			t.Errorf("%s: events = %v, want a report and a clock", name, events)
+		var got []string
+		for _, e := range eventsOf(t, streamOf(t, srv.Client(), srv.URL).Body) {
+			got = append(got, e.name)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: events = %q, want %q", test.name, got, test.want)
 		}
 	}
 }
+
+// unwritable is a writer that fails.
+type unwritable struct{ http.ResponseWriter }
+
+func (unwritable) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
 // pipes is a listener with connections in memory, for synctest.
 type pipes chan net.Conn
@@ -806,13 +848,15 @@ func countReports(r *bufio.Reader, n *atomic.Int32) {
 }
 
 // TestStatusStreamsShareFrames checks that a report is drawn once for all
-// streams, and sent only if it has changed.
+// streams, and sent only if it has changed, even while the page looks at a
+// number every second.
 func TestStatusStreamsShareFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
 		release := make(chan int)
 		q.RegisterStopFunc(func() { <-release }, quit.Name("web"), quit.Timeout(time.Hour))
 		q.Timeout = -1
+		q.AddGoroutine()
 		ln := make(pipes)
 		srv := &http.Server{Handler: quithttp.Status(q)}
 		go srv.Serve(ln)
@@ -844,6 +888,13 @@ func TestStatusStreamsShareFrames(t *testing.T) {
 				n, looks)
 		}
 		close(release)
+		before := texts.Load()
+		time.Sleep(50 * time.Second) // in the drain; the axis grows next after a minute
+		all(6, 19)
+		if n := texts.Load() - before; n > 3*50 {
+			t.Errorf("%d calls of Error in 50 looks, want two in each", n)
+		}
+		q.DoneGoroutine()
 		time.Sleep(time.Second)
 		synctest.Wait() // all goroutines have to end, or the bubble fails
 		srv.Close()
@@ -881,7 +932,7 @@ func TestStatusSlowClient(t *testing.T) {
 		if got := n.Load(); got < 1 || got > 2 {
 			t.Errorf("%d reports after the pause, want the one it was in and the latest", got)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(2 * time.Second) // 11 s after its begin
 		synctest.Wait()
 		if _, err := io.ReadAll(never); err != nil { // the rest of the buffer, and the end
 			t.Errorf("the connection that is never read: %v, want it closed", err)
@@ -889,6 +940,62 @@ func TestStatusSlowClient(t *testing.T) {
 		slow.Close()
 		time.Sleep(time.Millisecond)
 		srv.Close() // all goroutines have to end now, or the bubble fails
+	})
+}
+
+// TestStatusEndOfBody uses a client that reads all of a stream but the end of
+// its body. The server waits 10 s for it.
+func TestStatusEndOfBody(t *testing.T) {
+	for _, test := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{9 * time.Second, "0\r\n\r\n"},
+		{11 * time.Second, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			q := quietEvent()
+			q.Shutdown(t.Context())
+			_, r := serveStatus(t, &http.Server{Handler: quithttp.Status(q)}).open()
+			until(t, r, "This is the result.")
+			if line, err := r.ReadString('\n'); line != "\r\n" {
+				t.Fatalf("after the event: %q, %v, want the end of its chunk", line, err)
+			}
+			time.Sleep(test.after)
+			if got, err := io.ReadAll(r); string(got) != test.want || err != nil {
+				t.Errorf("after %v: %q, %v, want %q", test.after, got, err, test.want)
+			}
+		})
+	}
+}
+
+// TestStatusOpenedAgain uses middleware that ends a stream after a second. It
+// checks that nothing is drawn while no page is open, and that a page does not
+// begin with what an earlier page saw last.
+func TestStatusOpenedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		var texts atomic.Int64
+		q.Fail(&countedError{&texts})
+		h := quithttp.Status(q)
+		limited := func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+			defer cancel()
+			h.ServeHTTP(w, r.WithContext(ctx))
+		}
+		ln := serveStatus(t, &http.Server{Handler: http.HandlerFunc(limited)})
+		go io.Copy(io.Discard, openStream(t, ln))
+		time.Sleep(2 * time.Second)
+		n := texts.Load()
+		q.RegisterStopFunc(func() {}, quit.Name("cache"))
+		synctest.Wait()
+		if got := texts.Load() - n; got != 0 {
+			t.Errorf("%d calls of Error while no page was open, want none", got)
+		}
+		e, err := readEvent(openStream(t, ln))
+		if err != nil || !strings.Contains(e.data, `title="cache (`) {
+			t.Errorf("the first event does not have the new closer: %v, %v", e, err)
+		}
 	})
 }
 
@@ -958,6 +1065,8 @@ func TestStatusFacts(t *testing.T) {
 	waiting, draining, child := busy, drain, quit.Step{Phase: quit.PhaseClosers}
 	waiting.Deadline = fired.Add(50 * time.Millisecond)
 	child.Steps = []quit.Step{drain} // with a counter of its own
+	givenUp := drain
+	givenUp.Stacks = "1 goroutine of reader:\n\tmain.read"
 	for _, test := range []struct {
 		name   string
 		report quit.Report
@@ -983,7 +1092,7 @@ func TestStatusFacts(t *testing.T) {
 				Fired:      fired,
 				Started:    fired,
 				Goroutines: 3,
-				Steps:      []quit.Step{busy},
+				Steps:      []quit.Step{busy, {Name: "db", Phase: quit.PhaseClosers}},
 			},
 			has: []string{
 				"<dt>Cause</dt><dd>boom</dd>",
@@ -991,6 +1100,7 @@ func TestStatusFacts(t *testing.T) {
 				"<dt>Goroutines counted</dt><dd>3</dd>", `data-span="100"`, "without a limit",
 				`<div class="why">3 requests in flight</div>`, "begun at 0s, 3 requests in flight<",
 				">" + strings.Repeat("n", 79) + "…<",
+				`<div class="row planned" title="db: planned">`,
 			},
 			hasNot: []string{"<h2>", `class="share"`, "left of", "deadline"},
 		},
@@ -1025,21 +1135,59 @@ func TestStatusFacts(t *testing.T) {
 			hasNot: []string{"<h2>"},
 		},
 		{
+			name: "of a drain that is given up",
+			report: quit.Report{
+				Fired:   fired,
+				Started: fired,
+				Steps:   []quit.Step{givenUp},
+			},
+			has: []string{
+				"<h2>Still running</h2>",
+				`<pre class="stacks">1 goroutine of reader:`,
+			},
+			hasNot: []string{"Failures"},
+		},
+		{
 			name: "ended",
 			report: quit.Report{
 				Cause:    context.Canceled,
 				Fired:    fired,
 				Started:  fired,
-				Ended:    fired.Add(2 * time.Second),
-				Deadline: fired.Add(10 * time.Second),
+				Ended:    fired.Add(12 * time.Second),
+				Deadline: fired.Add(20 * time.Second),
 				Steps:    []quit.Step{done, done, done},
 			},
 			has: []string{
 				"<dt>Cause</dt><dd>context canceled</dd>", `x1="0.00%"`,
-				">0s<", ">500ms<", ">1.5s<",
-				`<span class="times">×3</span>`,
+				"<small>after\n<span>12s</span> of 20s", ">0s<", ">5s<", ">10s<",
+				`<span class="times">×3</span>`, `(a.go:1): ok, 1s">`, `width="8.33%"`,
 			},
-			hasNot: []string{"<h2>", ">2s</text>", "deadline", `class="share"`, `class="why"`},
+			hasNot: []string{"<h2>", ">12s</text>", "deadline", `class="share"`, `class="why"`},
+		},
+		{
+			name: "ended soon after a round time",
+			report: quit.Report{
+				Fired:   fired,
+				Started: fired,
+				Ended:   fired.Add(11500 * time.Millisecond),
+				Steps:   []quit.Step{done},
+			},
+			has:    []string{">5s<"},
+			hasNot: []string{">10s<"}, // no room
+		},
+		{
+			name: "ended at once",
+			report: quit.Report{
+				Fired:   fired,
+				Started: fired,
+				Ended:   fired,
+				Steps: []quit.Step{
+					{Name: "db", Start: fired, End: fired, Err: errors.New("lost")},
+				},
+			},
+			has: []string{
+				`<div class="timeline" data-span="1">`, `class="bar"`, "Stopped with 1 failure<",
+			},
 		},
 	} {
 		got := quithttp.Fragment(test.report)
