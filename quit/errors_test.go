@@ -309,7 +309,13 @@ func TestIgnore(t *testing.T) {
 		},
 		{
 			name: "wraps nil",
-			err:  &wrapsNil{also},
+			err:  &wrapsNil{also, 1},
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "ignored too",
+		},
+		{
+			name: "wraps nil twice",
+			err:  &wrapsNil{also, 2},
 			opts: []quit.Option{quit.Ignore(ignored)},
 			want: "ignored too",
 		},

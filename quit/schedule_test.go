@@ -22,6 +22,11 @@ func TestScheduleTells(t *testing.T) {
 		entries[i] = &entry{q: q, closer: closer{func() {}, kindFunc}, site: 1}
 	}
 	next := func() { begun, _, _ = s.next(now, false) }
+	open := func(want bool) {
+		if first := s.open(now, nil); first != want {
+			t.Errorf("open = %v, want %v", first, want)
+		}
+	}
 	end := func() {
 		begun.watch = time.NewTimer(time.Hour)
 		s.finish(begun, now, nil, false)
@@ -40,8 +45,8 @@ func TestScheduleTells(t *testing.T) {
 		{"a failure", func() { s.fail(errors.New("failure")) }, true},
 		{"the fire", s.fired, true},
 		{"limit", func() { s.limit(context.Background(), nil, now, time.Time{}) }, false},
-		{"open", func() { s.open(now, nil) }, true},
-		{"open again", func() { s.open(now, nil) }, false},
+		{"open", func() { open(true) }, true},
+		{"open again", func() { open(false) }, false},
 		{"the begin of a step", next, true},
 		{"next while it runs", func() { s.next(now, false) }, false},
 		{"a fault of it", func() { s.fault(begun, errors.New("fault"), "") }, true},
@@ -50,8 +55,8 @@ func TestScheduleTells(t *testing.T) {
 		{"the end of the next one", end, true},
 		{"its stacks", func() { s.owe(); s.named(begun, "stacks") }, true},
 		{"the last next", func() {
-			if _, _, ended := s.next(now, false); !ended {
-				t.Error("the shutdown does not end")
+			if _, more, ended := s.next(now, false); more || !ended {
+				t.Errorf("the last next: another step %v, ended %v", more, ended)
 			}
 		}, false},
 		{"the result", func() { s.conclude(now, nil, nil) }, true},

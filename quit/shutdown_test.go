@@ -305,13 +305,17 @@ func TestCountBelowZero(t *testing.T) {
 // fires, and a context that was cancelled long before its deadline. That
 // deadline is ignored.
 func TestDoneContextSetsNoDeadline(t *testing.T) {
-	for range 10 {
+	for i := range 20 {
 		q := quietEvent()
-		for range 1000 { // enough for some to run before the fire has returned
-			context.AfterFunc(q.Context(), q.GracefulStop)
-		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		cancel()
+		n := 1000 // enough for some to run before the fire has returned
+		if i%2 == 0 {
+			n, ctx = 1, slowErr{ctx} // it runs after that, while Shutdown looks at ctx
+		}
+		for range n {
+			context.AfterFunc(q.Context(), q.GracefulStop)
+		}
 		if err := q.Shutdown(ctx); err != context.Canceled && err != nil {
 			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.Canceled)
 		}
@@ -321,6 +325,11 @@ func TestDoneContextSetsNoDeadline(t *testing.T) {
 		}
 	}
 }
+
+// slowErr is a context whose Err method lets other goroutines run.
+type slowErr struct{ context.Context }
+
+func (c slowErr) Err() error { runtime.Gosched(); return c.Context.Err() }
 
 // TestResultInTime makes the deadline of the context given to Shutdown limit a
 // shutdown in which nearly all closers hang. The call waits for the result.

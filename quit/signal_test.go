@@ -240,6 +240,28 @@ func TestChildImportDoesNothing(t *testing.T) {
 	}
 }
 
+// TestEndDelayAnytime ends the delay again and again during a shutdown. It ends
+// once.
+func TestEndDelayAnytime(t *testing.T) {
+	q := quietEvent()
+	q.Delay = time.Hour
+	for range 100 {
+		q.RegisterStopFunc(func() {})
+	}
+	ended := make(chan struct{})
+	go func() { q.GracefulStop(); close(ended) }()
+	n := 0
+	for !isClosed(ended) {
+		if q.EndDelay() {
+			n++
+		}
+		yield()
+	}
+	if n != 1 {
+		t.Errorf("the delay was ended %d times, want once", n)
+	}
+}
+
 // waiting waits for the signals args[1:]. It exits with the ExitCode of the
 // cause if args[0] is "ExitCode", and with 0 otherwise. The choice is main's.
 var waiting = process.NewProgram("waiting", func(args []string) {
