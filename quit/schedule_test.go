@@ -89,6 +89,38 @@ func TestScheduleTells(t *testing.T) {
 	}
 }
 
+// TestScheduleReserve checks when the reserve begins, and when it then ends.
+func TestScheduleReserve(t *testing.T) {
+	const sec, ms = time.Second, time.Millisecond
+	start := time.Now()
+	for _, test := range []struct {
+		limit, now time.Duration // 0: no limit
+		want       time.Duration // the end of the reserve; 0: it has not begun
+	}{
+		{limit: 0, now: time.Hour, want: 0},
+		{limit: 20 * sec, now: 18500 * ms, want: 0}, // half the reserve is left before it
+		{limit: 20 * sec, now: 18500*ms + 1, want: 20 * sec},
+		{limit: 100 * sec, now: 98010 * ms, want: 0}, // a hundredth of 99 s is left before it
+		{limit: 100 * sec, now: 98010*ms + 1, want: 100 * sec},
+		{limit: 20 * sec, now: 19 * sec, want: 20 * sec},
+		// The process stood still.
+		{limit: 20 * sec, now: 19500 * ms, want: 20500 * ms},
+		{limit: 20 * sec, now: 30 * sec, want: 31 * sec},
+	} {
+		var s schedule
+		s.limit(context.Background(), nil, start, after(start, test.limit))
+		for range 2 { // the second look, a while later, changes nothing
+			s.lookAtTime(start.Add(test.now))
+			if want := after(start, test.want); !s.hurry.Equal(want) {
+				t.Errorf("%+v: the reserve ends %v after the start", test, s.hurry.Sub(start))
+			}
+			if test.want != 0 {
+				test.now += sec
+			}
+		}
+	}
+}
+
 // TestScheduleLastMoments checks the times that are left when the shutdown
 // ends, for the log and for the call whose context limits it.
 func TestScheduleLastMoments(t *testing.T) {

@@ -206,21 +206,23 @@ func TestEndAfterLeave(t *testing.T) {
 // not keep an event that no longer handles signals.
 func TestChangeOfEvents(t *testing.T) {
 	var last func()
+	used := func(use func(q *quit.QuitEvent)) (freed <-chan struct{}) {
+		q, c := quietEvent(), make(chan struct{})
+		runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, c)
+		use(q)
+		return c
+	}
 	for range 3 {
-		stopped := make(chan struct{})
-		func() {
-			q := quietEvent()
-			runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, stopped)
-			q.NotifySignal(syscall.SIGUSR2)()
-		}()
-		waitFor(t, stopped)
-		freed := make(chan struct{})
-		func() {
-			q := quietEvent()
-			runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, freed)
+		waitFor(t, used(func(q *quit.QuitEvent) { q.NotifySignal(syscall.SIGUSR2)() }))
+		waitFor(t, used(func(q *quit.QuitEvent) {
+			stop := q.NotifySignal(syscall.SIGUSR2)
+			q.GracefulStop()
+			stop()
+		}))
+		freed := used(func(q *quit.QuitEvent) {
 			q.NotifySignal(syscall.SIGUSR2)
 			q.GracefulStop()
-		}()
+		})
 		next := quietEvent()
 		last = next.NotifySignal(syscall.SIGUSR2)
 		waitFor(t, freed)
