@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -596,6 +597,51 @@ func TestFirstOfFailures(t *testing.T) {
 		var n numbered
 		if !errors.As(all[i], &n) || n != want || !errors.Is(all[i], want) || all[i].Error() == "" {
 			t.Errorf("error %d of Unwrap() is %v, want one that is %v", i, all[i], want)
+		}
+	}
+}
+
+// alike is io.EOF for errors.Is, and numbered(7) for errors.As.
+type alike struct{}
+
+func (alike) Error() string        { return "alike" }
+func (alike) Is(target error) bool { return target == io.EOF }
+func (alike) As(target any) bool {
+	n, ok := target.(*numbered)
+	if ok {
+		*n = 7
+	}
+	return ok
+}
+
+// TestMethodsOfFailure checks that the result is what the Is and As methods of
+// a failure say, and nothing else, even if such methods of others panic.
+func TestMethodsOfFailure(t *testing.T) {
+	inIs, inAs := &panicsInIs{errors.New("one")}, &panicsInAs{errors.New("two")}
+	ways := map[string]func(q *quit.QuitEvent, err error){
+		"Fail": func(q *quit.QuitEvent, err error) { q.Fail(err) },
+		"closer": func(q *quit.QuitEvent, err error) {
+			q.RegisterCloser(closerFunc(func() error { return err }))
+		},
+		"two failures": func(q *quit.QuitEvent, err error) {
+			q.Fail(errors.New("another"))
+			q.Fail(err)
+		},
+	}
+	for way, fails := range ways {
+		for _, failure := range []error{
+			alike{}, errors.Join(inIs, alike{}), errors.Join(inAs, alike{}),
+		} {
+			q := quietEvent()
+			fails(q, failure)
+			err := q.Shutdown(t.Context())
+			if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%s, %q: errors.Is finds no io.EOF, or more", way, failure)
+			}
+			var n numbered
+			if !errors.As(err, &n) || n != 7 || errors.As(err, new(*quit.SignalError)) {
+				t.Errorf("%s, %q: errors.As finds %v, want error 7 alone", way, failure, n)
+			}
 		}
 	}
 }
