@@ -355,7 +355,8 @@ func TestStacksWhenLastReturns(t *testing.T) {
 		}
 		const want = "1 goroutine of hung:"
 		for _, s := range q.Report().Steps {
-			if s.Abandoned != (s.Name == "hung") || s.Abandoned != strings.Contains(s.Stacks, want) {
+			hung := s.Name == "hung"
+			if s.Abandoned != hung || strings.Contains(s.Stacks, want) != hung {
 				t.Errorf("the step of %s: abandoned %v, stacks %q", s.Name, s.Abandoned, s.Stacks)
 			}
 		}
