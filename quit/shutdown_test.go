@@ -203,10 +203,10 @@ func TestPassedDeadline(t *testing.T) {
 
 // TestWhoFiresSetsDeadline uses an event that shuts itself down when it fires,
 // as a child may that fails by itself. A call to Shutdown that fires it sets
-// its deadline.
+// its deadline, and so does a parent.
 func TestWhoFiresSetsDeadline(t *testing.T) {
 	type key struct{}
-	for range 10 {
+	for i := range 20 {
 		q := quietEvent()
 		for range 1000 { // enough for some to run before the fire has returned
 			context.AfterFunc(q.Context(), q.GracefulStop)
@@ -216,13 +216,21 @@ func TestWhoFiresSetsDeadline(t *testing.T) {
 			value = ctx.Value(key{})
 			return nil
 		}))
+		outer := q
+		if i%2 == 0 {
+			outer = quietEvent()
+			outer.RegisterQuitCloser(q)
+		}
 		values := context.WithValue(t.Context(), key{}, "the parent's")
 		ctx, cancel := context.WithTimeout(values, time.Minute)
-		if err := q.Shutdown(ctx); err != nil {
+		if err := outer.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		want, _ := ctx.Deadline()
 		cancel()
+		if outer != q {
+			want = outer.Report().Steps[0].Deadline
+		}
 		if got := q.Report().Deadline; !got.Equal(want) || value != "the parent's" {
 			t.Errorf("the deadline is %v off, the value of the context is %v",
 				got.Sub(want), value)
