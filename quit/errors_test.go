@@ -615,9 +615,10 @@ func (alike) As(target any) bool {
 }
 
 // TestMethodsOfFailure checks that the result is what the Is and As methods of
-// a failure say, and nothing else, even if such methods of others panic.
+// a failure say, and nothing else. It is so even if the failure is joined with
+// another error that has broken methods or cannot be compared.
 func TestMethodsOfFailure(t *testing.T) {
-	inIs, inAs := &panicsInIs{errors.New("one")}, &panicsInAs{errors.New("two")}
+	text := errors.New("broken")
 	ways := map[string]func(q *quit.QuitEvent, err error){
 		"Fail": func(q *quit.QuitEvent, err error) { q.Fail(err) },
 		"closer": func(q *quit.QuitEvent, err error) {
@@ -629,18 +630,22 @@ func TestMethodsOfFailure(t *testing.T) {
 		},
 	}
 	for way, fails := range ways {
-		for _, failure := range []error{
-			alike{}, errors.Join(inIs, alike{}), errors.Join(inAs, alike{}),
+		for _, broken := range []error{
+			nil, panickingError{}, &panicsInIs{text}, &panicsInAs{text}, &panicsInUnwrap{text},
+			sliceError{text},
 		} {
 			q := quietEvent()
-			fails(q, failure)
+			fails(q, errors.Join(broken, alike{}))
 			err := q.Shutdown(t.Context())
+			if !strings.Contains(err.Error(), "alike") && broken != (panickingError{}) {
+				t.Errorf("%s with %T: the text is %q", way, broken, err)
+			}
 			if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("%s, %q: errors.Is finds no io.EOF, or more", way, failure)
+				t.Errorf("%s with %T: errors.Is finds no io.EOF, or more", way, broken)
 			}
 			var n numbered
 			if !errors.As(err, &n) || n != 7 || errors.As(err, new(*quit.SignalError)) {
-				t.Errorf("%s, %q: errors.As finds %v, want error 7 alone", way, failure, n)
+				t.Errorf("%s with %T: errors.As finds %v, want error 7 alone", way, broken, n)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -1059,15 +1060,18 @@ func TestLogWithoutLimit(t *testing.T) {
 }
 
 // TestLogLevels uses a handler that is enabled for errors alone. It must get no
-// other records.
+// other records. The source of a record is in this package.
 func TestLogLevels(t *testing.T) {
 	var seen journal
-	handler := &funcHandler{handle: func(r slog.Record) { seen.add(r.Message) }}
+	handler := &funcHandler{handle: func(r slog.Record) {
+		frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
+		seen.add(path.Base(frame.File) + " " + r.Message)
+	}}
 	q := &quit.QuitEvent{Logger: slog.New(errorsOnly{handler})}
 	q.RegisterStopFunc(func() { panic("boom") })
 	q.RegisterStopFunc(nil)
 	q.GracefulStop()
-	seen.want(t, "quit: step failed")
+	seen.want(t, "log.go quit: step failed")
 }
 
 // errorsOnly is a handler that is enabled for errors alone.
