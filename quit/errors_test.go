@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -616,7 +617,8 @@ func (alike) As(target any) bool {
 
 // TestMethodsOfFailure checks that the result is what the Is and As methods of
 // a failure say, and nothing else. It is so even if the failure is joined with
-// another error that has broken methods or cannot be compared.
+// another error that has broken methods, wraps others without end, or cannot be
+// compared.
 func TestMethodsOfFailure(t *testing.T) {
 	text := errors.New("broken")
 	ways := map[string]func(q *quit.QuitEvent, err error){
@@ -629,10 +631,19 @@ func TestMethodsOfFailure(t *testing.T) {
 			q.Fail(err)
 		},
 	}
+	for way, fails := range maps.Clone(ways) {
+		ways["closer with the result of "+way] = func(q *quit.QuitEvent, err error) {
+			q.RegisterCloser(closerFunc(func() error {
+				other := quietEvent()
+				fails(other, err)
+				return other.Shutdown(t.Context())
+			}))
+		}
+	}
 	for way, fails := range ways {
 		for _, broken := range []error{
 			nil, panickingError{}, &panicsInIs{text}, &panicsInAs{text}, &panicsInUnwrap{text},
-			sliceError{text},
+			&wrapsItself{text}, &wrapsMany{text}, &wrapsNil{text, 2}, sliceError{text},
 		} {
 			q := quietEvent()
 			fails(q, errors.Join(broken, alike{}))

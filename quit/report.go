@@ -108,9 +108,6 @@ func (r Report) timeline() timeline.Report {
 }
 
 func timelineSteps(steps []Step) []timeline.Step {
-	if len(steps) == 0 {
-		return nil
-	}
 	all := make([]timeline.Step, 0, len(steps))
 	for _, s := range steps {
 		all = append(all, timeline.Step{

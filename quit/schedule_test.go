@@ -51,6 +51,11 @@ func TestScheduleTells(t *testing.T) {
 		{"next while it runs", func() { s.next(now, false) }, false},
 		{"a fault of it", func() { s.fault(begun, errors.New("fault"), "") }, true},
 		{"the end of it", end, true},
+		{"an end that comes too late", func() {
+			if first, _ := s.finish(begun, now, errors.New("overdue"), true); first {
+				t.Error("a step that has returned is abandoned")
+			}
+		}, false},
 		{"the begin of the next one", next, true},
 		{"the end of the next one", end, true},
 		{"its stacks", func() { s.owe(); s.named(begun, "stacks") }, true},

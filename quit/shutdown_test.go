@@ -180,23 +180,28 @@ func TestNilContext(t *testing.T) {
 	}
 }
 
-// zeroDeadline is a context whose deadline is the zero time.
-type zeroDeadline struct{ context.Context }
+// passedDeadline is a context whose deadline has passed but that is not done.
+type passedDeadline struct {
+	context.Context
+	end time.Time
+}
 
-func (zeroDeadline) Deadline() (time.Time, bool) { return time.Time{}, true }
+func (c passedDeadline) Deadline() (time.Time, bool) { return c.end, true }
 
-// TestPassedDeadline uses a context whose deadline has passed but that is not
+// TestPassedDeadline uses contexts whose deadline has passed but that are not
 // done. The deadline is ignored.
 func TestPassedDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := quietEvent()
 		hang := make(chan struct{})
 		defer close(hang)
-		q.RegisterStopFunc(func() { <-hang })
-		start := time.Now()
-		q.Shutdown(zeroDeadline{context.Background()})
-		if took := time.Since(start); took != 21600*time.Millisecond {
-			t.Errorf("a deadline in the year 1 gave the shutdown %v, want 21.6s", took)
+		for _, end := range []time.Time{{}, time.Now()} {
+			q := quietEvent()
+			q.RegisterStopFunc(func() { <-hang })
+			start := time.Now()
+			q.Shutdown(passedDeadline{context.Background(), end})
+			if took := time.Since(start); took != 21600*time.Millisecond {
+				t.Errorf("the deadline %v gave the shutdown %v, want 21.6s", end, took)
+			}
 		}
 	})
 }
