@@ -334,3 +334,31 @@ func TestNextBeforeStacks(t *testing.T) {
 		}
 	})
 }
+
+// TestStacksWhenLastReturns makes a closer hang and another one return while
+// only the reserve is left. The stacks of the first are taken when the second
+// has returned.
+func TestStacksWhenLastReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := quietEvent()
+		q.Timeout = 10 * sec
+		hang := make(chan struct{})
+		defer close(hang)
+		q.RegisterStopFunc(func() { <-hang }, quit.Name("hung"), quit.Timeout(100*ms))
+		q.RegisterStopFunc(func() { time.Sleep(500 * ms) })
+		q.RegisterStopFunc(func() { time.Sleep(600 * ms) })
+		q.RegisterStopFunc(func() { time.Sleep(8 * sec) })
+		start := time.Now()
+		q.GracefulStop()
+		if took := time.Since(start); took != 9100*ms {
+			t.Errorf("Shutdown took %v, want 9.1s", took)
+		}
+		const want = "1 goroutine of hung:"
+		for _, s := range q.Report().Steps {
+			hung := s.Name == "hung"
+			if s.Abandoned != hung || strings.Contains(s.Stacks, want) != hung {
+				t.Errorf("the step of %s: abandoned %v, stacks %q", s.Name, s.Abandoned, s.Stacks)
+			}
+		}
+	})
+}

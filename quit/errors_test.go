@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -309,7 +311,13 @@ func TestIgnore(t *testing.T) {
 		},
 		{
 			name: "wraps nil",
-			err:  &wrapsNil{also},
+			err:  &wrapsNil{also, 1},
+			opts: []quit.Option{quit.Ignore(ignored)},
+			want: "ignored too",
+		},
+		{
+			name: "wraps nil twice",
+			err:  &wrapsNil{also, 2},
 			opts: []quit.Option{quit.Ignore(ignored)},
 			want: "ignored too",
 		},
@@ -590,6 +598,66 @@ func TestFirstOfFailures(t *testing.T) {
 		var n numbered
 		if !errors.As(all[i], &n) || n != want || !errors.Is(all[i], want) || all[i].Error() == "" {
 			t.Errorf("error %d of Unwrap() is %v, want one that is %v", i, all[i], want)
+		}
+	}
+}
+
+// alike is io.EOF for errors.Is, and numbered(7) for errors.As.
+type alike struct{}
+
+func (alike) Error() string        { return "alike" }
+func (alike) Is(target error) bool { return target == io.EOF }
+func (alike) As(target any) bool {
+	n, ok := target.(*numbered)
+	if ok {
+		*n = 7
+	}
+	return ok
+}
+
+// TestMethodsOfFailure checks that the result is what the Is and As methods of
+// a failure say, and nothing else. It is so even if the failure is joined with
+// another error that has broken methods, wraps others without end, or cannot be
+// compared.
+func TestMethodsOfFailure(t *testing.T) {
+	text := errors.New("broken")
+	ways := map[string]func(q *quit.QuitEvent, err error){
+		"Fail": func(q *quit.QuitEvent, err error) { q.Fail(err) },
+		"closer": func(q *quit.QuitEvent, err error) {
+			q.RegisterCloser(closerFunc(func() error { return err }))
+		},
+		"two failures": func(q *quit.QuitEvent, err error) {
+			q.Fail(errors.New("another"))
+			q.Fail(err)
+		},
+	}
+	for way, fails := range maps.Clone(ways) {
+		ways["closer with the result of "+way] = func(q *quit.QuitEvent, err error) {
+			q.RegisterCloser(closerFunc(func() error {
+				other := quietEvent()
+				fails(other, err)
+				return other.Shutdown(t.Context())
+			}))
+		}
+	}
+	for way, fails := range ways {
+		for _, broken := range []error{
+			nil, panickingError{}, &panicsInIs{text}, &panicsInAs{text}, &panicsInUnwrap{text},
+			&wrapsItself{text}, &wrapsMany{text}, &wrapsNil{text, 2}, sliceError{text},
+		} {
+			q := quietEvent()
+			fails(q, errors.Join(broken, alike{}))
+			err := q.Shutdown(t.Context())
+			if !strings.Contains(err.Error(), "alike") && broken != (panickingError{}) {
+				t.Errorf("%s with %T: the text is %q", way, broken, err)
+			}
+			if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%s with %T: errors.Is finds no io.EOF, or more", way, broken)
+			}
+			var n numbered
+			if !errors.As(err, &n) || n != 7 || errors.As(err, new(*quit.SignalError)) {
+				t.Errorf("%s with %T: errors.As finds %v, want error 7 alone", way, broken, n)
+			}
 		}
 	}
 }

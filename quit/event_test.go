@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/gracefulgo/graceful/quit"
 )
@@ -81,6 +82,22 @@ func TestFireOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestHasFiredWaits asks in the middle of a fire, when Done is about to be
+// closed.
+func TestHasFiredWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := quit.NewEvent()
+		announce := e.BeginFire()
+		go func() {
+			if !e.HasFired() || !isClosed(e.Done()) {
+				t.Error("HasFired() does not agree with Done")
+			}
+		}()
+		synctest.Wait()
+		announce()
+	})
 }
 
 // TestFiredDoneRace looks for a goroutine that sees one sign of the fire

@@ -143,6 +143,15 @@ func (q *QuitEvent) HoldPipe() (release func()) {
 	return q.pipe.mu.Unlock
 }
 
+// SharedHold counts the events that hold SIGPIPE, as the process does.
+type SharedHold struct{ h sharedHold }
+
+// Hold begins or ends the hold of one event, and reports whether it has one.
+func (h *SharedHold) Hold(on bool) (held bool) { return h.h.hold(on) }
+
+// EndDelay does what an interrupt during the shutdown does first.
+func (q *QuitEvent) EndDelay() bool { return q.endDelay() }
+
 // StopWithPending makes qs handle s, a signal that has arrived but was not
 // taken yet. Then it stops the handler of the last of them. The channel stopped
 // is closed when that is done. Then end stops the handlers of the others. On
@@ -236,6 +245,12 @@ func (q *QuitEvent) HoldFire() (release func()) {
 	})
 	<-held
 	return func() { close(released) }
+}
+
+// BeginFire does the first half of a fire, and announce the second half.
+func (e *Event) BeginFire() (announce func()) {
+	e.begin()
+	return func() { e.announce(context.Canceled) }
 }
 
 // NextLook returns the time from an age of a step until the next look at it.

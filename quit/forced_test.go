@@ -181,6 +181,9 @@ func TestChildInterruptEndsIt(t *testing.T) {
 				}
 				if inTime && test.stderr == "read" {
 					wantStderr(t, p, want...)
+					if once := test.want[len(test.want)-1]; strings.Count(p.Stderr(), once) != 1 {
+						t.Errorf("stderr has %q more than once:\n%s", once, p.Stderr())
+					}
 				}
 				return inTime || test.stderr != "read"
 			})

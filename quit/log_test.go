@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -1086,15 +1087,18 @@ func TestLogWithoutLimit(t *testing.T) {
 }
 
 // TestLogLevels uses a handler that is enabled for errors alone. It must get no
-// other records.
+// other records. The source of a record is in this package.
 func TestLogLevels(t *testing.T) {
 	var seen journal
-	handler := &funcHandler{handle: func(r slog.Record) { seen.add(r.Message) }}
+	handler := &funcHandler{handle: func(r slog.Record) {
+		frame, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
+		seen.add(path.Base(frame.File) + " " + r.Message)
+	}}
 	q := &quit.QuitEvent{Logger: slog.New(errorsOnly{handler})}
 	q.RegisterStopFunc(func() { panic("boom") })
 	q.RegisterStopFunc(nil)
 	q.GracefulStop()
-	seen.want(t, "quit: step failed")
+	seen.want(t, "log.go quit: step failed")
 }
 
 // errorsOnly is a handler that is enabled for errors alone.
@@ -1102,9 +1106,10 @@ type errorsOnly struct{ *funcHandler }
 
 func (errorsOnly) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
 
-// TestLogRounds checks that times are rounded to microseconds in the log, and
-// to milliseconds in an error.
+// TestLogRounds checks that times are rounded to microseconds in the log, but
+// the time left of a step, and times in an error, to milliseconds.
 func TestLogRounds(t *testing.T) {
+	const us = time.Microsecond
 	synctest.Test(t, func(t *testing.T) {
 		var seen journal
 		q := eventWith(func(r slog.Record) {
@@ -1120,13 +1125,71 @@ func TestLogRounds(t *testing.T) {
 		q.GracefulStop()
 		seen.want(t, "step ended web 1.000001s", "step ended drain 0s", "stopped  1.000001s")
 
-		q = quietEvent()
-		q.RegisterStopFunc(func() { <-hang },
-			quit.Name("stuck"), quit.Timeout(1_001_300*time.Microsecond))
-		err := q.Shutdown(context.Background())
-		if !strings.Contains(fmt.Sprint(err), "): abandoned after 1.126s: ") {
-			// 9/8 of the limit are 1.1264625 s.
-			t.Errorf("Shutdown() = %v, want it to say 1.126s", err)
+		var left journal
+		q = eventWith(func(r slog.Record) {
+			if r.Message == "quit: step still running" {
+				left.add(attr(r, "left"))
+			}
+		})
+		q.RegisterStopFunc(func() { time.Sleep(5200 * ms) }, quit.Timeout(5_446_489*us))
+		q.GracefulStop()
+		left.want(t, "1.127s") // 9/8 of the limit are 6.127300125 s
+
+		for _, test := range []struct {
+			name    string
+			timeout time.Duration
+			fails   func(q *quit.QuitEvent)
+			want    string
+		}{
+			{
+				name: "closer", // 9/8 of its limit are 1.127300625 s
+				fails: func(q *quit.QuitEvent) {
+					q.RegisterStopFunc(func() { <-hang }, quit.Timeout(1_002_045*us))
+				},
+				want: "): abandoned after 1.127s: ",
+			},
+			{
+				name:    "drain", // its share is 1.1273004 s
+				timeout: 1_565_695 * us,
+				fails:   (*quit.QuitEvent).AddGoroutine,
+				want:    "1 goroutine left after 1.127s: ",
+			},
+		} {
+			q := quietEvent()
+			q.Timeout = test.timeout
+			test.fails(q)
+			if err := q.Shutdown(context.Background()); !strings.Contains(fmt.Sprint(err), test.want) {
+				t.Errorf("%s: Shutdown() = %v, want %q", test.name, err, test.want)
+			}
 		}
 	})
+}
+
+// TestDebugIsNotWanted uses a handler without Debug records. It is asked for
+// the first of them, and the others are not made.
+func TestDebugIsNotWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		q := &quit.QuitEvent{Logger: slog.New(noDebug{slog.DiscardHandler, &asked})}
+		for range 100 {
+			q.RegisterStopFunc(func() { time.Sleep(ms) }) // meanwhile the log is handed over
+		}
+		q.GracefulStop()
+		if n := asked.Load(); n > 10 {
+			t.Errorf("the handler was asked for Debug records %d times, want 10 at most", n)
+		}
+	})
+}
+
+// noDebug is a handler that wants no Debug records, and counts the questions.
+type noDebug struct {
+	slog.Handler
+	asked *atomic.Int32
+}
+
+func (h noDebug) Enabled(_ context.Context, l slog.Level) bool {
+	if l < slog.LevelInfo {
+		h.asked.Add(1)
+	}
+	return l >= slog.LevelInfo
 }

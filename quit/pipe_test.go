@@ -248,3 +248,27 @@ func TestBubble(t *testing.T) {
 		}
 	})
 }
+
+// TestHoldInBubble begins holds in a bubble of testing/synctest, where
+// os/signal cannot be used. The first hold does not begin there, and so it does
+// not end one that has begun since.
+func TestHoldInBubble(t *testing.T) {
+	var hold quit.SharedHold
+	inBubble := func(want bool) {
+		synctest.Test(t, func(t *testing.T) {
+			if got := hold.Hold(true); got != want {
+				t.Errorf("a hold begins in a bubble: %v, want %v", got, want)
+			}
+		})
+	}
+	inBubble(false)
+	if !hold.Hold(true) {
+		t.Error("no hold begins outside a bubble")
+	}
+	inBubble(true)
+	for range 2 {
+		if hold.Hold(false) {
+			t.Error("a hold that ends is held")
+		}
+	}
+}

@@ -24,8 +24,8 @@ type Report struct {
 	Steps      []Step    // the steps that have begun, then the planned steps, each in order
 
 	taken    time.Time // when the snapshot was taken
-	err      error     // all failures so far, joined
-	failures []error   // the parts of err
+	err      error     // the result of Shutdown; nil until it has ended
+	failures []error   // all so far
 
 	event   weak.Pointer[QuitEvent] // for Changed; a report does not keep its event alive
 	version uint64                  // of the event and its nested events
@@ -66,12 +66,7 @@ func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // Err returns the result of [QuitEvent.Shutdown]. It is nil until the shutdown
 // has ended.
-func (r Report) Err() error {
-	if r.Ended.IsZero() {
-		return nil
-	}
-	return r.err
-}
+func (r Report) Err() error { return r.err }
 
 // String draws the report as a timeline for a terminal of 80 columns. The line
 // of a step has its name, its site, the time taken, a bar on the common time
@@ -113,9 +108,6 @@ func (r Report) timeline() timeline.Report {
 }
 
 func timelineSteps(steps []Step) []timeline.Step {
-	if len(steps) == 0 {
-		return nil
-	}
 	all := make([]timeline.Step, 0, len(steps))
 	for _, s := range steps {
 		all = append(all, timeline.Step{
@@ -244,9 +236,7 @@ func (s *schedule) report(now time.Time) (r Report, raws []raw) {
 		Ended:    s.ended,
 		version:  s.version,
 		failures: slices.Clone(s.failures),
-	}
-	if r.err = s.err; s.ended.IsZero() {
-		r.err = join(s.failures...)
+		err:      s.err,
 	}
 	for _, st := range s.steps {
 		w := raw{name: st.title, site: st.site, child: st.child, Step: Step{

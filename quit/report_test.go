@@ -314,15 +314,20 @@ func TestReportLife(t *testing.T) {
 			}
 			return strings.Join(list, ", ")
 		}
+		phases := []quit.Phase{quit.PhaseDelay, quit.PhaseClosers, quit.PhaseClosers,
+			quit.PhaseDrain, quit.PhaseAfterDrain}
 		check := func(when, want, wantInner string) quit.Report {
 			t.Helper()
 			r := q.Report()
 			if got := names(r.Steps); got != want {
 				t.Errorf("%s: steps = %s, want %s", when, got, want)
 			}
-			for _, s := range r.Steps {
+			for i, s := range r.Steps {
 				if s.Name == "child" && names(s.Steps) != wantInner {
 					t.Errorf("%s: inner steps = %s, want %s", when, names(s.Steps), wantInner)
+				}
+				if i < len(phases) && s.Phase != phases[i] {
+					t.Errorf("%s: the phase of %s is %v, want %v", when, s.Name, s.Phase, phases[i])
 				}
 			}
 			return r

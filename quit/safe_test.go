@@ -44,10 +44,13 @@ type wrapsMany struct{ error }
 
 func (e *wrapsMany) Unwrap() []error { return []error{e, e} }
 
-// wrapsNil wraps several errors that are nil.
-type wrapsNil struct{ error }
+// wrapsNil wraps n errors that are nil.
+type wrapsNil struct {
+	error
+	n int
+}
 
-func (e *wrapsNil) Unwrap() []error { return []error{nil, nil} }
+func (e *wrapsNil) Unwrap() []error { return make([]error, e.n) }
 
 // sliceError, structError and hiddenError cannot be compared. For hiddenError,
 // that depends on the value and not on the type.
@@ -189,7 +192,7 @@ func TestBrokenErrors(t *testing.T) {
 			holds:   holds[*wrapsMany],
 			endless: true,
 		},
-		{name: "wraps nil", err: &wrapsNil{text}, holds: holds[*wrapsNil]},
+		{name: "wraps nil", err: &wrapsNil{text, 2}, holds: holds[*wrapsNil]},
 		{
 			name:  "slice",
 			err:   sliceError{text, context.Canceled},

@@ -22,6 +22,11 @@ func TestScheduleTells(t *testing.T) {
 		entries[i] = &entry{q: q, closer: closer{func() {}, kindFunc}, site: 1}
 	}
 	next := func() { begun, _, _ = s.next(now, false) }
+	open := func(want bool) {
+		if first := s.open(now, nil); first != want {
+			t.Errorf("open = %v, want %v", first, want)
+		}
+	}
 	end := func() {
 		begun.watch = time.NewTimer(time.Hour)
 		s.finish(begun, now, nil, false)
@@ -40,18 +45,23 @@ func TestScheduleTells(t *testing.T) {
 		{"a failure", func() { s.fail(errors.New("failure")) }, true},
 		{"the fire", s.fired, true},
 		{"limit", func() { s.limit(context.Background(), nil, now, time.Time{}) }, false},
-		{"open", func() { s.open(now, nil) }, true},
-		{"open again", func() { s.open(now, nil) }, false},
+		{"open", func() { open(true) }, true},
+		{"open again", func() { open(false) }, false},
 		{"the begin of a step", next, true},
 		{"next while it runs", func() { s.next(now, false) }, false},
 		{"a fault of it", func() { s.fault(begun, errors.New("fault"), "") }, true},
 		{"the end of it", end, true},
+		{"an end that comes too late", func() {
+			if first, _ := s.finish(begun, now, errors.New("overdue"), true); first {
+				t.Error("a step that has returned is abandoned")
+			}
+		}, false},
 		{"the begin of the next one", next, true},
 		{"the end of the next one", end, true},
 		{"its stacks", func() { s.owe(); s.named(begun, "stacks") }, true},
 		{"the last next", func() {
-			if _, _, ended := s.next(now, false); !ended {
-				t.Error("the shutdown does not end")
+			if _, more, ended := s.next(now, false); more || !ended {
+				t.Errorf("the last next: another step %v, ended %v", more, ended)
 			}
 		}, false},
 		{"the result", func() { s.conclude(now, nil, nil) }, true},
@@ -81,6 +91,38 @@ func TestScheduleTells(t *testing.T) {
 	if begun.err != nil || begun.stacks != "stacks" {
 		t.Errorf("the last step has failed with %v and stacks %q after the end",
 			begun.err, begun.stacks)
+	}
+}
+
+// TestScheduleReserve checks when the reserve begins, and when it then ends.
+func TestScheduleReserve(t *testing.T) {
+	const sec, ms = time.Second, time.Millisecond
+	start := time.Now()
+	for _, test := range []struct {
+		limit, now time.Duration // 0: no limit
+		want       time.Duration // the end of the reserve; 0: it has not begun
+	}{
+		{limit: 0, now: time.Hour, want: 0},
+		{limit: 20 * sec, now: 18500 * ms, want: 0}, // half the reserve is left before it
+		{limit: 20 * sec, now: 18500*ms + 1, want: 20 * sec},
+		{limit: 100 * sec, now: 98010 * ms, want: 0}, // a hundredth of 99 s is left before it
+		{limit: 100 * sec, now: 98010*ms + 1, want: 100 * sec},
+		{limit: 20 * sec, now: 19 * sec, want: 20 * sec},
+		// The process stood still.
+		{limit: 20 * sec, now: 19500 * ms, want: 20500 * ms},
+		{limit: 20 * sec, now: 30 * sec, want: 31 * sec},
+	} {
+		var s schedule
+		s.limit(context.Background(), nil, start, after(start, test.limit))
+		for range 2 { // the second look, a while later, changes nothing
+			s.lookAtTime(start.Add(test.now))
+			if want := after(start, test.want); !s.hurry.Equal(want) {
+				t.Errorf("%+v: the reserve ends %v after the start", test, s.hurry.Sub(start))
+			}
+			if test.want != 0 {
+				test.now += sec
+			}
+		}
 	}
 }
 

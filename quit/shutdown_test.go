@@ -180,33 +180,38 @@ func TestNilContext(t *testing.T) {
 	}
 }
 
-// zeroDeadline is a context whose deadline is the zero time.
-type zeroDeadline struct{ context.Context }
+// passedDeadline is a context whose deadline has passed but that is not done.
+type passedDeadline struct {
+	context.Context
+	end time.Time
+}
 
-func (zeroDeadline) Deadline() (time.Time, bool) { return time.Time{}, true }
+func (c passedDeadline) Deadline() (time.Time, bool) { return c.end, true }
 
-// TestPassedDeadline uses a context whose deadline has passed but that is not
+// TestPassedDeadline uses contexts whose deadline has passed but that are not
 // done. The deadline is ignored.
 func TestPassedDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := quietEvent()
 		hang := make(chan struct{})
 		defer close(hang)
-		q.RegisterStopFunc(func() { <-hang })
-		start := time.Now()
-		q.Shutdown(zeroDeadline{context.Background()})
-		if took := time.Since(start); took != 21600*time.Millisecond {
-			t.Errorf("a deadline in the year 1 gave the shutdown %v, want 21.6s", took)
+		for _, end := range []time.Time{{}, time.Now()} {
+			q := quietEvent()
+			q.RegisterStopFunc(func() { <-hang })
+			start := time.Now()
+			q.Shutdown(passedDeadline{context.Background(), end})
+			if took := time.Since(start); took != 21600*time.Millisecond {
+				t.Errorf("the deadline %v gave the shutdown %v, want 21.6s", end, took)
+			}
 		}
 	})
 }
 
 // TestWhoFiresSetsDeadline uses an event that shuts itself down when it fires,
 // as a child may that fails by itself. A call to Shutdown that fires it sets
-// its deadline.
+// its deadline, and so does a parent.
 func TestWhoFiresSetsDeadline(t *testing.T) {
 	type key struct{}
-	for range 10 {
+	for i := range 20 {
 		q := quietEvent()
 		for range 1000 { // enough for some to run before the fire has returned
 			context.AfterFunc(q.Context(), q.GracefulStop)
@@ -216,13 +221,21 @@ func TestWhoFiresSetsDeadline(t *testing.T) {
 			value = ctx.Value(key{})
 			return nil
 		}))
+		outer := q
+		if i%2 == 0 {
+			outer = quietEvent()
+			outer.RegisterQuitCloser(q)
+		}
 		values := context.WithValue(t.Context(), key{}, "the parent's")
 		ctx, cancel := context.WithTimeout(values, time.Minute)
-		if err := q.Shutdown(ctx); err != nil {
+		if err := outer.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		want, _ := ctx.Deadline()
 		cancel()
+		if outer != q {
+			want = outer.Report().Steps[0].Deadline
+		}
 		if got := q.Report().Deadline; !got.Equal(want) || value != "the parent's" {
 			t.Errorf("the deadline is %v off, the value of the context is %v",
 				got.Sub(want), value)
@@ -305,13 +318,17 @@ func TestCountBelowZero(t *testing.T) {
 // fires, and a context that was cancelled long before its deadline. That
 // deadline is ignored.
 func TestDoneContextSetsNoDeadline(t *testing.T) {
-	for range 10 {
+	for i := range 20 {
 		q := quietEvent()
-		for range 1000 { // enough for some to run before the fire has returned
-			context.AfterFunc(q.Context(), q.GracefulStop)
-		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		cancel()
+		n := 1000 // enough for some to run before the fire has returned
+		if i%2 == 0 {
+			n, ctx = 1, slowErr{ctx} // it runs after that, while Shutdown looks at ctx
+		}
+		for range n {
+			context.AfterFunc(q.Context(), q.GracefulStop)
+		}
 		if err := q.Shutdown(ctx); err != context.Canceled && err != nil {
 			t.Errorf("Shutdown(ctx) = %v, want %v", err, context.Canceled)
 		}
@@ -321,6 +338,11 @@ func TestDoneContextSetsNoDeadline(t *testing.T) {
 		}
 	}
 }
+
+// slowErr is a context whose Err method lets other goroutines run.
+type slowErr struct{ context.Context }
+
+func (c slowErr) Err() error { runtime.Gosched(); return c.Context.Err() }
 
 // TestResultInTime makes the deadline of the context given to Shutdown limit a
 // shutdown in which nearly all closers hang. The call waits for the result.

@@ -206,21 +206,23 @@ func TestEndAfterLeave(t *testing.T) {
 // not keep an event that no longer handles signals.
 func TestChangeOfEvents(t *testing.T) {
 	var last func()
+	used := func(use func(q *quit.QuitEvent)) (freed <-chan struct{}) {
+		q, c := quietEvent(), make(chan struct{})
+		runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, c)
+		use(q)
+		return c
+	}
 	for range 3 {
-		stopped := make(chan struct{})
-		func() {
-			q := quietEvent()
-			runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, stopped)
-			q.NotifySignal(syscall.SIGUSR2)()
-		}()
-		waitFor(t, stopped)
-		freed := make(chan struct{})
-		func() {
-			q := quietEvent()
-			runtime.AddCleanup(q, func(c chan struct{}) { close(c) }, freed)
+		waitFor(t, used(func(q *quit.QuitEvent) { q.NotifySignal(syscall.SIGUSR2)() }))
+		waitFor(t, used(func(q *quit.QuitEvent) {
+			stop := q.NotifySignal(syscall.SIGUSR2)
+			q.GracefulStop()
+			stop()
+		}))
+		freed := used(func(q *quit.QuitEvent) {
 			q.NotifySignal(syscall.SIGUSR2)
 			q.GracefulStop()
-		}()
+		})
 		next := quietEvent()
 		last = next.NotifySignal(syscall.SIGUSR2)
 		waitFor(t, freed)
@@ -237,6 +239,28 @@ func TestChildImportDoesNothing(t *testing.T) {
 	p.WantEnd("signal: terminated")
 	if p.Stdout() != "" || p.Stderr() != "" {
 		t.Errorf("stdout = %q, stderr = %q, want none", p.Stdout(), p.Stderr())
+	}
+}
+
+// TestEndDelayAnytime ends the delay again and again during a shutdown. It ends
+// once.
+func TestEndDelayAnytime(t *testing.T) {
+	q := quietEvent()
+	q.Delay = time.Hour
+	for range 100 {
+		q.RegisterStopFunc(func() {})
+	}
+	ended := make(chan struct{})
+	go func() { q.GracefulStop(); close(ended) }()
+	n := 0
+	for !isClosed(ended) {
+		if q.EndDelay() {
+			n++
+		}
+		yield()
+	}
+	if n != 1 {
+		t.Errorf("the delay was ended %d times, want once", n)
 	}
 }
 
