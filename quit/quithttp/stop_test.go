@@ -207,6 +207,13 @@ func TestStopTakes(t *testing.T) {
 			before: idle(0),
 			want:   linger,
 		},
+		"asked once, within a millisecond": { // which counts from its end
+			before: func(t *testing.T, ln pipes) {
+				time.Sleep(ms / 4)
+				idle(0)(t, ln)
+			},
+			want: linger + ms*3/4,
+		},
 		"idle for a while": {
 			before: idle(10*ms, 100*ms),
 			want:   linger - 100*ms,
