@@ -217,6 +217,36 @@ func TestStopSharedListener(t *testing.T) {
 	}
 }
 
+// TestStopSharedTLS uses a shared listener with TLS. It refuses no connection
+// either.
+func TestStopSharedTLS(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	file, err := other.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.FileListener(file)
+	file.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, srv := quietEvent(), quietServer(answered)
+	srv.TLSConfig = certified()
+	quithttp.ServeTLS(q, srv, ln, "", "")
+	if err := q.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	conn, err := dialSocket("tcp", other.Addr().String())
+	if err != nil {
+		t.Fatalf("dialing after the stop: %v", err)
+	}
+	conn.Close()
+}
+
 // TestStopSharedUnderLoad uses a successor that already accepts connections. A
 // client that connects during the stop is answered by one of the two servers.
 func TestStopSharedUnderLoad(t *testing.T) {
@@ -923,4 +953,32 @@ func TestStopAtOnce(t *testing.T) {
 			t.Errorf("each stop took %v or more", quithttp.MaxHandshakes)
 		})
 	}
+}
+
+// TestStopIdleSocket uses an idle connection on a real socket. The stop waits
+// for it as for one on which nothing more has come. One of its attempts shows
+// that, even on a slow machine.
+func TestStopIdleSocket(t *testing.T) {
+	const short = 100 * time.Millisecond
+	for range 20 {
+		q, srv := quietEvent(), quietServer(answered)
+		srv.Addr = "127.0.0.1:0"
+		bound, err := quithttp.ListenAndServe(q, srv, quithttp.Linger(short))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := dialSocket("tcp", bound.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		newWire(t, conn).ask(false)
+		start := time.Now()
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if time.Since(start) < 4*short { // the longest wait
+			return
+		}
+	}
+	t.Errorf("each stop took %v or more", 4*short)
 }

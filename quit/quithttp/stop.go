@@ -177,10 +177,7 @@ func (s *stop) change(nc net.Conn, state http.ConnState) {
 		return
 	}
 	key := keyOf(nc)
-	if key == nil {
-		return
-	}
-	known, _ := s.conns.Load(key)
+	known, _ := s.conns.Load(key) // none for the key nil
 	c, _ := known.(*conn)
 	if c == nil {
 		return

@@ -207,6 +207,13 @@ func TestStopTakes(t *testing.T) {
 			before: idle(0),
 			want:   linger,
 		},
+		"asked once, within a millisecond": { // which counts from its end
+			before: func(t *testing.T, ln pipes) {
+				time.Sleep(ms / 4)
+				idle(0)(t, ln)
+			},
+			want: linger + ms*3/4,
+		},
 		"idle for a while": {
 			before: idle(10*ms, 100*ms),
 			want:   linger - 100*ms,
@@ -442,6 +449,35 @@ func TestStopPool(t *testing.T) {
 	})
 }
 
+// TestStopPoolBusy uses a client with a pool, in which one connection has been
+// idle for long, and another has a request that is being answered.
+func TestStopPoolBusy(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q, ln := servePipes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				time.Sleep(10 * time.Second)
+			}
+			answered(w, r)
+		}))
+		idle, busy := ln.dial(t), ln.dial(t)
+		idle.ask(false)
+		time.Sleep(time.Minute)
+		busy.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+		synctest.Wait()
+		var client sync.WaitGroup
+		start := time.Now()
+		client.Go(func() {
+			idle.wantEnd()
+			if took := time.Since(start); took != linger {
+				t.Errorf("the idle connection ended after %v, want %v", took, linger)
+			}
+			busy.wantAnswer(true)
+		})
+		stopTakes(t, q, 10*time.Second)
+		client.Wait()
+	})
+}
+
 // TestStopBusy uses a request that is being answered when the stop begins, with
 // or without another behind it.
 func TestStopBusy(t *testing.T) {
@@ -557,10 +593,10 @@ func TestStopReadTwice(t *testing.T) {
 		client, server := net.Pipe()
 		ln <- slowConn{server, delay}
 		w := newWire(t, client)
+		seldom.ask(false)
 		w.ask(false)
 		idle := time.Now()
 		time.Sleep(linger - 10*ms)
-		seldom.ask(false)
 		delay.Store(int64(5 * ms))
 		var asked sync.WaitGroup
 		asked.Go(func() {
@@ -697,7 +733,6 @@ func TestStopHijack(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
 			h := quithttp.Track(q, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Header.Get("Upgrade") == "" || refused {
-					w.Header().Del("Connection") // which Track sets after the fire
 					answered(w, r)
 					return
 				}
@@ -1381,6 +1416,9 @@ func TestStopHTTP2Endless(t *testing.T) {
 		if at := <-told; s.Abandoned || at != s.Deadline {
 			t.Errorf("the request was told at %v, want %v; abandoned: %v",
 				at, s.Deadline, s.Abandoned)
+		}
+		if took, want := s.End.Sub(s.Deadline), s.Deadline.Sub(s.Start)/16; took != want {
+			t.Errorf("the connection was closed %v later, want %v", took, want)
 		}
 		if _, err := io.ReadAll(res.Body); err == nil {
 			t.Error("the stream ended as if it was whole")
