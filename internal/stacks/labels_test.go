@@ -50,4 +50,5 @@ func TestExtend(t *testing.T) {
 	}
 	owned("2", func() { check("another owner", "name", "2 1", "y") })
 	owned("1", func() { check("the same owner", "name", "1", "y") })
+	owned("2 1", func() { check("the same owner and another", "name", "2 1", "y") })
 }

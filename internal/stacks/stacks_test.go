@@ -198,9 +198,11 @@ func TestDraw(t *testing.T) {
 	}
 }
 
-// TestDrawAll checks that stacks that are not drawn are not counted.
+// TestDrawAll checks that stacks that are not drawn are not counted, and that
+// one too many is.
 func TestDrawAll(t *testing.T) {
-	profile := "goroutine profile: total 61\n"
+	const first = "goroutine profile: total 61\n"
+	profile := first
 	for i := range 60 {
 		profile += record(2, fmt.Sprint("net/http.f", i), "net/http.(*persistConn).readLoop") + "\n"
 	}
@@ -208,6 +210,14 @@ func TestDrawAll(t *testing.T) {
 	want := "1 goroutine of api:\n\tmain.handler\n\t\t/src/0.go:0\n"
 	if got := drawAll(profile); len(got) != 1 || got["1"] != want {
 		t.Errorf("drawAll() = %q, want %q", got, want)
+	}
+	profile = first
+	for i := range 51 {
+		profile += record(1, fmt.Sprint("main.f", i)) + "\n"
+	}
+	want = "/src/0.go:0\n… and 1 more, with other stacks or names\n"
+	if got := drawAll(profile)["1"]; !strings.HasSuffix(got, want) {
+		t.Errorf("drawAll() = %q, want %q at its end", got, want)
 	}
 }
 

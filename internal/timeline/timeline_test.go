@@ -564,22 +564,30 @@ func TestDeep(t *testing.T) {
 
 // TestJSONDepth checks that steps that are nested too deep are counted.
 func TestJSONDepth(t *testing.T) {
-	r := timeline.Report{Steps: []timeline.Step{chain(1009, nil)}}
-	b, err := r.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var last map[string]any
-	if err := json.Unmarshal(b, &last); err != nil {
-		t.Fatal(err)
-	}
-	levels := 0
-	for ; last["steps"] != nil; levels++ {
-		last = last["steps"].([]any)[0].(map[string]any)
-	}
-	const want = "… 10 steps more, nested too deep"
-	if levels != 1001 || last["name"] != want || last["phase"] != "closers" {
-		t.Errorf("%d levels of steps, the last of them %v, want 1001 and %q", levels, last, want)
+	for _, test := range []struct {
+		depth, levels int
+		last          string
+	}{
+		{depth: 999, levels: 1000, last: "leaf"},
+		{depth: 1009, levels: 1001, last: "… 10 steps more, nested too deep"},
+	} {
+		r := timeline.Report{Steps: []timeline.Step{chain(test.depth, nil)}}
+		b, err := r.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last map[string]any
+		if err := json.Unmarshal(b, &last); err != nil {
+			t.Fatal(err)
+		}
+		levels := 0
+		for ; last["steps"] != nil; levels++ {
+			last = last["steps"].([]any)[0].(map[string]any)
+		}
+		if levels != test.levels || last["name"] != test.last || last["phase"] != "closers" {
+			t.Errorf("%d levels of steps, the last of them %v, want %d and %q", levels, last,
+				test.levels, test.last)
+		}
 	}
 }
 
@@ -602,6 +610,10 @@ func TestJSONErr(t *testing.T) {
 			name: "repeats two",
 			step: in(step("outer", errors.Join(of(inner), of(other))), inner, other)[0],
 			cut:  true,
+		},
+		{
+			name: "repeats little",
+			step: in(step("outer", errors.Join(of(other), of(other))), other, other)[0],
 		},
 		{
 			name: "repeats long names",
@@ -692,7 +704,8 @@ func TestDrawnDetails(t *testing.T) {
 	}
 }
 
-// TestWaits checks the reason why a drain has not ended.
+// TestWaits checks the reason why a step has not ended, and how much time it
+// may use.
 func TestWaits(t *testing.T) {
 	drain := timeline.Step{Phase: "drain", Start: at(0)}
 	for n, want := range []string{"", "1 goroutine counted", "2 goroutines counted"} {
@@ -700,6 +713,16 @@ func TestWaits(t *testing.T) {
 		if got := timeline.New(r).Rows[0].Waits; got != want {
 			t.Errorf("Waits with %d goroutines = %q, want %q", n, got, want)
 		}
+	}
+	ended := step("web", nil)
+	ended.Detail = "3 busy connections"
+	r := timeline.Report{Steps: []timeline.Step{ended}}
+	if got := timeline.New(r).Rows[0].Waits; got != "" {
+		t.Errorf("Waits of a step that has ended = %q, want none", got)
+	}
+	drain.Deadline = drain.Start
+	if got := drain.Share(); got <= 0 {
+		t.Errorf("Share() without time = %v, want more than 0, which is no limit", got)
 	}
 }
 
