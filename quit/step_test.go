@@ -333,12 +333,15 @@ func TestAbandonedFailsLate(t *testing.T) {
 func TestReturnsAtTheLast(t *testing.T) {
 	for range 500 {
 		synctest.Test(t, func(t *testing.T) {
-			q := quietEvent()
+			q, logged := loggedEvent()
 			q.RegisterStopFunc(func() { time.Sleep(900 * time.Millisecond) },
 				quit.Timeout(800*time.Millisecond))
 			err := q.Shutdown(context.Background())
-			if s := q.Report().Steps[0]; s.Abandoned != (err != nil) {
-				t.Errorf("abandoned: %v, Shutdown() = %v", s.Abandoned, err)
+			s := q.Report().Steps[0]
+			synctest.Wait()
+			if told := strings.Contains(logged(), "step abandoned"); told != s.Abandoned ||
+				s.Abandoned != (err != nil) {
+				t.Errorf("abandoned: %v, Shutdown() = %v; the log:\n%s", s.Abandoned, err, logged())
 			}
 		})
 	}
