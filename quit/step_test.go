@@ -307,14 +307,16 @@ func TestCloseHangs(t *testing.T) {
 	})
 }
 
-// TestAbandonedFailsLate makes an abandoned closer panic while the shutdown
-// still runs.
+// TestAbandonedFailsLate makes an abandoned closer return and another one panic
+// while the shutdown still runs.
 func TestAbandonedFailsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
 		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
 		slow := func() { time.Sleep(5 * time.Second); panic("late") }
 		q.RegisterStopFunc(slow, quit.Name("slow"), quit.Timeout(time.Second))
+		q.RegisterStopFunc(func() { time.Sleep(2 * time.Second) },
+			quit.Name("quiet"), quit.Timeout(time.Second))
 		err := q.Shutdown(context.Background())
 		var p *quit.PanicError
 		if !errors.As(err, &p) || !errors.Is(err, context.DeadlineExceeded) {
@@ -324,6 +326,10 @@ func TestAbandonedFailsLate(t *testing.T) {
 		log := logged()
 		if !strings.Contains(log, want) || !strings.Contains(log, "runtime/panic.go") {
 			t.Errorf("the late panic is not logged with its stack:\n%s", log)
+		}
+		want = `level=DEBUG msg="quit: abandoned step returned" step=quiet`
+		if !strings.Contains(log, want) {
+			t.Errorf("the late return is not logged:\n%s", log)
 		}
 	})
 }
