@@ -238,6 +238,10 @@ func TestIgnore(t *testing.T) {
 	}
 	panics := quit.IgnoreFunc(func(error) bool { panic("in the func") })
 	exits := quit.IgnoreFunc(func(error) bool { runtime.Goexit(); return true })
+	deep := ignored
+	for range 40 {
+		deep = fmt.Errorf("w: %w", deep)
+	}
 	for _, test := range []struct {
 		name string
 		err  error
@@ -252,6 +256,7 @@ func TestIgnore(t *testing.T) {
 			err:  fmt.Errorf("w: %w", ignored),
 			opts: []quit.Option{quit.Ignore(ignored)},
 		},
+		{name: "wrapped deep", err: deep, opts: []quit.Option{quit.Ignore(ignored)}},
 		{
 			name: "several options",
 			err:  errors.Join(ignored, also),
@@ -668,16 +673,41 @@ type hangingError struct{ hang chan int }
 
 func (e hangingError) Error() string { <-e.hang; return "" }
 
+// exitingError is an error whose Error method ends its goroutine.
+type exitingError struct{}
+
+func (exitingError) Error() string { runtime.Goexit(); return "" }
+
 // TestErrorThatHangs uses a single failure whose Error method does not return.
-// Shutdown returns it nonetheless.
+// Shutdown returns it nonetheless, and at once if the method does not hang. A
+// nested event does not use up the time of its parent.
 func TestErrorThatHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		failure := hangingError{make(chan int)}
-		defer close(failure.hang)
-		q := quietEvent()
-		q.Fail(failure)
-		if err := q.Shutdown(context.Background()); err == nil || !errors.Is(err, failure) {
-			t.Error("Shutdown() does not return the failure")
-		}
-	})
+	for _, test := range []struct{ hangs, nested bool }{
+		{hangs: true, nested: false}, {hangs: false, nested: false}, {hangs: true, nested: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			hang := hangingError{make(chan int)}
+			defer close(hang.hang)
+			failure := error(exitingError{})
+			if test.hangs {
+				failure = hang
+			}
+			q := quietEvent()
+			fails, most := q, time.Second
+			if test.nested {
+				fails, most = quietEvent(), 100*ms
+				q.RegisterQuitCloser(fails)
+			} else if !test.hangs {
+				most = 0
+			}
+			fails.Fail(failure)
+			start := time.Now()
+			if err := q.Shutdown(context.Background()); err == nil || !errors.Is(err, failure) {
+				t.Errorf("%+v: Shutdown() does not return the failure", test)
+			}
+			if took := time.Since(start); took > most {
+				t.Errorf("%+v: Shutdown took %v, want %v at most", test, took, most)
+			}
+		})
+	}
 }

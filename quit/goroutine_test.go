@@ -657,6 +657,18 @@ func TestGoCacheKeepsRequestsOut(t *testing.T) {
 	}
 }
 
+// TestGoCacheIsBounded makes up many names. A part of the routines is cached.
+func TestGoCacheIsBounded(t *testing.T) {
+	q := quietEvent()
+	for i := range 1000 {
+		q.Go(func(context.Context) error { return nil }, quit.Name(fmt.Sprint(i)))
+	}
+	q.WaitGoroutines()
+	if n := q.Routines(); n == 0 || n > 100 {
+		t.Errorf("%d routines are cached, want 1 to 100", n)
+	}
+}
+
 // drainStacks returns a report with the stacks of the goroutines that hold up
 // the drain of q, once it has begun.
 func drainStacks(t *testing.T, q *quit.QuitEvent) string {

@@ -562,6 +562,9 @@ func TestResultAfterDeadline(t *testing.T) {
 		if took := time.Since(start); took <= limit || took > limit+time.Second {
 			t.Errorf("the shutdown took %v, want a little more than %v", took, limit)
 		}
+		if ended := q.Report().Ended; !time.Now().Equal(ended) {
+			t.Errorf("Shutdown returned %v after the end", time.Since(ended))
+		}
 		n := strings.Count(fmt.Sprint(err), ": abandoned after ")
 		if n != closers || !errors.Is(err, failure) {
 			t.Errorf("Shutdown(ctx) = %v, want %d abandoned closers and %v", err, closers, failure)

@@ -307,14 +307,16 @@ func TestCloseHangs(t *testing.T) {
 	})
 }
 
-// TestAbandonedFailsLate makes an abandoned closer panic while the shutdown
-// still runs.
+// TestAbandonedFailsLate makes an abandoned closer return and another one panic
+// while the shutdown still runs.
 func TestAbandonedFailsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, logged := loggedEvent()
 		q.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
 		slow := func() { time.Sleep(5 * time.Second); panic("late") }
 		q.RegisterStopFunc(slow, quit.Name("slow"), quit.Timeout(time.Second))
+		q.RegisterStopFunc(func() { time.Sleep(2 * time.Second) },
+			quit.Name("quiet"), quit.Timeout(time.Second))
 		err := q.Shutdown(context.Background())
 		var p *quit.PanicError
 		if !errors.As(err, &p) || !errors.Is(err, context.DeadlineExceeded) {
@@ -325,6 +327,10 @@ func TestAbandonedFailsLate(t *testing.T) {
 		if !strings.Contains(log, want) || !strings.Contains(log, "runtime/panic.go") {
 			t.Errorf("the late panic is not logged with its stack:\n%s", log)
 		}
+		want = `level=DEBUG msg="quit: abandoned step returned" step=quiet`
+		if !strings.Contains(log, want) {
+			t.Errorf("the late return is not logged:\n%s", log)
+		}
 	})
 }
 
@@ -333,12 +339,15 @@ func TestAbandonedFailsLate(t *testing.T) {
 func TestReturnsAtTheLast(t *testing.T) {
 	for range 500 {
 		synctest.Test(t, func(t *testing.T) {
-			q := quietEvent()
+			q, logged := loggedEvent()
 			q.RegisterStopFunc(func() { time.Sleep(900 * time.Millisecond) },
 				quit.Timeout(800*time.Millisecond))
 			err := q.Shutdown(context.Background())
-			if s := q.Report().Steps[0]; s.Abandoned != (err != nil) {
-				t.Errorf("abandoned: %v, Shutdown() = %v", s.Abandoned, err)
+			s := q.Report().Steps[0]
+			synctest.Wait()
+			if told := strings.Contains(logged(), "step abandoned"); told != s.Abandoned ||
+				s.Abandoned != (err != nil) {
+				t.Errorf("abandoned: %v, Shutdown() = %v; the log:\n%s", s.Abandoned, err, logged())
 			}
 		})
 	}
