@@ -418,7 +418,8 @@ func (s *server) lastAnswers(ctx context.Context) {
 	s.stop.begin()
 	select {
 	case <-s.served:
-	case <-ctx.Done(): // http.Server.Shutdown closes the listener
+	case <-ctx.Done():
+		s.ln.Close()
 	}
 	s.stop.settle(ctx)
 }
