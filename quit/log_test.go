@@ -1158,8 +1158,9 @@ func TestLogRounds(t *testing.T) {
 			q := quietEvent()
 			q.Timeout = test.timeout
 			test.fails(q)
-			if err := q.Shutdown(context.Background()); !strings.Contains(fmt.Sprint(err), test.want) {
-				t.Errorf("%s: Shutdown() = %v, want %q", test.name, err, test.want)
+			err := fmt.Sprint(q.Shutdown(context.Background()))
+			if !strings.Contains(err, test.want) {
+				t.Errorf("%s: Shutdown() = %q, want %q", test.name, err, test.want)
 			}
 		}
 	})
