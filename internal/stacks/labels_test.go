@@ -45,6 +45,7 @@ func TestExtend(t *testing.T) {
 		}
 	})
 	owned := func(owner string, f func()) {
+		defer pprof.SetGoroutineLabels(t.Context()) // Do sets those of ctx at its end
 		ctx := stacks.Label(t.Context(), "parent", owner)
 		pprof.Do(ctx, pprof.Labels("other", "y"), func(context.Context) { f() })
 	}
