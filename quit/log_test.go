@@ -1131,7 +1131,8 @@ func TestLogRounds(t *testing.T) {
 			q := quietEvent()
 			q.Timeout = test.timeout
 			test.fails(q)
-			if err := q.Shutdown(context.Background()); !strings.Contains(fmt.Sprint(err), test.want) {
+			err := q.Shutdown(context.Background())
+			if !strings.Contains(fmt.Sprint(err), test.want) {
 				t.Errorf("%s: Shutdown() = %v, want %q", test.name, err, test.want)
 			}
 		}
