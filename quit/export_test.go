@@ -108,6 +108,13 @@ func (t *SignalTable) Take(s os.Signal, now time.Time) (ends bool) {
 	return ends
 }
 
+// Receives reports whether the process receives s for any event.
+func Receives(s os.Signal) bool {
+	signals.mu.Lock()
+	defer signals.mu.Unlock()
+	return signals.receivers[s] != nil
+}
+
 // HasCounted reports whether a goroutine has ever been counted.
 func (q *QuitEvent) HasCounted() bool { return q.count.stripes.Load() != nil }
 

@@ -1158,9 +1158,9 @@ func TestLogRounds(t *testing.T) {
 			q := quietEvent()
 			q.Timeout = test.timeout
 			test.fails(q)
-			err := fmt.Sprint(q.Shutdown(context.Background()))
-			if !strings.Contains(err, test.want) {
-				t.Errorf("%s: Shutdown() = %q, want %q", test.name, err, test.want)
+			err := q.Shutdown(context.Background())
+			if !strings.Contains(fmt.Sprint(err), test.want) {
+				t.Errorf("%s: Shutdown() = %v, want %q", test.name, err, test.want)
 			}
 		}
 	})

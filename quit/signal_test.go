@@ -219,6 +219,10 @@ func TestChangeOfEvents(t *testing.T) {
 			q.GracefulStop()
 			stop()
 		}))
+		used(func(q *quit.QuitEvent) {
+			q.GracefulStop()
+			q.NotifySignal(syscall.SIGUSR2)
+		})
 		freed := used(func(q *quit.QuitEvent) {
 			q.NotifySignal(syscall.SIGUSR2)
 			q.GracefulStop()
@@ -229,6 +233,9 @@ func TestChangeOfEvents(t *testing.T) {
 		next.GracefulStop()
 	}
 	last()
+	if quit.Receives(syscall.SIGUSR2) {
+		t.Error("a signal is still received, and no handler is left")
+	}
 }
 
 func TestChildImportDoesNothing(t *testing.T) {
