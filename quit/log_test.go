@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -1099,6 +1100,29 @@ func TestLogLevels(t *testing.T) {
 	q.RegisterStopFunc(nil)
 	q.GracefulStop()
 	seen.want(t, "log.go quit: step failed")
+}
+
+// TestLogOfParentAnytime registers an event with another one again and again
+// while it logs.
+func TestLogOfParentAnytime(t *testing.T) {
+	q := eventWith(func(r slog.Record) {
+		if name := attr(r, "event"); name != "" && name != "child" {
+			t.Errorf("the attribute event is %q", name)
+		}
+	})
+	parent := quietEvent()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range 200 {
+				parent.RegisterQuitCloser(q, quit.Name("child"))()
+			}
+		})
+	}
+	for range 200 {
+		q.RegisterStopFunc(nil) // logs a warning
+	}
+	wg.Wait()
 }
 
 // errorsOnly is a handler that is enabled for errors alone.
