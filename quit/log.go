@@ -320,7 +320,7 @@ func (q *QuitEvent) parent() (title string, parent *QuitEvent) {
 // handOver does it: a handler that blocks must not keep main from its end. No
 // shutdown waits for the log any more once the last step is over.
 func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
-	r := record{at: time.Now(), level: slog.LevelWarn, msg: msg, attrs: attrs}
+	r := newWarning(msg, attrs...)
 	if !q.HasFired() {
 		r.handle(q)
 		return
@@ -329,6 +329,11 @@ func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
 	if q.sched.hasEnded() {
 		q.awaitLog()
 	}
+}
+
+// newWarning returns the record of a misuse.
+func newWarning(msg string, attrs ...slog.Attr) record {
+	return record{at: time.Now(), level: slog.LevelWarn, msg: msg, attrs: attrs}
 }
 
 func (q *QuitEvent) logFired(cause error) {

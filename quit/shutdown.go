@@ -48,7 +48,8 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 		return q.sched.err
 	}
 	if mistake != nil {
-		q.warn(msgDone, slog.String("err", errorText(mistake)), slog.String("site", siteOutside()))
+		q.log(newWarning(msgDone,
+			slog.String("err", errorText(mistake)), slog.String("site", siteOutside())))
 		if len(callers(ctx)) == 0 { // else no closer's time is used up
 			q.awaitLog() // the process most likely ends next
 		}
