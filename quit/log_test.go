@@ -666,7 +666,7 @@ func TestWarningsAfterFire(t *testing.T) {
 		q.RegisterCloser(new(kept))
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
-		// At the second call, the steps are over, and the end waits for the log.
+		// At the second call, the steps are over. The end waits for the log.
 		for range 2 {
 			start := time.Now()
 			err := q.Shutdown(done)
