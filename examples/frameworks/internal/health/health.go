@@ -12,14 +12,21 @@ import (
 // Server is a health.Server. Its Shutdown sets the status to NOT_SERVING.
 type Server struct {
 	*health.Server
-	ending     context.Context
-	EndWatches func() // each watch has got the last status; later ones end at once
+	ending context.Context
+	end    context.CancelFunc
 }
 
 // NewServer returns a Server with the status SERVING.
 func NewServer() *Server {
 	ending, end := context.WithCancel(context.Background())
 	return &Server{health.NewServer(), ending, end}
+}
+
+// EndWatches sets the status to NOT_SERVING and ends each watch, after it has
+// sent that. Later watches end at once.
+func (s *Server) EndWatches() {
+	s.Shutdown()
+	s.end()
 }
 
 // Watch is called by gRPC.
