@@ -171,6 +171,13 @@ func TestJetStream(t *testing.T) {
 				done++
 			}
 		})
+		// A message that the server sends after the end of the subscription is
+		// sent again later. So all of them are on their way before the stop.
+		for sent := 0; sent < 10; {
+			info, err := consumer.Info(context.Background())
+			must(t, err)
+			sent = info.NumAckPending
+		}
 		stops(t, q)
 		info, err := consumer.Info(context.Background())
 		must(t, err)
