@@ -1449,7 +1449,8 @@ func TestStopHTTP2Tells(t *testing.T) {
 			ask := func() { wantAnswered(t, client, "http://x/") }
 			want := linger / 2
 			if keeps {
-				ln.dial(t) // sends nothing, and is ended a linger after the last request
+				// An idle connection is ended a linger after the last request.
+				ln.dial(t).ask(false)
 				want += linger
 				w := ln.dial(t)
 				w.send(http2Preface)
