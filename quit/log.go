@@ -327,7 +327,7 @@ func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
 	}
 	q.log(r)
 	if q.sched.hasEnded() {
-		q.awaitLog()
+		q.awaitLog(context.Background())
 	}
 }
 

@@ -813,6 +813,42 @@ func TestDoneContextOfCloser(t *testing.T) {
 	})
 }
 
+// TestLogOfEndedEvent makes a closer call an event that has ended, whose log
+// blocks. The log takes none of the closer's time.
+func TestLogOfEndedEvent(t *testing.T) {
+	for name, call := range map[string]func(ended *quit.QuitEvent){
+		"Fail":      func(ended *quit.QuitEvent) { ended.Fail(errors.New("late")) },
+		"Go":        func(ended *quit.QuitEvent) { ended.Go(func(context.Context) error { return nil }) },
+		"no closer": func(ended *quit.QuitEvent) { ended.RegisterCloser(nil) },
+		"closer": func(ended *quit.QuitEvent) {
+			ended.RegisterCloser(closerFunc(func() error { return errors.New("late") }))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				defer close(release)
+				var blocks atomic.Bool
+				q, ended := quietEvent(), eventWith(func(slog.Record) {
+					if blocks.Load() {
+						<-release
+					}
+				})
+				ended.GracefulStop()
+				blocks.Store(true)
+				q.RegisterStopFunc(func() {
+					start := time.Now()
+					call(ended)
+					if took := time.Since(start); took != 0 {
+						t.Errorf("it took %v, want none", took)
+					}
+				})
+				q.GracefulStop()
+			})
+		})
+	}
+}
+
 // TestLogHandlersFailEachOther makes the log handlers of an event and its child
 // call Fail on both for each failure that is logged. That must not go on for
 // ever.

@@ -133,7 +133,7 @@ func (q *QuitEvent) fail(failure, cause error, goroutine string) bool {
 	q.logFailure(cause, goroutine, counts)
 	fired := q.fireAll(cause)
 	if !counts {
-		q.awaitLog() // only the log has it
+		q.awaitLog(context.Background()) // only the log has it
 	}
 	return fired
 }

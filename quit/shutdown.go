@@ -50,9 +50,7 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 	if mistake != nil {
 		q.log(newWarning(msgDone,
 			slog.String("err", errorText(mistake)), slog.String("site", siteOutside())))
-		if len(callers(ctx)) == 0 { // else no closer's time is used up
-			q.awaitLog() // the process most likely ends next
-		}
+		q.awaitLog(ctx) // the process most likely ends next
 		return mistake
 	}
 	by := callers(ctx)
@@ -285,16 +283,19 @@ func (q *QuitEvent) conclude() {
 		}
 	}
 
+	// A nested event calls its closers even if its step was abandoned, as
+	// happens after the process stood still. The wait for its end is noted like
+	// that of a step.
+	end := &step{q: q, node: &q.node}
 	events := []*QuitEvent{q}
 	for i := 0; i < len(events) && !inner; i++ {
-		e := events[i]
-		// An event calls its closers even if its step was abandoned, as happens
-		// after the process stood still. The wait is noted like that of a step.
-		if leave, ok := tryWait([]*step{{q: q, node: &q.node}}, &e.node); ok {
-			await(e.ended.Done())
-			leave()
+		for _, e := range events[i].sched.adopted() {
+			if leave, ok := tryWait([]*step{end}, &e.node); ok {
+				await(e.ended.Done())
+				leave()
+			}
+			events = append(events, e)
 		}
-		events = append(events, e.sched.adopted()...)
 	}
 	for _, e := range events {
 		await(e.sched.unnamed())
@@ -360,14 +361,15 @@ func (q *QuitEvent) runLate(e *entry) {
 		s.run(q.sched.base)
 	}()
 	<-s.done
-	q.awaitLog() // only the log has a failure
+	q.awaitLog(context.Background()) // only the log has a failure
 }
 
 // awaitLog waits for the log after the end of the shutdown, for a short time.
-// It does not wait if a log handler calls it.
-func (q *QuitEvent) awaitLog() {
+// It does not wait if a log handler calls it, or a closer of another event,
+// whose time the log must not use up. ctx is that of the call, if it has one.
+func (q *QuitEvent) awaitLog(ctx context.Context) {
 	idle := q.records.idle()
-	if idle == nil || byHandler() {
+	if idle == nil || len(callers(ctx)) > 0 {
 		return
 	}
 	timeUp := time.NewTimer(patience)
