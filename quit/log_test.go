@@ -817,8 +817,10 @@ func TestDoneContextOfCloser(t *testing.T) {
 // blocks. The log takes none of the closer's time.
 func TestLogOfEndedEvent(t *testing.T) {
 	for name, call := range map[string]func(ended *quit.QuitEvent){
-		"Fail":      func(ended *quit.QuitEvent) { ended.Fail(errors.New("late")) },
-		"Go":        func(ended *quit.QuitEvent) { ended.Go(func(context.Context) error { return nil }) },
+		"Fail": func(ended *quit.QuitEvent) { ended.Fail(errors.New("late")) },
+		"Go": func(ended *quit.QuitEvent) {
+			ended.Go(func(context.Context) error { return nil })
+		},
 		"no closer": func(ended *quit.QuitEvent) { ended.RegisterCloser(nil) },
 		"closer": func(ended *quit.QuitEvent) {
 			ended.RegisterCloser(closerFunc(func() error { return errors.New("late") }))

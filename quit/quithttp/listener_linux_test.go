@@ -156,6 +156,26 @@ func TestStopAbandonedConnections(t *testing.T) {
 	}
 }
 
+// shared listens, and returns two listeners with the socket. other is closed
+// at the end of the test.
+func shared(t *testing.T, network, addr string) (other, ln net.Listener) {
+	t.Helper()
+	other, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close() })
+	file, err := other.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if ln, err = net.FileListener(file); err != nil {
+		t.Fatal(err)
+	}
+	return other, ln
+}
+
 // TestStopSharedListener uses a listener that is shared, as with a successor or
 // with systemd. It never refuses a connection. The other holder accepts the
 // connections that are pending when the server has ended.
@@ -165,20 +185,7 @@ func TestStopSharedListener(t *testing.T) {
 		"unix": filepath.Join(t.TempDir(), "socket"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			other, err := net.Listen(name, addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer other.Close()
-			file, err := other.(interface{ File() (*os.File, error) }).File()
-			if err != nil {
-				t.Fatal(err)
-			}
-			ln, err := net.FileListener(file)
-			file.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
+			other, ln := shared(t, name, addr)
 			q, open := quietEvent(), make(gate)
 			quithttp.Serve(q, open.server("", answered), ln)
 			dial := func() *wire {
@@ -220,20 +227,7 @@ func TestStopSharedListener(t *testing.T) {
 // TestStopSharedTLS uses a shared listener with TLS. It refuses no connection
 // either.
 func TestStopSharedTLS(t *testing.T) {
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	file, err := other.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.FileListener(file)
-	file.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	other, ln := shared(t, "tcp", "127.0.0.1:0")
 	q, srv := quietEvent(), quietServer(answered)
 	srv.TLSConfig = certified()
 	quithttp.ServeTLS(q, srv, ln, "", "")
@@ -250,19 +244,7 @@ func TestStopSharedTLS(t *testing.T) {
 // TestStopSharedUnderLoad uses a successor that already accepts connections. A
 // client that connects during the stop is answered by one of the two servers.
 func TestStopSharedUnderLoad(t *testing.T) {
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := other.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.FileListener(file)
-	file.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	other, ln := shared(t, "tcp", "127.0.0.1:0")
 	q := quietEvent()
 	quithttp.Serve(q, quietServer(answered), ln)
 	srv := quietServer(answered)

@@ -93,10 +93,9 @@ func TestStacksOfHandlers(t *testing.T) {
 		defer s.Close()
 		return s.TLS.Certificates[0]
 	}()
-	h1, h2, h2c := new(http.Protocols), new(http.Protocols), new(http.Protocols)
+	h1, h2 := new(http.Protocols), new(http.Protocols)
 	h1.SetHTTP1(true)
 	h2.SetHTTP2(true)
-	h2c.SetUnencryptedHTTP2(true)
 
 	for _, protocol := range []struct {
 		name      string

@@ -611,8 +611,6 @@ func TestStatusHTTP2(t *testing.T) {
 	defer runtime.GC()
 	synctest.Test(t, func(t *testing.T) {
 		q := quietEvent()
-		h2c := new(http.Protocols)
-		h2c.SetUnencryptedHTTP2(true)
 		srv := &http.Server{Handler: quithttp.Status(q), Protocols: h2c}
 		res := streamOf(t, serveStatus(t, srv).client(&http.Transport{Protocols: h2c}), "http://x")
 		events := bufio.NewReader(res.Body)

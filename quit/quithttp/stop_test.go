@@ -39,6 +39,16 @@ func newWire(t *testing.T, conn net.Conn) *wire {
 	return &wire{conn, t, bufio.NewReader(conn)}
 }
 
+// h2c is HTTP/2 without TLS. With both, a server has HTTP/1 too.
+var h2c, both = protocols(false), protocols(true)
+
+func protocols(http1 bool) *http.Protocols {
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	p.SetHTTP1(http1)
+	return p
+}
+
 // dial connects to the server that accepts from p.
 func (p pipes) dial(t *testing.T) *wire {
 	t.Helper()
@@ -1389,8 +1399,6 @@ func TestContextsEnd(t *testing.T) {
 // its request is cancelled, and then the connection is closed.
 func TestStopHTTP2Endless(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		h2c := new(http.Protocols)
-		h2c.SetUnencryptedHTTP2(true)
 		q, ln := quietEvent(), make(pipes)
 		q.Timeout = 20 * time.Second
 		told := make(chan time.Time, 1)
@@ -1434,10 +1442,6 @@ func TestStopHTTP2Endless(t *testing.T) {
 func TestStopHTTP2Tells(t *testing.T) {
 	for _, keeps := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
-			both, h2c := new(http.Protocols), new(http.Protocols)
-			both.SetHTTP1(true)
-			both.SetUnencryptedHTTP2(true)
-			h2c.SetUnencryptedHTTP2(true)
 			q, ln := quietEvent(), make(pipes)
 			srv := quietServer(answered)
 			srv.Protocols = both
@@ -1490,8 +1494,6 @@ const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x
 func TestStopHTTP2(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
-			h2c := new(http.Protocols)
-			h2c.SetUnencryptedHTTP2(true)
 			q, ln := quietEvent(), make(pipes)
 			srv := quietServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/slow" {
@@ -1705,8 +1707,6 @@ func TestStopNotTold(t *testing.T) {
 // them that the server is shut down. The hook is called without waiting for
 // them.
 func TestStopCallsHooks(t *testing.T) {
-	h2c := new(http.Protocols)
-	h2c.SetUnencryptedHTTP2(true)
 	for _, http2 := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
@@ -1769,10 +1769,6 @@ func wantAnswered(t *testing.T, client *http.Client, url string) {
 // Its client can use it until it is told that the connection ends.
 func TestStopHTTP2Idle(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		both, h2c := new(http.Protocols), new(http.Protocols)
-		both.SetHTTP1(true)
-		both.SetUnencryptedHTTP2(true)
-		h2c.SetUnencryptedHTTP2(true)
 		q, ln := quietEvent(), make(pipes)
 		srv := quietServer(answered)
 		srv.Protocols = both
@@ -1841,9 +1837,6 @@ func TestStopSlowReader(t *testing.T) {
 func TestStopHTTP2Unused(t *testing.T) {
 	for _, idle := range []time.Duration{0, time.Minute} {
 		inBubble(t, func(t *testing.T) {
-			both := new(http.Protocols)
-			both.SetHTTP1(true)
-			both.SetUnencryptedHTTP2(true)
 			q, ln := quietEvent(), make(pipes)
 			srv := quietServer(answered)
 			srv.Protocols = both
@@ -1880,10 +1873,6 @@ func TestStopHTTP2Unused(t *testing.T) {
 // TestStopShortOfTime gives the stop less time than the linger. When it is
 // over, new and idle connections are ended, and busy ones are not.
 func TestStopShortOfTime(t *testing.T) {
-	both, h2c := new(http.Protocols), new(http.Protocols)
-	both.SetHTTP1(true)
-	both.SetUnencryptedHTTP2(true)
-	h2c.SetUnencryptedHTTP2(true)
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
 		srv := quietServer(answered)
