@@ -596,8 +596,12 @@ func TestAMQPConnection(t *testing.T) {
 	t.Run("hang", func(t *testing.T) {
 		t.Parallel()
 		q := event(limit)
-		// Without heartbeats: the last received frame could undo the deadline.
-		conn, _ := dialRabbit(t, true, amqp.Config{})
+		// Without heartbeats, for after a received frame they may reset the
+		// deadline at any time. Zero would mean the default of amqp091.
+		conn, _ := dialRabbit(t, true, amqp.Config{Heartbeat: time.Millisecond})
+		if conn.Config.Heartbeat != 0 {
+			t.Fatalf("the connection has heartbeats every %v", conn.Config.Heartbeat)
+		}
 		closeAMQPConnection(q, conn)
 		err := q.Shutdown(context.Background())
 		if err == nil || !strings.Contains(err.Error(), "i/o timeout") ||
