@@ -42,9 +42,9 @@ func (p *parents) remove(e *entry) {
 	delete(p.entries, e)
 }
 
-// failed records that the event has fired with a failure, and returns its
-// parents. The failure came up from a nested event unless from is nil. A parent
-// that is added later learns of the failure from add.
+// failed records that the event fires with a failure, and returns its parents.
+// The failure came up from a nested event unless from is nil. A parent that is
+// added later learns of the failure from add.
 func (p *parents) failed(cause error, from *QuitEvent) []parent {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,11 +80,18 @@ func (p *parents) only() (title string, parent *QuitEvent) {
 // fireAll fires q with a failure as the cause, then its parents, their parents
 // and so on. It reports whether it fired q.
 func (q *QuitEvent) fireAll(cause error) (fired bool) {
-	if !q.fire(cause) {
-		return false
-	}
-	fireUp(q.parents.failed(cause, nil), cause)
-	return true
+	todo, fired := q.fireFrom(nil, cause)
+	fireUp(todo, cause)
+	return fired
+}
+
+// fireFrom fires q with a failure that came up from a nested event, unless from
+// is nil. It returns the parents to fire next, and reports whether it fired q.
+// The failure is noted before the fire is seen. A shutdown that follows from
+// the fire may end at once.
+func (q *QuitEvent) fireFrom(from *QuitEvent, cause error) (todo []parent, fired bool) {
+	fired = q.fireAfter(cause, func() { todo = q.parents.failed(cause, from) })
+	return todo, fired
 }
 
 // fireUp fires the given parents, their parents and so on. The way up ends at
@@ -97,9 +104,10 @@ func fireUp(todo []parent, cause error) {
 		todo = todo[:len(todo)-1]
 		if up.ignore != nil {
 			go up.fireUnlessIgnored(cause) // ends when the funcs of ignore return
-		} else if up.q.fire(cause) {
-			todo = append(todo, up.q.parents.failed(cause, up.child)...)
+			continue
 		}
+		more, _ := up.q.fireFrom(up.child, cause)
+		todo = append(todo, more...)
 	}
 }
 
@@ -107,8 +115,9 @@ func fireUp(todo []parent, cause error) {
 func (up parent) fireUnlessIgnored(cause error) {
 	counts := true // even if a func calls Goexit
 	defer func() {
-		if counts && up.q.fire(cause) {
-			fireUp(up.q.parents.failed(cause, up.child), cause)
+		if counts {
+			todo, _ := up.q.fireFrom(up.child, cause)
+			fireUp(todo, cause)
 		}
 	}()
 	counts = up.ignore.counts(cause) != nil

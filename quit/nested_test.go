@@ -257,6 +257,27 @@ func TestFailureOfUnregistered(t *testing.T) {
 	})
 }
 
+// TestFailureOfUnregisteredAtOnce unregisters an event as soon as its failure
+// has fired the parent. Many contexts depend on that of the parent, so the fire
+// takes long. The failure is in the result.
+func TestFailureOfUnregisteredAtOnce(t *testing.T) {
+	q, child := quietEvent(), quietEvent()
+	unregister := q.RegisterQuitCloser(child)
+	for range 100_000 {
+		_, cancel := context.WithCancel(q.Context())
+		defer cancel()
+	}
+	failure := errors.New("lost")
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { child.Fail(failure) })
+	<-q.Done()
+	unregister()
+	if err := q.Shutdown(t.Context()); err != failure {
+		t.Errorf("Shutdown() = %v, want %v", err, failure)
+	}
+}
+
 // TestFailureBesideBlocking makes an event fail whose parent has a closer that
 // returns an error with an Unwrap method that blocks. Both failures are in the
 // result, within the time of the shutdown.

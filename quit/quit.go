@@ -95,7 +95,11 @@ func NewQuitEvent() *QuitEvent { return new(QuitEvent) }
 // Fire synchronizes goroutines.
 func (q *QuitEvent) Fire() bool { return q.fire(context.Canceled) }
 
-func (q *QuitEvent) fire(cause error) bool {
+func (q *QuitEvent) fire(cause error) bool { return q.fireAfter(cause, func() {}) }
+
+// fireAfter is fire. If this call fires, it calls note before others see the
+// fire.
+func (q *QuitEvent) fireAfter(cause error, note func()) bool {
 	if q.event.fired.Load() { // the fire under way does the rest
 		return false
 	}
@@ -103,6 +107,7 @@ func (q *QuitEvent) fire(cause error) bool {
 	if !q.event.begin() {
 		return false
 	}
+	note()
 	q.logFired(cause) // before others see the fire and log its consequences
 	q.event.announce(cause)
 	q.sched.fired()
