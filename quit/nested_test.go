@@ -832,6 +832,51 @@ func TestFailureThatCameUp(t *testing.T) {
 	}
 }
 
+// TestFailureOfLateReturn makes a child fail whose step is abandoned, and then
+// returns before its parent ends. The parent's result has the failure once.
+func TestFailureOfLateReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child := quietEvent(), quietEvent()
+		q.Timeout, child.Timeout = 20*time.Second, time.Minute
+		child.RegisterStopFunc(func() { time.Sleep(18 * time.Second) })
+		q.RegisterStopFunc(func() { time.Sleep(1200 * time.Millisecond) })
+		q.RegisterQuitCloser(child, quit.Name("child")) // abandoned after 17.1s
+		failure := errors.New("lost")
+		child.Fail(failure)
+		go child.GracefulStop()
+		synctest.Wait()
+		err := q.Shutdown(context.Background())
+		text := fmt.Sprint(err)
+		if !errors.Is(err, failure) || strings.Count(text, "lost") != 1 ||
+			len(strings.Split(text, "\n")) != 2 {
+			t.Errorf("Shutdown() = %v, want 2 lines with the failure once", err)
+		}
+	})
+}
+
+// TestFailureOfChildThatWaits makes a child fail that waits for its parent. The
+// parent cannot wait for the child, but has the failure in its result. The
+// events above the parent have it too, once.
+func TestFailureOfChildThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top, q, child := quietEvent(), quietEvent(), quietEvent()
+		q.Delay = time.Second // so that the child waits first
+		child.RegisterStopFunc(q.GracefulStop)
+		q.RegisterQuitCloser(child)
+		top.RegisterQuitCloser(q)
+		failure := errors.New("lost")
+		child.Fail(failure)
+		go child.GracefulStop()
+		for _, up := range []*quit.QuitEvent{top, q} {
+			err := up.Shutdown(context.Background())
+			if !errors.Is(err, failure) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("Shutdown() = %v, want one line with the failure", err)
+			}
+		}
+		synctest.Wait()
+	})
+}
+
 // TestIgnoredFailureStaysDown makes a parent ignore an error of its child. That
 // error fires neither the parent nor the events above it. Other errors do.
 func TestIgnoredFailureStaysDown(t *testing.T) {

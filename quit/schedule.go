@@ -332,6 +332,9 @@ func (s *schedule) finish(
 	if err != nil {
 		s.addFault(st, err)
 	}
+	if !abandoned && s.phase != phaseEnded {
+		st.told = !st.refused
+	}
 	if !first {
 		return false, nil
 	}
@@ -416,13 +419,13 @@ func (s *schedule) outcome() []error {
 	return s.failures
 }
 
-// returned reports whether a step that shut child down has returned, at the end
-// of the shutdown. Its failures are then those of child that count.
-func (s *schedule) returned(child *QuitEvent) bool {
+// has reports whether the result has the failures of child that count, at the
+// end of the shutdown. It has them if a step that waited for child has returned.
+func (s *schedule) has(child *QuitEvent) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.steps, func(st *step) bool {
-		return st.child == child && !st.abandoned
+		return st.child == child && st.told
 	})
 }
 

@@ -96,6 +96,7 @@ func (q *QuitEvent) shutdownAsStep(ctx context.Context) error {
 	leave, ok := tryWait([]*step{s}, &q.node)
 	q.open()
 	if !ok {
+		s.refused = true
 		return nil
 	}
 	defer leave()
@@ -334,11 +335,27 @@ func (q *QuitEvent) failures() []error {
 		q.logFailure(err, "", true)
 	}
 	// A failure that came up from a nested event is among the failures of its
-	// step, unless the event was unregistered or abandoned since.
-	if from, cause := q.parents.cameUp(); from != nil && !q.sched.returned(from) {
+	// step, unless the event was unregistered, was abandoned or waits for q. If
+	// q is a step of that event, the result of that event has the failure.
+	from, cause := q.parents.cameUp()
+	if from != nil && !q.sched.has(from) && !q.within(from) {
 		errs = append(errs, cause)
 	}
 	return errs
+}
+
+// within reports whether a step of other shuts q down, perhaps through other
+// events.
+func (q *QuitEvent) within(other *QuitEvent) bool {
+	for {
+		s := q.sched.startedBy()
+		if s == nil || s.child != q {
+			return false
+		}
+		if q = s.q; q == other {
+			return true
+		}
+	}
 }
 
 // patience limits the wait for stacks and for the log at the end of a shutdown

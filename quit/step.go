@@ -28,10 +28,11 @@ type step struct {
 
 	overtime time.Duration // after last; used by look alone
 
-	node   *node         // held up by the step: its event's, or its own if it is late
-	closer closer        // used and cleared by the goroutine that calls it, as is ignore
-	watch  *time.Timer   // calls look; stopped when the step is over
-	done   chan struct{} // of a late step: closed when it is over; else nil
+	node    *node         // held up by the step: its event's, or its own if it is late
+	closer  closer        // used and cleared by the goroutine that calls it, as is ignore
+	refused bool          // child could not be waited for; used by that goroutine, too
+	watch   *time.Timer   // calls look; stopped when the step is over
+	done    chan struct{} // of a late step: closed when it is over; else nil
 
 	// over is set, with the schedule's mu held, when the step has returned or
 	// was abandoned. It is atomic for readers without mu, which only need to
@@ -43,6 +44,7 @@ type step struct {
 	end       time.Time     // zero while the step runs
 	detail    func() string // Owner.Detail; nil if there is none, or the step is over
 	abandoned bool
+	told      bool   // the step has returned the result of child, before the end
 	err       error  // all failures, joined
 	stacks    string // of the goroutines that held the step up
 }
