@@ -851,6 +851,54 @@ func TestLogOfEndedEvent(t *testing.T) {
 	}
 }
 
+// TestLogOfEndedEventIsComplete makes closers call an event that has ended, and
+// whose log is slow. The end of their shutdown waits for that log, since the
+// process may end next.
+func TestLogOfEndedEventIsComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failures := 0
+		q, child, ended := quietEvent(), quietEvent(), eventWith(func(r slog.Record) {
+			time.Sleep(100 * time.Millisecond)
+			if attr(r, "err") != "" {
+				failures++
+			}
+		})
+		ended.GracefulStop()
+		fail := func() { ended.Fail(errors.New("late")) }
+		child.RegisterStopFunc(fail)
+		child.RegisterStopFunc(fail)
+		q.RegisterQuitCloser(child)
+		q.GracefulStop()
+		if failures != 2 {
+			t.Errorf("at the end, %d failures are logged, want 2", failures)
+		}
+		synctest.Wait()
+	})
+}
+
+// TestLogOfEndedParent makes a closer call an event that has ended, and whose
+// step shuts the closer's event down. Each event waits for the other's log, and
+// both end.
+func TestLogOfEndedParent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, child := eventWith(func(slog.Record) { time.Sleep(time.Millisecond) }), quietEvent()
+		parent.Timeout, child.Timeout = time.Second, time.Minute
+		child.RegisterStopFunc(func() {
+			time.Sleep(10 * time.Second)
+			parent.Fail(errors.New("late"))
+		})
+		parent.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			return child.Shutdown(context.WithoutCancel(ctx))
+		}))
+		parent.GracefulStop()
+		if child.HasEnded() {
+			t.Error("the parent has waited for the child")
+		}
+		child.GracefulStop()
+		time.Sleep(time.Second) // for the log
+	})
+}
+
 // TestLogHandlersFailEachOther makes the log handlers of an event and its child
 // call Fail on both for each failure that is logged. That must not go on for
 // ever.

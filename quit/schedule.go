@@ -472,12 +472,13 @@ func (s *schedule) grace(base context.Context) time.Duration {
 	return max(s.reserve, 10*time.Millisecond)
 }
 
-// adopt notes that a step of this event shuts q down. The outermost shutdown
-// waits for the end, the log and the stacks of q.
+// adopt notes that a step of this event shuts q down, or has called q after the
+// end of q. The outermost shutdown waits for the end, the log and the stacks of
+// q.
 func (s *schedule) adopt(q *QuitEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase == phaseEnded {
+	if n := len(s.inner); s.phase == phaseEnded || n > 0 && s.inner[n-1] == q {
 		return
 	}
 	s.inner = append(s.inner, q)

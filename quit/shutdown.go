@@ -288,9 +288,13 @@ func (q *QuitEvent) conclude() {
 	// happens after the process stood still. The wait for its end is noted like
 	// that of a step.
 	end := &step{q: q, node: &q.node}
-	events := []*QuitEvent{q}
+	events, seen := []*QuitEvent{q}, map[*QuitEvent]bool{q: true}
 	for i := 0; i < len(events) && !inner; i++ {
 		for _, e := range events[i].sched.adopted() {
+			if seen[e] {
+				continue
+			}
+			seen[e] = true
 			if leave, ok := tryWait([]*step{end}, &e.node); ok {
 				await(e.ended.Done())
 				leave()
@@ -383,10 +387,19 @@ func (q *QuitEvent) runLate(e *entry) {
 
 // awaitLog waits for the log after the end of the shutdown, for a short time.
 // It does not wait if a log handler calls it, or a closer of another event,
-// whose time the log must not use up. ctx is that of the call, if it has one.
+// whose time the log must not use up. Then the end of that event's shutdown
+// waits. ctx is that of the call, if it has one.
 func (q *QuitEvent) awaitLog(ctx context.Context) {
-	idle := q.records.idle()
-	if idle == nil || len(callers(ctx)) > 0 {
+	idle, by := q.records.idle(), callers(ctx)
+	if idle == nil {
+		return
+	}
+	if len(by) > 0 {
+		for _, s := range by {
+			if !s.isLog && q.sched.hasEnded() {
+				s.q.sched.adopt(q)
+			}
+		}
 		return
 	}
 	timeUp := time.NewTimer(patience)
