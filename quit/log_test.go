@@ -881,7 +881,8 @@ func TestLogOfEndedEventIsComplete(t *testing.T) {
 // both end.
 func TestLogOfEndedParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		parent, child := eventWith(func(slog.Record) { time.Sleep(time.Millisecond) }), quietEvent()
+		slow := func(slog.Record) { time.Sleep(time.Millisecond) }
+		parent, child := eventWith(slow), eventWith(slow)
 		parent.Timeout, child.Timeout = time.Second, time.Minute
 		child.RegisterStopFunc(func() {
 			time.Sleep(10 * time.Second)
@@ -894,7 +895,13 @@ func TestLogOfEndedParent(t *testing.T) {
 		if child.HasEnded() {
 			t.Error("the parent has waited for the child")
 		}
-		child.GracefulStop()
+		above := quietEvent()
+		above.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
+			child.GracefulStop()
+			child.Fail(errors.New("late"))
+			return nil
+		}))
+		above.GracefulStop()
 		time.Sleep(time.Second) // for the log
 	})
 }
