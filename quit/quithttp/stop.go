@@ -204,9 +204,7 @@ func (c *conn) set(state http.ConnState) {
 	since, period := last.since(), last.period()
 	if state == http.StateIdle {
 		since = c.stop.now()
-		if last.state() != http.StateIdle {
-			period = since - last.since()
-		}
+		period = since - last.since()
 	}
 	c.state.Store(uint64(newState(state, since, period)))
 }

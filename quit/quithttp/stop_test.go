@@ -1486,6 +1486,33 @@ func TestStopHTTP2Tells(t *testing.T) {
 	}
 }
 
+// TestStopHTTP2Regular uses a connection of HTTP/2 with a request at regular
+// times, which are longer apart than the linger. The next request is answered.
+func TestStopHTTP2Regular(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		q, ln := quietEvent(), make(pipes)
+		srv := quietServer(answered)
+		srv.Protocols = both
+		quithttp.Serve(q, srv, ln)
+		client := ln.client(&http.Transport{Protocols: h2c})
+		ask := func() { wantAnswered(t, client, "http://x/") }
+		for range 3 {
+			ask()
+			time.Sleep(2 * linger)
+		}
+		ask()
+		var asked sync.WaitGroup
+		asked.Go(func() {
+			time.Sleep(2 * linger)
+			ask()
+		})
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		asked.Wait()
+	})
+}
+
 // http2Preface is what a client of HTTP/2 sends first. Its settings are empty.
 const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
