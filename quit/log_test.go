@@ -660,10 +660,14 @@ func TestWarningsAfterFire(t *testing.T) {
 		release := make(chan struct{})
 		q := eventWith(func(slog.Record) { <-release })
 		q.Fire()
+		begun := time.Now()
 		q.Go(func(context.Context) error { return nil })
 		q.Go(nil)
 		q.RegisterCloser(nil)
 		q.RegisterCloser(new(kept))
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("the mistakes took %v, want none", took)
+		}
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
 		// At the second call, the steps are over. The end waits for the log.
@@ -873,6 +877,25 @@ func TestLogOfEndedEventIsComplete(t *testing.T) {
 			t.Errorf("at the end, %d failures are logged, want 2", failures)
 		}
 		synctest.Wait()
+	})
+}
+
+// TestLogOfRunningEvent makes a closer call the shutdown of another event with a
+// context that is done. The shutdown of the closer does not wait for the other
+// event.
+func TestLogOfRunningEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, other := quietEvent(), eventWith(func(slog.Record) { time.Sleep(time.Millisecond) })
+		other.RegisterStopFunc(func() { time.Sleep(10 * time.Second) })
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		q.RegisterStopFunc(func() { other.Shutdown(done) })
+		start := time.Now()
+		q.GracefulStop()
+		if took := time.Since(start); took != 0 {
+			t.Errorf("GracefulStop took %v, want none", took)
+		}
+		other.GracefulStop()
 	})
 }
 

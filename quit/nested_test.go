@@ -877,6 +877,56 @@ func TestFailureOfChildThatWaits(t *testing.T) {
 	})
 }
 
+// TestFailureOfChildThatShutsDown makes a child fail that shuts its parent
+// down, as a step of its own. The parent's result has the failure all the same.
+func TestFailureOfChildThatShutsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child := quietEvent(), quietEvent()
+		child.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			q.Shutdown(ctx)
+			return nil
+		}))
+		q.RegisterQuitCloser(child)
+		failure := errors.New("lost")
+		child.Fail(failure)
+		if err := child.Shutdown(context.Background()); err != failure {
+			t.Errorf("Shutdown() = %v, want %v", err, failure)
+		}
+		if err := q.Shutdown(context.Background()); err != failure {
+			t.Errorf("Shutdown() of the parent = %v, want %v", err, failure)
+		}
+	})
+}
+
+// TestFailureOfChildThatEndsLast makes a child fail whose step is abandoned. The
+// child ends while the end of its parent waits for it. The parent's result has
+// the failure once.
+func TestFailureOfChildThatEndsLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, child := quietEvent(), quietEvent()
+		q.Timeout = 10 * time.Second
+		start := time.Now()
+		var again func()
+		again = func() {
+			time.Sleep(100 * time.Millisecond)
+			if time.Since(start) < 9*time.Second {
+				child.RegisterStopFunc(again)
+			}
+		}
+		child.RegisterStopFunc(again)
+		q.RegisterQuitCloser(child)
+		failure := errors.New("lost")
+		child.Fail(failure)
+		text := fmt.Sprint(q.Shutdown(context.Background()))
+		if !child.HasEnded() || !q.Report().Steps[0].Abandoned {
+			t.Error("the child was not abandoned, or has not ended")
+		}
+		if strings.Count(text, "lost") != 1 {
+			t.Errorf("Shutdown() = %s, want the failure once", text)
+		}
+	})
+}
+
 // TestIgnoredFailureStaysDown makes a parent ignore an error of its child. That
 // error fires neither the parent nor the events above it. Other errors do.
 func TestIgnoredFailureStaysDown(t *testing.T) {

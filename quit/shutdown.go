@@ -396,7 +396,7 @@ func (q *QuitEvent) awaitLog(ctx context.Context) {
 	}
 	if len(by) > 0 {
 		for _, s := range by {
-			if !s.isLog && q.sched.hasEnded() {
+			if q.sched.hasEnded() { // else its own end waits
 				s.q.sched.adopt(q)
 			}
 		}

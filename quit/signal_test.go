@@ -945,8 +945,9 @@ func TestChildInterruptEndsDelay(t *testing.T) {
 // ignoring was started with signals ignored, and lists them.
 var ignoring = process.NewProgram("ignoring", func([]string) {
 	q := &quit.QuitEvent{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	stop := q.NotifySignal(os.Interrupt, syscall.SIGHUP, syscall.SIGTERM)
-	q.NotifySignal(os.Interrupt, os.Interrupt)() // does not log it again
+	stop := q.NotifySignal(os.Interrupt, syscall.SIGTERM)
+	q.NotifySignal(syscall.SIGHUP, syscall.SIGHUP)()
+	q.NotifySignal(os.Interrupt)() // does not log it again
 	q.GracefulStop()
 	stop()
 	process.Say("ignored %t, %t", signal.Ignored(os.Interrupt), signal.Ignored(syscall.SIGHUP))

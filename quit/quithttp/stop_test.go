@@ -1169,6 +1169,37 @@ func TestServeFailures(t *testing.T) {
 	})
 }
 
+// failsOnce is a listener whose first Accept fails.
+type failsOnce struct {
+	fakeListener
+	failed atomic.Bool
+}
+
+func (l *failsOnce) Accept() (net.Conn, error) {
+	if l.failed.CompareAndSwap(false, true) {
+		return nil, l.err
+	}
+	return l.pipes.Accept()
+}
+
+// TestServeFailsOnce checks that the error of a listener is reported, even if
+// another Accept would not fail.
+func TestServeFailsOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		broken := errors.New("accept is broken")
+		q := quietEvent()
+		ln := &failsOnce{
+			fakeListener: fakeListener{pipes: make(pipes), closed: new(atomic.Int32), err: broken},
+		}
+		quithttp.Serve(q, quietServer(answered), ln)
+		synctest.Wait()
+		if q.Cause() != broken {
+			t.Errorf("Cause() = %v, want %v", q.Cause(), broken)
+		}
+		q.GracefulStop()
+	})
+}
+
 // TestServeCallsHooks checks that the hooks that the program has set in its
 // server are called as net/http calls them, with the listener of the program.
 func TestServeCallsHooks(t *testing.T) {
