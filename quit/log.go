@@ -43,7 +43,8 @@
 // warnings of misuse.
 //
 // A failure that the handler itself reports with Fail counts, but is not
-// logged. If the handler starts a shutdown, its call does not wait for the end.
+// logged. Misuse by the handler is not logged either. If the handler starts a
+// shutdown, its call does not wait for the end.
 package quit
 
 import (
@@ -147,7 +148,7 @@ func (q *QuitEvent) handOver() {
 	// A handler may start a shutdown, but not wait for one. The end of q waits
 	// for the handler. If the handler waited for an event that waits for q, all
 	// of q's time would pass.
-	defer walk(&step{q: q, node: &q.node, isLog: true})()
+	defer walk(q.logStep())()
 	pprof.SetGoroutineLabels(context.Background()) // not the caller's labels
 	done := false
 	defer func() {
@@ -170,6 +171,9 @@ func (q *QuitEvent) handOver() {
 		r.handle(q)
 	}
 }
+
+// logStep returns the step that stands for a call to the handler.
+func (q *QuitEvent) logStep() *step { return &step{q: q, node: &q.node, isLog: true} }
 
 // take takes the next record. It reports false if handOver may end.
 func (l *records) take() (r record, ok bool) {
@@ -318,10 +322,15 @@ func (q *QuitEvent) parent() (title string, parent *QuitEvent) {
 
 // warn logs misuse, on the goroutine that makes the mistake. After the fire,
 // handOver does it: a handler that blocks must not keep main from its end. No
-// shutdown waits for the log any more once the last step is over.
+// shutdown waits for the log any more once the last step is over. Misuse by the
+// handler itself is not logged, since that could go on for ever.
 func (q *QuitEvent) warn(msg string, attrs ...slog.Attr) {
+	if byHandler() {
+		return
+	}
 	r := newWarning(msg, attrs...)
 	if !q.HasFired() {
+		defer walk(q.logStep())()
 		r.handle(q)
 		return
 	}

@@ -423,6 +423,54 @@ func TestLogHandlerFails(t *testing.T) {
 	})
 }
 
+// TestLogHandlerMisuses uses a handler that makes a mistake at each record. That
+// must not go on for ever, before the fire or after it.
+func TestLogHandlerMisuses(t *testing.T) {
+	for name, mistake := range map[string]func(q *quit.QuitEvent){
+		"no closer": func(q *quit.QuitEvent) { q.RegisterCloser(nil) },
+		"done": func(q *quit.QuitEvent) {
+			done, cancel := context.WithCancel(context.Background())
+			cancel()
+			q.Shutdown(done)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var q *quit.QuitEvent
+				records := 0
+				q = eventWith(func(slog.Record) {
+					if records++; records < 100 {
+						mistake(q)
+					}
+				})
+				q.RegisterCloser(nil)
+				synctest.Wait()
+				q.GracefulStop()
+				q.RegisterCloser(nil)
+				if records > 10 {
+					t.Errorf("%d records, want a few", records)
+				}
+			})
+		})
+	}
+}
+
+// TestMistakeOfCloser makes a closer call another event by mistake before it has
+// fired, and then shut its own event down. That call does not wait.
+func TestMistakeOfCloser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, other := quietEvent(), quietEvent()
+		q.RegisterStopFunc(func() {
+			other.RegisterCloser(nil)
+			q.GracefulStop()
+		})
+		if err := q.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown() = %v", err)
+		}
+		other.GracefulStop()
+	})
+}
+
 // TestLogHandlerShutsDown makes the handlers of an event and its child shut
 // down either of them at each record. All closers are called in order, and
 // nothing waits.

@@ -48,8 +48,10 @@ func (q *QuitEvent) Shutdown(ctx context.Context) error {
 		return q.sched.err
 	}
 	if mistake != nil {
-		q.log(newWarning(msgDone,
-			slog.String("err", errorText(mistake)), slog.String("site", siteOutside())))
+		if !byHandler() { // else it could go on for ever
+			q.log(newWarning(msgDone,
+				slog.String("err", errorText(mistake)), slog.String("site", siteOutside())))
+		}
 		q.awaitLog(ctx) // the process most likely ends next
 		return mistake
 	}

@@ -18,7 +18,7 @@ type step struct {
 	site   uintptr // of the registration; 0 for the delay and the drain
 	phase  Phase
 	child  *QuitEvent // the closer, if it is an event; else nil
-	isLog  bool       // not a step: it stands for handOver
+	isLog  bool       // not a step: it stands for a call to the log handler
 	owner  string     // of the goroutines that the closer waits for; "" if it cannot tell
 	ignore *ignore
 

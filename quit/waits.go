@@ -52,11 +52,14 @@ func enter(q *QuitEvent) (w *walker, leave func()) {
 	if waits.walkers == nil {
 		waits.walkers = make(map[uint64]*walker)
 	}
+	before := waits.walkers[id] // if a closer causes a warning
 	waits.walkers[id] = w
 	return w, func() {
 		waits.mu.Lock()
 		defer waits.mu.Unlock()
-		delete(waits.walkers, id)
+		if delete(waits.walkers, id); before != nil {
+			waits.walkers[id] = before
+		}
 	}
 }
 
