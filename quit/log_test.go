@@ -928,6 +928,32 @@ func TestLogOfEndedEventIsComplete(t *testing.T) {
 	})
 }
 
+// TestLogOfEventWithHungChild makes a closer call an event that has ended, and
+// whose nested event hangs. The shutdown of the closer does not wait for that.
+func TestLogOfEventWithHungChild(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		q, ended, child := quietEvent(), eventWith(func(slog.Record) {
+			time.Sleep(time.Millisecond)
+		}), quietEvent()
+		ended.Timeout, child.Timeout = time.Second, -1
+		child.RegisterStopFunc(func() { <-hang })
+		ended.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
+			return child.Shutdown(context.WithoutCancel(ctx))
+		}))
+		ended.GracefulStop()
+		q.RegisterStopFunc(func() { ended.Fail(errors.New("late")) })
+		start := time.Now()
+		q.GracefulStop()
+		if took := time.Since(start); took > 100*time.Millisecond {
+			t.Errorf("GracefulStop took %v, want a few milliseconds", took)
+		}
+		close(hang)
+		child.GracefulStop()
+		time.Sleep(time.Second) // for the log
+	})
+}
+
 // TestLogOfRunningEvent makes a closer call the shutdown of another event with a
 // context that is done. The shutdown of the closer does not wait for the other
 // event.
@@ -944,36 +970,6 @@ func TestLogOfRunningEvent(t *testing.T) {
 			t.Errorf("GracefulStop took %v, want none", took)
 		}
 		other.GracefulStop()
-	})
-}
-
-// TestLogOfEndedParent makes a closer call an event that has ended, and whose
-// step shuts the closer's event down. Each event waits for the other's log, and
-// both end.
-func TestLogOfEndedParent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		slow := func(slog.Record) { time.Sleep(time.Millisecond) }
-		parent, child := eventWith(slow), eventWith(slow)
-		parent.Timeout, child.Timeout = time.Second, time.Minute
-		child.RegisterStopFunc(func() {
-			time.Sleep(10 * time.Second)
-			parent.Fail(errors.New("late"))
-		})
-		parent.RegisterQuitCloser(quit.ShutdownFunc(func(ctx context.Context) error {
-			return child.Shutdown(context.WithoutCancel(ctx))
-		}))
-		parent.GracefulStop()
-		if child.HasEnded() {
-			t.Error("the parent has waited for the child")
-		}
-		above := quietEvent()
-		above.RegisterQuitCloser(quit.ShutdownFunc(func(context.Context) error {
-			child.GracefulStop()
-			child.Fail(errors.New("late"))
-			return nil
-		}))
-		above.GracefulStop()
-		time.Sleep(time.Second) // for the log
 	})
 }
 

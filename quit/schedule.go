@@ -69,7 +69,8 @@ type schedule struct {
 	owed  int           // steps whose stacks have not been taken
 	clear chan struct{} // closed when owed falls to zero; nil if nobody waits
 
-	inner []*QuitEvent // events that the steps shut down
+	inner   []*QuitEvent // events that the steps shut down
+	callees []*QuitEvent // events that the steps called after these had ended
 
 	version  uint64   // the number of changes
 	watchers []*watch // told of the next change; nil if nobody watches
@@ -472,13 +473,12 @@ func (s *schedule) grace(base context.Context) time.Duration {
 	return max(s.reserve, 10*time.Millisecond)
 }
 
-// adopt notes that a step of this event shuts q down, or has called q after the
-// end of q. The outermost shutdown waits for the end, the log and the stacks of
-// q.
+// adopt notes that a step of this event shuts q down. The outermost shutdown
+// waits for the end, the log and the stacks of q.
 func (s *schedule) adopt(q *QuitEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := len(s.inner); s.phase == phaseEnded || n > 0 && s.inner[n-1] == q {
+	if s.phase == phaseEnded {
 		return
 	}
 	s.inner = append(s.inner, q)
@@ -489,6 +489,25 @@ func (s *schedule) adopted() []*QuitEvent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.inner
+}
+
+// called notes that a step of this event has called q, which has ended. The
+// outermost shutdown waits for the log of q.
+func (s *schedule) called(q *QuitEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.callees)
+	if s.phase == phaseEnded || n > 0 && s.callees[n-1] == q {
+		return
+	}
+	s.callees = append(s.callees, q)
+}
+
+// calledEvents returns the events for which called was called.
+func (s *schedule) calledEvents() []*QuitEvent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.callees
 }
 
 // touch notes a change. It is called with mu held.

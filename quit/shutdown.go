@@ -290,13 +290,9 @@ func (q *QuitEvent) conclude() {
 	// happens after the process stood still. The wait for its end is noted like
 	// that of a step.
 	end := &step{q: q, node: &q.node}
-	events, seen := []*QuitEvent{q}, map[*QuitEvent]bool{q: true}
+	events := []*QuitEvent{q}
 	for i := 0; i < len(events) && !inner; i++ {
 		for _, e := range events[i].sched.adopted() {
-			if seen[e] {
-				continue
-			}
-			seen[e] = true
 			if leave, ok := tryWait([]*step{end}, &e.node); ok {
 				await(e.ended.Done())
 				leave()
@@ -326,6 +322,9 @@ func (q *QuitEvent) conclude() {
 	q.logStopped(now, len(failures))
 	for _, e := range events {
 		await(e.records.idle())
+		for _, o := range e.sched.calledEvents() {
+			await(o.records.idle())
+		}
 	}
 	signals.leave(q)
 	q.ended.Fire()
@@ -399,7 +398,7 @@ func (q *QuitEvent) awaitLog(ctx context.Context) {
 	if len(by) > 0 {
 		for _, s := range by {
 			if q.sched.hasEnded() { // else its own end waits
-				s.q.sched.adopt(q)
+				s.q.sched.called(q)
 			}
 		}
 		return
