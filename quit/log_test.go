@@ -423,8 +423,8 @@ func TestLogHandlerFails(t *testing.T) {
 	})
 }
 
-// TestLogHandlerMisuses uses a handler that makes a mistake at each record. That
-// must not go on for ever, before the fire or after it.
+// TestLogHandlerMisuses uses a handler that makes a mistake at each record.
+// That must not go on for ever, before the fire or after it.
 func TestLogHandlerMisuses(t *testing.T) {
 	for name, mistake := range map[string]func(q *quit.QuitEvent){
 		"no closer": func(q *quit.QuitEvent) { q.RegisterCloser(nil) },
@@ -455,8 +455,8 @@ func TestLogHandlerMisuses(t *testing.T) {
 	}
 }
 
-// TestMistakeOfCloser makes a closer call another event by mistake before it has
-// fired, and then shut its own event down. That call does not wait.
+// TestMistakeOfCloser makes a closer call another event by mistake before that
+// has fired, and then shut its own event down. That call does not wait.
 func TestMistakeOfCloser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), quietEvent()
@@ -954,9 +954,9 @@ func TestLogOfEventWithHungChild(t *testing.T) {
 	})
 }
 
-// TestLogOfRunningEvent makes a closer call the shutdown of another event with a
-// context that is done. The shutdown of the closer does not wait for the other
-// event.
+// TestLogOfRunningEvent makes a closer call the shutdown of another event with
+// a context that is done. The shutdown of the closer does not wait for the
+// other event.
 func TestLogOfRunningEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, other := quietEvent(), eventWith(func(slog.Record) { time.Sleep(time.Millisecond) })

@@ -898,9 +898,9 @@ func TestFailureOfChildThatShutsDown(t *testing.T) {
 	})
 }
 
-// TestFailureOfChildThatEndsLast makes a child fail whose step is abandoned. The
-// child ends while the end of its parent waits for it. The parent's result has
-// the failure once.
+// TestFailureOfChildThatEndsLast makes a child fail whose step is abandoned.
+// The child ends while the end of its parent waits for it. The parent's result
+// has the failure once.
 func TestFailureOfChildThatEndsLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, child := quietEvent(), quietEvent()

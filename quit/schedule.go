@@ -421,7 +421,8 @@ func (s *schedule) outcome() []error {
 }
 
 // has reports whether the result has the failures of child that count, at the
-// end of the shutdown. It has them if a step that waited for child has returned.
+// end of the shutdown. It has them if a step that waited for child has
+// returned.
 func (s *schedule) has(child *QuitEvent) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
