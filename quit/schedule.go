@@ -497,11 +497,9 @@ func (s *schedule) adopted() []*QuitEvent {
 func (s *schedule) called(q *QuitEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.callees)
-	if s.phase == phaseEnded || n > 0 && s.callees[n-1] == q {
-		return
+	if !slices.Contains(s.callees, q) {
+		s.callees = append(s.callees, q)
 	}
-	s.callees = append(s.callees, q)
 }
 
 // calledEvents returns the events for which called was called.
