@@ -36,10 +36,14 @@ var standing = process.NewProgram("standing", func(args []string) {
 			return nil
 		}), opts...)
 	}
+	here := func() { process.Say("here") }
 	work := func() { time.Sleep(200 * time.Millisecond) }
 	if args[0] != "alone" {
 		for range 3 {
 			register(work, quit.AfterDrain())
+		}
+		if args[0] == "drain" {
+			register(here) // the last closer before the drain
 		}
 		if args[0] != "reserve" {
 			for range 3 {
@@ -47,7 +51,6 @@ var standing = process.NewProgram("standing", func(args []string) {
 			}
 		}
 	}
-	here := func() { process.Say("here") }
 	switch args[0] {
 	case "delay":
 		q.Delay = time.Hour
@@ -65,7 +68,6 @@ var standing = process.NewProgram("standing", func(args []string) {
 		}
 		register(func() { here(); hang() })
 	case "drain":
-		register(here) // the last closer before the drain
 		q.AddGoroutine()
 	case "reserve":
 		for range 6 { // two use up the time, and four begin together
