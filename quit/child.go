@@ -9,7 +9,8 @@ import (
 // parents has the entries with which an event is registered with other events.
 // Through them a failure goes up: an event that fires by itself with a failure
 // fires its parents with the same cause. The failure itself stays with the
-// event. The result of a parent has it once, under the event's step.
+// event. The result of a parent has it once: under the event's step, or alone
+// if that step has no result of the event.
 type parents struct {
 	mu      sync.Mutex // guards the fields below; a leaf
 	entries map[*entry]parent

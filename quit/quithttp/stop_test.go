@@ -116,6 +116,13 @@ func quietServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 }
 
+// http2Server is quietServer with HTTP/2, too.
+func http2Server(h http.Handler) *http.Server {
+	srv := quietServer(h)
+	srv.Protocols = both
+	return srv
+}
+
 // servePipes serves h for a new event, on pipes.
 func servePipes(h http.Handler, opts ...quit.Option) (*quit.QuitEvent, pipes) {
 	q, ln := quietEvent(), make(pipes)
@@ -1474,8 +1481,7 @@ func TestStopHTTP2Tells(t *testing.T) {
 	for _, keeps := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
-			srv := quietServer(answered)
-			srv.Protocols = both
+			srv := http2Server(answered)
 			var shutdown time.Time
 			srv.RegisterOnShutdown(func() { shutdown = time.Now() })
 			quithttp.Serve(q, srv, ln)
@@ -1522,8 +1528,7 @@ func TestStopHTTP2Tells(t *testing.T) {
 func TestStopHTTP2Regular(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
-		srv := quietServer(answered)
-		srv.Protocols = both
+		srv := http2Server(answered)
 		quithttp.Serve(q, srv, ln)
 		client := ln.client(&http.Transport{Protocols: h2c})
 		ask := func() { wantAnswered(t, client, "http://x/") }
@@ -1828,8 +1833,7 @@ func wantAnswered(t *testing.T, client *http.Client, url string) {
 func TestStopHTTP2Idle(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
-		srv := quietServer(answered)
-		srv.Protocols = both
+		srv := http2Server(answered)
 		quithttp.Serve(q, srv, ln)
 		client := ln.client(&http.Transport{Protocols: h2c})
 		wantAnswered(t, client, "http://x/")
@@ -1896,8 +1900,7 @@ func TestStopHTTP2Unused(t *testing.T) {
 	for _, idle := range []time.Duration{0, time.Minute} {
 		inBubble(t, func(t *testing.T) {
 			q, ln := quietEvent(), make(pipes)
-			srv := quietServer(answered)
-			srv.Protocols = both
+			srv := http2Server(answered)
 			quithttp.Serve(q, srv, ln)
 			w := ln.dial(t)
 			var client sync.WaitGroup
@@ -1933,8 +1936,7 @@ func TestStopHTTP2Unused(t *testing.T) {
 func TestStopShortOfTime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		q, ln := quietEvent(), make(pipes)
-		srv := quietServer(answered)
-		srv.Protocols = both
+		srv := http2Server(answered)
 		quithttp.Serve(q, srv, ln, quithttp.Linger(time.Hour), quit.Timeout(8*time.Second))
 		silent, idle, busy := ln.dial(t), ln.dial(t), ln.dial(t)
 		multiplexed := ln.client(&http.Transport{Protocols: h2c})
